@@ -1,0 +1,184 @@
+#include "bindings.h"
+
+#include "lookm/llama/model.h"
+#include "lookm/llama/session.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <stdexcept>
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using image_array = py::array_t<uint8_t, py::array::c_style>;
+
+lookm::image_view view(const image_array & image) {
+    if (image.ndim() != 3 || image.shape(2) != 3 || image.size() == 0) {
+        throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
+    }
+    return {image.data(), static_cast<uint32_t>(image.shape(1)), static_cast<uint32_t>(image.shape(0))};
+}
+
+const char * name_of(lookm::phase p) {
+    switch (p) {
+        case lookm::phase::encode:
+            return "encode";
+        case lookm::phase::prefill:
+            return "prefill";
+        case lookm::phase::compress:
+            break;
+    }
+    return "compress";
+}
+
+// Runs in the middle of work without the GIL: takes it to let signals and the user's function stop the work.
+lookm::progress_fn reporter(const py::object & progress) {
+    return [&progress](lookm::phase phase, int done, int total) {
+        const py::gil_scoped_acquire gil;
+        if (PyErr_CheckSignals() != 0) {
+            throw py::error_already_set();
+        }
+        if (!progress.is_none()) {
+            progress(name_of(phase), done, total);
+        }
+    };
+}
+
+py::dict to_dict(const lookm::session_stats & s) {
+    const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
+    return py::dict("prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
+                    "kept_cells"_a = s.kept_cells, "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note,
+                    "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
+                    "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+                    "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
+                    "compress_bytes_peak"_a = s.compress_bytes_peak, "encode_seconds"_a = s.encode_seconds,
+                    "prefill_seconds"_a = s.prefill_seconds, "score_seconds"_a = s.score_seconds,
+                    "compress_seconds"_a = s.compress_seconds, "decode_seconds"_a = s.decode_seconds,
+                    "encode_images"_a = s.encode_images, "decode_tokens"_a = s.decode_tokens);
+}
+
+// Owns a session until close(); every call on a closed one says so.
+class py_session {
+  public:
+    explicit py_session(const lookm::model_options & options) : session_(std::make_unique<lookm::session>(options)) {}
+
+    lookm::session & get() const {
+        if (!session_) {
+            throw std::invalid_argument("session: it is closed");
+        }
+        return *session_;
+    }
+    void close() { session_.reset(); }
+
+  private:
+    std::unique_ptr<lookm::session> session_;
+};
+
+std::unique_ptr<py_session> make_session(const lookm::model_options & options) {
+    const py::gil_scoped_release nogil;
+    return std::make_unique<py_session>(options);
+}
+
+void prefill(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+             const lookm::kv_options & kv, const py::object & progress) {
+    std::vector<lookm::image_view> views;
+    for (const image_array & image : images) {
+        views.push_back(view(image));
+    }
+    lookm::session & session = self.get();
+    const lookm::progress_fn report = reporter(progress);
+    const py::gil_scoped_release nogil;
+    session.prefill(prompt, views, kv, report);
+}
+
+py::object next(const py_session & self) {
+    std::optional<std::string> piece;
+    {
+        lookm::session & session = self.get();
+        const py::gil_scoped_release nogil;
+        piece = session.next();
+    }
+    return piece ? py::object(py::bytes(*piece)) : py::object(py::none());
+}
+
+py::dict info_of(const lookm::model_options & options) {
+    lookm::model_info info;
+    {
+        const py::gil_scoped_release nogil;
+        info = lookm::describe(options);
+    }
+    return py::dict("architecture"_a = info.architecture, "name"_a = info.name, "size_bytes"_a = info.size_bytes,
+                    "n_params"_a = info.n_params, "n_ctx_train"_a = info.n_ctx_train, "n_layer"_a = info.n_layer,
+                    "n_head"_a = info.n_head, "n_head_kv"_a = info.n_head_kv, "memory_type"_a = info.memory_type,
+                    "kv_bytes_per_token"_a = info.kv_bytes_per_token, "supported"_a = info.reason.empty(),
+                    "reason"_a = info.reason);
+}
+
+} // namespace
+
+void bind_session(py::module_ & m) {
+    m.def(
+        "model_info",
+        [](const std::string & model_path, const std::string & type_k, const std::string & type_v) {
+            lookm::model_options o;
+            o.model_path = model_path;
+            o.type_k = type_k;
+            o.type_v = type_v;
+            return info_of(o);
+        },
+        "model_path"_a, "type_k"_a = "f16", "type_v"_a = "f16");
+
+    py::class_<py_session>(m, "Session")
+        .def(
+            py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx, int32_t n_batch,
+                        int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers, const std::string & flash_attn,
+                        const std::string & type_k, const std::string & type_v, bool verbose) {
+                return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
+                                     flash_attn, type_k, type_v, verbose});
+            }),
+            "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+            "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+            "verbose"_a = false)
+        .def_property_readonly("media_marker", [](const py_session & s) { return s.get().marker(); })
+        .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
+        .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
+        .def(
+            "apply_template",
+            [](const py_session & s, const std::string & messages) { return s.get().apply_template(messages); },
+            "messages"_a)
+        .def(
+            "check",
+            [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const std::string & text_overflow) {
+                s.get().check({kv_ratio, method, important_ratio, recent_ratio, text_overflow});
+            },
+            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
+            "text_overflow"_a = "keep")
+        .def(
+            "prefill",
+            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
+               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const std::string & text_overflow, const py::object & progress) {
+                prefill(s, prompt, images, {kv_ratio, method, important_ratio, recent_ratio, text_overflow}, progress);
+            },
+            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+            "recent_ratio"_a = py::none(), "text_overflow"_a = "keep", "progress"_a = py::none())
+        .def(
+            "start",
+            [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,
+               float frequency_penalty, float presence_penalty, uint32_t seed) {
+                s.get().start(
+                    {temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed});
+            },
+            py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40, "min_p"_a = 0.05f,
+            "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
+            "seed"_a = 0xFFFFFFFFu)
+        .def("next", &next)
+        .def_property_readonly("can_continue", [](const py_session & s) { return s.get().can_continue(); })
+        .def_property_readonly("stats", [](const py_session & s) { return to_dict(s.get().stats()); })
+        .def("close", &py_session::close);
+}

@@ -1,0 +1,75 @@
+#include "lookm/core/budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+namespace lookm {
+
+namespace {
+
+std::string number(double x) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%g", x);
+    return text;
+}
+
+void check_share(const char * name, double share) {
+    if (!(share >= 0.0 && share <= 1.0)) {
+        throw std::invalid_argument(std::string(name) + ": " + number(share) + " is outside [0, 1]");
+    }
+}
+
+} // namespace
+
+ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio) {
+    if (!(kv_ratio > 0.0 && kv_ratio <= 1.0)) {
+        throw std::invalid_argument("kv_ratio: " + number(kv_ratio) + " is outside (0, 1]");
+    }
+    ratios r;
+    if (important_ratio && recent_ratio) {
+        r = {*important_ratio, *recent_ratio};
+    } else if (important_ratio) {
+        r = {*important_ratio, std::max(0.0, kv_ratio - *important_ratio)};
+    } else if (recent_ratio) {
+        r = {std::max(0.0, kv_ratio - *recent_ratio), *recent_ratio};
+    } else {
+        r = {kv_ratio / 2, kv_ratio / 2};
+    }
+    check_share("important_ratio", r.important);
+    check_share("recent_ratio", r.recent);
+    // a decimal pair such as 0.9 + 0.1 may exceed 1 by a rounding error, never by more
+    if (r.important + r.recent > 1.0 + 1e-9) {
+        throw std::invalid_argument("important_ratio + recent_ratio: " + number(r.important) + " + " +
+                                    number(r.recent) + " exceeds 1");
+    }
+    if (r.important + r.recent <= 0.0) {
+        throw std::invalid_argument("important_ratio + recent_ratio: 0 keeps nothing; expected a sum in (0, 1]");
+    }
+    return r;
+}
+
+budget make_budget(const method & m, const ratios & r, text_overflow overflow, std::span<const token_kind> kind) {
+    const auto n_kv = static_cast<int32_t>(kind.size());
+    budget b;
+    b.n_kv = n_kv;
+    b.n_important = static_cast<int32_t>(std::floor(r.important * n_kv));
+    b.n_recent = static_cast<int32_t>(std::floor(r.recent * n_kv));
+    const budget all = {n_kv, n_kv - std::min(b.n_recent, n_kv), std::min(b.n_recent, n_kv)};
+    if (!m.evicts || b.n_keep() >= n_kv) {
+        return all;
+    }
+    if (m.prior == prior::text && overflow == text_overflow::keep) {
+        const auto n_text = std::count(kind.begin(), kind.end() - b.n_recent, token_kind::text);
+        b.n_important = std::max(b.n_important, static_cast<int32_t>(n_text));
+    }
+    // a share too small for the prompt would keep no cell at all, and attention over no cell is not defined
+    if (b.n_keep() == 0) {
+        b.n_recent = 1;
+    }
+    return b;
+}
+
+} // namespace lookm

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "lookm/core/method.h"
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace lookm {
+
+// What the user asks for. kept share of the prompt = important_ratio + recent_ratio.
+struct ratios {
+    double important = 0.1;
+    double recent = 0.1;
+};
+
+// kv_ratio split evenly, unless one or both shares are given: a single one leaves the rest of kv_ratio to the other.
+// Throws std::invalid_argument unless kv_ratio is in (0, 1], both shares are >= 0 and they sum to (0, 1].
+ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio);
+
+// Cells to keep of one prompt; the same for every layer and KV head.
+struct budget {
+    int32_t n_kv;        // cells of the prompt
+    int32_t n_important; // kept before the recent window
+    int32_t n_recent;    // the last cells of the prompt, always kept
+
+    int32_t n_keep() const { return n_important + n_recent; }
+    bool evicts() const { return n_keep() < n_kv; }
+};
+
+// N = floor(important * n), M = floor(recent * n). With prior::text and text_overflow::keep, N grows to the number of
+// text cells before the recent window: text is a floor there, and the ratio only what is asked for.
+//
+// Example (LOOK-M's default shares): n = 1376, ratios 0.1 and 0.1, 663 text cells before the window:
+//   N = M = 137; keep: n_keep = 663 + 137 = 800;  evict: n_keep = 274
+//
+// A method that does not evict, n <= N + M, or a floor that leaves nothing to evict, gives n_keep = n.
+budget make_budget(const method & m, const ratios & r, text_overflow overflow, std::span<const token_kind> kind);
+
+} // namespace lookm

@@ -1,0 +1,172 @@
+#include "lookm/llama/model.h"
+
+#include "lookm/llama/kv_cache.h"
+#include "lookm/llama/log.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+namespace lookm {
+
+namespace {
+
+constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q4_0,
+                                     GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
+
+ggml_type parse_type(const char * argument, const std::string & name) {
+    std::string known;
+    for (const ggml_type t : cache_types) {
+        if (name == ggml_type_name(t)) {
+            return t;
+        }
+        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(t));
+    }
+    throw std::invalid_argument(std::string(argument) + ": \"" + name + "\" is unknown; expected one of " + known);
+}
+
+llama_flash_attn_type parse_flash_attn(const std::string & name) {
+    if (name == "auto") {
+        return LLAMA_FLASH_ATTN_TYPE_AUTO;
+    }
+    if (name == "on" || name == "off") {
+        return name == "on" ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    }
+    throw std::invalid_argument("flash_attn: \"" + name + "\" is unknown; expected auto, on or off");
+}
+
+void check_range(const char * argument, int32_t value, int32_t low, int32_t high) {
+    if (value < low || value > high) {
+        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) + " is outside [" +
+                                    std::to_string(low) + ", " + std::to_string(high) + "]");
+    }
+}
+
+// llama.cpp reports a missing or foreign file in its log only.
+void check_gguf(const char * argument, const std::string & path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        throw std::invalid_argument(std::string(argument) + ": cannot open \"" + path + "\"; expected a GGUF file");
+    }
+    char magic[4] = {};
+    file.read(magic, sizeof(magic));
+    if (!file || std::memcmp(magic, "GGUF", sizeof(magic)) != 0) {
+        throw std::invalid_argument(std::string(argument) + ": \"" + path + "\" is not a GGUF file");
+    }
+}
+
+void start_backends() {
+    static std::once_flag once;
+    std::call_once(once, [] { llama_backend_init(); });
+}
+
+} // namespace
+
+int32_t thread_count(const model_options & options) {
+    if (options.n_threads > 0) {
+        return options.n_threads;
+    }
+    return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+}
+
+llama_model_ptr load_model(const model_options & options) {
+    set_verbose(options.verbose);
+    start_backends();
+    check_range("n_gpu_layers", options.n_gpu_layers, -1, 1 << 20);
+    check_gguf("model_path", options.model_path);
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = options.n_gpu_layers;
+    params.progress_callback = [](float, void *) { return true; }; // no dots on stderr
+    forget_errors();
+    llama_model_ptr model{llama_model_load_from_file(options.model_path.c_str(), params)};
+    if (!model) {
+        throw std::invalid_argument("model_path: cannot load \"" + options.model_path +
+                                    "\" as a language model: " + last_logged_error());
+    }
+    return model;
+}
+
+llama_context_ptr make_context(llama_model * model, const model_options & options) {
+    check_range("n_ctx", options.n_ctx, 0, 1 << 24);
+    check_range("n_batch", options.n_batch, 1, 1 << 20);
+    check_range("n_ubatch", options.n_ubatch, 1, 1 << 20);
+    check_range("n_threads", options.n_threads, 0, 512);
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = options.n_ctx;
+    params.n_batch = options.n_batch;
+    params.n_ubatch = std::min(options.n_ubatch, options.n_batch);
+    params.n_seq_max = 1;
+    params.n_threads = thread_count(options);
+    params.n_threads_batch = params.n_threads;
+    params.flash_attn_type = parse_flash_attn(options.flash_attn);
+    params.type_k = parse_type("type_k", options.type_k);
+    params.type_v = parse_type("type_v", options.type_v);
+    if (ggml_is_quantized(params.type_v) && options.flash_attn == "off") {
+        throw std::invalid_argument("type_v: \"" + options.type_v + "\" needs flash_attn on or auto, not off");
+    }
+    forget_errors();
+    llama_context_ptr ctx{llama_init_from_model(model, params)};
+    if (!ctx) {
+        throw std::runtime_error("cannot make a context of n_ctx " + std::to_string(options.n_ctx) + ", type_k " +
+                                 options.type_k + ", type_v " + options.type_v + ": " + last_logged_error());
+    }
+    return ctx;
+}
+
+mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker) {
+    if (options.mmproj_path.empty()) {
+        return nullptr;
+    }
+    check_gguf("mmproj", options.mmproj_path);
+    mtmd_context_params params = mtmd_context_params_default();
+    params.use_gpu = options.n_gpu_layers != 0;
+    params.print_timings = false;
+    params.n_threads = thread_count(options);
+    params.flash_attn_type = parse_flash_attn(options.flash_attn);
+    params.media_marker = marker.c_str();
+    params.warmup = false;
+    forget_errors();
+    mtmd::context_ptr ctx{mtmd_init_from_file(options.mmproj_path.c_str(), model, params)};
+    if (!ctx) {
+        throw std::invalid_argument(
+            "mmproj: cannot use \"" + options.mmproj_path + "\" with \"" + options.model_path +
+            "\"; expected the multimodal projector made for this model: " + last_logged_error());
+    }
+    if (!mtmd_support_vision(ctx.get())) {
+        throw std::invalid_argument("mmproj: \"" + options.mmproj_path + "\" encodes no images");
+    }
+    return ctx;
+}
+
+model_info describe(const model_options & options) {
+    const llama_model_ptr model = load_model(options);
+    const auto meta = [&](const char * key) {
+        char text[256] = {};
+        return llama_model_meta_val_str(model.get(), key, text, sizeof(text)) > 0 ? std::string(text) : std::string();
+    };
+    model_info info;
+    info.architecture = meta("general.architecture");
+    info.name = meta("general.name");
+    info.size_bytes = llama_model_size(model.get());
+    info.n_params = llama_model_n_params(model.get());
+    info.n_ctx_train = llama_model_n_ctx_train(model.get());
+    info.n_layer = llama_model_n_layer(model.get());
+    info.n_head = llama_model_n_head(model.get());
+    info.n_head_kv = llama_model_n_head_kv(model.get());
+
+    model_options smallest = options;
+    smallest.n_ctx = 256;
+    smallest.n_batch = 32;
+    const llama_context_ptr ctx = make_context(model.get(), smallest);
+    info.memory_type = kv_cache::memory_type(ctx.get());
+    info.reason = kv_cache::unsupported(ctx.get());
+    if (info.reason.empty()) {
+        info.kv_bytes_per_token = kv_cache(ctx.get()).bytes_per_cell();
+    }
+    return info;
+}
+
+} // namespace lookm

@@ -1,0 +1,64 @@
+#pragma once
+
+#include "llama-cpp.h"
+#include "mtmd.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+struct common_chat_templates;
+
+namespace lookm {
+
+// RGB, row-major [height, width, 3], not owned.
+struct image_view {
+    const uint8_t * data;
+    uint32_t width;
+    uint32_t height;
+};
+
+// The chat template of a GGUF, applied by llama.cpp's own template code.
+class chat_template {
+  public:
+    explicit chat_template(const llama_model * model);
+    ~chat_template();
+
+    // messages: JSON array in OpenAI's form; content a string or parts of type text and media_marker. The prompt ends
+    // where the assistant's answer begins. Throws std::invalid_argument naming messages.
+    std::string apply(const std::string & messages) const;
+
+  private:
+    struct deleter {
+        void operator()(common_chat_templates * t) const;
+    };
+    std::unique_ptr<common_chat_templates, deleter> templates_;
+};
+
+// A run of text tokens, or one image (never both).
+struct prompt_chunk {
+    std::vector<llama_token> tokens;
+    const mtmd_input_chunk * image = nullptr; // owned by prompt::media
+
+    int32_t n_cells() const;
+};
+
+struct prompt {
+    mtmd::input_chunks_ptr media; // keeps the images of chunks alive
+    std::vector<prompt_chunk> chunks;
+
+    int32_t n_cells() const;
+    int32_t n_images() const;
+};
+
+// Splits text that holds one marker per image. mmproj may be null when there are no images.
+// Throws std::invalid_argument when markers and images do not match, or an image cannot be used.
+prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
+                const std::string & marker, std::span<const image_view> images);
+
+// A marker that no user text holds by chance.
+std::string random_marker();
+
+} // namespace lookm

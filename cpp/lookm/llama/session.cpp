@@ -1,0 +1,318 @@
+#include "lookm/llama/session.h"
+
+#include "lookm/llama/log.h"
+
+#include "mtmd-helper.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <stdexcept>
+
+namespace lookm {
+
+namespace {
+
+constexpr int32_t n_penalized = 64; // the last tokens that repetition penalties look at, llama.cpp's default
+
+class stopwatch {
+  public:
+    double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+  private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+void check_sampling(const sampling_options & s) {
+    const auto check = [](const char * argument, float value, bool ok, const char * expected) {
+        if (!ok || !std::isfinite(value)) {
+            throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) +
+                                        " is out of range; expected " + expected);
+        }
+    };
+    check("temperature", s.temperature, s.temperature >= 0.0f, "0 (greedy) or more");
+    check("top_p", s.top_p, s.top_p > 0.0f && s.top_p <= 1.0f, "(0, 1]");
+    check("min_p", s.min_p, s.min_p >= 0.0f && s.min_p <= 1.0f, "[0, 1]");
+    check("repeat_penalty", s.repeat_penalty, s.repeat_penalty > 0.0f, "more than 0");
+    check("frequency_penalty", s.frequency_penalty, true, "a finite number");
+    check("presence_penalty", s.presence_penalty, true, "a finite number");
+}
+
+bool wants_compression(const kv_options & kv, const ratios & r) {
+    return kv.kv_ratio < 1.0 && r.important + r.recent < 1.0 && find_method(kv.method).evicts;
+}
+
+} // namespace
+
+struct session::progress_state {
+    const progress_fn & report;
+    int n_images, n_cells;
+    int images_done = 0, cells_done = 0;
+
+    void images(int n) {
+        images_done += n;
+        if (report) {
+            report(phase::encode, images_done, n_images);
+        }
+    }
+    void cells(int n) {
+        cells_done += n;
+        if (report) {
+            report(phase::prefill, cells_done, n_cells);
+        }
+    }
+};
+
+session::session(const model_options & options) : options_(options), marker_(random_marker()) {
+    model_ = load_model(options_);
+    mmproj_ = load_mmproj(model_.get(), options_, marker_);
+    ctx_ = make_context(model_.get(), options_);
+    template_ = std::make_unique<chat_template>(model_.get());
+    unsupported_ = kv_cache::unsupported(ctx_.get());
+    if (unsupported_.empty()) {
+        compressor_ = std::make_unique<compressor>(ctx_.get());
+    }
+}
+
+session::~session() = default;
+
+int32_t session::n_ctx() const {
+    return static_cast<int32_t>(llama_n_ctx(ctx_.get()));
+}
+
+std::string session::model_name() const {
+    char name[256] = {};
+    llama_model_meta_val_str(model_.get(), "general.name", name, sizeof(name));
+    return name;
+}
+
+void session::check(const kv_options & kv) const {
+    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
+    parse_text_overflow(kv.text_overflow);
+    if (wants_compression(kv, r) && !unsupported_.empty()) {
+        throw std::invalid_argument("kv_ratio: " + std::to_string(kv.kv_ratio) + " asks for compression, but " +
+                                    unsupported_ + " (kv_ratio 1 runs this model uncompressed)");
+    }
+}
+
+void session::clear() {
+    llama_memory_clear(llama_get_memory(ctx_.get()), false);
+    pending_.reset();
+    sampler_.reset();
+    n_past_ = 0;
+    ready_ = false;
+}
+
+void session::check_fits(const prompt & p) const {
+    const int32_t n = p.n_cells();
+    if (n == 0) {
+        throw std::invalid_argument("messages: the prompt is empty");
+    }
+    if (n > n_ctx()) {
+        throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images()) +
+                                    " images) do not fit into n_ctx " + std::to_string(n_ctx()));
+    }
+    for (const prompt_chunk & c : p.chunks) {
+        if (c.image && mtmd_decode_use_non_causal(mmproj_.get(), c.image) &&
+            c.n_cells() > static_cast<int32_t>(llama_n_ubatch(ctx_.get()))) {
+            throw std::invalid_argument("n_ubatch: " + std::to_string(llama_n_ubatch(ctx_.get())) +
+                                        " is too small; this model needs at least the " + std::to_string(c.n_cells()) +
+                                        " cells of one image");
+        }
+    }
+}
+
+void session::prefill(const std::string & text, std::span<const image_view> images, const kv_options & kv,
+                      const progress_fn & progress) {
+    check(kv);
+    const prompt p = tokenize(model_.get(), mmproj_.get(), text, marker_, images);
+    check_fits(p);
+    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
+    const bool tap = wants_compression(kv, r);
+    stats_ = {};
+    stats_.method = kv.method;
+    clear();
+    try {
+        if (tap) {
+            compressor_->tap().arm();
+        }
+        process(p, progress);
+        compress(kv, progress);
+        ready_ = true;
+    } catch (...) {
+        if (tap) {
+            compressor_->tap().disarm();
+        }
+        clear();
+        throw;
+    }
+}
+
+void session::process(const prompt & p, const progress_fn & progress) {
+    progress_state state{progress, p.n_images(), p.n_cells()};
+    state.cells(0);
+    for (size_t i = 0; i < p.chunks.size(); ++i) {
+        const prompt_chunk & chunk = p.chunks[i];
+        if (chunk.image) {
+            process_image(chunk.image, state);
+            stats_.image_cells += chunk.n_cells();
+        } else {
+            process_text(chunk.tokens, i + 1 == p.chunks.size(), state);
+            stats_.text_cells += chunk.n_cells();
+        }
+    }
+    llama_synchronize(ctx_.get());
+    stats_.prompt_cells = p.n_cells();
+    stats_.encode_images = p.n_images();
+}
+
+void session::process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state) {
+    const auto n_tokens = static_cast<int32_t>(tokens.size());
+    for (int32_t i = 0; i < n_tokens; i += options_.n_batch) {
+        const stopwatch watch;
+        const int32_t n = std::min(options_.n_batch, n_tokens - i);
+        decode(tokens.data() + i, n, last && i + n == n_tokens);
+        stats_.prefill_seconds += watch.seconds();
+        state.cells(n);
+    }
+}
+
+void session::process_image(const mtmd_input_chunk * chunk, progress_state & state) {
+    forget_errors();
+    const stopwatch encode;
+    if (mtmd_encode_chunk(mmproj_.get(), chunk) != 0) {
+        throw std::runtime_error("image encoder failed: " + last_logged_error());
+    }
+    stats_.encode_seconds += encode.seconds();
+    state.images(1);
+
+    const stopwatch prefill;
+    const int32_t status =
+        mtmd_helper_decode_image_chunk(mmproj_.get(), ctx_.get(), chunk, mtmd_get_output_embd(mmproj_.get()), n_past_,
+                                       0, options_.n_batch, &n_past_, nullptr, nullptr);
+    if (compressor_) {
+        compressor_->tap().rethrow();
+    }
+    if (status != 0) {
+        throw std::runtime_error("prefill of an image failed: " + last_logged_error());
+    }
+    stats_.prefill_seconds += prefill.seconds();
+    state.cells(static_cast<int>(mtmd_input_chunk_get_n_tokens(chunk)));
+}
+
+void session::decode(const llama_token * tokens, int32_t n, bool logits) {
+    llama_batch batch = llama_batch_init(n, 0, 1);
+    batch.n_tokens = n;
+    for (int32_t i = 0; i < n; ++i) {
+        batch.token[i] = tokens[i];
+        batch.pos[i] = n_past_ + i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = logits && i + 1 == n;
+    }
+    forget_errors();
+    const int32_t status = llama_decode(ctx_.get(), batch);
+    llama_batch_free(batch);
+    if (compressor_) {
+        compressor_->tap().rethrow();
+    }
+    if (status != 0) {
+        throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + ": " +
+                                 last_logged_error());
+    }
+    n_past_ += n;
+}
+
+void session::compress(const kv_options & kv, const progress_fn & progress) {
+    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
+    stats_.kept_cells = stats_.prompt_cells;
+    const size_t per_cell = compressor_ ? compressor_->kv().bytes_per_cell() : 0;
+    const size_t allocated = compressor_ ? compressor_->kv().bytes_allocated() : 0;
+    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.prompt_cells;
+    stats_.bytes_allocated_before = stats_.bytes_allocated_after = allocated;
+    if (!wants_compression(kv, r)) {
+        stats_.note = kv.kv_ratio < 1.0 ? "method origin keeps the full cache" : "kv_ratio 1 keeps the full cache";
+        return;
+    }
+    const auto report = [&](int done, int total) {
+        if (progress) {
+            progress(phase::compress, done, total);
+        }
+    };
+    const compress_options options = {&find_method(kv.method), r, parse_text_overflow(kv.text_overflow)};
+    const compress_result result = compressor_->compress(0, options, report);
+    stats_.kept_cells = result.n_keep;
+    stats_.note = result.note;
+    stats_.bytes_used_after = per_cell * compressor_->kv().n_used();
+    stats_.bytes_allocated_after = compressor_->kv().bytes_allocated();
+    stats_.compress_bytes_peak = result.peak_bytes;
+    stats_.compress_seconds = result.seconds;
+    stats_.score_seconds = compressor_->tap().seconds();
+    stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+}
+
+void session::start(const sampling_options & s) {
+    check_sampling(s);
+    if (!ready_) {
+        throw std::invalid_argument("start: no prompt has been processed; call prefill first");
+    }
+    llama_sampler_ptr chain{llama_sampler_chain_init(llama_sampler_chain_default_params())};
+    const auto add = [&](llama_sampler * one) { llama_sampler_chain_add(chain.get(), one); };
+    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
+    add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), n_penalized, s.repeat_penalty, s.frequency_penalty,
+                                     s.presence_penalty));
+    if (s.temperature <= 0.0f) {
+        add(llama_sampler_init_greedy());
+    } else {
+        add(llama_sampler_init_top_k(s.top_k));
+        add(llama_sampler_init_top_p(s.top_p, 1));
+        add(llama_sampler_init_min_p(s.min_p, 1));
+        add(llama_sampler_init_temp(s.temperature));
+        add(llama_sampler_init_dist(s.seed));
+    }
+    sampler_ = std::move(chain);
+    ready_ = false; // the prompt's logits belong to this answer
+    stats_.decode_seconds = 0;
+    stats_.decode_tokens = 0;
+}
+
+bool session::can_continue() const {
+    // without a compressor the cells are not known; then positions bound them
+    const int32_t used = compressor_ ? compressor_->kv().n_used() : n_past_;
+    return used + (pending_ ? 1 : 0) <= n_ctx();
+}
+
+std::optional<std::string> session::next() {
+    if (!sampler_) {
+        throw std::invalid_argument("next: no answer has been started; call prefill and start first");
+    }
+    if (pending_) {
+        if (!can_continue()) {
+            throw std::runtime_error("the context is full: n_ctx " + std::to_string(n_ctx()));
+        }
+        const stopwatch watch;
+        const llama_token token = *pending_;
+        pending_.reset();
+        decode(&token, 1, true);
+        llama_synchronize(ctx_.get());
+        stats_.decode_seconds += watch.seconds();
+        ++stats_.decode_tokens;
+    }
+    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
+    const llama_token token = llama_sampler_sample(sampler_.get(), ctx_.get(), -1);
+    if (llama_vocab_is_eog(vocab, token)) {
+        sampler_.reset();
+        return std::nullopt;
+    }
+    pending_ = token;
+    std::string piece(64, '\0');
+    int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, false);
+    if (n < 0) {
+        piece.resize(-n);
+        n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, false);
+    }
+    piece.resize(std::max(n, 0));
+    return piece;
+}
+
+} // namespace lookm

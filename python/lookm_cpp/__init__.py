@@ -1,0 +1,30 @@
+"""Long prompts with many images on ordinary machines: LOOK-M KV-cache compression for llama.cpp.
+
+>>> from lookm_cpp import Llava
+>>> from lookm_cpp.embedded import demo_prompts
+>>> prompt = demo_prompts()[0]
+>>> with Llava.embedded(kv_ratio=0.2) as llm:
+...     answer = llm.ask(prompt.content, prompt.images)
+...     0 < llm.stats.kept_cells < llm.stats.prompt_cells
+True
+"""
+
+from __future__ import annotations
+
+from lookm_cpp import arrays
+from lookm_cpp._core import __version__, llama_cpp_version, methods
+from lookm_cpp.images import ImageLike
+from lookm_cpp.info import model_info
+from lookm_cpp.llava import Llava
+from lookm_cpp.stats import Stats
+
+__all__ = [
+    "ImageLike",
+    "Llava",
+    "Stats",
+    "__version__",
+    "arrays",
+    "llama_cpp_version",
+    "methods",
+    "model_info",
+]

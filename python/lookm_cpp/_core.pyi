@@ -1,0 +1,192 @@
+"""The C++ extension module: sessions on llama.cpp, and single-layer functions on NumPy arrays.
+
+Python checks types and file names; everything else is checked, computed and named here. A bad argument raises
+``ValueError`` whose text names the argument, its value and what was expected, a file that is not what it should be
+among them; a failure of llama.cpp or of memory raises ``RuntimeError``. Every call that computes releases the GIL.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypedDict, type_check_only
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: str
+llama_cpp_version: str
+
+@type_check_only
+class Stats(TypedDict):
+    """What happened to the last prompt. Counts are cells, sizes bytes, times seconds."""
+
+    prompt_cells: int
+    text_cells: int
+    image_cells: int
+    kept_cells: int
+    kv_ratio: float
+    method: str
+    note: str
+    kv_bytes_used_before: int
+    kv_bytes_used_after: int
+    kv_bytes_allocated_before: int
+    kv_bytes_allocated_after: int
+    compress_bytes_peak: int
+    encode_seconds: float
+    prefill_seconds: float
+    score_seconds: float
+    compress_seconds: float
+    decode_seconds: float
+    encode_images: int
+    decode_tokens: int
+
+@type_check_only
+class ModelInfo(TypedDict):
+    """What a GGUF file holds, as far as KV compression cares."""
+
+    architecture: str
+    name: str
+    size_bytes: int
+    n_params: int
+    n_ctx_train: int
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    memory_type: str
+    kv_bytes_per_token: int
+    supported: bool
+    reason: str
+
+def methods() -> list[str]:
+    """Names of the compression methods, ``origin`` (none) first."""
+
+def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
+    """Describe a model file; loads its weights by mmap and makes a minimal context."""
+
+class Session:
+    """One model, one multimodal projector, one conversation."""
+
+    def __init__(
+        self,
+        model_path: str,
+        mmproj_path: str,
+        *,
+        n_ctx: int = 0,
+        n_batch: int = 2048,
+        n_ubatch: int = 512,
+        n_threads: int = 0,
+        n_gpu_layers: int = -1,
+        flash_attn: str = "auto",
+        type_k: str = "f16",
+        type_v: str = "f16",
+        verbose: bool = False,
+    ) -> None: ...
+    @property
+    def media_marker(self) -> str:
+        """Stands for one image in a prompt; random for each session, so that no user text can hold it."""
+
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def model_name(self) -> str: ...
+    def apply_template(self, messages: str) -> str:
+        """Prompt of OpenAI-style ``messages`` (JSON text; content a string, or parts of type ``text`` and
+        ``media_marker``) by the GGUF's own chat template, ending where the assistant's answer begins."""
+
+    def check(
+        self,
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        text_overflow: str = "keep",
+    ) -> None:
+        """Raise ``ValueError`` for an option that is wrong, or where this model cannot be compressed."""
+
+    def prefill(
+        self,
+        prompt: str,
+        images: list[npt.NDArray[np.uint8]],
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        text_overflow: str = "keep",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """Forget the last prompt, process this one, compress its KV cache.
+
+        ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``progress(phase, done,
+        total)`` is called between steps, phase one of ``encode`` (images), ``prefill`` (cells), ``compress`` (layers);
+        an exception it raises stops the work and passes through. Signals are looked at between steps too.
+        """
+
+    def start(
+        self,
+        *,
+        temperature: float = 0.2,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        seed: int = 0xFFFFFFFF,
+    ) -> None:
+        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy."""
+
+    def next(self) -> bytes | None:
+        """Sample and decode one token; its text as bytes (may be half a UTF-8 character), ``None`` at the end of the
+        answer. Raises ``RuntimeError`` when the context is full (see ``can_continue``)."""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether a free cell is left for another token."""
+
+    @property
+    def stats(self) -> Stats: ...
+    def close(self) -> None:
+        """Free model and caches; any later call raises ``ValueError``."""
+
+def scores(
+    q: npt.NDArray[np.float32],
+    k: npt.NDArray[Any],
+    scale: float,
+    n_past: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Column sums of softmax(scale * q @ k^T) under a causal mask, mean over each group's query heads.
+
+    ``q``: ``[n_head, n_tokens, head_dim]`` f32; ``k``: ``[n_head_kv, n_kv, head_dim]`` f32 or f16; query i sees cells
+    ``0..n_past+i``. Returns ``[n_head_kv, n_kv]`` f32.
+    """
+
+def select(
+    scores: npt.NDArray[np.float32],
+    is_text: npt.NDArray[np.bool_],
+    *,
+    method: str,
+    important_ratio: float,
+    recent_ratio: float,
+    text_overflow: str,
+) -> npt.NDArray[np.int32]:
+    """``scores [n_head_kv, n_kv]``, ``is_text [n_kv]`` -> ``kept [n_head_kv, n_keep]``, ascending."""
+
+def compress(
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    scores: npt.NDArray[np.float32],
+    is_text: npt.NDArray[np.bool_],
+    *,
+    method: str,
+    important_ratio: float,
+    recent_ratio: float,
+    text_overflow: str,
+    on_device: bool = False,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """One layer: ``k [n_head_kv, n_kv, head_dim_k]``, ``v [n_head_kv, n_kv, head_dim_v]``, f32 or f16 alike.
+
+    Returns ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept
+    [n_head_kv, n_keep]`` ascending, ``merged_into [n_head_kv, n_kv]``: for an evicted cell the kept cell (an index into
+    ``n_kv``) it was merged into, -1 for kept cells and where nothing is merged. ``on_device`` merges by the graph that
+    accelerators run instead of the host's scatter-add; both agree to rounding.
+    """

@@ -1,0 +1,104 @@
+"""From a session's token bytes to text that a user may see."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lookm_cpp.chat_types import FinishReason
+
+if TYPE_CHECKING:
+    from lookm_cpp import _core
+
+
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """``stop`` as llama-cpp-python takes it: nothing, one string, or several.
+
+    Raises:
+        ValueError: One of them is not a string or is empty.
+    """
+    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    for string in strings:
+        if not isinstance(string, str) or not string:
+            raise ValueError(f"stop has {string!r}, expected strings that are not empty")
+    return strings
+
+
+class TextStream:
+    """Holds back what may still become a whole character or a stop string.
+
+    >>> stream = TextStream(["END"])
+    >>> [stream.feed(piece) for piece in (b"caf\\xc3", b"\\xa9 E", b"N", b"T E", b"NDless")]
+    ['caf', 'é ', '', 'ENT ', '']
+    >>> stream.stopped
+    True
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self.stopped = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = stop
+        self._held = ""
+
+    def feed(self, piece: bytes) -> str:
+        """Take a token's bytes, give the text that is certain now."""
+        self._held += self._decoder.decode(piece)
+        ends = [at for string in self._stop if (at := self._held.find(string)) >= 0]
+        if ends:
+            self.stopped = True
+            text, self._held = self._held[: min(ends)], ""
+            return text
+        cut = len(self._held) - self._begun_stop()
+        text, self._held = self._held[:cut], self._held[cut:]
+        return text
+
+    def flush(self) -> str:
+        """The text still held back when no more comes; bytes of a character that was cut off are dropped."""
+        text, self._held = self._held, ""
+        return text
+
+    def _begun_stop(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        begun = (n for string in self._stop for n in range(1, len(string)) if self._held.endswith(string[:n]))
+        return max(begun, default=0)
+
+
+class Answer:
+    """One answer while it is generated: an iterator over its text, each piece not empty.
+
+    Attributes:
+        n_tokens: Tokens so far.
+        finish_reason: Why it ended; of meaning only when the iterator is exhausted.
+    """
+
+    def __init__(self, session: _core.Session, stop: Sequence[str], max_tokens: int | None) -> None:
+        self.n_tokens = 0
+        self.finish_reason: FinishReason = "stop"
+        self._session = session
+        self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else None
+        self._stream = TextStream(stop)
+        self._ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self._ended:
+            if text := self._step():
+                return text
+        raise StopIteration
+
+    def _step(self) -> str:
+        if self.n_tokens == self._limit or not self._session.can_continue:
+            self.finish_reason = "length"
+            piece = None
+        else:
+            piece = self._session.next()
+        if piece is None:
+            self._ended = True
+            return self._stream.flush()
+        self.n_tokens += 1
+        text = self._stream.feed(piece)
+        self._ended = self._stream.stopped
+        return text

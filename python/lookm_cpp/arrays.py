@@ -1,0 +1,145 @@
+"""LOOK-M on NumPy arrays, one layer at a time: the very code that compresses a session's KV cache.
+
+Arrays of heads come first, cells second. Every call runs on the CPU and releases the GIL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lookm_cpp import _core
+from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, TEXT_OVERFLOW
+
+__all__ = ["compress", "scores", "select"]
+
+
+def scores(
+    q: npt.ArrayLike,
+    k: npt.NDArray[Any],
+    *,
+    scale: float | None = None,
+    n_past: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Attention that each cell received: column sums of ``softmax(scale * q @ k^T)`` under a causal mask.
+
+    Args:
+        q: Queries ``[n_head, n_tokens, head_dim]``, taken as f32.
+        k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16; ``n_head`` is a multiple of ``n_head_kv``.
+        scale: Factor before the softmax; ``1 / sqrt(head_dim)`` unless given.
+        n_past: Query ``i`` sees the cells ``0 .. n_past + i``.
+
+    Returns:
+        ``[n_head_kv, n_kv]`` f32, the mean over each group's query heads.
+
+    Raises:
+        ValueError: The shapes do not fit each other.
+
+    Two queries that attend evenly; the first sees one cell, the second both:
+
+    >>> scores(np.zeros((1, 2, 4)), np.zeros((1, 2, 4), np.float32))
+    array([[1.5, 0.5]], dtype=float32)
+    """
+    queries = np.ascontiguousarray(q, dtype=np.float32)
+    factor = float(max(queries.shape[-1], 1)) ** -0.5 if scale is None else scale
+    return _core.scores(queries, np.ascontiguousarray(k), factor, n_past)
+
+
+def select(
+    scores: npt.ArrayLike,
+    is_text: npt.ArrayLike,
+    *,
+    method: str = METHOD,
+    important_ratio: float = IMPORTANT_RATIO,
+    recent_ratio: float = RECENT_RATIO,
+    text_overflow: str = TEXT_OVERFLOW,
+) -> npt.NDArray[np.int32]:
+    """Which cells stay, for each KV head.
+
+    Args:
+        scores: ``[n_head_kv, n_kv]``, taken as f32.
+        is_text: ``[n_kv]``, true for text cells.
+        method: A name of ``lookm_cpp.methods()``.
+        important_ratio: ``floor(important_ratio * n_kv)`` cells stay for their score.
+        recent_ratio: The last ``floor(recent_ratio * n_kv)`` cells always stay.
+        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+
+    Returns:
+        ``kept [n_head_kv, n_keep]`` i32, ascending in each row.
+
+    Raises:
+        ValueError: An argument is outside its range, or the shapes do not fit each other.
+
+    All text stays (cells 0, 3 and the recent 5), then the best image cell:
+
+    >>> select([[1, 9, 8, 2, 7, 0]], [True, False, False, True, False, True], important_ratio=0.5, recent_ratio=0.17)
+    array([[0, 1, 3, 5]], dtype=int32)
+    """
+    return _core.select(
+        np.ascontiguousarray(scores, dtype=np.float32),
+        np.ascontiguousarray(is_text, dtype=np.bool_),
+        method=method,
+        important_ratio=important_ratio,
+        recent_ratio=recent_ratio,
+        text_overflow=text_overflow,
+    )
+
+
+def compress(
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    scores: npt.ArrayLike,
+    is_text: npt.ArrayLike,
+    *,
+    method: str = METHOD,
+    important_ratio: float = IMPORTANT_RATIO,
+    recent_ratio: float = RECENT_RATIO,
+    text_overflow: str = TEXT_OVERFLOW,
+    on_device: bool = False,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Select cells and merge the evicted ones into them.
+
+    Args:
+        k: Keys ``[n_head_kv, n_kv, head_dim_k]``, f32 or f16.
+        v: Values ``[n_head_kv, n_kv, head_dim_v]``, of the keys' type.
+        scores: ``[n_head_kv, n_kv]``, taken as f32.
+        is_text: ``[n_kv]``, true for text cells.
+        method: As in ``select``.
+        important_ratio: As in ``select``.
+        recent_ratio: As in ``select``.
+        text_overflow: As in ``select``.
+        on_device: Merge by the graph that accelerators run instead of the host's scatter-add; equal to rounding.
+
+    Returns:
+        ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept
+        [n_head_kv, n_keep]`` ascending, and ``merged_into [n_head_kv, n_kv]``: for an evicted cell the kept cell
+        that took it in, -1 for kept cells and where nothing is merged.
+
+    Raises:
+        ValueError: An argument is outside its range, or the shapes do not fit each other.
+
+    The image cells 1 and 2 are merged into cell 0, whose key is nearest to theirs:
+
+    >>> k = np.array([[[1, 0], [2, 0], [3, 1], [0, 1]]], np.float32)
+    >>> v = np.array([[[10], [20], [30], [99]]], np.float32)
+    >>> new_k, new_v, kept, merged_into = compress(
+    ...     k, v, np.ones((1, 4)), [True, False, False, True], important_ratio=0.25, recent_ratio=0.25
+    ... )
+    >>> kept, merged_into
+    (array([[0, 3]], dtype=int32), array([[-1,  0,  0, -1]], dtype=int32))
+    >>> new_k.tolist(), new_v.tolist()
+    ([[[1.5, 0.1666666...], [0.0, 1.0]]], [[[15.0], [99.0]]])
+    """
+    return _core.compress(
+        np.ascontiguousarray(k),
+        np.ascontiguousarray(v),
+        np.ascontiguousarray(scores, dtype=np.float32),
+        np.ascontiguousarray(is_text, dtype=np.bool_),
+        method=method,
+        important_ratio=important_ratio,
+        recent_ratio=recent_ratio,
+        text_overflow=text_overflow,
+        on_device=on_device,
+    )

@@ -1,0 +1,75 @@
+"""``lookm ask``: one question, with one cache or with two."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from lookm_cpp.chat import question_messages
+from lookm_cpp.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
+from lookm_cpp.images import ImageLike
+from lookm_cpp.llava import Llava
+from lookm_cpp.stats import Stats
+
+if TYPE_CHECKING:
+    from lookm_cpp.options import ChatOptions
+
+
+@dataclass(frozen=True)
+class Run:
+    """An answer and what it took."""
+
+    answer: str
+    finish_reason: str | None
+    stats: Stats
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"answer": self.answer, "finish_reason": self.finish_reason, "stats": self.stats.as_dict()}
+
+
+def run(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, echo: bool = False) -> Run:
+    """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
+    with prompt_progress() as progress:
+        shown: ChatOptions = {**options, "progress": progress}
+        chunks = llm.create_chat_completion(question_messages(question, images), stream=True, **shown)
+    answer = ""
+    reason: str | None = None
+    for chunk in chunks:
+        choice = chunk["choices"][0]
+        reason = choice["finish_reason"]
+        longer = (answer + choice["delta"].get("content", "")).lstrip()
+        if echo:
+            sys.stdout.write(longer[len(answer) :])
+            sys.stdout.flush()
+        answer = longer
+    if echo:
+        sys.stdout.write("\n")
+    return Run(answer.rstrip(), reason, llm.stats)
+
+
+def ask_once(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, as_json: bool) -> None:
+    """Answer on stdout, a line about it on stderr; or both as JSON."""
+    result = run(llm, question, images, options, echo=not as_json)
+    if as_json:
+        print_json({"model": llm.model_name, "question": question, **result.as_dict()})
+    else:
+        sys.stderr.write(f"[{stats_line(result.stats)}]\n")
+
+
+def ask_twice(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, as_json: bool) -> None:
+    """The same question with the full and with the compressed cache, side by side."""
+    full = run(llm, question, images, {**options, "kv_ratio": 1.0})
+    small = run(llm, question, images, options)
+    if as_json:
+        runs = {"full": full.as_dict(), "compressed": small.as_dict()}
+        print_json({"model": llm.model_name, "question": question, **runs})
+        return
+    rows = [["answer", full.answer, small.answer], *stats_rows((full.stats, small.stats))]
+    if small.stats.note:
+        rows.append(["note", full.stats.note, small.stats.note])
+    Console(highlight=False).print(side_by_side(("full cache", f"compressed by {small.stats.method}"), rows))

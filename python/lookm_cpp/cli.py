@@ -1,0 +1,190 @@
+"""The ``lookm`` command."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+from rich.console import Console
+
+from lookm_cpp import __version__, embedded, llama_cpp_version
+from lookm_cpp.asking import ask_once, ask_twice
+from lookm_cpp.compression import METHOD, TEXT_OVERFLOW
+from lookm_cpp.console import format_bytes, print_json, side_by_side
+from lookm_cpp.demo import run_demo
+from lookm_cpp.info import model_info
+from lookm_cpp.llava import Llava
+from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
+
+EMBEDDED = "embedded"
+DEMO_RATIO = 0.2
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
+
+# click's UsageError, or that of the copy which newer typers carry inside; typer exports only its subclass.
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Method = Annotated[str, typer.Option("--method", help="Compression method; origin compresses nothing.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"lookm_cpp {__version__} (llama.cpp {llama_cpp_version})\n")
+        raise typer.Exit
+
+
+@app.callback()
+def lookm(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """LOOK-M: long prompts with many images in a small KV cache, on llama.cpp."""
+
+
+@app.command()
+def demo(
+    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help="Share of the cells to keep.")] = DEMO_RATIO,
+    method: Method = METHOD,
+    as_json: Json = False,
+) -> None:
+    """Let the embedded model answer all shipped questions, with the full and with a compressed cache."""
+    run_demo(kv_ratio, method, as_json=as_json)
+
+
+@app.command()
+def ask(
+    question: Annotated[
+        str, typer.Argument(help="Each <image> in it stands for the next image; else images come first.")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")],
+    mmproj: Annotated[
+        str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
+    ] = None,
+    image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be given again.")] = None,
+    kv_ratio: Annotated[
+        float | None, typer.Option("--kv-ratio", help="Share of the cells to keep.  [default: 1, with --compare 0.2]")
+    ] = None,
+    method: Method = METHOD,
+    important_ratio: Annotated[
+        float | None, typer.Option("--important-ratio", help="Share kept for its score.  [default: half of --kv-ratio]")
+    ] = None,
+    recent_ratio: Annotated[
+        float | None, typer.Option("--recent-ratio", help="Share kept as the last.  [default: half of --kv-ratio]")
+    ] = None,
+    text_overflow: Annotated[
+        str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
+    ] = TEXT_OVERFLOW,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sampler.", show_default="random")] = RANDOM_SEED,
+    n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
+    n_batch: Annotated[int, typer.Option("--n-batch", help="Tokens handed over at once.")] = 2048,
+    n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
+    flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
+    type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
+    type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    compare: Annotated[bool, typer.Option("--compare", help="Answer with the full cache, too, side by side.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a question about images."""
+    ratios_given = (kv_ratio, important_ratio, recent_ratio) != (None, None, None)
+    default_ratio = DEMO_RATIO if compare and not ratios_given else 1.0
+    options: LlavaOptions = {
+        "kv_ratio": default_ratio if kv_ratio is None else kv_ratio,
+        "method": method,
+        "important_ratio": important_ratio,
+        "recent_ratio": recent_ratio,
+        "text_overflow": text_overflow,
+        "n_ctx": n_ctx,
+        "n_batch": n_batch,
+        "n_ubatch": n_ubatch,
+        "n_threads": threads,
+        "n_gpu_layers": gpu_layers,
+        "flash_attn": _switch(flash_attn),
+        "type_k": type_k,
+        "type_v": type_v,
+        "seed": seed,
+        "verbose": verbose,
+    }
+    sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}
+    files: dict[str, Any] = {"model_path": model, "mmproj": mmproj}
+    if model == EMBEDDED:
+        files = {"model_path": embedded.MODEL, "mmproj": mmproj or embedded.MMPROJ}
+    with Llava(**files, **options) as llm:
+        (ask_twice if compare else ask_once)(llm, question, image or [], sampling, as_json=as_json)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A GGUF file, or 'embedded'.")],
+    type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
+    type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    as_json: Json = False,
+) -> None:
+    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed."""
+    found = model_info(embedded.MODEL if model == EMBEDDED else model, type_k=type_k, type_v=type_v)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        ("name", found["name"]),
+        ("architecture", found["architecture"]),
+        ("parameters", f"{found['n_params']:,}"),
+        ("file size", format_bytes(found["size_bytes"])),
+        ("training context", f"{found['n_ctx_train']} tokens"),
+        ("layers", str(found["n_layer"])),
+        ("heads", f"{found['n_head']} query, {found['n_head_kv']} KV"),
+        ("memory type", found["memory_type"]),
+        ("KV cache", f"{found['kv_bytes_per_token']} bytes a token ({type_k}, {type_v})"),
+        ("compression", "supported" if found["supported"] else f"not supported: {found['reason']}"),
+    )
+    Console(highlight=False).print(side_by_side((Path(model).name,), rows))
+
+
+def _switch(word: str) -> bool | Literal["auto"]:
+    if word not in ("auto", "on", "off"):
+        raise ValueError(f"--flash-attn is {word!r}, expected auto, on or off")
+    return "auto" if word == "auto" else word == "on"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; bad input is one line on stderr and exit code 2.
+
+    Args:
+        argv: The arguments; those of the process unless given.
+    """
+    arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        with typer.main.get_command(app).make_context("lookm", list(arguments)) as context:
+            context.command.invoke(context)
+            sys.stdout.flush()
+    except typer.Exit as stop:
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except UsageError as error:
+        return _fail(cast("typer.BadParameter", error).format_message(), BAD_INPUT)
+    except (ValueError, RuntimeError, OSError) as error:
+        return _fail(str(error), BAD_INPUT)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"lookm: {' '.join(message.split())}\n")
+    return code

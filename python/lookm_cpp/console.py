@@ -1,0 +1,117 @@
+"""What the commands have in common on a terminal and off it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from lookm_cpp.options import Progress as ProgressCallback
+from lookm_cpp.stats import Stats
+
+PHASES = {"encode": "encoding images", "prefill": "reading the prompt", "compress": "compressing layers"}
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def prompt_progress() -> Iterator[ProgressCallback | None]:
+    """Bars on stderr while a prompt is processed; nothing unless stderr is a terminal that can draw them."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(PHASES.get(phase, phase), total=total)
+            bars.update(tasks[phase], completed=done, total=total)
+
+        yield report
+
+
+def format_bytes(count: float) -> str:
+    """Bytes for people.
+
+    >>> format_bytes(1536), format_bytes(5 << 20)
+    ('1.5 KiB', '5.0 MiB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def format_rate(rate: float) -> str:
+    """Tokens a second, or a dash where nothing ran."""
+    return f"{rate:.1f} tokens/s" if rate else "-"
+
+
+def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
+    """A name and a value for each run: cells, bytes and speed side by side."""
+    rows: list[list[str]] = [[name] for name in ROW_NAMES]
+    for stats in runs:
+        values = (
+            f"{stats.prompt_cells} ({stats.text_cells} text, {stats.image_cells} image)",
+            f"{stats.kept_cells} ({stats.kv_ratio:.1%})",
+            format_bytes(stats.kv_bytes_used_after),
+            format_bytes(stats.kv_bytes_allocated_after),
+            format_rate(stats.encode_tokens_per_second),
+            format_rate(stats.prefill_tokens_per_second),
+            format_rate(stats.score_tokens_per_second),
+            format_rate(stats.compress_tokens_per_second),
+            format_rate(stats.decode_tokens_per_second),
+        )
+        for row, value in zip(rows, values, strict=True):
+            row.append(value)
+    return rows
+
+
+ROW_NAMES = (
+    "prompt cells",
+    "cells kept",
+    "KV bytes used",
+    "KV bytes allocated",
+    "image encoding",
+    "prefill",
+    "scoring",
+    "compression",
+    "decode",
+)
+
+
+def side_by_side(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """A table of named rows; texts stand as they are, without markup."""
+    table = Table(box=SIMPLE, pad_edge=False)
+    for title in ("", *titles):
+        table.add_column(Text(title), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def stats_line(stats: Stats) -> str:
+    """One line on what a prompt cost."""
+    line = (
+        f"{stats.prompt_cells} cells, {stats.kept_cells} kept ({stats.kv_ratio:.1%}), "
+        f"KV {format_bytes(stats.kv_bytes_used_before)} -> {format_bytes(stats.kv_bytes_used_after)}, "
+        f"prefill {format_rate(stats.prefill_tokens_per_second)}, "
+        f"decode {format_rate(stats.decode_tokens_per_second)}"
+    )
+    return f"{line}; {stats.note}" if stats.note else line

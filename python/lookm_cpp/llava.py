@@ -1,0 +1,306 @@
+"""A vision-language model with a compressed KV cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from lookm_cpp import _core, embedded
+from lookm_cpp.answer import Answer, stop_strings
+from lookm_cpp.chat import Reply, question_messages, template_input
+from lookm_cpp.compression import METHOD, TEXT_OVERFLOW, Compression
+from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.images import ImageLike
+from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.stats import Stats
+from lookm_cpp.turns import Turns
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
+    from lookm_cpp.options import ChatOptions, LlavaOptions, Progress
+
+
+class Llava:
+    """A GGUF language model with its multimodal projector, answering one prompt at a time.
+
+    Right after a prompt is prefilled, its KV cache is compressed to about ``kv_ratio`` of its cells by LOOK-M; the
+    prompt itself is read, and the answer's first token chosen, with the full cache.
+
+    Calls from several threads are served one after the other. There is one conversation: a new prompt, from whatever
+    thread, ends a stream that is not exhausted yet, and the next step of that stream raises ``RuntimeError``. A
+    stream may also simply be dropped. Ctrl-C stops the work within a token and leaves the object usable.
+
+    Args:
+        model_path: The GGUF language model.
+        mmproj: The GGUF projector; unless given, the one file ``mmproj*.gguf`` beside the model.
+        kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
+        method: A name of ``lookm_cpp.methods()``.
+        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given.
+        recent_ratio: Share kept because they are the last; half of ``kv_ratio`` unless given.
+        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+        n_ctx: Cells of the context, prompt and answer together; 0 takes the model's own training length.
+        n_batch: Tokens handed to llama.cpp at once.
+        n_ubatch: Tokens computed at once.
+        n_threads: CPU threads; ``None`` lets the core choose.
+        n_gpu_layers: Layers on the accelerator; -1 for all.
+        flash_attn: ``True``, ``False`` or ``"auto"``.
+        type_k: Type of the K cache, as llama.cpp names it.
+        type_v: Type of the V cache.
+        seed: Of the sampler; a new one for every answer unless given.
+        verbose: Let llama.cpp write its log to stderr.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: An argument is outside its range, a file is not a GGUF or damaged, model and projector do not
+            belong together, or no single projector lies beside the model.
+        RuntimeError: llama.cpp cannot make a context.
+
+    >>> with Llava.embedded(kv_ratio=0.2) as llm:
+    ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+    ...     llm.ask("Image 1:<image> Image 2:<image> What is in image 2?", pictures)
+    'Image 2 shows an owl.'
+    """
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        *,
+        mmproj: str | os.PathLike[str] | None = None,
+        kv_ratio: float = 1.0,
+        method: str = METHOD,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        text_overflow: str = TEXT_OVERFLOW,
+        n_ctx: int = 0,
+        n_batch: int = 2048,
+        n_ubatch: int = 512,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+        flash_attn: bool | Literal["auto"] = "auto",
+        type_k: str = "f16",
+        type_v: str = "f16",
+        seed: int = RANDOM_SEED,
+        verbose: bool = False,
+    ) -> None:
+        self._compression = Compression(kv_ratio, method, important_ratio, recent_ratio, text_overflow)
+        model = existing_file(model_path, "model_path")
+        projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
+        self._session = _core.Session(
+            str(model),
+            str(projector),
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            n_ubatch=n_ubatch,
+            n_threads=n_threads or 0,
+            n_gpu_layers=n_gpu_layers,
+            flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
+            type_k=type_k,
+            type_v=type_v,
+            verbose=verbose,
+        )
+        self._compression.check(self._session)
+        self._seed = seed
+        self._name = self._session.model_name or model.stem
+        self._stats = Stats(**self._session.stats)
+        self._turns = Turns()
+        self._closed = False
+
+    @classmethod
+    def embedded(cls, **options: Unpack[LlavaOptions]) -> Self:
+        """The small model that ships with the package; takes every option of ``Llava`` but the files.
+
+        ``n_threads`` is 1 unless given: the model is too small to be worth sharing.
+        """
+        options.setdefault("n_threads", 1)
+        return cls(embedded.MODEL, mmproj=embedded.MMPROJ, **options)
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells of the context, prompt and answer together."""
+        self._check_open()
+        return self._session.n_ctx
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for itself, or its file's."""
+        return self._name
+
+    @property
+    def stats(self) -> Stats:
+        """What happened to the last prompt; all zero before the first."""
+        self._check_open()
+        return self._stats
+
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[False] = False,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[True],
+        **options: Unpack[ChatOptions],
+    ) -> Iterator[ChatCompletionChunk]: ...
+    def create_chat_completion(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.2,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool = False,
+        kv_ratio: float | None = None,
+        method: str | None = None,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        text_overflow: str | None = None,
+        progress: Progress | None = None,
+    ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        """Answer a conversation of OpenAI-style messages.
+
+        The prompt is processed before the call returns, with ``stream`` too.
+
+        Args:
+            messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text", "text": ...}`` and
+                ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
+                ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several.
+            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context.
+            temperature: 0 is greedy.
+            top_p: Nucleus sampling.
+            top_k: Sample among so many tokens.
+            min_p: Least probability of a token, as a share of the best token's.
+            repeat_penalty: As in llama.cpp; 1 for none.
+            frequency_penalty: As in llama.cpp; 0 for none.
+            presence_penalty: As in llama.cpp; 0 for none.
+            seed: Of this answer; the object's own unless given.
+            stop: Strings that end the answer; no part of them is given out.
+            stream: Yield the answer in chunks.
+            kv_ratio: For this prompt, in place of the object's own. A ratio given here replaces all three.
+            method: For this prompt.
+            important_ratio: For this prompt.
+            recent_ratio: For this prompt.
+            text_overflow: For this prompt.
+            progress: Called as ``progress(phase, done, total)`` between steps of ``encode`` (images), ``prefill``
+                (cells) and ``compress`` (layers); what it raises ends the call.
+
+        Returns:
+            A dict of the shape ``ChatCompletion``, or an iterator of ``ChatCompletionChunk``: the role first, then
+            text, at last a ``finish_reason``.
+
+        Raises:
+            ValueError: Messages, images or arguments cannot be used, the prompt does not fit the context, or the
+                object is closed.
+            RuntimeError: llama.cpp failed.
+        """
+        self._check_open()
+        compression = self._compression.override(
+            kv_ratio=kv_ratio,
+            method=method,
+            important_ratio=important_ratio,
+            recent_ratio=recent_ratio,
+            text_overflow=text_overflow,
+        )
+        stops = stop_strings(stop)
+        template, images = template_input(messages, self._session.media_marker)
+        session = self._session
+        with self._turns.hold():
+            self._check_open()
+            turn = self._turns.begin()
+            session.prefill(
+                session.apply_template(template),
+                images,
+                kv_ratio=compression.kv_ratio,
+                method=compression.method,
+                important_ratio=compression.important_ratio,
+                recent_ratio=compression.recent_ratio,
+                text_overflow=compression.text_overflow,
+                progress=progress,
+            )
+            session.start(
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
+                repeat_penalty=repeat_penalty,
+                frequency_penalty=frequency_penalty,
+                presence_penalty=presence_penalty,
+                seed=self._seed if seed is None else seed,
+            )
+            self._stats = Stats(**session.stats)
+            answer = Answer(session, stops, max_tokens)
+            if stream:
+                return self._chunks(answer, turn)
+            text = "".join(answer)
+            self._stats = Stats(**session.stats)
+        return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence[ImageLike] = (),
+        **options: Unpack[ChatOptions],
+    ) -> str:
+        """Answer one question about images, greedily unless a ``temperature`` is given; space around is cut off.
+
+        Args:
+            question: Images stand where ``<image>`` is; without any placeholder they come before the question.
+            images: File paths, ``file://`` or ``data:`` URIs, bytes or PIL images.
+            **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
+
+        Raises:
+            ValueError: The number of placeholders is not the number of images, or as in ``create_chat_completion``.
+        """
+        options.setdefault("temperature", 0.0)
+        completion = self.create_chat_completion(question_messages(question, images), **options)
+        return completion["choices"][0]["message"]["content"].strip()
+
+    def close(self) -> None:
+        """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""
+        with self._turns.hold():
+            if not self._closed:
+                self._closed = True
+                self._session.close()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("Llava is closed, expected an open one")
+
+    def _chunks(self, answer: Answer, turn: int) -> Iterator[ChatCompletionChunk]:
+        reply = Reply(self._name)
+        yield reply.chunk({"role": "assistant"})
+        text: str | None = ""
+        while text is not None:
+            with self._turns.hold():
+                self._check_open()
+                self._turns.check(turn)
+                text = next(answer, None)
+                self._stats = Stats(**self._session.stats)
+            if text is not None:
+                yield reply.chunk({"content": text})
+        yield reply.chunk({}, answer.finish_reason)

@@ -1,0 +1,88 @@
+"""What happened to the last prompt."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+RATES = ("encode", "prefill", "score", "compress", "decode")
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts, bytes and times of one prompt and its answer. A cell is one token or image token of the KV cache.
+
+    Attributes:
+        prompt_cells: Cells of the prompt.
+        text_cells: Those of text, template included.
+        image_cells: Those of images.
+        kept_cells: Cells left after compression; the same number in every layer and head.
+        kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
+        method: The method that ran.
+        note: Why nothing was compressed; empty when something was.
+        kv_bytes_used_before: Bytes of the cells in use before compression.
+        kv_bytes_used_after: The same after compression.
+        kv_bytes_allocated_before: Bytes of the KV buffers before compression.
+        kv_bytes_allocated_after: The same after compression.
+        compress_bytes_peak: Memory that compression itself needed at most.
+        encode_seconds: Time of the vision encoder.
+        prefill_seconds: Time of the language model over the prompt.
+        score_seconds: Time of taking the attention scores.
+        compress_seconds: Time of selecting, merging and packing.
+        decode_seconds: Time of the answer's tokens.
+        encode_images: Images of the prompt.
+        decode_tokens: Tokens of the answer.
+    """
+
+    prompt_cells: int
+    text_cells: int
+    image_cells: int
+    kept_cells: int
+    kv_ratio: float
+    method: str
+    note: str
+    kv_bytes_used_before: int
+    kv_bytes_used_after: int
+    kv_bytes_allocated_before: int
+    kv_bytes_allocated_after: int
+    compress_bytes_peak: int
+    encode_seconds: float
+    prefill_seconds: float
+    score_seconds: float
+    compress_seconds: float
+    decode_seconds: float
+    encode_images: int
+    decode_tokens: int
+
+    @property
+    def encode_tokens_per_second(self) -> float:
+        """Image cells a second of the vision encoder; 0 when it did not run."""
+        return _rate(self.image_cells, self.encode_seconds)
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Prompt cells a second of prefill."""
+        return _rate(self.prompt_cells, self.prefill_seconds)
+
+    @property
+    def score_tokens_per_second(self) -> float:
+        """Prompt cells a second of taking scores; 0 when none were taken."""
+        return _rate(self.prompt_cells, self.score_seconds)
+
+    @property
+    def compress_tokens_per_second(self) -> float:
+        """Prompt cells a second of compression; 0 when nothing was compressed."""
+        return _rate(self.prompt_cells, self.compress_seconds)
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Answer tokens a second; 0 before the first."""
+        return _rate(self.decode_tokens, self.decode_seconds)
+
+    def as_dict(self) -> dict[str, int | float | str]:
+        """Every field and every rate by name, ready for JSON."""
+        rates = {f"{name}_tokens_per_second": getattr(self, f"{name}_tokens_per_second") for name in RATES}
+        return {**asdict(self), **rates}

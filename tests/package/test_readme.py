@@ -1,0 +1,62 @@
+"""What the README shows runs: its Python blocks in order in one namespace, its ``lookm`` commands one by one.
+
+A block whose info string says more than the language, as in ``bash norun``, is only to be read; ``run`` says the same
+as nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lookm_cpp.embedded import DEMO
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCK = re.compile(r"^```(\w+)(?: run)?[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELLS = {"bash", "console", "sh", "shell"}
+
+
+def _blocks(*languages: str) -> list[str]:
+    text = README.read_text(encoding="utf-8")
+    return [body for language, body in BLOCK.findall(text) if language in languages]
+
+
+def _commands() -> list[str]:
+    """Lines that begin with ``lookm``, a prompt before it aside, with their continuation lines."""
+    lines = "\n".join(_blocks(*SHELLS)).replace("\\\n", " ").splitlines()
+    bare = [line.strip().removeprefix("$ ").strip() for line in lines]
+    return [line for line in bare if line.startswith("lookm ")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the demo's pictures, as the current one."""
+    for picture in DEMO.glob("*.png"):
+        shutil.copy(picture, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_snippets(folder: Path) -> None:
+    snippets = _blocks("python")
+    assert snippets
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    for snippet in snippets:
+        exec(compile(snippet, str(README), "exec"), namespace)
+
+
+def test_commands(folder: Path) -> None:
+    commands = _commands()
+    assert commands
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        child = subprocess.run(
+            [sys.executable, "-m", "lookm_cpp", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert child.returncode == 0, f"{command}\n{child.stderr}"

@@ -1,0 +1,268 @@
+"""Merging: the two C++ forms (the host's scatter-add, the device graph) equal the reference, row by row.
+
+Backends settle a tie between equal similarities as they like, so the pivot that C++ reports is first checked to be a
+best one, and then the rows are checked given that pivot.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given, settings
+from lookm_cpp import arrays
+from reference import lookm_numpy as ref
+
+from parity.cases import Floats, Keywords, Layer, Prompt, layers, raises_about
+
+METHODS = list(ref.METHODS)
+EACH_METHOD = pytest.mark.parametrize("method", METHODS)
+EACH_MERGE = pytest.mark.parametrize("method", [name for name in METHODS if name.endswith("merge")])
+FORMS = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+Result = tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int32]]
+
+
+def compress(layer: Layer, on_device: bool) -> Result:
+    p = layer.prompt
+    return arrays.compress(layer.k(), layer.v(), p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+
+
+def cosine_tolerance(layer: Layer) -> float:
+    """A sum of head_dim products of unit rows in f32; rows of an f16 cache are widened before they meet."""
+    return layer.head_dim_k * 2.0**-24
+
+
+def merge_of(method: str) -> ref.Merge:
+    row = ref.METHODS[method]
+    return row.merge if row else "none"
+
+
+def check_rows(x_out: Floats, x: Floats, dims: tuple[Floats, Floats, Any], how: ref.Merge, tol_cosine: float) -> None:
+    """One head's merged rows, given the pivots: ``dims`` is (k, kept, merged_into) of that head."""
+    k, kept, merged_into = dims
+    evicted = ref.evicted_cells(kept, len(x))
+    pivot = np.searchsorted(kept, merged_into[evicted]) if how != "none" else np.zeros(len(evicted), dtype=np.int64)
+    sim = ref.cosine(k, evicted, kept)
+    weight = sim[np.arange(len(evicted)), pivot]
+    expected = ref.merge(x, evicted, kept, pivot, weight, how)
+    if how == "none":
+        np.testing.assert_array_equal(x_out, x[kept])
+        return
+    # What each row sums up, in absolute value: roundings are relative to this, not to a sum that may cancel.
+    size = ref.merge(np.abs(x), evicted, kept, pivot, np.ones(len(evicted)), "average")
+    tolerance = size * 32 * 2.0**-24  # f32 sums: about sqrt(n_c) roundings, n_c below 1100 here
+    if how == "weighted":
+        tolerance += size * tol_cosine
+    if x.dtype == np.float16:
+        tolerance += np.abs(expected) * 2.0**-11 + 2.0**-25  # half a step of f16, half its smallest number
+    worst = (np.abs(x_out - expected) - tolerance).max(initial=0)
+    assert worst <= 0, f"{how}: off by {worst} more than allowed"
+
+
+def check_layer(layer: Layer, result: Result) -> None:
+    k_out, v_out, kept, merged_into = result
+    p = layer.prompt
+    k, v = layer.k(), layer.v()
+    how = merge_of(p.options.method)
+    assert k_out.dtype == v_out.dtype == k.dtype
+    assert kept.dtype == merged_into.dtype == np.int32
+    assert merged_into.shape == (p.n_head_kv, p.n)
+    assert k_out.shape == (*kept.shape, layer.head_dim_k)
+    assert v_out.shape == (*kept.shape, layer.head_dim_v)
+    np.testing.assert_array_equal(kept, ref.select(p.scores(), p.is_text(), p.options))
+
+    for h in range(p.n_head_kv):
+        evicted = ref.evicted_cells(kept[h], p.n)
+        assert (merged_into[h, kept[h]] == -1).all()
+        if how == "none":
+            assert (merged_into[h] == -1).all()
+        elif len(evicted) > 0:
+            assert np.isin(merged_into[h, evicted], kept[h]).all()
+            sim = ref.cosine(k[h], evicted, kept[h])
+            found = sim[np.arange(len(evicted)), np.searchsorted(kept[h], merged_into[h, evicted])]
+            # both the best and the found similarity may be off by the tolerance
+            assert (found >= sim.max(axis=1) - 2 * cosine_tolerance(layer)).all(), "not the most similar kept cell"
+            top = np.sort(sim, axis=1)[:, -2:]
+            clear = top[:, -1] - top[:, 0] > 2 * cosine_tolerance(layer)
+            if sim.shape[1] > 1:
+                np.testing.assert_array_equal(merged_into[h, evicted][clear], kept[h][sim.argmax(axis=1)][clear])
+        dims = (k[h], kept[h], merged_into[h])
+        check_rows(k_out[h], k[h], dims, how, cosine_tolerance(layer))
+        check_rows(v_out[h], v[h], dims, how, cosine_tolerance(layer))
+
+
+def large(dtype: Literal["float16", "float32"]) -> Layer:
+    """More cells than small tiles hold, and four evicted for each kept one."""
+    prompt = Prompt(1100, 2, "mixed", "continuous", ref.Options("origin", 0.1, 0.1, "evict"), seed=5)
+    return Layer(prompt, head_dim_k=128, head_dim_v=80, dtype=dtype, n_zero=3, magnitude=1.0)
+
+
+@FORMS
+@EACH_METHOD
+@settings(max_examples=25)
+@example(layer=large("float16"))
+@example(layer=large("float32"))
+@given(layer=layers())
+def test_compress_equals_the_reference(method: str, on_device: bool, layer: Layer) -> None:
+    layer = layer.by(method)
+    check_layer(layer, compress(layer, on_device))
+
+
+@EACH_MERGE
+@settings(max_examples=20)
+@example(layer=large("float16"))
+@example(layer=large("float32"))
+@given(layer=layers())
+def test_host_and_device_agree(method: str, layer: Layer) -> None:
+    layer = layer.by(method)
+    k_host, v_host, kept_host, into_host = compress(layer, on_device=False)
+    k_device, v_device, kept_device, into_device = compress(layer, on_device=True)
+    np.testing.assert_array_equal(kept_host, kept_device)
+    if (into_host != into_device).any():
+        return  # a tie, settled in two ways; that both ways are best is the test above
+    # The forms add in different orders (f32: some tens of roundings), and then may round to neighbours in f16.
+    rounding = 2.0**-10 if layer.dtype == "float16" else 2.0**-19
+    if merge_of(method) == "weighted":
+        rounding += 2 * cosine_tolerance(layer)
+    for host, device, x in ((k_host, k_device, layer.k()), (v_host, v_device, layer.v())):
+        np.testing.assert_allclose(host, device, rtol=rounding, atol=rounding * float(np.abs(x).max()))
+
+
+@FORMS
+@EACH_METHOD
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_keeping_all_changes_no_bit(method: str, dtype: Literal["float16", "float32"], on_device: bool) -> None:
+    options = ref.Options(method, 1.0, 0.0, "keep")
+    layer = Layer(Prompt(37, 3, "mixed", "continuous", options, seed=1), 80, 64, dtype, n_zero=1, magnitude=1.0)
+    k, v, kept, merged_into = compress(layer, on_device)
+    assert k.tobytes() == layer.k().tobytes()
+    assert v.tobytes() == layer.v().tobytes()
+    assert kept.tolist() == [list(range(37))] * 3
+    assert (merged_into == -1).all()
+
+
+@FORMS
+@EACH_MERGE
+@settings(max_examples=8)
+@given(layer=layers(max_n=120))
+def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) -> None:
+    """Permuting heads permutes the result, to the last bit."""
+    layer = layer.by(method)
+    p = layer.prompt
+    order = np.random.default_rng(p.seed).permutation(p.n_head_kv)
+    k, v = layer.k()[order], layer.v()[order]
+    permuted = arrays.compress(k, v, p.scores()[order], p.is_text(), **p.keywords(), on_device=on_device)
+    for a, b in zip(permuted, compress(layer, on_device), strict=True):
+        np.testing.assert_array_equal(a, b[order])
+
+
+@FORMS
+@EACH_MERGE
+def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) -> None:
+    """Cells are copies of four rows, and the recent window holds a copy of each: every evicted row meets itself."""
+    n, n_recent = 120, 12
+    rng = np.random.default_rng(3)
+    which = rng.integers(0, 4, n)
+    which[n - n_recent :] = np.arange(n_recent) % 4
+    k = rng.standard_normal((2, 4, 64)).astype(np.float32)[:, which]
+    v = rng.standard_normal((2, 4, 64)).astype(np.float32)[:, which]
+    scores = rng.lognormal(size=(2, n)).astype(np.float32)
+    k_out, v_out, kept, _ = arrays.compress(k, v, scores, np.arange(n) < 5, method=method, on_device=on_device)
+    for h in range(2):
+        # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 is found to 64 * 2^-24 = 4e-6
+        np.testing.assert_allclose(k_out[h], k[h, kept[h]], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(v_out[h], v[h, kept[h]], rtol=1e-5, atol=1e-5)
+
+
+@FORMS
+@pytest.mark.parametrize("method", ["avg_merge", "pivot_merge", "text_prior_pivot_merge"])
+@settings(max_examples=10)
+@given(layer=layers(max_n=128))
+def test_share_of_each_cell(method: str, on_device: bool, layer: Layer) -> None:
+    """V row i is the i-th unit vector, so that a merged row lists the share of each cell in it."""
+    p = layer.prompt.by(method)
+    v = np.broadcast_to(np.eye(p.n, dtype=np.float32), (p.n_head_kv, p.n, p.n)).copy()
+    k = layer.k().astype(np.float32)
+    _, share, kept, merged_into = arrays.compress(k, v, p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+    for h in range(p.n_head_kv):
+        for row, c in zip(share[h], kept[h], strict=True):
+            taken = np.flatnonzero(merged_into[h] == c)
+            n_c = len(taken)
+            own, each = 1 / (1 + n_c), 1 / (1 + n_c)
+            if "pivot" in method:
+                own, each = (1 + n_c / 2) / (1 + n_c), 0.5 / (1 + n_c)
+                assert row[c] >= 0.5 * (1 - 1e-6), "a pivot keeps at least half of itself"
+            expected = np.zeros(p.n)
+            expected[c], expected[taken] = own, each
+            # 1e-6: one division and at most two additions in f32
+            np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+def test_values_never_choose_the_pivot() -> None:
+    """V follows K's pivots, and its own head_dim, whatever it holds."""
+    layer = large("float32").by("text_prior_pivot_merge")
+    p = layer.prompt
+    _, _, kept, merged_into = compress(layer, on_device=False)
+    other = arrays.compress(layer.k(), layer.v()[:, ::-1, :8].copy(), p.scores(), p.is_text(), **p.keywords())
+    np.testing.assert_array_equal(other[2], kept)
+    np.testing.assert_array_equal(other[3], merged_into)
+
+
+K = np.ones((2, 11, 8), dtype=np.float32)
+SCORES = np.ones((2, 11), dtype=np.float32)
+IS_TEXT = np.ones(11, dtype=np.bool_)
+GOOD = Keywords(method="h2o", important_ratio=0.1, recent_ratio=0.1, text_overflow="keep")
+
+
+@FORMS
+def test_wrong_shapes(on_device: bool) -> None:
+    with raises_about("k"):
+        arrays.compress(K[0], K, SCORES, IS_TEXT, on_device=on_device)
+    with raises_about("v"):
+        arrays.compress(K, K[0], SCORES, IS_TEXT, on_device=on_device)
+    with raises_about("v", "10", "11"):
+        arrays.compress(K, K[:, :10].copy(), SCORES, IS_TEXT, on_device=on_device)
+    with raises_about("v", "1", "2"):
+        arrays.compress(K, K[:1], SCORES, IS_TEXT, on_device=on_device)
+    with raises_about("scores", "1", "2"):
+        arrays.compress(K, K, SCORES[:1], IS_TEXT, on_device=on_device)
+    with raises_about("scores", "10", "11"):
+        arrays.compress(K, K, SCORES[:, :10].copy(), IS_TEXT, on_device=on_device)
+    with raises_about("is_text", "10", "11"):
+        arrays.compress(K, K, SCORES, IS_TEXT[:10], on_device=on_device)
+    with raises_about("k", "0"):
+        arrays.compress(K[:, :, :0], K, SCORES, IS_TEXT, on_device=on_device)
+
+
+def test_wrong_types() -> None:
+    with raises_about("k", "float64", "float32", "float16"):
+        arrays.compress(K.astype(np.float64), K, SCORES, IS_TEXT)
+    with raises_about("v", "float16", "float32"):
+        arrays.compress(K, K.astype(np.float16), SCORES, IS_TEXT)
+
+
+def test_wrong_options() -> None:
+    for argument, value, shown in (
+        ("important_ratio", float("nan"), "nan"),
+        ("recent_ratio", -0.5, "-0.5"),
+        ("method", "best_merge", "best_merge"),
+        ("text_overflow", "spill", "spill"),
+    ):
+        with raises_about(argument, shown):
+            arrays.compress(K, K, SCORES, IS_TEXT, **{**GOOD, argument: value})  # type: ignore[arg-type]
+    with raises_about("important_ratio", "recent_ratio", "0.75", "0.5"):
+        arrays.compress(K, K, SCORES, IS_TEXT, important_ratio=0.75, recent_ratio=0.5)
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+def test_strided_views_are_read_as_numpy_reads_them(on_device: bool) -> None:
+    layer = large("float32").by("text_prior_pivot_merge")
+    p = layer.prompt
+    k = np.ascontiguousarray(layer.k().transpose(1, 0, 2)).transpose(1, 0, 2)
+    assert not k.flags.c_contiguous
+    expected = compress(layer, on_device)
+    found = arrays.compress(k, layer.v(), p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,196 @@
+"""The ``lookm`` command: answers, exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lookm_cpp import Llava, __version__
+from lookm_cpp.cli import main
+from lookm_cpp.embedded import DEMO, MMPROJ, MODEL, DemoPrompt
+
+OWL, UMBRELLA = str(DEMO / "pic08.png"), str(DEMO / "pic03.png")
+ASK = ["ask", "-m", "embedded", "-i", OWL, "-i", UMBRELLA, "Image 1:<image> Image 2:<image> What is in image 1?"]
+ANSWER = "Image 1 shows an owl."
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_ask(capfd: Capture) -> None:
+    assert main(ASK) == 0
+    out, err = capfd.readouterr()
+    assert out == ANSWER + "\n"
+    assert err.count("\n") == 1
+    assert "cells" in err
+
+
+def test_ask_with_files(capfd: Capture) -> None:
+    assert main(["ask", "-m", str(MODEL), "--mmproj", str(MMPROJ), *ASK[3:], "--kv-ratio", "0.5"]) == 0
+    out, err = capfd.readouterr()
+    assert out
+    assert "kept (5" in err
+
+
+def test_ask_finds_the_mmproj(capfd: Capture) -> None:
+    assert main(["ask", "-m", str(MODEL), *ASK[3:]]) == 0
+    assert capfd.readouterr().out == ANSWER + "\n"
+
+
+def test_ask_json(capfd: Capture) -> None:
+    assert main([*ASK, "--json", "--kv-ratio", "0.5", "--max-tokens", "3"]) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert found["finish_reason"] == "length"
+    assert found["stats"]["image_cells"] == 2 * 64
+    assert found["stats"]["decode_tokens_per_second"] > 0
+
+
+def test_compare(capfd: Capture, prompts: list[DemoPrompt]) -> None:
+    prompt = prompts[0]
+    images = [word for image in prompt.images for word in ("-i", str(image))]
+    assert main(["ask", "-m", "embedded", *images, prompt.content, "--compare"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert all(word in out for word in ("full cache", "KV bytes used", "decode", "watermelon", "100.0%"))
+
+
+def test_compare_json(capfd: Capture) -> None:
+    assert main([*ASK, "--compare", "--json", "--important-ratio", "0.3", "--recent-ratio", "0.1"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["full"]["answer"] == ANSWER
+    assert found["full"]["stats"]["kv_ratio"] == 1.0
+    assert found["compressed"]["stats"]["kv_ratio"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_info(capfd: Capture) -> None:
+    assert main(["info", "embedded"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert all(word in out for word in ("llama", "supported", "3072 bytes a token"))
+    assert main(["info", str(MODEL), "--json", "--type-k", "q8_0", "--type-v", "q8_0"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["supported"] is True
+    assert found["kv_bytes_per_token"] == 3072 * 17 // 32
+
+
+def test_version_and_help(capfd: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert __version__ in capfd.readouterr().out
+    for command in (["--help"], ["ask", "--help"], ["demo", "--help"], ["info", "--help"], []):
+        assert main(command) == 0
+        assert "Usage: lookm" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["bogus"], "bogus"),
+        (["ask", "Hello"], "--model"),
+        (["ask", "-m", "embedded"], "question"),
+        (["ask", "-m", "embedded", "Hello", "--bogus"], "--bogus"),
+        (["ask", "-m", "embedded", "Hello", "--kv-ratio", "much"], "--kv-ratio"),
+        (["ask", "-m", "embedded", "Hello", "--kv-ratio", "0"], "kv_ratio"),
+        (["ask", "-m", "embedded", "Hello", "--kv-ratio", "1.5"], "kv_ratio"),
+        (["ask", "-m", "embedded", "Hello", "--important-ratio", "0.7", "--recent-ratio", "0.7"], "important_ratio"),
+        (["ask", "-m", "embedded", "Hello", "--method", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--text-overflow", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--flash-attn", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--type-k", "bogus"], "bogus"),
+        (["ask", "-m", "nowhere.gguf", "Hello"], "nowhere.gguf"),
+        (["ask", "-m", OWL, "--mmproj", str(MMPROJ), "Hello"], OWL),
+        (["ask", "-m", str(MODEL), "--mmproj", str(MODEL), "Hello"], MODEL.name),
+        (["ask", "-m", "embedded", "-i", "nowhere.png", "Hello"], "nowhere.png"),
+        (["ask", "-m", "embedded", "-i", str(MODEL), "Hello"], MODEL.name),
+        (["ask", "-m", "embedded", "-i", "https://example.org/a.png", "Hello"], "network address"),
+        (["ask", "-m", "embedded", "<image>"], "placeholders"),
+        (["ask", "-m", "embedded", "-i", OWL, "-i", OWL, "-i", OWL, "-i", OWL, "Hello", "--n-ctx", "256"], "256"),
+        (["info", "nowhere.gguf"], "nowhere.gguf"),
+        (["info", OWL], OWL),
+        (["demo", "--kv-ratio", "2"], "kv_ratio"),
+        (["demo", "--method", "bogus"], "bogus"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], named: str, capfd: Capture) -> None:
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("lookm: ")
+    assert err.count("\n") == 1
+    assert named in err
+
+
+def test_bad_input_from_a_shell(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.gguf"
+    empty.touch()
+    command = [sys.executable, "-m", "lookm_cpp", "ask", "-m", str(empty), "--mmproj", str(MMPROJ), "Hello"]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert child.returncode == 2
+    assert child.stdout == ""
+    assert child.stderr.count("\n") == 1
+    assert "empty.gguf" in child.stderr
+
+
+def test_demo(capfd: Capture, llm: Llava, prompts: list[DemoPrompt]) -> None:
+    assert main(["demo", "--json"]) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert [one["answer"] for one in found["prompts"]] == [prompt.answer for prompt in prompts]
+    assert found["summary"]["full"]["right"] == sum(one["full"]["right"] for one in found["prompts"]) >= 23
+    assert found["summary"]["compressed"]["right"] == sum(one["compressed"]["right"] for one in found["prompts"])
+    small = found["summary"]["compressed"]["mean"]
+    assert small["kv_ratio"] == pytest.approx(0.2, abs=0.02)
+    assert small["kv_bytes_used_after"] < 0.25 * small["kv_bytes_used_before"]
+    assert found["model"] == llm.model_name
+
+
+def test_demo_without_a_terminal_and_ctrl_c() -> None:
+    command = [sys.executable, "-u", "-m", "lookm_cpp", "demo"]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_plain_environment()
+    )
+    assert child.stdout is not None
+    lines: list[str] = []
+    while not any(line.startswith(" 2 ") for line in lines):
+        lines.append(child.stdout.readline())
+        assert lines[-1]
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert err == "lookm: interrupted\n"
+    shown = "".join(lines) + out
+    assert "\x1b" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert "What is at the bottom right of image 2?" in shown
+    assert "full cache      right: The bottom right of image 2 shows a watermelon." in shown
+
+
+def _plain_environment() -> dict[str, str]:
+    return {**os.environ, "TERM": "dumb", "COLUMNS": "80"}
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    command = [sys.executable, "-m", "lookm_cpp", "demo"]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_plain_environment()
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr is not None
+        assert child.stderr.read() == ""
+    assert child.returncode == 1

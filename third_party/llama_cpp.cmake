@@ -1,0 +1,85 @@
+# The llama.cpp that lookm_cpp is built on: which one, how it comes here, and what of its private side we rely on.
+#
+# lookm_add_llama_cpp() adds it as a static, position-independent sub-project. Its sources are the ones in the sdist of
+# llama-cpp-python (MIT), fetched by name through pip and checked against LOOKM_LLAMA_SDIST_SHA256, or the checkout that
+# -DLOOKM_LLAMA_CPP_DIR=DIR names.
+
+set(LOOKM_LLAMA_SDIST_NAME "llama-cpp-python")
+set(LOOKM_LLAMA_SDIST_VERSION "0.3.36")
+set(LOOKM_LLAMA_SDIST_SHA256 "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e")
+
+set(LOOKM_LLAMA_CPP_DIR "" CACHE PATH "A llama.cpp checkout to build against instead of the pinned one")
+option(LOOKM_ACCEPT_HEADER_DRIFT "Build although llama.cpp's private headers differ from the known ones" OFF)
+
+# The private headers that cpp/lookm/llama/kv_cache.cpp includes, hashed together in this order.
+set(LOOKM_PRIVATE_HEADERS
+    src/llama-kv-cache.h src/llama-kv-cells.h src/llama-kv-cache-iswa.h src/llama-memory-hybrid.h
+    src/llama-memory.h src/llama-context.h src/llama-cparams.h src/llama-model.h src/llama-hparams.h)
+set(LOOKM_PRIVATE_HEADERS_SHA256 "2978b83272205ac1b47e869d863543648a5c4122b1cda5d1211b9cdceade3ffa")
+
+function(lookm_fetch_llama_cpp out_dir)
+    set(root "${CMAKE_BINARY_DIR}/_llama_cpp/${LOOKM_LLAMA_SDIST_VERSION}")
+    execute_process(
+        COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/third_party/fetch_sdist.py"
+                "${LOOKM_LLAMA_SDIST_NAME}" "${LOOKM_LLAMA_SDIST_VERSION}" "${LOOKM_LLAMA_SDIST_SHA256}"
+                "vendor/llama.cpp" "${root}"
+        RESULT_VARIABLE rc ERROR_VARIABLE err)
+    if(NOT rc EQUAL 0)
+        string(STRIP "${err}" err)
+        message(FATAL_ERROR "${err}\n-DLOOKM_LLAMA_CPP_DIR=DIR builds against a llama.cpp checkout of yours instead.")
+    endif()
+    set(${out_dir} "${root}" PARENT_SCOPE)
+endfunction()
+
+function(lookm_check_private_headers dir)
+    set(text "")
+    foreach(header IN LISTS LOOKM_PRIVATE_HEADERS)
+        if(NOT EXISTS "${dir}/${header}")
+            message(FATAL_ERROR "LOOKM_LLAMA_CPP_DIR=${dir}: no ${header} there; expected a llama.cpp checkout near the "
+                                "one in ${LOOKM_LLAMA_SDIST_NAME} ${LOOKM_LLAMA_SDIST_VERSION}")
+        endif()
+        file(SHA256 "${dir}/${header}" hash)
+        string(APPEND text "${header} ${hash}\n")
+    endforeach()
+    string(SHA256 hash "${text}")
+    if(NOT hash STREQUAL LOOKM_PRIVATE_HEADERS_SHA256 AND NOT LOOKM_ACCEPT_HEADER_DRIFT)
+        message(FATAL_ERROR
+            "llama.cpp's private headers in ${dir} have drifted (${hash}; expected ${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
+            "lookm_cpp reads them in cpp/lookm/llama/kv_cache.cpp only. Use the pinned llama.cpp (leave "
+            "LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in CONTRIBUTING.md and configure with "
+            "-DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
+    endif()
+endfunction()
+
+# GCC before 13 drops stores of the AMX tile configuration in this file: quantized prompts then die of SIGILL or SIGSEGV
+# on CPUs with AMX. Only dead-store elimination is at fault, so only it is turned off, and only there.
+function(lookm_cure_amx dir)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+        set_source_files_properties("${dir}/ggml/src/ggml-cpu/amx/mmq.cpp" TARGET_DIRECTORY ggml-cpu
+                                    PROPERTIES COMPILE_OPTIONS "-fno-tree-dse;-fno-dse")
+    endif()
+endfunction()
+
+macro(lookm_add_llama_cpp)
+    if(LOOKM_LLAMA_CPP_DIR)
+        get_filename_component(lookm_llama_dir "${LOOKM_LLAMA_CPP_DIR}" ABSOLUTE)
+    else()
+        lookm_fetch_llama_cpp(lookm_llama_dir)
+    endif()
+    lookm_check_private_headers("${lookm_llama_dir}")
+
+    set(BUILD_SHARED_LIBS OFF)
+    set(LLAMA_BUILD_COMMON ON)   # chat templates
+    set(LLAMA_BUILD_MTMD ON)     # image encoders
+    set(LLAMA_BUILD_TOOLS OFF)
+    set(LLAMA_BUILD_TESTS OFF)
+    set(LLAMA_BUILD_EXAMPLES OFF)
+    set(LLAMA_BUILD_SERVER OFF)
+    set(LLAMA_BUILD_APP OFF)
+    set(LLAMA_BUILD_UI OFF)
+    set(LLAMA_USE_PREBUILT_UI OFF)
+    set(LLAMA_OPENSSL OFF)
+    set(MTMD_VIDEO OFF)
+    add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
+    lookm_cure_amx("${lookm_llama_dir}")
+endmacro()
