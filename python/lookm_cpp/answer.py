@@ -29,8 +29,8 @@ class TextStream:
     """Holds back what may still become a whole character or a stop string.
 
     >>> stream = TextStream(["END"])
-    >>> [stream.feed(piece) for piece in (b"caf\\xc3", b"\\xa9 E", b"N", b"T E", b"NDless")]
-    ['caf', 'é ', '', 'ENT ', '']
+    >>> [stream.feed(piece) for piece in (b"to\\xc3", b"\\xa9 E", b"N", b"T E", b"NDless")]
+    ['to', 'é ', '', 'ENT ', '']
     >>> stream.stopped
     True
     """

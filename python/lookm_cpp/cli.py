@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -117,10 +117,9 @@ def ask(
         "verbose": verbose,
     }
     sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}
-    files: dict[str, Any] = {"model_path": model, "mmproj": mmproj}
-    if model == EMBEDDED:
-        files = {"model_path": embedded.MODEL, "mmproj": mmproj or embedded.MMPROJ}
-    with Llava(**files, **options) as llm:
+    if model == EMBEDDED and mmproj is not None:
+        raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
+    with Llava.embedded(**options) if model == EMBEDDED else Llava(model, mmproj=mmproj, **options) as llm:
         (ask_twice if compare else ask_once)(llm, question, image or [], sampling, as_json=as_json)
 
 

@@ -60,7 +60,7 @@ def format_bytes(count: float) -> str:
 
 def format_rate(rate: float) -> str:
     """Tokens a second, or a dash where nothing ran."""
-    return f"{rate:.1f} tokens/s" if rate else "-"
+    return f"{rate:.{0 if rate >= 100 else 1}f} tokens/s" if rate else "-"
 
 
 def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:

@@ -49,8 +49,9 @@ def run_demo(kv_ratio: float, method: str, *, as_json: bool) -> None:
     results: list[Result] = []
     with Llava.embedded(kv_ratio=kv_ratio, method=method) as llm:
         console.print(
-            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with the full KV cache\n"
-            f"and with kv_ratio {kv_ratio:g} of it by {method}. All of them are shown, greedy decoding.\n"
+            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked twice: with the full KV "
+            f"cache, and with kv_ratio {kv_ratio:g} of it by {method}. Greedy decoding; every answer is shown, and "
+            "only one that is right word for word counts as right.\n"
         )
         for prompt in prompts:
             full = run(llm, prompt.content, prompt.images, {"temperature": 0.0, "kv_ratio": 1.0})

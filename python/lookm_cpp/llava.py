@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
@@ -115,7 +114,8 @@ class Llava:
 
         ``n_threads`` is 1 unless given: the model is too small to be worth sharing.
         """
-        options.setdefault("n_threads", 1)
+        if options.get("n_threads") is None:
+            options["n_threads"] = 1
         return cls(embedded.MODEL, mmproj=embedded.MMPROJ, **options)
 
     @property
@@ -137,19 +137,11 @@ class Llava:
 
     @overload
     def create_chat_completion(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        stream: Literal[False] = False,
-        **options: Unpack[ChatOptions],
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[False] = False, **options: Unpack[ChatOptions]
     ) -> ChatCompletion: ...
     @overload
     def create_chat_completion(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        stream: Literal[True],
-        **options: Unpack[ChatOptions],
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> Iterator[ChatCompletionChunk]: ...
     def create_chat_completion(
         self,
@@ -282,9 +274,7 @@ class Llava:
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _check_open(self) -> None:

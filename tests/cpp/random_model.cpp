@@ -21,7 +21,7 @@ void fill(ggml_tensor * tensor, void * user_data) {
     std::mt19937 generator(static_cast<uint32_t>(std::hash<std::string>()(name)) ^
                            static_cast<weights *>(user_data)->seed);
     const bool norm = name.find("norm") != std::string::npos;
-    const float sigma = norm ? 0.1f : 1.5f / std::sqrt(static_cast<float>(tensor->ne[0]));
+    const float sigma = norm ? 0.1f : 1.0f / std::sqrt(static_cast<float>(tensor->ne[0]));
     std::normal_distribution<float> normal(norm ? 1.0f : 0.0f, sigma);
     std::vector<float> values(ggml_nelements(tensor));
     for (float & v : values) {

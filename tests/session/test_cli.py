@@ -39,7 +39,7 @@ def test_ask_with_files(capfd: Capture) -> None:
     assert main(["ask", "-m", str(MODEL), "--mmproj", str(MMPROJ), *ASK[3:], "--kv-ratio", "0.5"]) == 0
     out, err = capfd.readouterr()
     assert out
-    assert "kept (5" in err
+    assert "145 cells, 72 kept (49.7%)" in err
 
 
 def test_ask_finds_the_mmproj(capfd: Capture) -> None:
@@ -110,6 +110,7 @@ def test_version_and_help(capfd: Capture) -> None:
         (["ask", "-m", "embedded", "Hello", "--flash-attn", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--type-k", "bogus"], "bogus"),
         (["ask", "-m", "nowhere.gguf", "Hello"], "nowhere.gguf"),
+        (["ask", "-m", "embedded", "--mmproj", str(MMPROJ), "Hello"], "--mmproj"),
         (["ask", "-m", OWL, "--mmproj", str(MMPROJ), "Hello"], OWL),
         (["ask", "-m", str(MODEL), "--mmproj", str(MODEL), "Hello"], MODEL.name),
         (["ask", "-m", "embedded", "-i", "nowhere.png", "Hello"], "nowhere.png"),
@@ -175,7 +176,7 @@ def test_demo_without_a_terminal_and_ctrl_c() -> None:
     assert "\x1b" not in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert "What is at the bottom right of image 2?" in shown
-    assert "full cache      right: The bottom right of image 2 shows a watermelon." in shown
+    assert "full cache    right: The bottom right of image 2 shows a watermelon." in shown
 
 
 def _plain_environment() -> dict[str, str]:

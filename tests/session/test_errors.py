@@ -166,6 +166,13 @@ def test_other_options(name: str, value: Any) -> None:
         Llava.embedded(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p", "repeat_penalty"])
+def test_sampling_outside_its_range(llm: Llava, name: str) -> None:
+    options: Any = {name: -1.0}
+    with pytest.raises(ValueError, match=f"{name}: -1"):
+        llm.ask("Hello", **options)
+
+
 # Images
 
 

@@ -28,6 +28,8 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     if (!(kv_ratio > 0.0 && kv_ratio <= 1.0)) {
         throw std::invalid_argument("kv_ratio: " + number(kv_ratio) + " is outside (0, 1]");
     }
+    check_share("important_ratio", important_ratio.value_or(0.0));
+    check_share("recent_ratio", recent_ratio.value_or(0.0));
     ratios r;
     if (important_ratio && recent_ratio) {
         r = {*important_ratio, *recent_ratio};
@@ -38,8 +40,6 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     } else {
         r = {kv_ratio / 2, kv_ratio / 2};
     }
-    check_share("important_ratio", r.important);
-    check_share("recent_ratio", r.recent);
     // a decimal pair such as 0.9 + 0.1 may exceed 1 by a rounding error, never by more
     if (r.important + r.recent > 1.0 + 1e-9) {
         throw std::invalid_argument("important_ratio + recent_ratio: " + number(r.important) + " + " +

@@ -39,7 +39,8 @@ void check_sampling(const sampling_options & s) {
 }
 
 bool wants_compression(const kv_options & kv, const ratios & r) {
-    return kv.kv_ratio < 1.0 && r.important + r.recent < 1.0 && find_method(kv.method).evicts;
+    const bool evicts = find_method(kv.method).evicts; // an unknown name is an error at any ratio
+    return evicts && r.important + r.recent < 1.0;
 }
 
 } // namespace
@@ -231,7 +232,7 @@ void session::compress(const kv_options & kv, const progress_fn & progress) {
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.prompt_cells;
     stats_.bytes_allocated_before = stats_.bytes_allocated_after = allocated;
     if (!wants_compression(kv, r)) {
-        stats_.note = kv.kv_ratio < 1.0 ? "method origin keeps the full cache" : "kv_ratio 1 keeps the full cache";
+        stats_.note = find_method(kv.method).evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
         return;
     }
     const auto report = [&](int done, int total) {

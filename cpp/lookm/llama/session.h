@@ -14,7 +14,8 @@
 
 namespace lookm {
 
-// How one prompt is compressed, as the user says it. kv_ratio 1 or method origin: not at all.
+// How one prompt is compressed, as the user says it. kv_ratio 1 or method origin: not at all; both shares together say
+// more than kv_ratio and replace it.
 struct kv_options {
     double kv_ratio = 1.0;
     std::string method = "text_prior_pivot_merge";
