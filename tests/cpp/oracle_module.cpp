@@ -4,8 +4,12 @@
 #include "lookm/llama/log.h"
 #include "lookm/llama/model.h"
 
+#include "mtmd-helper.h"
+
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+
+#include <algorithm>
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -40,6 +44,48 @@ py::array_t<float> vector_of(const std::vector<float> & values) {
     return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
+// llama.cpp's own multimodal pipeline, greedy: mtmd's tokenizer and evaluation, then one token after the other.
+std::string mtmd_answer(const std::string & model_path, const std::string & mmproj_path, const std::string & prompt,
+                        const std::vector<std::string> & image_files, int32_t max_tokens) {
+    llama_model_ptr model{llama_model_load_from_file(model_path.c_str(), llama_model_default_params())};
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = 0; // what the model was trained with
+    params.n_threads = params.n_threads_batch = 1;
+    llama_context_ptr ctx{llama_init_from_model(model.get(), params)};
+    mtmd_context_params mtmd_params = mtmd_context_params_default();
+    mtmd_params.n_threads = 1;
+    mtmd::context_ptr mtmd{mtmd_init_from_file(mmproj_path.c_str(), model.get(), mtmd_params)};
+    mtmd::bitmaps images;
+    for (const std::string & file : image_files) {
+        images.entries.emplace_back(
+            mtmd_helper_bitmap_init_from_file(mtmd.get(), file.c_str(), false, mtmd_helper_init_opt_default()).bitmap);
+    }
+    mtmd::input_chunks_ptr chunks{mtmd_input_chunks_init()};
+    const mtmd_input_text text = {prompt.c_str(), prompt.size(), true, true};
+    llama_pos n_past = 0;
+    const auto pointers = images.c_ptr();
+    if (mtmd_tokenize(mtmd.get(), chunks.get(), &text, pointers.data(), pointers.size()) != 0 ||
+        mtmd_helper_eval_chunks(mtmd.get(), ctx.get(), chunks.get(), 0, 0, 2048, true, &n_past) != 0) {
+        throw std::runtime_error("mtmd failed");
+    }
+    const llama_vocab * vocab = llama_model_get_vocab(model.get());
+    std::string answer;
+    for (int32_t i = 0; i < max_tokens; ++i) {
+        const float * logits = llama_get_logits_ith(ctx.get(), -1);
+        llama_token token =
+            static_cast<llama_token>(std::max_element(logits, logits + llama_vocab_n_tokens(vocab)) - logits);
+        if (llama_vocab_is_eog(vocab, token)) {
+            break;
+        }
+        char piece[128];
+        answer.append(piece, std::max(0, llama_token_to_piece(vocab, token, piece, sizeof(piece), 0, false)));
+        if (llama_decode(ctx.get(), llama_batch_get_one(&token, 1)) != 0) {
+            throw std::runtime_error("llama_decode failed");
+        }
+    }
+    return answer;
+}
+
 py::dict compress(py_context & c, const std::string & method, double important, double recent,
                   const std::string & overflow, bool on_device) {
     const lookm::compress_result r = c.oracle.compress(
@@ -60,6 +106,7 @@ py::dict compress(py_context & c, const std::string & method, double important, 
 
 PYBIND11_MODULE(_oracle, m) {
     lookm::set_verbose(false);
+    m.def("mtmd_answer", &mtmd_answer, "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);
 
     py::class_<py_model, std::shared_ptr<py_model>>(m, "Model")
         .def_static(
@@ -88,7 +135,7 @@ PYBIND11_MODULE(_oracle, m) {
                                                           parse_type(type_k), parse_type(type_v), n_threads)});
              }),
              "model"_a, py::kw_only(), "n_ctx"_a = 1024, "n_ubatch"_a = 128, "flash_attn"_a = true, "type_k"_a = "f16",
-             "type_v"_a = "f16", "n_threads"_a = 2)
+             "type_v"_a = "f16", "n_threads"_a = 1)
         .def(
             "prefill",
             [](py_context & c, const std::vector<int32_t> & tokens, bool scored) {

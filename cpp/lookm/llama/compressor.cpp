@@ -103,6 +103,9 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         }
         result.kept.push_back(std::move(kept));
     }
+    if (progress) {
+        progress(n_layers, n_layers);
+    }
     kv_.keep(seq, target);
 
     result.peak_bytes = tap_.peak_bytes() + host_bytes;

@@ -44,8 +44,8 @@ class compressor {
     score_tap & tap() { return tap_; }
 
     // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed.
-    // progress(done, total) is called before each layer; if it throws, the cells are in an undefined state and must be
-    // cleared by the caller. n_keep is decided before any layer is touched.
+    // progress(done, total) is called before each layer and at the end; if it throws, the cells are in an undefined
+    // state and must be cleared by the caller. n_keep is decided before any layer is touched.
     compress_result compress(llama_seq_id seq, const compress_options & options,
                              const std::function<void(int, int)> & progress = {});
 

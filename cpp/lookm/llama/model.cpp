@@ -3,12 +3,13 @@
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/log.h"
 
+#include "common.h"
+
 #include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <mutex>
 #include <stdexcept>
-#include <thread>
 
 namespace lookm {
 
@@ -69,7 +70,7 @@ int32_t thread_count(const model_options & options) {
     if (options.n_threads > 0) {
         return options.n_threads;
     }
-    return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+    return std::max(1, common_cpu_get_num_math()); // physical, fast cores
 }
 
 llama_model_ptr load_model(const model_options & options) {

@@ -15,7 +15,7 @@ struct model_options {
     int32_t n_ctx = 0;       // 0: what the model was trained with
     int32_t n_batch = 2048;
     int32_t n_ubatch = 512;
-    int32_t n_threads = 0;           // 0: one per core
+    int32_t n_threads = 0;           // 0: one per physical core
     int32_t n_gpu_layers = -1;       // -1: all
     std::string flash_attn = "auto"; // auto, on, off
     std::string type_k = "f16";

@@ -8,10 +8,13 @@
 #include <chrono>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace lookm {
 
 namespace {
+
+constexpr double seconds_between_reports = 0.1;
 
 constexpr int32_t n_penalized = 64; // the last tokens that repetition penalties look at, llama.cpp's default
 
@@ -50,18 +53,51 @@ struct session::progress_state {
     int n_images, n_cells;
     int images_done = 0, cells_done = 0;
 
+    stopwatch since_report = {};
+
     void images(int n) {
         images_done += n;
-        if (report) {
-            report(phase::encode, images_done, n_images);
-        }
+        tell(phase::encode, images_done, n_images);
     }
     void cells(int n) {
         cells_done += n;
+        tell(phase::prefill, cells_done, n_cells);
+    }
+    void tell(phase p, int done, int total) {
+        since_report = {};
         if (report) {
-            report(phase::prefill, cells_done, n_cells);
+            report(p, done, total);
         }
     }
+};
+
+// While it lives, llama.cpp asks before every node of a graph whether to go on: the user may have had enough.
+class session::stop_switch {
+  public:
+    stop_switch(session & s, progress_state & state) : session_(s), state_(state) {
+        llama_set_abort_callback(session_.ctx_.get(), asked, this);
+    }
+    ~stop_switch() { llama_set_abort_callback(session_.ctx_.get(), nullptr, nullptr); }
+    stop_switch(const stop_switch &) = delete;
+    stop_switch & operator=(const stop_switch &) = delete;
+
+  private:
+    static bool asked(void * self) {
+        auto & s = *static_cast<stop_switch *>(self);
+        if (s.state_.since_report.seconds() < seconds_between_reports) {
+            return false;
+        }
+        try {
+            s.state_.cells(0);
+        } catch (...) { // C code lies above: carry the exception around it
+            s.session_.stopped_ = std::current_exception();
+            return true;
+        }
+        return false;
+    }
+
+    session & session_;
+    progress_state & state_;
 };
 
 session::session(const model_options & options) : options_(options), marker_(random_marker()) {
@@ -152,6 +188,7 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
 void session::process(const prompt & p, const progress_fn & progress) {
     progress_state state{progress, p.n_images(), p.n_cells()};
     state.cells(0);
+    const stop_switch stop(*this, state);
     for (size_t i = 0; i < p.chunks.size(); ++i) {
         const prompt_chunk & chunk = p.chunks[i];
         if (chunk.image) {
@@ -191,14 +228,21 @@ void session::process_image(const mtmd_input_chunk * chunk, progress_state & sta
     const int32_t status =
         mtmd_helper_decode_image_chunk(mmproj_.get(), ctx_.get(), chunk, mtmd_get_output_embd(mmproj_.get()), n_past_,
                                        0, options_.n_batch, &n_past_, nullptr, nullptr);
-    if (compressor_) {
-        compressor_->tap().rethrow();
-    }
+    check_stopped();
     if (status != 0) {
         throw std::runtime_error("prefill of an image failed: " + last_logged_error());
     }
     stats_.prefill_seconds += prefill.seconds();
     state.cells(static_cast<int>(mtmd_input_chunk_get_n_tokens(chunk)));
+}
+
+void session::check_stopped() {
+    if (stopped_) {
+        std::rethrow_exception(std::exchange(stopped_, nullptr));
+    }
+    if (compressor_) {
+        compressor_->tap().rethrow();
+    }
 }
 
 void session::decode(const llama_token * tokens, int32_t n, bool logits) {
@@ -214,9 +258,7 @@ void session::decode(const llama_token * tokens, int32_t n, bool logits) {
     forget_errors();
     const int32_t status = llama_decode(ctx_.get(), batch);
     llama_batch_free(batch);
-    if (compressor_) {
-        compressor_->tap().rethrow();
-    }
+    check_stopped();
     if (status != 0) {
         throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + ": " +
                                  last_logged_error());
@@ -232,7 +274,8 @@ void session::compress(const kv_options & kv, const progress_fn & progress) {
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.prompt_cells;
     stats_.bytes_allocated_before = stats_.bytes_allocated_after = allocated;
     if (!wants_compression(kv, r)) {
-        stats_.note = find_method(kv.method).evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
+        stats_.note =
+            find_method(kv.method).evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
         return;
     }
     const auto report = [&](int done, int total) {

@@ -6,6 +6,7 @@
 #include "lookm/llama/prompt.h"
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,7 +49,8 @@ struct session_stats {
 
 enum class phase { encode, prefill, compress };
 
-// Called between steps; what it throws stops the work and comes out of prefill(), and the session is empty again.
+// Called between steps, and ten times a second within long ones; what it throws stops the work and comes out of
+// prefill(), and the session is empty again.
 using progress_fn = std::function<void(phase, int done, int total)>;
 
 // One model, one context, one conversation at a time. Not thread-safe: callers serialise.
@@ -80,12 +82,14 @@ class session {
 
   private:
     struct progress_state;
+    class stop_switch;
 
     void clear();
     void check_fits(const prompt & p) const;
     void process(const prompt & p, const progress_fn & progress);
     void process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state);
     void process_image(const mtmd_input_chunk * chunk, progress_state & state);
+    void check_stopped(); // rethrows what a callback inside llama.cpp has thrown
     void decode(const llama_token * tokens, int32_t n, bool logits);
     void compress(const kv_options & kv, const progress_fn & progress);
 
@@ -100,7 +104,8 @@ class session {
     llama_sampler_ptr sampler_;              // null: no answer is under way
     std::optional<llama_token> pending_;     // sampled, not yet in the cache
     llama_pos n_past_ = 0;
-    bool ready_ = false; // a prompt is in the cache, and no answer to it has been started
+    bool ready_ = false;         // a prompt is in the cache, and no answer to it has been started
+    std::exception_ptr stopped_; // thrown by progress inside llama.cpp's C code
     session_stats stats_;
 };
 

@@ -1,0 +1,123 @@
+"""One prompt, one compression, one pair of decodes: the timed pieces of the suite."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import PeakMemory
+from benchmarks.models import BLOCK, BLOCK_BYTES, matrices, write_llava_shape
+from benchmarks.results import Compression, Decode, Prefill
+
+# The pipeline and a bare llama.cpp context behind one API, built with LOOKM_BUILD_TESTING=ON.
+ORACLE: Any = import_module("lookm_cpp._oracle")
+
+IMAGE_CELLS = 576  # one image of LLaVA-1.5
+N_UBATCH = 512
+TEXT_TOKEN = 5
+TEXT_SHARE = 0.05
+
+
+def prompt(n_cells: int) -> list[int]:
+    """Image after image of 576 cells (the last one fills up), each behind a few words, and a question at the end.
+
+    Text is 5 % of the cells: half of it between the images, half of it the question. So even at ratio 0.05 the text
+    between the images fits the important half of the budget and the question the recent half, and the ratio is met.
+    A number below 0 is an image cell whose embedding is drawn from that seed.
+    """
+    n_half = int(TEXT_SHARE / 2 * n_cells)
+    n_image = n_cells - 2 * n_half
+    n_runs = -(-n_image // IMAGE_CELLS)
+    tokens: list[int] = []
+    for i in range(n_runs):
+        first, last = i * IMAGE_CELLS, min((i + 1) * IMAGE_CELLS, n_image)
+        words = n_half * (i + 1) // n_runs - n_half * i // n_runs
+        tokens += [TEXT_TOKEN] * words + [-1 - cell for cell in range(first, last)]
+    return tokens + [TEXT_TOKEN] * n_half
+
+
+def load(folder: Path, n_layer: int) -> Any:
+    """Write the model and load it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"llava-shape-{n_layer}.gguf"
+    write_llava_shape(path, n_layer)
+    model = ORACLE.Model.load(str(path))
+    ORACLE.Context(model).prefill(prompt(N_UBATCH), scored=False)  # pages the weights in
+    return model
+
+
+def context(model: Any, n_ctx: int, *, flash_attn: bool, n_threads: int) -> Any:
+    """A llama.cpp context with room for ``n_ctx`` cells."""
+    return ORACLE.Context(model, n_ctx=n_ctx, n_ubatch=N_UBATCH, flash_attn=flash_attn, n_threads=n_threads)
+
+
+def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
+    """Read a prompt by llama.cpp alone."""
+    tokens = prompt(n_cells)
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        ctx.prefill(tokens, scored=False)
+        seconds = time.perf_counter() - start
+    return Prefill(ctx.n_layer, flash_attn, n_cells, False, seconds, 0.0, memory.peak)
+
+
+def compressed_prefill(ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool) -> tuple[Prefill, Compression]:
+    """Read a prompt, score it meanwhile, and compress it."""
+    tokens = prompt(n_cells)
+    method = "origin" if kv_ratio == 1.0 else "text_prior_pivot_merge"
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        ctx.prefill(tokens, scored=True)
+        wall = time.perf_counter() - start
+        done = ctx.compress(method=method, important_ratio=kv_ratio / 2, recent_ratio=kv_ratio / 2)
+    if ctx.n_used != done["n_keep"]:
+        raise AssertionError(f"{ctx.n_used} cells in use after compression to {done['n_keep']}")
+    return (
+        Prefill(ctx.n_layer, flash_attn, n_cells, True, wall, done["score_seconds"], memory.peak),
+        Compression(
+            layers=ctx.n_layer,
+            flash_attn=flash_attn,
+            n_cells=n_cells,
+            n_text=done["n_text"],
+            kv_ratio=kv_ratio,
+            n_keep=done["n_keep"],
+            seconds=done["seconds"],
+            kv_bytes=ctx.bytes_per_cell * n_cells,
+            peak_bytes=done["peak_bytes"],
+        ),
+    )
+
+
+def weight_bytes(n_layer: int) -> int:
+    """Weights that one token reads: every matrix but the embeddings, of which it reads a row."""
+    return sum(
+        rows * columns // BLOCK * BLOCK_BYTES
+        for name, (rows, columns) in matrices(n_layer).items()
+        if name != "token_embd"
+    )
+
+
+def paired_decode(ours: Any, native: Any, compression: Compression, n_blocks: int, n_tokens: int) -> Decode:
+    """Blocks of ``n_tokens`` on two contexts of equal depth in turn, A B, B A, A B, ..., after one pair for warmth."""
+    if ours.n_used != native.n_used:
+        raise AssertionError(f"depths differ: {ours.n_used} and {native.n_used} cells")
+    depth = ours.n_used + n_tokens * (n_blocks + 1) // 2
+    result = Decode(
+        layers=ours.n_layer,
+        n_cells=compression.n_cells,
+        kv_ratio=compression.kv_ratio,
+        n_keep=compression.n_keep,
+        bytes_per_token=weight_bytes(ours.n_layer) + ours.bytes_per_cell * depth,
+    )
+    sides = [(ours, result.ours), (native, result.native)]
+    for _ in range(n_blocks + 1):
+        for ctx, seconds in sides:
+            start = time.perf_counter()
+            for _ in range(n_tokens):
+                ctx.decode(TEXT_TOKEN)
+            seconds.append((time.perf_counter() - start) / n_tokens)
+        sides.reverse()
+    del result.ours[0], result.native[0]
+    return result

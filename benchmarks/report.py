@@ -1,0 +1,59 @@
+"""Show a run on the terminal, and put it between the README's markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks.results import Results
+from benchmarks.tables import GB, all_tables, goals
+
+BEGIN = "<!-- results: written by python -m benchmarks -->"
+END = "<!-- end of results -->"
+
+
+def origin(results: Results) -> list[tuple[str, str]]:
+    """Where the figures come from."""
+    machine, versions = results.machine, results.versions
+    vectors = ", ".join(machine["vectors"]) or "none named"
+    return [
+        ("machine", f"{machine['cpu']} (family/model {machine['cpu_family_model']}; {vectors})"),
+        ("cores, memory", f"{machine['cores']}, {machine['memory_bytes'] / GB:.0f} GB"),
+        ("read bandwidth", f"{results.read_bandwidth / GB:.1f} GB/s (NumPy, {results.settings['n_threads']} threads)"),
+        ("load before", f"{machine['load']} (mean of a minute)"),
+        ("system", f"{machine['system']}, Python {versions['python']}"),
+        ("compiler", versions["compiler"]),
+        ("llama.cpp", versions["llama.cpp"]),
+        ("commit", f"{results.commit} (lookm_cpp {versions['lookm_cpp']})"),
+        ("command", f"`{results.command}`"),
+        ("date, duration", f"{results.date}, {results.seconds / 60:.0f} minutes"),
+    ]
+
+
+def show(results: Results, console: Console) -> None:
+    """Everything, as tables."""
+    for name, value in origin(results):
+        console.print(f"[bold]{name:15}[/] {escape(value)}", highlight=False)
+    for table in all_tables(results):
+        console.print(table.rich())
+    for goal in goals(results):
+        console.print(f"- {escape(goal.replace('**', ''))}", highlight=False)
+
+
+def markdown(results: Results) -> str:
+    """The README's part that is made of figures."""
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin(results)), ""]
+    lines += ["## Goals", "", *(f"- {goal}" for goal in goals(results)), "", "## Tables", "", ""]
+    return "\n".join(lines) + "\n\n".join(table.markdown() for table in all_tables(results))
+
+
+def update_readme(path: Path, results: Results) -> None:
+    """Replace what stands between the markers."""
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{path}: the markers of the results are missing; expected {BEGIN} and {END}")
+    head, rest = text.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    path.write_text(f"{head}{BEGIN}\n\n{markdown(results)}\n\n{END}{tail}")

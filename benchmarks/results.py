@@ -1,0 +1,93 @@
+"""The raw figures of one run, as ``results.json`` holds them. Times are seconds, sizes bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Prefill:
+    """One prompt read, from an empty cache."""
+
+    layers: int
+    flash_attn: bool
+    n_cells: int
+    scored: bool
+    seconds: float  # by the wall, scoring included
+    score_seconds: float  # by the tap's own clock, 0 for a plain one
+    process_peak: int | None  # resident memory of the process at its highest, the compression of a scored one included
+
+
+@dataclass
+class Compression:
+    """One prompt compressed, right after a scored prefill."""
+
+    layers: int
+    flash_attn: bool
+    n_cells: int
+    n_text: int
+    kv_ratio: float
+    n_keep: int
+    seconds: float
+    kv_bytes: int  # K and V of the whole prompt
+    peak_bytes: int  # what scoring and compression allocated, by their own count
+    process_growth: int | None = None  # peak of the process over that of a plain prefill by the same context before
+
+
+@dataclass
+class Decode:
+    """Two contexts of equal depth, token by token in alternating blocks."""
+
+    layers: int
+    n_cells: int
+    kv_ratio: float
+    n_keep: int
+    bytes_per_token: int  # weights and KV that one token reads, at the depth halfway through
+    ours: list[float] = field(default_factory=list)  # seconds a token, one entry per block
+    native: list[float] = field(default_factory=list)  # entry i ran right beside ours[i]
+
+
+@dataclass
+class Results:
+    """A run: where, how, and what was measured."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    command: str
+    commit: str
+    date: str
+    settings: dict[str, Any]
+    read_bandwidth: float = 0.0  # bytes a second, the best that NumPy reached on the same threads
+    seconds: float = 0.0  # the whole run
+    prefills: list[Prefill] = field(default_factory=list)
+    compressions: list[Compression] = field(default_factory=list)
+    decodes: list[Decode] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Save as JSON, times to the microsecond, a list of numbers on one line."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(rounded(asdict(self)), indent=1)
+        text = re.sub(r"\[\s+([\d.,\s]+?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+        path.write_text(text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Load what ``write`` saved."""
+        raw = json.loads(path.read_text())
+        raw["prefills"] = [Prefill(**entry) for entry in raw["prefills"]]
+        raw["compressions"] = [Compression(**entry) for entry in raw["compressions"]]
+        raw["decodes"] = [Decode(**entry) for entry in raw["decodes"]]
+        return cls(**raw)
+
+
+def rounded(value: Any) -> Any:
+    """The same tree with floats to six decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
+    return round(value, 6) if isinstance(value, float) else value

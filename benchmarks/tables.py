@@ -1,0 +1,262 @@
+"""From raw figures to what people read: tables for the terminal and for the README, and the verdict on each goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from benchmarks.measure import weight_bytes
+from benchmarks.results import Compression, Decode, Prefill, Results
+
+DECODE_GOAL = 0.97  # of llama.cpp's own speed at that depth, at least
+COST_GOAL = 0.05  # of prefill, at most
+MEMORY_GOAL = 0.05  # of the full KV, at most
+MIB = 1 << 20
+GB = 1e9
+
+
+@dataclass
+class Table:
+    """Columns, rows of text, and the line that stands below them."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+    def rich(self) -> RichTable:
+        """For a terminal."""
+        table = RichTable(
+            title=Text(self.title), box=SIMPLE, title_justify="left", caption=Text(self.note), caption_justify="left"
+        )
+        for column in self.columns:
+            table.add_column(Text(column), justify="right", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def markdown(self) -> str:
+        """For the README."""
+        lines = [f"### {self.title}", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (self.columns, ["---:"] * len(self.columns), *self.rows)]
+        return "\n".join([*lines, "", self.note] if self.note else lines)
+
+
+def verdict(good: bool) -> str:
+    """One word."""
+    return "met" if good else "missed"
+
+
+def switch(on: bool) -> str:
+    """How a flag reads."""
+    return "on" if on else "off"
+
+
+def speed_ratio(pairs: Decode) -> tuple[float, float, float]:
+    """Our tokens/s over native ones, block by block: median, lower and upper quartile."""
+    ratios = np.array(pairs.native) / np.array(pairs.ours)
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return float(middle), float(low), float(high)
+
+
+def decode_table(results: Results) -> Table:
+    """Decode at each depth beside llama.cpp's own, and what the bytes allow."""
+    columns = ("prompt", "ratio", "cells kept", "tokens/s", "native", "ours / native", "quartiles", "goal >= 0.97")
+    table = Table("Decode after compression beside llama.cpp at that depth", columns)
+    for pairs in results.decodes:
+        middle, low, high = speed_ratio(pairs)
+        table.rows.append(
+            [
+                str(pairs.n_cells),
+                f"{pairs.kv_ratio:g}",
+                f"{pairs.n_keep} ({pairs.n_keep / pairs.n_cells:.1%})",
+                f"{1 / median(pairs.ours):.2f}",
+                f"{1 / median(pairs.native):.2f}",
+                f"{middle:.3f}",
+                f"{low:.3f} - {high:.3f}",
+                verdict(middle >= DECODE_GOAL),
+            ]
+        )
+    table.note = (
+        f"Medians of {results.settings['n_blocks']} pairs of blocks of {results.settings['block_tokens']} tokens. "
+        "Ratio 1.0 compresses nothing: its pair shows the noise of the measurement."
+    )
+    return table
+
+
+def roofline_table(results: Results) -> Table:
+    """Bytes that a token reads against the bandwidth that its speed makes of them."""
+    columns = ("prompt", "ratio", "KV read / token", "all read / token", "GB/s", "of bandwidth", "faster", "by bytes")
+    table = Table("Decode against the memory bandwidth", columns)
+    full: dict[int, Decode] = {pairs.n_cells: pairs for pairs in results.decodes if pairs.kv_ratio == 1.0}
+    for pairs in results.decodes:
+        seconds, base = median(pairs.ours), full.get(pairs.n_cells, pairs)
+        rate = pairs.bytes_per_token / seconds
+        table.rows.append(
+            [
+                str(pairs.n_cells),
+                f"{pairs.kv_ratio:g}",
+                f"{(pairs.bytes_per_token - weight_bytes(pairs.layers)) / MIB:.0f} MiB",
+                f"{pairs.bytes_per_token / MIB:.0f} MiB",
+                f"{rate / GB:.1f}",
+                f"{rate / results.read_bandwidth:.0%}",
+                f"{median(base.ours) / seconds:.2f} x",
+                f"{base.bytes_per_token / pairs.bytes_per_token:.2f} x",
+            ]
+        )
+    table.note = (
+        f"Weights are {weight_bytes(results.settings['layers']) / MIB:.0f} MiB of what a token reads; NumPy reads "
+        f"{results.read_bandwidth / GB:.1f} GB/s on the same threads. `faster` is tokens/s over those at ratio 1.0, "
+        "minutes apart, `by bytes` what reading fewer bytes at an unchanged rate would give: the weights, which no "
+        "cache compression shrinks, bound it."
+    )
+    return table
+
+
+@dataclass
+class Cost:
+    """Scoring and compression of prompts of one length beside their prefill."""
+
+    plain: list[Prefill]
+    scored: list[Prefill]
+    compressions: list[Compression]
+
+    @property
+    def bare_seconds(self) -> float:
+        """Prefill of the scored runs without what the tap took."""
+        return median(run.seconds - run.score_seconds for run in self.scored)
+
+    @property
+    def score_share(self) -> float:
+        """By the tap's own clock."""
+        return median(run.score_seconds / (run.seconds - run.score_seconds) for run in self.scored)
+
+    @property
+    def compress_share(self) -> float:
+        """By the compressor's own clock, the slowest ratio."""
+        return max(run.seconds for run in self.compressions) / self.bare_seconds
+
+    @property
+    def wall_share(self) -> float:
+        """What two whole runs differ by."""
+        whole = median(run.seconds for run in self.scored) + max(run.seconds for run in self.compressions)
+        return whole / median(run.seconds for run in self.plain) - 1
+
+
+def costs(results: Results) -> dict[tuple[int, bool, int], Cost]:
+    """By layers, flash attention and length of prompt."""
+    table: dict[tuple[int, bool, int], Cost] = {}
+    for done in results.compressions:
+        key = (done.layers, done.flash_attn, done.n_cells)
+        table.setdefault(key, Cost([], [], [])).compressions.append(done)
+    for run in results.prefills:
+        cost = table.get((run.layers, run.flash_attn, run.n_cells))
+        if cost:
+            (cost.scored if run.scored else cost.plain).append(run)
+    return table
+
+
+def cost_table(results: Results) -> Table:
+    """Scoring and compression as shares of prefill."""
+    columns = ("prompt", "layers", "flash", "plain s", "scoring", "compression", "both", "by the wall", "goal <= 5 %")
+    table = Table("Scoring and compression as a share of prefill", columns)
+    for (layers, flash, n_cells), cost in costs(results).items():
+        both = cost.score_share + cost.compress_share
+        table.rows.append(
+            [
+                str(n_cells),
+                str(layers),
+                switch(flash),
+                f"{median(run.seconds for run in cost.plain):.2f}",
+                f"{cost.score_share:.1%}",
+                f"{cost.compress_share:.1%}",
+                f"{both:.1%}",
+                f"{cost.wall_share:+.1%}",
+                verdict(both <= COST_GOAL),
+            ]
+        )
+    table.note = (
+        "Shares are by the code's own clocks, over the same run's prefill without them: scoring the median of the "
+        "runs, compression the slowest ratio. `by the wall` compares whole runs, scored and compressed against plain, "
+        "and holds the machine's drift between them."
+    )
+    return table
+
+
+def flash_table(results: Results) -> Table:
+    """Which prefill is faster."""
+    columns = ("prompt", "layers", "plain on", "plain off", "scored on", "scored off", "off / on, scored")
+    table = Table("Prefill with flash attention on and off, seconds", columns)
+    table_of = costs(results)
+    layers = int(results.settings["flash_layers"])
+    for n_cells in results.settings["cells"]:
+        on, off = table_of[layers, True, n_cells], table_of[layers, False, n_cells]
+        seconds = [median(run.seconds for run in runs) for runs in (on.plain, off.plain, on.scored, off.scored)]
+        table.rows.append([str(n_cells), str(layers), *(f"{s:.2f}" for s in seconds), f"{seconds[3] / seconds[2]:.2f}"])
+    table.note = "Below 1 the prefill with flash attention off is the faster one."
+    return table
+
+
+def memory_table(results: Results) -> Table:
+    """Peak extra memory over the full KV."""
+    columns = ("prompt", "ratio", "layers", "flash", "full KV", "peak extra", "share", "process", "goal <= 5 %")
+    table = Table("Peak extra memory of scoring and compression", columns)
+    for done in results.compressions:
+        share = done.peak_bytes / done.kv_bytes
+        table.rows.append(
+            [
+                str(done.n_cells),
+                f"{done.kv_ratio:g}",
+                str(done.layers),
+                switch(done.flash_attn),
+                f"{done.kv_bytes / MIB:.0f} MiB",
+                f"{done.peak_bytes / MIB:.1f} MiB",
+                f"{share:.1%}",
+                "-" if done.process_growth is None else f"{done.process_growth / MIB:.1f} MiB",
+                verdict(share <= MEMORY_GOAL) if done.layers == results.settings["layers"] else "-",
+            ]
+        )
+    table.note = (
+        "`peak extra` is counted where it is allocated. `process` is how much higher the kernel saw the process's "
+        "resident memory than in a plain prefill by the same context just before: a check that nothing large was left "
+        "out of the count; pages that were freed before are used again and do not show. With fewer layers the KV is "
+        f"smaller and work buffers are not, so the goal is judged on {results.settings['layers']} layers."
+    )
+    return table
+
+
+def goals(results: Results) -> list[str]:
+    """One sentence for each goal, the worst case first."""
+    worst = min(((speed_ratio(pairs)[0], pairs) for pairs in results.decodes), key=lambda pair: pair[0])
+    slow = sum(speed_ratio(pairs)[0] < DECODE_GOAL for pairs in results.decodes)
+    shares = {key: cost.score_share + cost.compress_share for key, cost in costs(results).items()}
+    ours = {key: share for key, share in shares.items() if key[0] == results.settings["layers"]}
+    key = max(ours, key=lambda k: ours[k])
+    dear = sum(share > COST_GOAL for share in ours.values())
+    big = max(
+        (done.peak_bytes / done.kv_bytes, done.n_cells)
+        for done in results.compressions
+        if done.layers == results.settings["layers"]
+    )
+    return [
+        f"Decode >= {DECODE_GOAL} of llama.cpp's own at that depth: **{verdict(not slow)}**"
+        f"{f' in {slow} of {len(results.decodes)} cases' if slow else ''}; lowest {worst[0]:.3f} "
+        f"({worst[1].n_cells} cells at ratio {worst[1].kv_ratio:g}).",
+        f"Scoring and compression <= {COST_GOAL:.0%} of prefill: **{verdict(not dear)}**"
+        f"{f' in {dear} of {len(ours)} cases' if dear else ''}; highest {ours[key]:.1%} ({key[2]} cells, "
+        f"{key[0]} layers, flash attention {switch(key[1])}).",
+        f"Peak extra memory <= {MEMORY_GOAL:.0%} of the full KV: **{verdict(big[0] <= MEMORY_GOAL)}**; "
+        f"highest {big[0]:.1%} ({big[1]} cells).",
+    ]
+
+
+def all_tables(results: Results) -> list[Table]:
+    """In the order of the README."""
+    makers = (decode_table, roofline_table, cost_table, flash_table, memory_table)
+    return [make(results) for make in makers]
