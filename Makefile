@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY      = .venv/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench clean FORCE
 
 setup: .venv/built
 
@@ -13,9 +13,13 @@ setup: .venv/built
 	$(PY) -m pip install --disable-pip-version-check --progress-bar off --group dev
 	touch $@
 
-.venv/built: .venv/tools $(SOURCES)
+# Other CMake options than last time mean another build.
+.venv/cmake_args: .venv/tools FORCE
+	@echo '$(CMAKE_ARGS)' | cmp -s - $@ || echo '$(CMAKE_ARGS)' > $@
+
+.venv/built: .venv/tools .venv/cmake_args $(SOURCES)
 	$(PY) -m pip install --disable-pip-version-check --no-build-isolation -v \
-	  -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON -e .
+	  -Cbuild-dir=build/dev -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON -e .
 	touch $@
 
 demo: setup
