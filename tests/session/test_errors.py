@@ -312,3 +312,10 @@ def test_an_error_leaves_the_model_usable(llm: Llava, describe: DemoPrompt) -> N
     with pytest.raises(ValueError, match="image 1"):
         llm.ask("<image>", [b"text"])
     assert llm.ask(describe.content, describe.images) == before
+
+
+def test_a_context_smaller_than_a_batch(llm: Llava) -> None:
+    # llama.cpp makes 256 cells of it, but takes batches of 50 tokens only
+    with Llava.embedded(n_ctx=50) as small:
+        assert small.n_ctx == 256
+        assert small.ask("<image> What is this?", [OWL]) == llm.ask("<image> What is this?", [OWL])

@@ -83,6 +83,9 @@ std::string kv_cache::memory_type(llama_context * ctx) {
 
 std::string kv_cache::unsupported(llama_context * ctx) {
     const llama_hparams & hparams = ctx->get_model().hparams;
+    if (llama_model_has_encoder(&ctx->get_model())) {
+        return "a decoder beside an encoder is not a model that continues prompts";
+    }
     const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx));
     if (!kv) {
         return "memory type " + memory_type(ctx) +

@@ -4,10 +4,12 @@
 #include "lookm/llama/log.h"
 
 #include "common.h"
+#include "gguf.h"
 
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 
@@ -59,6 +61,29 @@ void check_gguf(const char * argument, const std::string & path) {
     }
 }
 
+// llama.cpp asserts on a number of layers that no model has.
+void check_metadata(const std::string & path) {
+    const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
+        gguf_init_from_file(path.c_str(), {/*no_alloc =*/true, nullptr}), gguf_free);
+    if (!gguf) {
+        throw std::invalid_argument("model_path: \"" + path + "\" is damaged: " + last_logged_error());
+    }
+    const int64_t arch = gguf_find_key(gguf.get(), "general.architecture");
+    if (arch < 0 || gguf_get_kv_type(gguf.get(), arch) != GGUF_TYPE_STRING) {
+        throw std::invalid_argument("model_path: \"" + path +
+                                    "\" names no general.architecture; expected a language model");
+    }
+    const std::string key = std::string(gguf_get_val_str(gguf.get(), arch)) + ".block_count";
+    const int64_t n_layer = gguf_find_key(gguf.get(), key.c_str());
+    if (n_layer >= 0 && gguf_get_kv_type(gguf.get(), n_layer) == GGUF_TYPE_UINT32) {
+        const uint32_t n = gguf_get_val_u32(gguf.get(), n_layer);
+        if (n == 0 || n > 512) {
+            throw std::invalid_argument("model_path: \"" + path + "\" has " + key + " " + std::to_string(n) +
+                                        ", expected 1 to 512");
+        }
+    }
+}
+
 void start_backends() {
     static std::once_flag once;
     std::call_once(once, [] { llama_backend_init(); });
@@ -82,6 +107,7 @@ llama_model_ptr load_model(const model_options & options) {
     params.n_gpu_layers = options.n_gpu_layers;
     params.progress_callback = [](float, void *) { return true; }; // no dots on stderr
     forget_errors();
+    check_metadata(options.model_path);
     llama_model_ptr model{llama_model_load_from_file(options.model_path.c_str(), params)};
     if (!model) {
         throw std::invalid_argument("model_path: cannot load \"" + options.model_path +

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <sstream>
 #include <stdexcept>
 #include <utility>
 
@@ -104,6 +105,12 @@ session::session(const model_options & options) : options_(options), marker_(ran
     model_ = load_model(options_);
     mmproj_ = load_mmproj(model_.get(), options_, marker_);
     ctx_ = make_context(model_.get(), options_);
+    options_.n_batch = static_cast<int32_t>(llama_n_batch(ctx_.get())); // at most the n_ctx asked for
+    // llama.cpp aborts on a decoder that waits for its encoder, and an embedding model has no next token to sample.
+    if (llama_model_has_encoder(model_.get()) || !llama_get_memory(ctx_.get())) {
+        throw std::invalid_argument("model_path: \"" + options_.model_path +
+                                    "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
+    }
     template_ = std::make_unique<chat_template>(model_.get());
     unsupported_ = kv_cache::unsupported(ctx_.get());
     if (unsupported_.empty()) {
@@ -127,8 +134,10 @@ void session::check(const kv_options & kv) const {
     const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
     parse_text_overflow(kv.text_overflow);
     if (wants_compression(kv, r) && !unsupported_.empty()) {
-        throw std::invalid_argument("kv_ratio: " + std::to_string(kv.kv_ratio) + " asks for compression, but " +
-                                    unsupported_ + " (kv_ratio 1 runs this model uncompressed)");
+        std::ostringstream ratio;
+        ratio << kv.kv_ratio;
+        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + unsupported_ +
+                                    " (kv_ratio 1 runs this model uncompressed)");
     }
 }
 
