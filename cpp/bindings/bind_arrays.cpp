@@ -82,7 +82,7 @@ py::array rows_of(const std::vector<uint8_t> & bytes, const py::array & like, in
     return out;
 }
 
-float_array py_scores(const float_array & q, const py::array & k_in, float scale, int64_t n_past) {
+float_array py_scores(const float_array & q, const py::array & k_in, float scale, int64_t n_past, bool on_device) {
     const rows_array k = rows("k", k_in);
     expect(q.ndim() == 3 && q.size() > 0, "q", q, "[n_head, n_tokens, head_dim], none of them 0");
     expect(q.shape(2) == k.array.shape(2) && q.shape(0) % k.array.shape(0) == 0, "q", q,
@@ -99,7 +99,7 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     {
         const void * data = k.array.data();
         const py::gil_scoped_release nogil;
-        sums = lookm::score_arrays(q.data(), data, k.type, s, scale);
+        sums = lookm::score_arrays(q.data(), data, k.type, s, scale, on_device);
     }
     return array_of(sums, s.n_head_kv, s.n_kv);
 }
@@ -149,7 +149,7 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
 } // namespace
 
 void bind_arrays(py::module_ & m) {
-    m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0);
+    m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0, "on_device"_a = false);
     m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(), "method"_a,
           "important_ratio"_a, "recent_ratio"_a, "text_overflow"_a);
     m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(),

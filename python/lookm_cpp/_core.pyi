@@ -153,11 +153,13 @@ def scores(
     k: npt.NDArray[Any],
     scale: float,
     n_past: int = 0,
+    on_device: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Column sums of softmax(scale * q @ k^T) under a causal mask, mean over each group's query heads.
 
     ``q``: ``[n_head, n_tokens, head_dim]`` f32; ``k``: ``[n_head_kv, n_kv, head_dim]`` f32 or f16; query i sees cells
-    ``0..n_past+i``. Returns ``[n_head_kv, n_kv]`` f32.
+    ``0..n_past+i``. ``on_device`` takes the graph that accelerators run instead of the CPU's own loop. Returns
+    ``[n_head_kv, n_kv]`` f32.
     """
 
 def select(

@@ -22,6 +22,7 @@ def scores(
     *,
     scale: float | None = None,
     n_past: int = 0,
+    on_device: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Attention that each cell received: column sums of ``softmax(scale * q @ k^T)`` under a causal mask.
 
@@ -30,6 +31,8 @@ def scores(
         k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16; ``n_head`` is a multiple of ``n_head_kv``.
         scale: Factor before the softmax; ``1 / sqrt(head_dim)`` unless given.
         n_past: Query ``i`` sees the cells ``0 .. n_past + i``.
+        on_device: Score by the graph that accelerators run instead of the CPU's own loop; it rounds ``q`` to f16
+            where ``k`` is f16.
 
     Returns:
         ``[n_head_kv, n_kv]`` f32, the mean over each group's query heads.
@@ -44,7 +47,7 @@ def scores(
     """
     queries = np.ascontiguousarray(q, dtype=np.float32)
     factor = float(max(queries.shape[-1], 1)) ** -0.5 if scale is None else scale
-    return _core.scores(queries, np.ascontiguousarray(k), factor, n_past)
+    return _core.scores(queries, np.ascontiguousarray(k), factor, n_past, on_device)
 
 
 def select(

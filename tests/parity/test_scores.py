@@ -1,7 +1,8 @@
-"""Attention scores: the ggml graph equals a plain softmax with its columns added up."""
+"""Attention scores: both C++ forms (the CPU's loop, the ggml graph) equal a plain softmax with its columns added up."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from lookm_cpp import arrays
 from reference import lookm_numpy as ref
 
 from parity.cases import raises_about
+
+FORMS = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 
 
 class Attention(NamedTuple):
@@ -39,18 +42,22 @@ class Attention(NamedTuple):
     def scale(self) -> float:
         return 1 / float(np.sqrt(self.head_dim))
 
-    def tolerance(self) -> float:
+    def tolerance(self, on_device: bool) -> float:
         """Relative. A relative step r in every product of q and k moves no logit by more than d = r scale |q| |k|, and
-        so no probability by more than a factor exp(2 d). r is 2^-11 for f16 keys, as ggml multiplies f16 with f16 and
-        so rounds q; for f32 keys it is head_dim f32 roundings. 4e-6: roundings of exp, of the softmax and of the sums.
+        so no probability by more than a factor exp(2 d). On the device r is 2^-11 for f16 keys, as ggml multiplies f16
+        with f16 and so rounds q; for f32 keys it is head_dim f32 roundings. On the host every product is f32: of its
+        head_dim roundings most cancel, and in sums over queries again, so one step is more than was ever seen.
+        1e-6, 4e-6: roundings of exp, of the softmax and of the sums.
         """
         r = 2.0**-11 if self.dtype == "float16" else self.head_dim * 2.0**-24
+        if not on_device:
+            r = 2.0**-24
         q_length, k_length = (np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k()))
-        return float(np.expm1(2 * r * self.scale() * q_length * k_length)) + 4e-6
+        return float(np.expm1(2 * r * self.scale() * q_length * k_length)) + (4e-6 if on_device else 1e-6)
 
 
-def found_scores(a: Attention) -> npt.NDArray[np.float32]:
-    return arrays.scores(a.q(), a.k(), scale=a.scale(), n_past=a.n_past)
+def found_scores(a: Attention, on_device: bool) -> npt.NDArray[np.float32]:
+    return arrays.scores(a.q(), a.k(), scale=a.scale(), n_past=a.n_past, on_device=on_device)
 
 
 ATTENTIONS = st.builds(
@@ -59,68 +66,76 @@ ATTENTIONS = st.builds(
     n_group=st.sampled_from([1, 2, 3, 4]),
     n_tokens=st.integers(1, 96),
     n_past=st.one_of(st.just(0), st.integers(1, 150)),
-    head_dim=st.sampled_from([8, 64, 80, 128]),
+    head_dim=st.sampled_from([7, 8, 64, 80, 128]),
     dtype=st.sampled_from(["float16", "float32"]),
     seed=st.integers(0, 2**16),
 )
 
 
+@FORMS
 @settings(max_examples=40)
 @example(Attention(n_head_kv=2, n_group=2, n_tokens=300, n_past=0, head_dim=64, dtype="float16", seed=1))
 @example(Attention(n_head_kv=1, n_group=1, n_tokens=1, n_past=0, head_dim=8, dtype="float32", seed=2))
 @given(ATTENTIONS)
-def test_scores_equal_the_reference(a: Attention) -> None:
-    found = found_scores(a)
+def test_scores_equal_the_reference(on_device: bool, a: Attention) -> None:
+    found = found_scores(a, on_device)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, ref.scores(a.q(), a.k(), a.scale(), a.n_past), rtol=a.tolerance())
+    np.testing.assert_allclose(found, ref.scores(a.q(), a.k(), a.scale(), a.n_past), rtol=a.tolerance(on_device))
 
 
+@FORMS
 @settings(max_examples=30)
 @given(ATTENTIONS)
-def test_each_query_gives_one(a: Attention) -> None:
+def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
     """Rows of a softmax sum to one, so a head's scores sum to the number of queries; no score is negative."""
-    found = found_scores(a)
+    found = found_scores(a, on_device)
     assert (found >= 0).all()
     # 1e-5: f32 roundings of the softmax and of the column sums, which partly cancel
     np.testing.assert_allclose(found.sum(axis=1, dtype=np.float64), a.n_tokens, rtol=1e-5)
 
 
+@FORMS
 @settings(max_examples=30)
 @given(ATTENTIONS)
-def test_a_group_is_the_mean_of_its_heads(a: Attention) -> None:
+def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None:
     """The score of a KV head is the mean over its query heads, each taken alone; groups are consecutive heads."""
-    together = found_scores(a)
+    together = found_scores(a, on_device)
     alone = [
-        arrays.scores(a.q()[h : h + 1], a.k()[h // a.n_group][None], scale=a.scale(), n_past=a.n_past)[0]
+        arrays.scores(
+            a.q()[h : h + 1], a.k()[h // a.n_group][None], scale=a.scale(), n_past=a.n_past, on_device=on_device
+        )[0]
         for h in range(a.n_head_kv * a.n_group)
     ]
     expected = np.reshape(alone, (a.n_head_kv, a.n_group, -1)).mean(axis=1, dtype=np.float64)
     # the products may be done in another order
-    np.testing.assert_allclose(together, expected, rtol=a.tolerance())
+    np.testing.assert_allclose(together, expected, rtol=a.tolerance(on_device))
 
 
+@FORMS
 @settings(max_examples=20)
 @given(ATTENTIONS, st.integers(1, 95))
-def test_a_prompt_in_two_parts(a: Attention, n_first: int) -> None:
+def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> None:
     """Scores add up over batches of queries: first part at n_past, second part at n_past + n_first."""
     if n_first >= a.n_tokens:
         n_first = a.n_tokens // 2
-    whole = found_scores(a)
-    parts = arrays.scores(a.q()[:, n_first:], a.k(), scale=a.scale(), n_past=a.n_past + n_first).astype(np.float64)
+    whole = found_scores(a, on_device)
+    score = partial(arrays.scores, scale=a.scale(), on_device=on_device)
+    parts = score(a.q()[:, n_first:], a.k(), n_past=a.n_past + n_first).astype(np.float64)
     if n_first > 0:
         n_seen = a.n_past + n_first
-        first = arrays.scores(a.q()[:, :n_first], a.k()[:, :n_seen], scale=a.scale(), n_past=a.n_past)
+        first = score(a.q()[:, :n_first], a.k()[:, :n_seen], n_past=a.n_past)
         parts[:, :n_seen] += first
-    np.testing.assert_allclose(whole, parts, rtol=a.tolerance())
+    np.testing.assert_allclose(whole, parts, rtol=a.tolerance(on_device))
 
 
-def test_a_strong_match_takes_all() -> None:
+@FORMS
+def test_a_strong_match_takes_all(on_device: bool) -> None:
     """Every later query matches cell 2 alone, with a logit 80 above the others: exp does not overflow or leak."""
     k = np.zeros((1, 6, 8), dtype=np.float32)
     k[0, 2, 0] = 1
     q = np.zeros((1, 6, 8), dtype=np.float32)
     q[0, 2:, 0] = 80
-    found = arrays.scores(q, k, scale=1.0)
+    found = arrays.scores(q, k, scale=1.0, on_device=on_device)
     # cells 0 and 1 get 1 + 1/2 and 1/2 from queries 0 and 1; exp(-80) is nothing beside f32's 2^-24
     np.testing.assert_allclose(found, [[1.5, 0.5, 4, 0, 0, 0]], rtol=1e-6, atol=1e-30)
 

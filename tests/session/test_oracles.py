@@ -130,13 +130,14 @@ def check_scores(model: Any, type_k: str, first: float) -> None:
 
 
 def test_scores_with_and_without_flash_attention(model: Any) -> None:
-    """Column sums of the same probabilities."""
-    check_scores(model, "f16", 2e-6)
+    """Column sums of the same probabilities; with flash attention off, llama.cpp rounds q to f16."""
+    check_scores(model, "f16", 1e-5)
 
 
 def test_scores_of_other_caches(gqa: Any) -> None:
-    """Keys read in the cache's own type; flash attention itself rounds an f32 cache's keys to f16."""
-    check_scores(gqa, "q8_0", 2e-6)
+    """Keys read in the cache's own type. llama.cpp rounds q to q8_0 too with flash attention off, and an f32 cache's
+    keys to f16 with it on."""
+    check_scores(gqa, "q8_0", 3e-4)
     check_scores(gqa, "f32", 2e-4)
 
 

@@ -14,6 +14,11 @@ bool graph_runner::on_host() const {
     return ggml_backend_buft_is_host(ggml_backend_get_default_buffer_type(backend_));
 }
 
+bool graph_runner::on_cpu() const {
+    const ggml_backend_dev_t device = ggml_backend_get_device(backend_);
+    return on_host() && device && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+}
+
 ggml_context * graph_runner::begin(size_t n_nodes) {
     // every node may bring a view or two of its own
     const size_t n_tensors = 4 * n_nodes + 64;
@@ -35,7 +40,11 @@ void graph_runner::alloc() {
         throw std::runtime_error(std::string("KV compression: no memory for a graph on ") +
                                  ggml_backend_name(backend_));
     }
-    peak_bytes_ = std::max(peak_bytes_, ggml_gallocr_get_buffer_size(galloc_.get(), 0));
+    count(0);
+}
+
+void graph_runner::count(size_t bytes) {
+    peak_bytes_ = std::max(peak_bytes_, ggml_gallocr_get_buffer_size(galloc_.get(), 0) + bytes);
 }
 
 void graph_runner::compute() {

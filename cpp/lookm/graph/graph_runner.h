@@ -23,6 +23,7 @@ class graph_runner {
 
     ggml_backend_t backend() const { return backend_; }
     bool on_host() const; // tensors of this backend are ordinary memory
+    bool on_cpu() const;  // and its graphs may call functions of ours (cpu_stages)
 
     ggml_context * begin(size_t n_nodes);
     ggml_cgraph * graph() const { return graph_; }
@@ -30,7 +31,8 @@ class graph_runner {
     void compute();
 
     bool supports(const ggml_tensor * node) const { return ggml_backend_supports_op(backend_, node); }
-    size_t peak_bytes() const { return peak_bytes_; } // largest compute buffer so far
+    void count(size_t bytes);                         // memory that the last graph used beside its compute buffer
+    size_t peak_bytes() const { return peak_bytes_; } // most memory that a graph has used so far
 
   private:
     ggml_backend_t backend_;

@@ -1,5 +1,7 @@
 #include "lookm/graph/kv_rows.h"
 
+#include "ggml-cpu.h"
+
 #include <cassert>
 #include <cstring>
 
@@ -55,24 +57,45 @@ void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int
     }
 }
 
+void to_floats(ggml_type type, const void * in, float * out, int64_t n) {
+    switch (type) {
+        case GGML_TYPE_F32:
+            std::memcpy(out, in, n * sizeof(float));
+            break;
+        case GGML_TYPE_F16: // the converters of the CPU backend are vectorised, those of the type traits are not
+            ggml_cpu_fp16_to_fp32(static_cast<const ggml_fp16_t *>(in), out, n);
+            break;
+        case GGML_TYPE_BF16:
+            ggml_cpu_bf16_to_fp32(static_cast<const ggml_bf16_t *>(in), out, n);
+            break;
+        default:
+            ggml_get_type_traits(type)->to_float(in, out, n);
+    }
+}
+
+void from_floats(ggml_type type, const float * in, void * out, int64_t n) {
+    switch (type) {
+        case GGML_TYPE_F32:
+            std::memcpy(out, in, n * sizeof(float));
+            break;
+        case GGML_TYPE_F16:
+            ggml_cpu_fp32_to_fp16(in, static_cast<ggml_fp16_t *>(out), n);
+            break;
+        default:
+            ggml_get_type_traits(type)->from_float_ref(in, out, n);
+    }
+}
+
 void read_row(const kv_rows & rows, int64_t head, int64_t cell, float * out) {
     const ggml_type t = rows.storage->type;
     const char * src = element(rows, head, cell);
     if (!rows.transposed) {
-        if (t == GGML_TYPE_F32) {
-            std::memcpy(out, src, rows.head_dim * sizeof(float));
-        } else {
-            ggml_get_type_traits(t)->to_float(src, out, rows.head_dim);
-        }
+        to_floats(t, src, out, rows.head_dim);
         return;
     }
     const size_t line = rows.n_cells * ggml_type_size(t);
     for (int64_t e = 0; e < rows.head_dim; ++e) {
-        if (t == GGML_TYPE_F32) {
-            std::memcpy(out + e, src + e * line, sizeof(float));
-        } else {
-            ggml_get_type_traits(t)->to_float(src + e * line, out + e, 1);
-        }
+        to_floats(t, src + e * line, out + e, 1);
     }
 }
 
@@ -80,20 +103,12 @@ void write_row(const kv_rows & rows, int64_t head, int64_t cell, const float * i
     const ggml_type t = rows.storage->type;
     char * dst = element(rows, head, cell);
     if (!rows.transposed) {
-        if (t == GGML_TYPE_F32) {
-            std::memcpy(dst, in, rows.head_dim * sizeof(float));
-        } else {
-            ggml_get_type_traits(t)->from_float_ref(in, dst, rows.head_dim);
-        }
+        from_floats(t, in, dst, rows.head_dim);
         return;
     }
     const size_t line = rows.n_cells * ggml_type_size(t);
     for (int64_t e = 0; e < rows.head_dim; ++e) {
-        if (t == GGML_TYPE_F32) {
-            std::memcpy(dst + e * line, in + e, sizeof(float));
-        } else {
-            ggml_get_type_traits(t)->from_float_ref(in + e, dst + e * line, 1);
-        }
+        from_floats(t, in + e, dst + e * line, 1);
     }
 }
 

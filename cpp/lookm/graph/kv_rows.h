@@ -33,7 +33,11 @@ ggml_tensor * head_rows(ggml_context * ctx, const kv_rows & rows, int64_t h0, in
 void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int64_t h0, ggml_tensor * values,
               ggml_tensor * cells);
 
-// One row on the host: storage must be host memory. to/from float by ggml's own converters for its type.
+// n elements of a row (whole blocks of a quantized type) to f32 and back, by ggml's own converters for the type.
+void to_floats(ggml_type type, const void * in, float * out, int64_t n);
+void from_floats(ggml_type type, const float * in, void * out, int64_t n);
+
+// One row on the host: storage must be host memory.
 void read_row(const kv_rows & rows, int64_t head, int64_t cell, float * out);
 void write_row(const kv_rows & rows, int64_t head, int64_t cell, const float * in);
 

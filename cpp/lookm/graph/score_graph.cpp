@@ -1,4 +1,4 @@
-#include "lookm/graph/score_graph.h"
+#include "lookm/graph/score_forms.h"
 
 #include <algorithm>
 #include <vector>
@@ -119,6 +119,14 @@ struct probs_that_exist {
 } // namespace
 
 void add_scores(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
+    if (runner.on_cpu() && attn.max_bias == 0.0f) {
+        add_scores_on_host(runner, attn, sum);
+    } else {
+        add_scores_on_device(runner, attn, sum);
+    }
+}
+
+void add_scores_on_device(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
     const int64_t n_kv = attn.k->ne[1];
     const int64_t n_tokens = attn.q->ne[1];
     const int64_t n_head_kv = attn.k->ne[2];

@@ -21,7 +21,8 @@ struct attention {
 //
 //   sum [>= n_kv, n_head_kv] f32, on the runner's backend
 //
-// One more QK^T; never holds more than a tile of it.
+// One more QK^T; never holds more than a tile of it. A CPU runs it in f32 as a loop of our own (cpu_products), another
+// device as a ggml graph.
 void add_scores(graph_runner & runner, const attention & attn, const ggml_tensor * sum);
 
 // The same from probabilities that exist already (flash attention off): probs [n_kv, n_tokens, n_head] f32.

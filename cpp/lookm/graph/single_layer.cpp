@@ -2,7 +2,7 @@
 
 #include "lookm/core/select.h"
 #include "lookm/graph/compress_graph.h"
-#include "lookm/graph/score_graph.h"
+#include "lookm/graph/score_forms.h"
 
 #include <cmath>
 #include <cstring>
@@ -48,7 +48,8 @@ void interleave(const uint8_t * heads, uint8_t * cells, int64_t n_head, int64_t 
 
 } // namespace
 
-std::vector<float> score_arrays(const float * q, const void * k, ggml_type type, const score_shape & s, float scale) {
+std::vector<float> score_arrays(const float * q, const void * k, ggml_type type, const score_shape & s, float scale,
+                                bool on_device) {
     cpu on;
     workspace w;
     ggml_tensor * tq = ggml_new_tensor_3d(w.ctx.get(), GGML_TYPE_F32, s.head_dim, s.n_tokens, s.n_head);
@@ -67,7 +68,8 @@ std::vector<float> score_arrays(const float * q, const void * k, ggml_type type,
     ggml_backend_tensor_set(mask, hidden.data(), 0, ggml_nbytes(mask));
     std::vector<float> scores(s.n_kv * s.n_head_kv, 0.0f);
     ggml_backend_tensor_set(sum, scores.data(), 0, ggml_nbytes(sum));
-    add_scores(on.runner, attention{tq, tk, mask, nullptr, scale}, sum);
+    const attention attn = {tq, tk, mask, nullptr, scale};
+    on_device ? add_scores_on_device(on.runner, attn, sum) : add_scores_on_host(on.runner, attn, sum);
     ggml_backend_tensor_get(sum, scores.data(), 0, ggml_nbytes(sum));
     return scores;
 }

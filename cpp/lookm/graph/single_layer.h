@@ -18,8 +18,8 @@ namespace lookm {
 struct score_shape {
     int64_t n_head, n_tokens, head_dim, n_head_kv, n_kv, n_past;
 };
-std::vector<float> score_arrays(const float * q, const void * k, ggml_type type, const score_shape & shape,
-                                float scale);
+std::vector<float> score_arrays(const float * q, const void * k, ggml_type type, const score_shape & shape, float scale,
+                                bool on_device);
 
 struct layer_arrays {
     int64_t n_head_kv, n_kv, head_dim_k, head_dim_v;

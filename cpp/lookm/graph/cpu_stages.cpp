@@ -1,0 +1,65 @@
+#include "lookm/graph/cpu_stages.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+
+namespace lookm {
+
+namespace {
+
+struct running {
+    const cpu_stage * stage;
+    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> n_threads{0};
+    std::mutex mutex;
+    std::exception_ptr error;
+};
+
+void work(running & r) {
+    std::unique_ptr<float[]> scratch;
+    for (int64_t task = r.next++; task < r.stage->n_tasks; task = r.next++) {
+        if (!scratch) {
+            scratch.reset(new float[r.stage->n_scratch]);
+            ++r.n_threads;
+        }
+        r.stage->run(task, scratch.get());
+    }
+}
+
+void custom_op(ggml_tensor *, int, int, void * userdata) {
+    auto & r = *static_cast<running *>(userdata);
+    try {
+        work(r);
+    } catch (...) { // C code lies above
+        const std::lock_guard lock(r.mutex);
+        r.error = std::current_exception();
+    }
+}
+
+} // namespace
+
+void run_stages(graph_runner & runner, const std::vector<cpu_stage> & stages, size_t shared_bytes) {
+    std::vector<running> all(stages.size());
+    ggml_context * ctx = runner.begin(stages.size());
+    for (size_t i = 0; i < stages.size(); ++i) {
+        all[i].stage = &stages[i];
+        ggml_tensor * node =
+            ggml_custom_4d(ctx, GGML_TYPE_I8, 1, 1, 1, 1, nullptr, 0, custom_op, GGML_N_TASKS_MAX, &all[i]);
+        ggml_build_forward_expand(runner.graph(), node);
+    }
+    runner.alloc();
+    runner.compute();
+    size_t scratch = 0;
+    for (const running & r : all) {
+        if (r.error) {
+            std::rethrow_exception(r.error);
+        }
+        scratch = std::max(scratch, static_cast<size_t>(r.n_threads) * r.stage->n_scratch * sizeof(float));
+    }
+    runner.count(shared_bytes + scratch);
+}
+
+} // namespace lookm

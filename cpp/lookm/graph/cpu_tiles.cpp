@@ -1,0 +1,62 @@
+#include "lookm/graph/cpu_tiles.h"
+
+#include "lookm/graph/cpu_vector.h"
+
+namespace lookm {
+
+using simd::floats;
+using simd::load;
+using simd::n_lanes;
+using simd::splat;
+using simd::store;
+
+void cap_tile(float * tile, int64_t n_rows, float softcap) {
+    for (int64_t i = 0; i < n_rows * n_panel; i += n_lanes) {
+        store(tile + i, splat(softcap) * simd::tanh(load(tile + i) / splat(softcap)));
+    }
+}
+
+void raise_most(const float * tile, int64_t n_rows, float * most) {
+    for (int64_t i = 0; i < n_rows * n_panel; i += n_lanes) {
+        store(most + i, simd::larger(load(tile + i), load(most + i)));
+    }
+}
+
+void exp_tile(float * tile, int64_t n_rows, const float * shift, float * sums) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+        const floats least = splat(shift[r]);
+        for (int64_t i = r * n_panel; i < (r + 1) * n_panel; i += n_lanes) {
+            const floats e = simd::exp(load(tile + i) - least);
+            store(tile + i, e);
+            store(sums + i, load(sums + i) + e);
+        }
+    }
+}
+
+void add_columns(const float * tile, int64_t n_rows, const float * weight, float * columns) {
+    for (int64_t c = 0; c < n_panel; c += n_lanes) {
+        floats sum = load(columns + c);
+        for (int64_t r = 0; r < n_rows; ++r) {
+            sum += splat(weight[r]) * load(tile + r * n_panel + c);
+        }
+        store(columns + c, sum);
+    }
+}
+
+void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, int32_t * at) {
+    const simd::ints here = panel - simd::ints{};
+    for (int64_t i = 0; i < n_rows * n_panel; i += n_lanes) {
+        const floats x = load(tile + i);
+        const simd::ints better = simd::greater(x, load(best + i));
+        store(best + i, simd::select(better, x, load(best + i)));
+        store(at + i, simd::select(better, here, load(at + i)));
+    }
+}
+
+void add_row(const float * x, int64_t n, float weight, float * row) {
+    for (int64_t i = 0; i < n; ++i) {
+        row[i] += weight * x[i];
+    }
+}
+
+} // namespace lookm

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "lookm/graph/cpu_products.h"
+
+#include <cstdint>
+
+namespace lookm {
+
+// What is done to the tiles [24][16] of a product while they are in the cache. n_rows is whole_rows(...) everywhere;
+// arrays [24][16] hold one number for each row and lane of the panels, to be reduced over the lanes at the end.
+
+// tile = softcap * tanh(tile / softcap)
+void cap_tile(float * tile, int64_t n_rows, float softcap);
+
+// most [24][16] = max(most, tile)
+void raise_most(const float * tile, int64_t n_rows, float * most);
+
+// tile = exp(tile - shift[row]), to 1e-7; sums [24][16] += tile. tile - shift is at most 88; -inf gives 0.
+void exp_tile(float * tile, int64_t n_rows, const float * shift, float * sums);
+
+// columns [16] += sum over rows of weight[row] * tile
+void add_columns(const float * tile, int64_t n_rows, const float * weight, float * columns);
+
+// Where tile exceeds best [24][16], best = tile and at [24][16] = panel. The first of equals stays; NaN never wins.
+void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, int32_t * at);
+
+// row += x, n elements
+void add_row(const float * x, int64_t n, float weight, float * row);
+
+} // namespace lookm

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+// One register of floats, by the vector extensions of GCC and Clang; a plain float for other compilers. How wide it is
+// depends on the flags of the including file, so nothing here has external linkage, and only cpu_*.cpp include it.
+namespace lookm::simd {
+
+#if defined(__AVX512F__)
+constexpr int64_t n_lanes = 16;
+constexpr int64_t n_rows_at_once = 12; // 12 sums in 32 registers
+#elif defined(__AVX__)
+constexpr int64_t n_lanes = 8;
+constexpr int64_t n_rows_at_once = 6; // 12 sums in 16 registers
+#elif defined(__aarch64__)
+constexpr int64_t n_lanes = 4;
+constexpr int64_t n_rows_at_once = 6; // 24 sums in 32 registers
+#elif defined(__GNUC__)
+constexpr int64_t n_lanes = 4;
+constexpr int64_t n_rows_at_once = 3; // 12 sums in 16 registers
+#else
+constexpr int64_t n_lanes = 1;
+constexpr int64_t n_rows_at_once = 3;
+#endif
+
+#if defined(__GNUC__)
+typedef float floats __attribute__((vector_size(n_lanes * 4)));
+typedef int32_t ints __attribute__((vector_size(n_lanes * 4)));
+#else
+using floats = float;
+using ints = int32_t;
+#endif
+
+static inline floats load(const float * x) {
+    floats v;
+    std::memcpy(&v, x, sizeof(v));
+    return v;
+}
+
+static inline ints load(const int32_t * x) {
+    ints v;
+    std::memcpy(&v, x, sizeof(v));
+    return v;
+}
+
+static inline void store(float * x, floats v) {
+    std::memcpy(x, &v, sizeof(v));
+}
+
+static inline void store(int32_t * x, ints v) {
+    std::memcpy(x, &v, sizeof(v));
+}
+
+static inline floats splat(float x) {
+    return x - floats{}; // x - 0 is x, for -0 too: this costs one broadcast
+}
+
+// Lanes of all ones where a > b
+static inline ints greater(floats a, floats b) {
+#if defined(__GNUC__)
+    return a > b;
+#else
+    return -static_cast<ints>(a > b);
+#endif
+}
+
+static inline ints select(ints where, ints a, ints b) {
+    return (where & a) | (~where & b);
+}
+
+static inline floats select(ints where, floats a, floats b) {
+    return std::bit_cast<floats>(select(where, std::bit_cast<ints>(a), std::bit_cast<ints>(b)));
+}
+
+static inline floats larger(floats a, floats b) {
+    return a > b ? a : b;
+}
+
+// exp(x) = power * (1 + rest): power of two, and exp(r) - 1 for |r| <= ln(2) / 2.  For -87 <= x <= 88.
+struct exp_parts {
+    floats power, rest;
+};
+
+static inline exp_parts exp_of(floats x) {
+    const floats magic = splat(0x1.8p23f); // adding it rounds to a whole number, found in the low bits
+    const floats shifted = x * splat(1.44269504088896341f) + magic;
+    const floats n = shifted - magic;
+    const floats r = x - n * splat(0.693359375f) - n * splat(-2.12194440e-4f); // ln(2) in two parts, the first exact
+    floats p = splat(1.9875691500e-4f); // the polynomial of Cephes' expf, to 2^-25
+    p = p * r + splat(1.3981999507e-3f);
+    p = p * r + splat(8.3334519073e-3f);
+    p = p * r + splat(4.1665795894e-2f);
+    p = p * r + splat(1.6666665459e-1f);
+    p = p * r + splat(5.0000001201e-1f);
+    p = p * (r * r) + r;
+    return {std::bit_cast<floats>((std::bit_cast<ints>(shifted) << 23) + 0x3f800000), p};
+}
+
+// exp(x) for x <= 88; 0 below -87, -inf included
+static inline floats exp(floats x) {
+    const floats least = splat(-87.0f);
+    const exp_parts e = exp_of(larger(x, least));
+    return select(greater(least, x), floats{}, e.power * e.rest + e.power);
+}
+
+// (e - 1) / (e + 1) of e = exp(2 |x|), with the sign of x
+static inline floats tanh(floats x) {
+    const ints sign = std::bit_cast<ints>(x) & INT32_MIN;
+    const floats size = std::bit_cast<floats>(std::bit_cast<ints>(x) ^ sign);
+    const exp_parts e = exp_of(splat(-1.0f) * larger(splat(-20.0f), splat(-2.0f) * size));
+    const floats less_one = e.power * e.rest + (e.power - splat(1.0f));
+    return std::bit_cast<floats>(std::bit_cast<ints>(less_one / (less_one + splat(2.0f))) | sign);
+}
+
+} // namespace lookm::simd

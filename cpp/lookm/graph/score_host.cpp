@@ -1,0 +1,215 @@
+#include "lookm/graph/cpu_stages.h"
+#include "lookm/graph/cpu_tiles.h"
+#include "lookm/graph/kv_rows.h"
+#include "lookm/graph/score_forms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace lookm {
+
+namespace {
+
+// How a query sees the 16 cells of a panel.
+enum class sight : uint8_t { hidden, all, by_mask };
+
+constexpr size_t packed_bytes = size_t(8) << 20; // keys packed at once, one head at least
+constexpr int64_t n_units = 64;                  // tasks to share out; not the threads' number: sums stay the same
+
+// One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of the group), so that
+// the rows of a block are of few queries and see nearly the same cells.
+struct scoring {
+    const attention & a;
+    const ggml_tensor * sum;
+    int64_t d = a.k->ne[0], n_kv = a.k->ne[1], n_tokens = a.q->ne[1];
+    int64_t n_group = a.q->ne[2] / a.k->ne[2];
+    int64_t n_panels = (n_kv + n_panel - 1) / n_panel;
+    int64_t n_rows = n_tokens * n_group;
+    int64_t n_blocks = (n_rows + n_block - 1) / n_block;
+    int64_t n_h, n_slices;
+    std::unique_ptr<sight[]> seen;    // [n_tokens, n_panels]
+    std::unique_ptr<float[]> packed;  // [n_h, n_panels][d][16]
+    std::unique_ptr<float[]> partial; // [n_h, n_slices, n_panels * 16]
+
+    scoring(const attention & attn, const ggml_tensor * out) : a(attn), sum(out) {
+        const auto bytes = static_cast<int64_t>(packed_bytes / sizeof(float));
+        n_h = std::clamp<int64_t>(bytes / (n_panels * n_panel * d), 1, a.k->ne[2]);
+        n_slices = std::clamp<int64_t>(n_units / n_h, 1, n_blocks);
+        seen.reset(new sight[n_tokens * n_panels]);
+        packed.reset(new float[n_h * n_panels * n_panel * d]);
+        partial.reset(new float[n_h * n_slices * n_panels * n_panel]);
+    }
+
+    size_t shared_bytes() const {
+        return n_tokens * n_panels + n_h * n_panels * n_panel * (d + n_slices) * sizeof(float);
+    }
+
+    // mask of query i for the cells of a panel; cells past the end are hidden
+    void mask_of(int64_t i, int64_t p, float * mask) const {
+        const int64_t n = std::min(n_panel, n_kv - p * n_panel);
+        const char * row = static_cast<const char *>(a.mask->data) + i * a.mask->nb[1];
+        to_floats(a.mask->type, row + p * n_panel * a.mask->nb[0], mask, n);
+        std::fill(mask + n, mask + n_panel, -INFINITY);
+    }
+
+    void look(int64_t i) const {
+        float mask[n_panel];
+        for (int64_t p = 0; p < n_panels; ++p) {
+            mask_of(i, p, mask);
+            const auto n_hidden = std::count(mask, mask + n_panel, -INFINITY);
+            const auto n_plain = std::count(mask, mask + n_panel, 0.0f);
+            seen[i * n_panels + p] = n_hidden == n_panel  ? sight::hidden
+                                     : n_plain == n_panel ? sight::all
+                                                          : sight::by_mask;
+        }
+    }
+
+    void pack_keys(int64_t h, int64_t p, float * panel, float * rows) const {
+        const int64_t n = std::min(n_panel, n_kv - p * n_panel);
+        const char * head = static_cast<const char *>(a.k->data) + h * a.k->nb[2];
+        for (int64_t c = 0; c < n; ++c) {
+            to_floats(a.k->type, head + (p * n_panel + c) * a.k->nb[1], rows + c * d, d);
+        }
+        pack_panel(rows, n, d, panel);
+    }
+
+    void hide(float * row, int64_t i, int64_t p) const {
+        const sight how = seen[i * n_panels + p];
+        if (how == sight::hidden) {
+            std::fill(row, row + n_panel, -INFINITY);
+        } else if (how == sight::by_mask) {
+            float mask[n_panel];
+            mask_of(i, p, mask);
+            for (int64_t c = 0; c < n_panel; ++c) { // an unused cell may hold anything, NaN too
+                row[c] = mask[c] == -INFINITY ? -INFINITY : row[c] + mask[c];
+            }
+        }
+    }
+};
+
+// Rows [r0, r0 + n) of KV head h against all cells that one of them sees.
+struct block_of_rows {
+    const scoring & s;
+    int64_t h, r0, n;
+    int64_t n_whole = whole_rows(n);
+    float *tiles, *rows, *block; // of the thread: [n_panels][24][16], [24, d], [24, d]
+    alignas(64) float most[n_tile], sums[n_tile];
+    float shift[n_block], weight[n_block];
+    std::vector<int32_t> panels;
+
+    block_of_rows(const scoring & of, int64_t head, int64_t row0, int64_t n_rows, float * scratch)
+        : s(of), h(head), r0(row0), n(n_rows), tiles(scratch), rows(tiles + s.n_panels * n_tile),
+          block(rows + n_block * s.d) {
+        const sight * first = s.seen.get() + r0 / s.n_group * s.n_panels;
+        const sight * last = s.seen.get() + (r0 + n - 1) / s.n_group * s.n_panels;
+        for (int32_t p = 0; p < s.n_panels; ++p) {
+            bool any = false;
+            for (const sight * i = first; i <= last; i += s.n_panels) {
+                any = any || i[p] != sight::hidden;
+            }
+            if (any) {
+                panels.push_back(p);
+            }
+        }
+    }
+
+    static size_t n_scratch(const scoring & s) { return s.n_panels * n_tile + 2 * n_block * s.d; }
+
+    void pack_queries() {
+        const float scale = s.a.scale;
+        for (int64_t r = 0; r < n; ++r) {
+            const int64_t i = (r0 + r) / s.n_group;
+            const int64_t head = h * s.n_group + (r0 + r) % s.n_group;
+            const char * q = static_cast<const char *>(s.a.q->data) + i * s.a.q->nb[1] + head * s.a.q->nb[2];
+            std::memcpy(rows + r * s.d, q, s.d * sizeof(float));
+            std::for_each_n(rows + r * s.d, s.d, [&](float & x) { x *= scale; });
+        }
+        pack_block(rows, n, s.d, block);
+    }
+
+    void multiply_and_mask(const float * keys) {
+        std::fill(most, most + n_tile, -INFINITY);
+        for (size_t t = 0; t < panels.size(); ++t) {
+            float * tile = tiles + t * n_tile;
+            multiply(block, n, keys + panels[t] * n_panel * s.d, s.d, tile);
+            if (s.a.softcap != 0.0f) {
+                cap_tile(tile, n_whole, s.a.softcap);
+            }
+            for (int64_t r = 0; r < n; ++r) {
+                s.hide(tile + r * n_panel, (r0 + r) / s.n_group, panels[t]);
+            }
+            raise_most(tile, n_whole, most);
+        }
+    }
+
+    float sink(int64_t r) const {
+        return s.a.sinks ? static_cast<const float *>(s.a.sinks->data)[h * s.n_group + (r0 + r) % s.n_group]
+                         : -INFINITY;
+    }
+
+    void soft_max_columns(float * columns) {
+        std::fill(sums, sums + n_tile, 0.0f);
+        for (int64_t r = 0; r < n_whole; ++r) {
+            shift[r] = *std::max_element(most + r * n_panel, most + (r + 1) * n_panel);
+            shift[r] = r < n ? std::max(shift[r], sink(r)) : shift[r];
+            shift[r] = shift[r] == -INFINITY ? 0.0f : shift[r]; // a query that sees nothing
+        }
+        for (size_t t = 0; t < panels.size(); ++t) {
+            exp_tile(tiles + t * n_tile, n_whole, shift, sums);
+        }
+        for (int64_t r = 0; r < n_whole; ++r) {
+            double sum = r < n ? std::exp(sink(r) - shift[r]) : 0.0;
+            for (int64_t c = 0; c < n_panel; ++c) {
+                sum += sums[r * n_panel + c];
+            }
+            weight[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * static_cast<double>(s.n_group))) : 0.0f;
+        }
+        for (size_t t = 0; t < panels.size(); ++t) {
+            add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t] * n_panel);
+        }
+    }
+};
+
+void score_slice(const scoring & s, int64_t h0, int64_t unit, float * scratch) {
+    const int64_t h = unit / s.n_slices;
+    const int64_t slice = unit % s.n_slices;
+    float * columns = s.partial.get() + unit * s.n_panels * n_panel;
+    std::fill(columns, columns + s.n_panels * n_panel, 0.0f);
+    for (int64_t b = slice * s.n_blocks / s.n_slices; b < (slice + 1) * s.n_blocks / s.n_slices; ++b) {
+        block_of_rows rows(s, h0 + h, b * n_block, std::min(n_block, s.n_rows - b * n_block), scratch);
+        rows.pack_queries();
+        rows.multiply_and_mask(s.packed.get() + h * s.n_panels * n_panel * s.d);
+        rows.soft_max_columns(columns);
+    }
+}
+
+void add_slices(const scoring & s, int64_t h0, int64_t h) {
+    auto * out = reinterpret_cast<float *>(static_cast<char *>(s.sum->data) + (h0 + h) * s.sum->nb[1]);
+    for (int64_t slice = 0; slice < s.n_slices; ++slice) {
+        add_row(s.partial.get() + (h * s.n_slices + slice) * s.n_panels * n_panel, s.n_kv, 1.0f, out);
+    }
+}
+
+} // namespace
+
+void add_scores_on_host(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
+    const scoring s(attn, sum);
+    std::vector<cpu_stage> stages;
+    stages.push_back({s.n_tokens, 1, [&s](int64_t i, float *) { s.look(i); }});
+    for (int64_t h0 = 0; h0 < attn.k->ne[2]; h0 += s.n_h) {
+        const int64_t n_h = std::min(s.n_h, attn.k->ne[2] - h0);
+        stages.push_back({n_h * s.n_panels, static_cast<size_t>(n_panel * s.d), [&s, h0](int64_t t, float * rows) {
+                              float * panel = s.packed.get() + t * n_panel * s.d;
+                              s.pack_keys(h0 + t / s.n_panels, t % s.n_panels, panel, rows);
+                          }});
+        stages.push_back({n_h * s.n_slices, block_of_rows::n_scratch(s),
+                          [&s, h0](int64_t unit, float * scratch) { score_slice(s, h0, unit, scratch); }});
+        stages.push_back({n_h, 1, [&s, h0](int64_t h, float *) { add_slices(s, h0, h); }});
+    }
+    run_stages(runner, stages, s.shared_bytes());
+}
+
+} // namespace lookm
