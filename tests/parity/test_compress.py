@@ -1,6 +1,6 @@
 """Merging: the two C++ forms (the host's scatter-add, the device graph) equal the reference, row by row.
 
-Backends settle a tie between equal similarities as they like, so the pivot that C++ reports is first checked to be a
+Devices settle a tie between equal similarities as they like, so the pivot that C++ reports is first checked to be a
 best one, and then the rows are checked given that pivot.
 """
 
@@ -174,6 +174,20 @@ def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) ->
         # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 is found to 64 * 2^-24 = 4e-6
         np.testing.assert_allclose(k_out[h], k[h, kept[h]], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(v_out[h], v[h, kept[h]], rtol=1e-5, atol=1e-5)
+
+
+def test_host_settles_ties_by_the_lower_cell() -> None:
+    """Cells are copies of four rows and of a zero row, over several tiles: the first kept copy takes them all."""
+    n = 400
+    rng = np.random.default_rng(4)
+    rows = np.concatenate([rng.standard_normal((4, 64)), np.zeros((1, 64))]).astype(np.float32)
+    which = rng.integers(0, 5, n)
+    k = rows[which][None]
+    scores = rng.lognormal(size=(1, n)).astype(np.float32)
+    _, _, kept, merged_into = arrays.compress(k, k, scores, np.arange(n) < 5, method="avg_merge")
+    for cell in ref.evicted_cells(kept[0], n):
+        equal = kept[0][which[kept[0]] == which[cell]] if which[cell] < 4 else kept[0]  # cosine 0 to all
+        assert merged_into[0, cell] == equal[0]
 
 
 @FORMS

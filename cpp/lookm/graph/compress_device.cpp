@@ -1,4 +1,5 @@
 #include "lookm/graph/compress_forms.h"
+#include "lookm/graph/match_graph.h"
 
 #include <algorithm>
 #include <vector>

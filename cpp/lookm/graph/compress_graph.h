@@ -2,7 +2,7 @@
 
 #include "lookm/core/method.h"
 #include "lookm/graph/kv_rows.h"
-#include "lookm/graph/match_graph.h"
+#include "lookm/graph/match_host.h"
 
 #include <cstdint>
 #include <span>
@@ -20,8 +20,8 @@ struct layer_plan {
 // 1.7). Sums in f32, rows written in the cache's own type. Other cells keep their data.
 //
 // on_device: everything is one ggml graph on the runner's backend, merging by one-hot products. Otherwise keys are
-// matched by a graph and rows are summed by a scatter-add, which needs the storage in host memory and far less
-// arithmetic.
+// matched and rows are summed by loops of our own (cpu_products, a scatter-add), which needs runner.on_cpu(), the
+// storage in host memory, and far less arithmetic.
 //
 // Returns what was matched: pivot [n_head_kv, n_evict] (index into kept), empty when the method merges nothing.
 matches compress_layer(graph_runner & runner, const kv_layer & layer, merge how, const layer_plan & plan,

@@ -1,12 +1,10 @@
 #pragma once
 
-#include "lookm/graph/kv_rows.h"
-
-#include <cstdint>
-#include <span>
-#include <vector>
+#include "lookm/graph/graph_runner.h"
 
 namespace lookm {
+
+// Matching as graph nodes, for devices (match_host is the form for CPUs).
 
 // Nodes of one tile of evicted rows against all kept rows of some heads (spec 1.6), keys only.
 struct match_nodes {
@@ -20,16 +18,5 @@ match_nodes match(ggml_context * ctx, ggml_tensor * unit_kept, ggml_tensor * evi
 
 // l2_norm with a guard for zero rows, the one place that decides it.
 ggml_tensor * unit_rows(ggml_context * ctx, ggml_tensor * rows);
-
-// Result of matching a whole layer, on the host.
-struct matches {
-    std::vector<int32_t> pivot; // [n_head_kv, n_evict] index into kept
-    std::vector<float> weight;  // [n_head_kv, n_evict], empty unless asked for
-};
-
-// Matches evicted to kept cells of every head of a layer; cells are cell indices of the storage.
-//   kept [n_head_kv, n_keep], evicted [n_head_kv, n_evict]
-matches match_layer(graph_runner & runner, const kv_rows & k, std::span<const int32_t> kept,
-                    std::span<const int32_t> evicted, bool with_weight);
 
 } // namespace lookm

@@ -77,7 +77,6 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
 
     const std::vector<int32_t> target = lowest_cells(cells, b.n_keep());
     const auto n_layers = static_cast<int>(kv_.layers().size());
-    size_t host_bytes = 0;
     for (int i = 0; i < n_layers; ++i) {
         if (progress) {
             progress(i, n_layers);
@@ -94,13 +93,9 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         }
         const std::vector<int32_t> kept_cells = to_cells(kept, cells);
         const std::vector<int32_t> evicted_cells = to_cells(evicted, cells);
-        const bool on_device = options.on_device || !host_memory(layer);
-        compress_layer(runner_for(layer.k.storage), layer, options.method->merge, {kept_cells, evicted_cells, target},
-                       on_device);
-        if (!on_device) {
-            host_bytes =
-                std::max(host_bytes, sizeof(float) * b.n_keep() * std::max(layer.k.head_dim, layer.v.head_dim));
-        }
+        graph_runner & runner = runner_for(layer.k.storage);
+        const bool on_device = options.on_device || !runner.on_cpu() || !host_memory(layer);
+        compress_layer(runner, layer, options.method->merge, {kept_cells, evicted_cells, target}, on_device);
         result.kept.push_back(std::move(kept));
     }
     if (progress) {
@@ -108,7 +103,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     }
     kv_.keep(seq, target);
 
-    result.peak_bytes = tap_.peak_bytes() + host_bytes;
+    result.peak_bytes = tap_.peak_bytes();
     for (const auto & [backend, runner] : runners_) {
         result.peak_bytes += runner->peak_bytes();
     }

@@ -1,0 +1,133 @@
+#include "lookm/graph/match_host.h"
+
+#include "lookm/graph/cpu_stages.h"
+#include "lookm/graph/cpu_tiles.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+namespace lookm {
+
+namespace {
+
+constexpr size_t packed_bytes = size_t(8) << 20; // kept rows packed at once, one head at least
+constexpr int64_t n_units = 64;                  // tasks to share out
+
+float length_of(const float * row, int64_t d) {
+    double sum = 0.0;
+    for (int64_t e = 0; e < d; ++e) {
+        sum += static_cast<double>(row[e]) * row[e];
+    }
+    return std::max(static_cast<float>(std::sqrt(sum)), 1e-12f); // a zero row stays zero
+}
+
+// One layer, some heads [h0, h0 + n_h) at a time.
+struct matching {
+    const kv_rows & k;
+    std::span<const int32_t> kept, evicted;
+    matches & out;
+    int64_t d = k.head_dim;
+    int64_t n_keep = static_cast<int64_t>(kept.size()) / k.n_head_kv;
+    int64_t n_evict = static_cast<int64_t>(evicted.size()) / k.n_head_kv;
+    int64_t n_panels = (n_keep + n_panel - 1) / n_panel;
+    int64_t n_blocks = (n_evict + n_block - 1) / n_block;
+    int64_t n_h = 0, n_slices = 0;
+    std::unique_ptr<float[]> packed; // [n_h, n_panels][d][16] unit rows
+
+    matching(const kv_rows & keys, std::span<const int32_t> kept_cells, std::span<const int32_t> evicted_cells,
+             matches & found)
+        : k(keys), kept(kept_cells), evicted(evicted_cells), out(found) {
+        const auto n_floats = static_cast<int64_t>(packed_bytes / sizeof(float));
+        n_h = std::clamp<int64_t>(n_floats / (n_panels * n_panel * d), 1, k.n_head_kv);
+        n_slices = std::clamp<int64_t>(n_units / n_h, 1, std::max<int64_t>(1, n_blocks));
+        packed.reset(new float[n_h * n_panels * n_panel * d]);
+    }
+
+    size_t shared_bytes() const { return n_h * n_panels * n_panel * d * sizeof(float); }
+
+    // of a thread: tile and best [24][16]; rows and block [24, d]
+    size_t n_scratch() const { return 2 * n_tile + 2 * n_block * d; }
+
+    void pack_kept(int64_t h, int64_t p, float * panel, float * rows) const {
+        const int64_t n = std::min(n_panel, n_keep - p * n_panel);
+        for (int64_t c = 0; c < n; ++c) {
+            float * row = rows + c * d;
+            read_row(k, h, kept[h * n_keep + p * n_panel + c], row);
+            const float length = length_of(row, d);
+            std::for_each_n(row, d, [&](float & x) { x /= length; });
+        }
+        pack_panel(rows, n, d, panel);
+    }
+
+    // |x| > 0 does not change which kept row is nearest, so evicted rows are normalised for the weight only.
+    void find(const float * block, int64_t n, const float * panels, float * tile, float * best, int32_t * at) const {
+        const int64_t n_whole = whole_rows(n);
+        std::fill(best, best + n_tile, -INFINITY);
+        std::fill(at, at + n_tile, 0);
+        for (int32_t p = 0; p < n_panels; ++p) {
+            multiply(block, n, panels + p * n_panel * d, d, tile);
+            const int64_t n_cells = std::min(n_panel, n_keep - p * n_panel);
+            for (int64_t r = 0; n_cells < n_panel && r < n; ++r) {
+                std::fill(tile + r * n_panel + n_cells, tile + (r + 1) * n_panel, -INFINITY);
+            }
+            keep_best(tile, n_whole, p, best, at);
+        }
+    }
+
+    void settle(int64_t i, const float * row, const float * best, const int32_t * at) const {
+        int64_t lane = 0;
+        for (int64_t c = 1; c < n_panel; ++c) {
+            if (best[c] > best[lane] || (best[c] == best[lane] && at[c] < at[lane])) {
+                lane = c;
+            }
+        }
+        out.pivot[i] = static_cast<int32_t>(at[lane] * n_panel + lane);
+        if (!out.weight.empty()) { // keys that are not finite match nothing
+            out.weight[i] = std::isfinite(best[lane]) ? best[lane] / length_of(row, d) : 0.0f;
+        }
+    }
+
+    void match_slice(int64_t h0, int64_t unit, float * scratch) const {
+        const int64_t h = unit / n_slices;
+        const int64_t slice = unit % n_slices;
+        float *tile = scratch, *best = tile + n_tile, *rows = best + n_tile, *block = rows + n_block * d;
+        int32_t at[n_tile];
+        for (int64_t b = slice * n_blocks / n_slices; b < (slice + 1) * n_blocks / n_slices; ++b) {
+            const int64_t e0 = (h0 + h) * n_evict + b * n_block;
+            const int64_t n = std::min(n_block, n_evict - b * n_block);
+            for (int64_t r = 0; r < n; ++r) {
+                read_row(k, h0 + h, evicted[e0 + r], rows + r * d);
+            }
+            pack_block(rows, n, d, block);
+            find(block, n, packed.get() + h * n_panels * n_panel * d, tile, best, at);
+            for (int64_t r = 0; r < n; ++r) {
+                settle(e0 + r, rows + r * d, best + r * n_panel, at + r * n_panel);
+            }
+        }
+    }
+};
+
+} // namespace
+
+matches match_on_host(graph_runner & runner, const kv_rows & k, std::span<const int32_t> kept,
+                      std::span<const int32_t> evicted, bool with_weight) {
+    matches found;
+    found.pivot.resize(evicted.size());
+    found.weight.resize(with_weight ? evicted.size() : 0);
+    const matching m(k, kept, evicted, found);
+    std::vector<cpu_stage> stages;
+    for (int64_t h0 = 0; h0 < k.n_head_kv; h0 += m.n_h) {
+        const int64_t n_h = std::min(m.n_h, k.n_head_kv - h0);
+        stages.push_back({n_h * m.n_panels, static_cast<size_t>(n_panel * m.d), [&m, h0](int64_t t, float * rows) {
+                              float * panel = m.packed.get() + t * n_panel * m.d;
+                              m.pack_kept(h0 + t / m.n_panels, t % m.n_panels, panel, rows);
+                          }});
+        stages.push_back({n_h * m.n_slices, m.n_scratch(),
+                          [&m, h0](int64_t unit, float * scratch) { m.match_slice(h0, unit, scratch); }});
+    }
+    run_stages(runner, stages, m.shared_bytes());
+    return found;
+}
+
+} // namespace lookm
