@@ -11,7 +11,7 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t packed_bytes = size_t(8) << 20; // kept rows packed at once, one head at least
+constexpr size_t packed_bytes = size_t(4) << 20; // kept rows packed at once, one head at least
 constexpr int64_t n_units = 64;                  // tasks to share out
 
 float length_of(const float * row, int64_t d) {

@@ -16,7 +16,7 @@ namespace {
 // How a query sees the 16 cells of a panel.
 enum class sight : uint8_t { hidden, all, by_mask };
 
-constexpr size_t packed_bytes = size_t(8) << 20; // keys packed at once, one head at least
+constexpr size_t packed_bytes = size_t(4) << 20; // keys packed at once, one head at least
 constexpr int64_t n_units = 64;                  // tasks to share out; not the threads' number: sums stay the same
 
 // One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of the group), so that
