@@ -21,8 +21,8 @@ from lookm_cpp import _core
 ROOT = Path(__file__).parents[2]
 THIRD_PARTY = ROOT / "third_party"
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
-BUILD = next(iter(sorted(ROOT.glob(f"build/{TAG}-{TAG}-*"))), ROOT / "build")
-"""Where scikit-build-core configured for this Python, as pyproject.toml says."""
+BUILD = next(iter([*ROOT.glob("build/dev"), *sorted(ROOT.glob(f"build/{TAG}-{TAG}-*"))]), ROOT / "build")
+"""Where ``make setup`` configured; else where a plain ``pip install`` did."""
 CURE = {"-fno-tree-dse", "-fno-dse"}
 
 BACKEND = """

@@ -14,6 +14,8 @@ from lookm_cpp import Llava, __version__
 from lookm_cpp.cli import main
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL, DemoPrompt
 
+from session.interrupts import allow_ctrl_c
+
 OWL, UMBRELLA = str(DEMO / "pic08.png"), str(DEMO / "pic03.png")
 ASK = ["ask", "-m", "embedded", "-i", OWL, "-i", UMBRELLA, "Image 1:<image> Image 2:<image> What is in image 1?"]
 ANSWER = "Image 1 shows an owl."
@@ -161,7 +163,12 @@ def test_demo(capfd: Capture, llm: Llava, prompts: list[DemoPrompt]) -> None:
 def test_demo_without_a_terminal_and_ctrl_c() -> None:
     command = [sys.executable, "-u", "-m", "lookm_cpp", "demo"]
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_plain_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_plain_environment(),
+        preexec_fn=allow_ctrl_c,  # noqa: PLW1509  # no thread of ours runs yet
     )
     assert child.stdout is not None
     lines: list[str] = []
@@ -186,7 +193,12 @@ def _plain_environment() -> dict[str, str]:
 def test_a_closed_pipe_ends_quietly() -> None:
     command = [sys.executable, "-m", "lookm_cpp", "demo"]
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_plain_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_plain_environment(),
+        preexec_fn=allow_ctrl_c,  # noqa: PLW1509  # no thread of ours runs yet
     )
     with child:
         assert child.stdout is not None

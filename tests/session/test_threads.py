@@ -15,6 +15,8 @@ from lookm_cpp import Llava
 from lookm_cpp.chat import question_messages
 from lookm_cpp.embedded import DemoPrompt
 
+from session.interrupts import allow_ctrl_c
+
 
 def _messages(prompt: DemoPrompt) -> list[dict[str, Any]]:
     return question_messages(prompt.content, prompt.images)
@@ -136,7 +138,12 @@ assert llm.ask(prompt.content, prompt.images) == answer
 
 def test_ctrl_c_stops_at_once_and_leaves_the_model_usable() -> None:
     child = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=allow_ctrl_c,  # no thread of ours runs yet
     )
     assert child.returncode == 0, child.stderr
     delays = [float(line) for line in child.stdout.split()]
