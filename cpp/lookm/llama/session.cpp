@@ -1,12 +1,11 @@
 #include "lookm/llama/session.h"
 
 #include "lookm/llama/log.h"
+#include "lookm/llama/stopwatch.h"
 
 #include "mtmd-helper.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -16,31 +15,6 @@ namespace lookm {
 namespace {
 
 constexpr double seconds_between_reports = 0.1;
-
-constexpr int32_t n_penalized = 64; // the last tokens that repetition penalties look at, llama.cpp's default
-
-class stopwatch {
-  public:
-    double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
-  private:
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-void check_sampling(const sampling_options & s) {
-    const auto check = [](const char * argument, float value, bool ok, const char * expected) {
-        if (!ok || !std::isfinite(value)) {
-            throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) +
-                                        " is out of range; expected " + expected);
-        }
-    };
-    check("temperature", s.temperature, s.temperature >= 0.0f, "0 (greedy) or more");
-    check("top_p", s.top_p, s.top_p > 0.0f && s.top_p <= 1.0f, "(0, 1]");
-    check("min_p", s.min_p, s.min_p >= 0.0f && s.min_p <= 1.0f, "[0, 1]");
-    check("repeat_penalty", s.repeat_penalty, s.repeat_penalty > 0.0f, "more than 0");
-    check("frequency_penalty", s.frequency_penalty, true, "a finite number");
-    check("presence_penalty", s.presence_penalty, true, "a finite number");
-}
 
 bool wants_compression(const kv_options & kv, const ratios & r) {
     const bool evicts = find_method(kv.method).evicts; // an unknown name is an error at any ratio
@@ -302,70 +276,6 @@ void session::compress(const kv_options & kv, const progress_fn & progress) {
     stats_.compress_seconds = result.seconds;
     stats_.score_seconds = compressor_->tap().seconds();
     stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
-}
-
-void session::start(const sampling_options & s) {
-    check_sampling(s);
-    if (!ready_) {
-        throw std::invalid_argument("start: no prompt has been processed; call prefill first");
-    }
-    llama_sampler_ptr chain{llama_sampler_chain_init(llama_sampler_chain_default_params())};
-    const auto add = [&](llama_sampler * one) { llama_sampler_chain_add(chain.get(), one); };
-    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
-    add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), n_penalized, s.repeat_penalty, s.frequency_penalty,
-                                     s.presence_penalty));
-    if (s.temperature <= 0.0f) {
-        add(llama_sampler_init_greedy());
-    } else {
-        add(llama_sampler_init_top_k(s.top_k));
-        add(llama_sampler_init_top_p(s.top_p, 1));
-        add(llama_sampler_init_min_p(s.min_p, 1));
-        add(llama_sampler_init_temp(s.temperature));
-        add(llama_sampler_init_dist(s.seed));
-    }
-    sampler_ = std::move(chain);
-    ready_ = false; // the prompt's logits belong to this answer
-    stats_.decode_seconds = 0;
-    stats_.decode_tokens = 0;
-}
-
-bool session::can_continue() const {
-    // without a compressor the cells are not known; then positions bound them
-    const int32_t used = compressor_ ? compressor_->kv().n_used() : n_past_;
-    return used + (pending_ ? 1 : 0) <= n_ctx();
-}
-
-std::optional<std::string> session::next() {
-    if (!sampler_) {
-        throw std::invalid_argument("next: no answer has been started; call prefill and start first");
-    }
-    if (pending_) {
-        if (!can_continue()) {
-            throw std::runtime_error("the context is full: n_ctx " + std::to_string(n_ctx()));
-        }
-        const stopwatch watch;
-        const llama_token token = *pending_;
-        pending_.reset();
-        decode(&token, 1, true);
-        llama_synchronize(ctx_.get());
-        stats_.decode_seconds += watch.seconds();
-        ++stats_.decode_tokens;
-    }
-    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
-    const llama_token token = llama_sampler_sample(sampler_.get(), ctx_.get(), -1);
-    if (llama_vocab_is_eog(vocab, token)) {
-        sampler_.reset();
-        return std::nullopt;
-    }
-    pending_ = token;
-    std::string piece(64, '\0');
-    int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, false);
-    if (n < 0) {
-        piece.resize(-n);
-        n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, false);
-    }
-    piece.resize(std::max(n, 0));
-    return piece;
 }
 
 } // namespace lookm
