@@ -1,45 +1,71 @@
 # Every target is a line or two that a reader could type. CMAKE_ARGS goes to CMake: CMAKE_ARGS="-DGGML_CUDA=ON" make setup
+# VENV and BUILD: where a second build goes, beside the usual one.
 PYTHON ?= python3
-PY      = .venv/bin/python
+VENV   ?= .venv
+BUILD  ?= build/dev
+PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup demo test lint format bench clean FORCE
+.PHONY: setup demo test test-backends check-cuda lint format bench asan clean FORCE
 
-setup: .venv/built
+setup: $(VENV)/built
 
-.venv/tools: pyproject.toml
-	$(PYTHON) -m venv .venv
+$(VENV)/tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(PY) -m pip install --disable-pip-version-check --progress-bar off --group dev
 	touch $@
 
 # Other CMake options than last time mean another build.
-.venv/cmake_args: .venv/tools FORCE
+$(VENV)/cmake_args: $(VENV)/tools FORCE
 	@echo '$(CMAKE_ARGS)' | cmp -s - $@ || echo '$(CMAKE_ARGS)' > $@
 
-.venv/built: .venv/tools .venv/cmake_args $(SOURCES)
+$(VENV)/built: $(VENV)/tools $(VENV)/cmake_args $(SOURCES)
 	$(PY) -m pip install --disable-pip-version-check --no-build-isolation -v \
-	  -Cbuild-dir=build/dev -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON -e .
+	  -Cbuild-dir=$(BUILD) -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON \
+	  -Ccmake.define.GGML_RPC=ON -e .
 	touch $@
 
 demo: setup
-	.venv/bin/lookm demo
+	$(VENV)/bin/lookm demo
 
 test: setup
 	$(PY) -m pytest
 
-lint: .venv/tools
-	.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
-	.venv/bin/mypy
-	.venv/bin/codespell
+# The cache on RPC servers, then on Vulkan: Mesa's lavapipe unless there is a GPU.
+DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py tests/session/test_backends.py
+test-backends: setup
+	$(PY) -m pytest --backend rpc --backend rpc-2 $(DEVICE_TESTS) tests/session/test_metal.py
+	options="$$(tests/backends/vulkan.sh) -DLOOKM_LLAMA_CPP_DIR=$$(echo $$PWD/build/dev/_llama_cpp/*)" && \
+	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake CMAKE_ARGS="$$options" && \
+	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
+	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
 
-format: .venv/tools
-	.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
-	.venv/bin/clang-format -i $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
+# Compiled and linked, not run: one architecture, CUDA_ARCH=80-real unless given. About an hour on two cores.
+check-cuda: setup
+	tests/backends/cuda.sh
+
+lint: $(VENV)/tools
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
+	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
+
+format: $(VENV)/tools
+	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
 
 bench: setup
 	$(PY) -m benchmarks
 
+# lookm-server under AddressSanitizer and UBSan: to be run when the server's hook has changed
+asan: setup
+	$(VENV)/bin/cmake -S . -B build/asan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
+	  -DLOOKM_SANITIZE=address,undefined -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
+	$(VENV)/bin/ninja -C build/asan lookm-server
+	LOOKM_SERVER_BINARY=build/asan/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  $(PY) -m pytest tests/server
+
 clean:
-	rm -rf build .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

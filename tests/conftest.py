@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+BACKENDS = ("cpu", "rpc", "rpc-2", "gpu")
 
 # print_blob: a failing example is printed with the one line that replays it. No deadline: slow machines run these too.
 settings.register_profile(
@@ -15,3 +18,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("lookm")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        choices=BACKENDS,
+        help="where the cache lies in tests that run on several backends: cpu, one or two RPC servers on this machine, "
+        "or the accelerators that this build finds; may be given again  [default: cpu, rpc and rpc-2]",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--backend") or ["cpu", "rpc", "rpc-2"]
+        metafunc.parametrize("backend", chosen, indirect=True, scope="module")

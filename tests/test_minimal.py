@@ -6,6 +6,8 @@ merging, and the traps that a port of LOOK-M falls into.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,8 +22,11 @@ IS_TEXT = np.array([True, False, False, False, False, True, False, False, False,
 SCORES = np.array([[0.1, 0.9, 0.2, 0.8, 0.3, 0.4, 0.7, 0.5, 0.6, 0.05, 9, 9]], dtype=np.float32)
 
 BY_SCORE = [1, 3, 6, 7, 8, 10, 11]
-SINKS_THEN_SCORE = [0, 1, 2, 3, 6, 10, 11]
 TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
+# sums of five neighbours, zeros outside: 1.2 2.0 2.3 2.6 2.4 2.7 2.5 2.25 1.85 1.15; with means over those that exist,
+# 1.2/3 2.0/4 ... 1.85/4 1.15/3, cell 1 would stay in place of 2
+POOLED = [2, 3, 4, 5, 6, 10, 11]
+SINKS_THEN_LAST = [0, 1, 2, 3, 9, 10, 11]
 
 
 @pytest.mark.parametrize(
@@ -29,13 +34,15 @@ TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
     [
         ("origin", list(range(12))),
         ("h2o", BY_SCORE),
-        ("avg_merge", SINKS_THEN_SCORE),
-        ("weighted_merge", SINKS_THEN_SCORE),
-        ("pivot_merge", SINKS_THEN_SCORE),
+        ("snapkv", POOLED),
+        ("avg_merge", BY_SCORE),
+        ("weighted_merge", BY_SCORE),
+        ("pivot_merge", BY_SCORE),
         ("text_prior_h2o", TEXT_THEN_SCORE),
         ("text_prior_avg_merge", TEXT_THEN_SCORE),
         ("text_prior_weighted_merge", TEXT_THEN_SCORE),
         ("text_prior_pivot_merge", TEXT_THEN_SCORE),
+        ("streaming_llm", SINKS_THEN_LAST),
     ],
 )
 @pytest.mark.parametrize("text_overflow", ["keep", "evict"])
@@ -45,6 +52,82 @@ def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow
         SCORES, IS_TEXT, method=method, important_ratio=0.42, recent_ratio=0.17, text_overflow=text_overflow
     )
     assert found.tolist() == [kept]
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "upstream"])
+def test_roco_protects_deviations_and_ranks_by_the_mean(fidelity: str) -> None:
+    """Twenty cells with a sum of 1: the mean over their 20 - j observers grows with j, and only cell 3 was looked at
+    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries: spec D6, as h2o."""
+    sums = np.ones((1, 20), dtype=np.float32)
+    observers = 20 - np.arange(20)
+    squares = (1 / observers)[None].astype(np.float32)  # all observers alike: no deviation
+    squares[0, 3] = 0.9  # sqrt(0.9 / 17 - 1 / 17^2) = 0.22
+    is_text = np.zeros(20, dtype=np.bool_)
+    found = arrays.select(
+        sums, is_text, squares=squares, method="roco", important_ratio=0.4, recent_ratio=0.1, fidelity=fidelity
+    )
+    as_h2o = arrays.select(sums, is_text, method="h2o", important_ratio=0.4, recent_ratio=0.1)
+    assert found.tolist() == ([[3, *range(11, 20)]] if fidelity == "paper" else as_h2o.tolist())
+    assert as_h2o.tolist() == [[*range(8), 18, 19]]
+
+
+def test_random_draws_evenly_and_by_seed_layer_and_head() -> None:
+    """Of ninety cells ten stay by chance: each of them in one layer and head of nine."""
+    scores, is_text = np.zeros((4, 100)), np.zeros(100, dtype=np.bool_)
+
+    def draw(layer: int, seed: int = 0) -> npt.NDArray[np.int32]:
+        return arrays.select(scores, is_text, method="random", layer=layer, seed=seed)
+
+    kept = np.concatenate([draw(layer) for layer in range(500)])
+    assert (kept[:, 10:] == np.arange(90, 100)).all(), "the recent half"
+    times = np.bincount(kept[:, :10].ravel(), minlength=90)
+    # 2000 draws of chance 1/9: 222 times, with a standard deviation of 14
+    assert np.abs(times - 2000 / 9).max() < 5 * 14
+    assert len({tuple(row) for row in kept}) == 2000
+    np.testing.assert_array_equal(draw(3), draw(3))
+    assert (draw(3) != draw(3, seed=1)).any()
+
+
+@pytest.mark.parametrize(
+    ("text_overflow", "kept"),
+    [
+        ("keep", [0, 1, 3, 5, 6, 9, 10, 11]),  # all text, and three images in addition
+        ("evict", [0, 1, 3, 5, 6, 10, 11]),  # three images, then two of text: .4 and .1
+    ],
+)
+def test_visual_quota(text_overflow: str, kept: list[int]) -> None:
+    """Of five important cells floor(0.6 * 5) = 3 are image cells."""
+    found = arrays.select(
+        SCORES,
+        IS_TEXT,
+        method="text_prior_h2o",
+        important_ratio=0.42,
+        recent_ratio=0.17,
+        visual_quota=0.6,
+        text_overflow=text_overflow,
+    )
+    assert found.tolist() == [kept]
+
+
+def test_without_a_scorer_later_cells_stay() -> None:
+    keywords: Any = {"important_ratio": 0.42, "recent_ratio": 0.17, "scorer": "none"}
+    assert arrays.select(SCORES, IS_TEXT, method="h2o", **keywords).tolist() == [[5, 6, 7, 8, 9, 10, 11]]
+    assert arrays.select(SCORES, IS_TEXT, method="text_prior_h2o", **keywords).tolist() == [[0, 5, 7, 8, 9, 10, 11]]
+
+
+def test_where_the_window_begins() -> None:
+    text_last = np.array([True] * 10 + [False] * 80 + [True] * 10)
+    image_last, no_image = text_last[:90], np.ones(90, dtype=np.bool_)
+    assert arrays.first_query(text_last) == 0, "all queries count"
+    assert arrays.first_query(text_last, scorer="window") == 90, "the text after the last image"
+    assert arrays.first_query(image_last, scorer="window") == 90 - 32
+    assert arrays.first_query(no_image, scorer="window") == 90 - 32
+    assert arrays.first_query(text_last, scorer="window", window=25) == 75
+    assert arrays.first_query(text_last, scorer="window", window=1000) == 0
+    assert arrays.first_query(text_last, window=25) == 0, "a window without a window scorer"
+    assert arrays.first_query(text_last, method="snapkv", recent_ratio=0.15) == 85, "the recent window"
+    assert arrays.first_query(text_last, method="snapkv", important_ratio=0.3, recent_ratio=0) == 99
+    assert arrays.first_query(no_image, method="snapkv", window=7) == 83
 
 
 def test_defaults_are_the_papers() -> None:
@@ -133,6 +216,54 @@ def test_golden_rows(
     tolerance = 1e-6 if dtype == np.float32 else 2.0**-10
     np.testing.assert_allclose(k, np.array([[k_0, (0, 1)]]), rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(v, np.array([[[v_0], [99]]]), rtol=tolerance)
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+def test_keys_that_stay_as_they_are(on_device: bool) -> None:
+    k, v, _, into = arrays.compress(
+        K.astype(np.float32),
+        V.astype(np.float32),
+        np.array([[4, 3, 2, 1]], dtype=np.float32),
+        np.array([True, False, False, True]),
+        important_ratio=0.25,
+        recent_ratio=0.25,
+        merge_keys=False,
+        on_device=on_device,
+    )
+    assert k.tolist() == [[[1, 0], [0, 1]]]
+    assert v.tolist() == [[[15], [99]]]
+    assert into.tolist() == [[-1, 0, 0, -1]]
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+@pytest.mark.parametrize(
+    ("is_text", "k_out", "v_out", "merged_into"),
+    [
+        # cell 0 is the only image kept, cell 3 the only text: cell 2 goes into the text, far from it as it is
+        #   ((1.5, 0) + (1, 0)) / 2, ((0, 1.5) + (1.5, 0.5)) / 2              (15 + 10) / 2, (148.5 + 15) / 2
+        ([False, False, True, True], [[1.25, 0], [0.75, 1]], [12.5, 81.75], [-1, 0, 3, -1]),
+        # no image kept: the images are dropped
+        ([True, False, False, True], [[1, 0], [0, 1]], [10, 99], [-1, -1, -1, -1]),
+    ],
+)
+def test_merging_within_a_modality(
+    is_text: list[bool], k_out: Any, v_out: list[float], merged_into: list[int], on_device: bool
+) -> None:
+    k, v, kept, into = arrays.compress(
+        K.astype(np.float32),
+        V.astype(np.float32),
+        np.array([[4, 3, 2, 1]], dtype=np.float32),
+        np.array(is_text),
+        method="pivot_merge",
+        important_ratio=0.25,
+        recent_ratio=0.25,
+        merge_within_modality=True,
+        on_device=on_device,
+    )
+    assert kept.tolist() == [[0, 3]]
+    assert into.tolist() == [merged_into]
+    np.testing.assert_allclose(k[0], k_out, rtol=1e-6)
+    np.testing.assert_allclose(v[0, :, 0], v_out, rtol=1e-6)
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])

@@ -60,6 +60,21 @@ function(lookm_cure_amx dir)
     endif()
 endfunction()
 
+# Pixtral's encoder clears memory that nobody has written by a product with zero, and where a NaN happened to lie there, so
+# it stays: now and then every token of an answer is lost. Filling is what is meant. Only while the file has that one
+# product; a llama.cpp that has mended it is left alone.
+function(lookm_cure_pixtral dir)
+    set(file "${dir}/tools/mtmd/models/pixtral.cpp")
+    if(EXISTS "${file}")
+        file(STRINGS "${file}" products REGEX "ggml_scale")
+        list(LENGTH products n)
+        if(n EQUAL 1 AND products MATCHES "ggml_scale\\(ctx0, tok, 0\\.0\\)")
+            set_source_files_properties("${file}" TARGET_DIRECTORY mtmd PROPERTIES
+                                        COMPILE_DEFINITIONS "ggml_scale=ggml_fill")
+        endif()
+    endif()
+endfunction()
+
 macro(lookm_add_llama_cpp)
     if(LOOKM_LLAMA_CPP_DIR)
         get_filename_component(lookm_llama_dir "${LOOKM_LLAMA_CPP_DIR}" ABSOLUTE)
@@ -80,6 +95,34 @@ macro(lookm_add_llama_cpp)
     set(LLAMA_USE_PREBUILT_UI OFF)
     set(LLAMA_OPENSSL OFF)
     set(MTMD_VIDEO OFF)
+    option(GGML_RPC "ggml: use RPC" ON)  # two more files: rpc_servers works in every build
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
     lookm_cure_amx("${lookm_llama_dir}")
+    lookm_cure_pixtral("${lookm_llama_dir}")
+    if(LOOKM_BUILD_TESTING AND GGML_RPC)
+        add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc" EXCLUDE_FROM_ALL SYSTEM)
+    endif()
 endmacro()
+
+# llama-server's own targets (nothing of them is built unless asked for: `ninja llama-server` makes the unmodified one),
+# and llama-ui, its web page. They are added by themselves: LLAMA_BUILD_TOOLS would add every tool there is.
+#
+# LOOKM_WEB_UI: AUTO builds the page from its sources where npm is there, ON insists on npm, OFF leaves it out. It is
+# llama.cpp's own step of the build, in the build tree; npm fetches what package-lock.json pins.
+function(lookm_add_llama_server)
+    set(PROJECT_SOURCE_DIR "${lookm_llama_dir}") # as seen from inside llama.cpp's own project
+    find_program(LOOKM_NPM npm)
+    if(LOOKM_WEB_UI STREQUAL "ON" AND NOT LOOKM_NPM)
+        message(FATAL_ERROR "LOOKM_WEB_UI=ON needs npm, which is not on the path; AUTO or OFF builds without the page")
+    endif()
+    if(LOOKM_NPM AND NOT LOOKM_WEB_UI STREQUAL "OFF")
+        set(LLAMA_BUILD_UI ON)
+    else()
+        set(LLAMA_BUILD_UI OFF)
+    endif()
+    set(LLAMA_USE_PREBUILT_UI OFF)
+    foreach(part IN ITEMS ui server)
+        add_subdirectory("${lookm_llama_dir}/tools/${part}" "${CMAKE_BINARY_DIR}/llama.cpp/tools/${part}"
+                         EXCLUDE_FROM_ALL SYSTEM)
+    endforeach()
+endfunction()

@@ -156,7 +156,8 @@ def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
             which = sampler.draw(step)
             with runtime.autocast():
                 cosines, lengths = forward(torch.from_numpy(pool.pixels[which]))
-            loss = _loss(_groups(cosines, targets, torch.from_numpy(which), net.scales), lengths, stage)
+            groups = _groups(cosines.float(), targets, torch.from_numpy(which), net.scales)
+            loss = _loss(groups, lengths.float(), stage)
             loss.backward()
             optimizers.step(rate_factor(step, stage))
             if log.due():

@@ -1,6 +1,6 @@
 #include "bindings.h"
 
-#include "lookm/core/select.h"
+#include "lookm/core/rank.h"
 #include "lookm/graph/single_layer.h"
 
 #include <pybind11/numpy.h>
@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -65,9 +66,35 @@ void check_scores(const float_array & scores, const bool_array & is_text) {
            "[n_kv] = [" + std::to_string(scores.shape(1)) + "]");
 }
 
-lookm::ratios checked(double important_ratio, double recent_ratio) {
-    return lookm::split_ratio(1.0, important_ratio, recent_ratio);
-}
+// What the user says, for the call that it is made in.
+struct choosing {
+    float_array scores;
+    std::optional<float_array> squares;
+    lookm::choice choice;
+
+    choosing(const float_array & s, const std::optional<float_array> & sq, const std::string & method, double important,
+             double recent, const lookm::method_options & options, int32_t layer)
+        : scores(s), squares(sq), choice{lookm::resolve(method, options),
+                                         lookm::split_ratio(1.0, important, recent),
+                                         {span_of(scores), {}},
+                                         scores.shape(0),
+                                         layer} {
+        if (layer < 0) {
+            throw std::invalid_argument("layer: " + std::to_string(layer) + ", expected 0 or more");
+        }
+        if (squares) {
+            expect(squares->ndim() == 2 && squares->shape(0) == scores.shape(0) && squares->shape(1) == scores.shape(1),
+                   "squares", *squares, "that of scores, " + shape_of(scores));
+            choice.sums.sum_of_squares = span_of(*squares);
+        } else if (lookm::needs_squares(choice.method)) {
+            throw std::invalid_argument("squares: None, but method " + std::string(choice.method.name) +
+                                        " ranks by deviation; expected sums of squared attention " + shape_of(scores));
+        }
+    }
+
+  private:
+    static std::span<const float> span_of(const float_array & a) { return {a.data(), static_cast<size_t>(a.size())}; }
+};
 
 template <class T>
 py::array_t<T> array_of(const std::vector<T> & values, py::ssize_t n0, py::ssize_t n1) {
@@ -104,21 +131,29 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     return array_of(sums, s.n_head_kv, s.n_kv);
 }
 
-index_array py_select(const float_array & scores, const bool_array & is_text, const std::string & method,
-                      double important_ratio, double recent_ratio, const std::string & text_overflow) {
-    check_scores(scores, is_text);
-    const lookm::method & m = lookm::find_method(method);
+int32_t py_first_query(const bool_array & is_text, const std::string & method, double important_ratio,
+                       double recent_ratio, const lookm::method_options & options) {
+    expect(is_text.ndim() == 1 && is_text.size() > 0, "is_text", is_text, "[n_kv], not 0");
+    const lookm::method m = lookm::resolve(method, options);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
-    const lookm::budget b =
-        lookm::make_budget(m, checked(important_ratio, recent_ratio), lookm::parse_text_overflow(text_overflow), kind);
-    std::vector<int32_t> kept(scores.shape(0) * b.n_keep());
-    lookm::select(m, b, {scores.data(), static_cast<size_t>(scores.size())}, kind, kept);
-    return array_of(kept, scores.shape(0), b.n_keep());
+    return lookm::first_query(m, lookm::make_budget(m, lookm::split_ratio(1.0, important_ratio, recent_ratio), kind),
+                              kind);
+}
+
+index_array py_select(const float_array & scores, const bool_array & is_text, const std::string & method,
+                      double important_ratio, double recent_ratio, const lookm::method_options & options,
+                      const std::optional<float_array> & squares, int32_t layer) {
+    check_scores(scores, is_text);
+    const choosing c(scores, squares, method, important_ratio, recent_ratio, options, layer);
+    const std::vector<lookm::token_kind> kind = kinds(is_text);
+    const lookm::budget b = lookm::make_budget(c.choice.method, c.choice.ratios, kind);
+    return array_of(lookm::select_arrays(c.choice, b, kind), scores.shape(0), b.n_keep());
 }
 
 py::tuple py_compress(const py::array & k_in, const py::array & v_in, const float_array & scores,
                       const bool_array & is_text, const std::string & method, double important_ratio,
-                      double recent_ratio, const std::string & text_overflow, bool on_device) {
+                      double recent_ratio, const lookm::method_options & options,
+                      const std::optional<float_array> & squares, int32_t layer_index, bool on_device) {
     const rows_array k = rows("k", k_in);
     const rows_array v = rows("v", v_in);
     if (k.type != v.type) {
@@ -129,17 +164,14 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
     expect(scores.ndim() == 2 && scores.shape(0) == k.array.shape(0) && scores.shape(1) == k.array.shape(1), "scores",
            scores, "[n_head_kv, n_kv] of k " + shape_of(k.array));
     check_scores(scores, is_text);
-    const lookm::method & m = lookm::find_method(method);
-    const lookm::ratios r = checked(important_ratio, recent_ratio);
-    const lookm::text_overflow overflow = lookm::parse_text_overflow(text_overflow);
+    const choosing c(scores, squares, method, important_ratio, recent_ratio, options, layer_index);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
     const lookm::layer_arrays layer = {
         k.array.shape(0), k.array.shape(1), k.array.shape(2), v.array.shape(2), k.array.data(), v.array.data(), k.type};
     lookm::compressed_arrays out;
     {
-        const std::span<const float> score(scores.data(), static_cast<size_t>(scores.size()));
         const py::gil_scoped_release nogil;
-        out = lookm::compress_arrays(layer, score, kind, m, r, overflow, on_device);
+        out = lookm::compress_arrays(layer, c.choice, kind, on_device);
     }
     return py::make_tuple(rows_of(out.k, k.array, out.n_keep), rows_of(out.v, v.array, out.n_keep),
                           array_of(out.kept, layer.n_head_kv, out.n_keep),
@@ -150,8 +182,11 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
 
 void bind_arrays(py::module_ & m) {
     m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0, "on_device"_a = false);
+    m.def("first_query", &py_first_query, "is_text"_a.noconvert(), py::kw_only(), "method"_a, "important_ratio"_a,
+          "recent_ratio"_a, "options"_a);
     m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(), "method"_a,
-          "important_ratio"_a, "recent_ratio"_a, "text_overflow"_a);
+          "important_ratio"_a, "recent_ratio"_a, "options"_a, "squares"_a = py::none(), "layer"_a = 0);
     m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(),
-          "method"_a, "important_ratio"_a, "recent_ratio"_a, "text_overflow"_a, "on_device"_a = false);
+          "method"_a, "important_ratio"_a, "recent_ratio"_a, "options"_a, "squares"_a = py::none(), "layer"_a = 0,
+          "on_device"_a = false);
 }

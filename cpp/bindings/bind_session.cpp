@@ -50,15 +50,16 @@ lookm::progress_fn reporter(const py::object & progress) {
 
 py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
-    return py::dict("prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
-                    "kept_cells"_a = s.kept_cells, "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note,
-                    "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
-                    "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
-                    "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
-                    "compress_bytes_peak"_a = s.compress_bytes_peak, "encode_seconds"_a = s.encode_seconds,
-                    "prefill_seconds"_a = s.prefill_seconds, "score_seconds"_a = s.score_seconds,
-                    "compress_seconds"_a = s.compress_seconds, "decode_seconds"_a = s.decode_seconds,
-                    "encode_images"_a = s.encode_images, "decode_tokens"_a = s.decode_tokens);
+    return py::dict(
+        "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
+        "context_cells"_a = s.context_cells, "kept_cells"_a = s.kept_cells, "kv_ratio"_a = ratio, "method"_a = s.method,
+        "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
+        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+        "kv_bytes_allocated_after"_a = s.bytes_allocated_after, "compress_bytes_peak"_a = s.compress_bytes_peak,
+        "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
+        "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
+        "move_seconds"_a = s.move_seconds, "decode_seconds"_a = s.decode_seconds, "encode_images"_a = s.encode_images,
+        "decode_tokens"_a = s.decode_tokens);
 }
 
 // Owns a session until close(); every call on a closed one says so.
@@ -84,7 +85,8 @@ std::unique_ptr<py_session> make_session(const lookm::model_options & options) {
 }
 
 void prefill(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
-             const lookm::kv_options & kv, const py::object & progress) {
+             const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
+             const py::object & progress) {
     std::vector<lookm::image_view> views;
     for (const image_array & image : images) {
         views.push_back(view(image));
@@ -92,7 +94,7 @@ void prefill(const py_session & self, const std::string & prompt, const std::vec
     lookm::session & session = self.get();
     const lookm::progress_fn report = reporter(progress);
     const py::gil_scoped_release nogil;
-    session.prefill(prompt, views, kv, report);
+    session.prefill(prompt, views, contexts, kv, n_answer, report);
 }
 
 py::object next(const py_session & self) {
@@ -133,17 +135,30 @@ void bind_session(py::module_ & m) {
         "model_path"_a, "type_k"_a = "f16", "type_v"_a = "f16");
 
     py::class_<py_session>(m, "Session")
-        .def(
-            py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx, int32_t n_batch,
-                        int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers, const std::string & flash_attn,
-                        const std::string & type_k, const std::string & type_v, bool verbose) {
-                return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
-                                     flash_attn, type_k, type_v, verbose});
-            }),
-            "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-            "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-            "verbose"_a = false)
-        .def_property_readonly("media_marker", [](const py_session & s) { return s.get().marker(); })
+        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
+                         int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
+                         const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
+                         const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
+                         int64_t compute_bytes, bool scored, bool shrink) {
+                 return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
+                                      rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
+                                      scored, shrink});
+             }),
+             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+             "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+             "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
+             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true)
+        .def_static(
+            "scores_all_queries",
+            [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options) {
+                return lookm::session::scores_all_queries({kv_ratio, method, important_ratio, recent_ratio, options});
+            },
+            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
+            "options"_a)
+        .def_property_readonly("flash_attn", [](const py_session & s) { return s.get().flash_attn(); })
+        .def_property_readonly("media_marker", [](const py_session & s) { return s.get().markers().image; })
+        .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
         .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
         .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
         .def(
@@ -153,20 +168,23 @@ void bind_session(py::module_ & m) {
         .def(
             "check",
             [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const std::string & text_overflow) {
-                s.get().check({kv_ratio, method, important_ratio, recent_ratio, text_overflow});
+               std::optional<double> recent_ratio, const lookm::method_options & options) {
+                s.get().check({kv_ratio, method, important_ratio, recent_ratio, options});
             },
             py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            "text_overflow"_a = "keep")
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def(
             "prefill",
             [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
                double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const std::string & text_overflow, const py::object & progress) {
-                prefill(s, prompt, images, {kv_ratio, method, important_ratio, recent_ratio, text_overflow}, progress);
+               std::optional<double> recent_ratio, const lookm::method_options & options,
+               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+                prefill(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
+                        n_answer, progress);
             },
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-            "recent_ratio"_a = py::none(), "text_overflow"_a = "keep", "progress"_a = py::none())
+            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
+            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,

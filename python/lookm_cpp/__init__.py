@@ -14,7 +14,7 @@ from __future__ import annotations
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, llama_cpp_version, methods
 from lookm_cpp.images import ImageLike
-from lookm_cpp.info import model_info
+from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.stats import Stats
 
@@ -24,6 +24,7 @@ __all__ = [
     "Stats",
     "__version__",
     "arrays",
+    "devices",
     "llama_cpp_version",
     "methods",
     "model_info",

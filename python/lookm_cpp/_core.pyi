@@ -5,7 +5,7 @@ Python checks types and file names; everything else is checked, computed and nam
 among them; a failure of llama.cpp or of memory raises ``RuntimeError``. Every call that computes releases the GIL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, type_check_only
 
 import numpy as np
@@ -21,6 +21,7 @@ class Stats(TypedDict):
     prompt_cells: int
     text_cells: int
     image_cells: int
+    context_cells: int
     kept_cells: int
     kv_ratio: float
     method: str
@@ -34,6 +35,7 @@ class Stats(TypedDict):
     prefill_seconds: float
     score_seconds: float
     compress_seconds: float
+    move_seconds: float
     decode_seconds: float
     encode_images: int
     decode_tokens: int
@@ -55,11 +57,43 @@ class ModelInfo(TypedDict):
     supported: bool
     reason: str
 
+@type_check_only
+class DeviceInfo(TypedDict):
+    """A device that can hold a KV cache. Sizes are bytes."""
+
+    name: str
+    description: str
+    type: str
+    memory_free: int
+    memory_total: int
+    on_device: bool
+    note: str
+
 def methods() -> list[str]:
     """Names of the compression methods, ``origin`` (none) first."""
 
+class MethodOptions:
+    """What may be said about a method. Names are checked where they are used."""
+
+    def __init__(
+        self,
+        *,
+        fidelity: str = "paper",
+        scorer: str | None = None,
+        window: int | None = None,
+        text_overflow: str = "keep",
+        merge_keys: bool = True,
+        merge_within_modality: bool = False,
+        visual_quota: float = 0.0,
+        seed: int = 0,
+    ) -> None: ...
+
 def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
     """Describe a model file; loads its weights by mmap and makes a minimal context."""
+
+def devices(rpc_servers: str = "", type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
+    """The CPU, the RPC servers' devices and the accelerators. ``type`` is CPU, GPU, IGPU or RPC; ``on_device``: it can
+    run every node of the graphs that compress caches of these types; ``note``: the op it lacks, or a remark."""
 
 class Session:
     """One model, one multimodal projector, one conversation."""
@@ -77,11 +111,36 @@ class Session:
         flash_attn: str = "auto",
         type_k: str = "f16",
         type_v: str = "f16",
+        rpc_servers: str = "",
+        tensor_split: Sequence[float] = (),
         verbose: bool = False,
+        compute_bytes: int = 64 << 20,
+        scored: bool = False,
+        shrink: bool = True,
     ) -> None: ...
+    @staticmethod
+    def scores_all_queries(
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions,
+    ) -> bool:
+        """Whether prompts compressed like this are scored by all their queries: what ``scored`` says, so that
+        ``flash_attn="auto"`` can take it into account. Raises ``ValueError`` for an option that is wrong."""
+
+    @property
+    def flash_attn(self) -> str:
+        """As given, or ``off`` where ``auto`` means that here."""
+
     @property
     def media_marker(self) -> str:
         """Stands for one image in a prompt; random for each session, so that no user text can hold it."""
+
+    @property
+    def context_marker(self) -> str:
+        """Stands for one context in a prompt, as ``media_marker`` for an image."""
 
     @property
     def n_ctx(self) -> int: ...
@@ -98,7 +157,7 @@ class Session:
         method: str,
         important_ratio: float | None = None,
         recent_ratio: float | None = None,
-        text_overflow: str = "keep",
+        options: MethodOptions = ...,
     ) -> None:
         """Raise ``ValueError`` for an option that is wrong, or where this model cannot be compressed."""
 
@@ -111,14 +170,19 @@ class Session:
         method: str,
         important_ratio: float | None = None,
         recent_ratio: float | None = None,
-        text_overflow: str = "keep",
+        options: MethodOptions = ...,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        """Forget the last prompt, process this one, compress its KV cache.
+        """Forget the last prompt, process this one, compress its KV cache, and free what it and ``n_answer`` more cells
+        do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``.
 
-        ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``progress(phase, done,
-        total)`` is called between steps, phase one of ``encode`` (images), ``prefill`` (cells), ``compress`` (layers);
-        an exception it raises stops the work and passes through. Signals are looked at between steps too.
+        ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``contexts``: texts, one
+        for each ``context_marker``; their cells are evicted as an image's are, and control tokens in them are only
+        text. ``progress(phase, done, total)`` is called between steps, phase one of ``encode`` (images, or the tiles a
+        model cuts them into), ``prefill`` (cells), ``compress`` (layers); an exception it raises stops the work and
+        passes through. Signals are looked at between steps too.
         """
 
     def start(
@@ -162,6 +226,16 @@ def scores(
     ``[n_head_kv, n_kv]`` f32.
     """
 
+def first_query(
+    is_text: npt.NDArray[np.bool_],
+    *,
+    method: str,
+    important_ratio: float,
+    recent_ratio: float,
+    options: MethodOptions,
+) -> int:
+    """``is_text [n_kv]`` -> index of the first query whose attention counts; 0 unless the scorer is a window."""
+
 def select(
     scores: npt.NDArray[np.float32],
     is_text: npt.NDArray[np.bool_],
@@ -169,9 +243,11 @@ def select(
     method: str,
     important_ratio: float,
     recent_ratio: float,
-    text_overflow: str,
+    options: MethodOptions,
+    squares: npt.NDArray[np.float32] | None = None,
+    layer: int = 0,
 ) -> npt.NDArray[np.int32]:
-    """``scores [n_head_kv, n_kv]``, ``is_text [n_kv]`` -> ``kept [n_head_kv, n_keep]``, ascending."""
+    """``scores``, ``squares [n_head_kv, n_kv]``, ``is_text [n_kv]`` -> ``kept [n_head_kv, n_keep]``, ascending."""
 
 def compress(
     k: npt.NDArray[Any],
@@ -182,13 +258,15 @@ def compress(
     method: str,
     important_ratio: float,
     recent_ratio: float,
-    text_overflow: str,
+    options: MethodOptions,
+    squares: npt.NDArray[np.float32] | None = None,
+    layer: int = 0,
     on_device: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """One layer: ``k [n_head_kv, n_kv, head_dim_k]``, ``v [n_head_kv, n_kv, head_dim_v]``, f32 or f16 alike.
 
     Returns ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept
     [n_head_kv, n_keep]`` ascending, ``merged_into [n_head_kv, n_kv]``: for an evicted cell the kept cell (an index into
-    ``n_kv``) it was merged into, -1 for kept cells and where nothing is merged. ``on_device`` merges by the graph that
+    ``n_kv``) it was merged into, -1 for kept cells and those that are dropped. ``on_device`` merges by the graph that
     accelerators run instead of the host's scatter-add; both agree to rounding.
     """

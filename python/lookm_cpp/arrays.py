@@ -5,15 +5,20 @@ Arrays of heads come first, cells second. Every call runs on the CPU and release
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lookm_cpp import _core
-from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, TEXT_OVERFLOW
+from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO
 
-__all__ = ["compress", "scores", "select"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lookm_cpp.options import MethodOptions
+
+__all__ = ["compress", "first_query", "scores", "select"]
 
 
 def scores(
@@ -50,6 +55,41 @@ def scores(
     return _core.scores(queries, np.ascontiguousarray(k), factor, n_past, on_device)
 
 
+def first_query(
+    is_text: npt.ArrayLike,
+    *,
+    method: str = METHOD,
+    important_ratio: float = IMPORTANT_RATIO,
+    recent_ratio: float = RECENT_RATIO,
+    **options: Unpack[MethodOptions],
+) -> int:
+    """Index of the first query of a prompt whose attention counts; 0 unless the scorer is a window.
+
+    Args:
+        is_text: ``[n_kv]``, true for text cells.
+        method: As in ``select``.
+        important_ratio: As in ``select``.
+        recent_ratio: As in ``select``.
+        **options: As in ``select``.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    The text after the last image; of SnapKV, the recent window:
+
+    >>> is_text = [True, False, False, True, True, True, True, True, True, True]
+    >>> first_query(is_text, scorer="window"), first_query(is_text, method="snapkv", recent_ratio=0.2)
+    (3, 8)
+    """
+    return _core.first_query(
+        np.ascontiguousarray(is_text, dtype=np.bool_),
+        method=method,
+        important_ratio=important_ratio,
+        recent_ratio=recent_ratio,
+        options=_core.MethodOptions(**options),
+    )
+
+
 def select(
     scores: npt.ArrayLike,
     is_text: npt.ArrayLike,
@@ -57,17 +97,23 @@ def select(
     method: str = METHOD,
     important_ratio: float = IMPORTANT_RATIO,
     recent_ratio: float = RECENT_RATIO,
-    text_overflow: str = TEXT_OVERFLOW,
+    squares: npt.ArrayLike | None = None,
+    layer: int = 0,
+    **options: Unpack[MethodOptions],
 ) -> npt.NDArray[np.int32]:
     """Which cells stay, for each KV head.
 
     Args:
-        scores: ``[n_head_kv, n_kv]``, taken as f32.
+        scores: ``[n_head_kv, n_kv]``, taken as f32: attention summed over the queries from ``first_query`` on. Only
+            their shape counts where the scorer is ``none``.
         is_text: ``[n_kv]``, true for text cells.
         method: A name of ``lookm_cpp.methods()``.
         important_ratio: ``floor(important_ratio * n_kv)`` cells stay for their score.
         recent_ratio: The last ``floor(recent_ratio * n_kv)`` cells always stay.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+        squares: As ``scores``, of squared attention; for ``roco``.
+        layer: Of the model; ``random`` draws other cells in every layer.
+        **options: ``text_overflow``, ``fidelity``, ``scorer``, ``window``, ``merge_keys``, ``merge_within_modality``
+            and ``visual_quota`` as in ``Llava``; ``seed``, 0 unless given, of ``random``.
 
     Returns:
         ``kept [n_head_kv, n_keep]`` i32, ascending in each row.
@@ -86,7 +132,9 @@ def select(
         method=method,
         important_ratio=important_ratio,
         recent_ratio=recent_ratio,
-        text_overflow=text_overflow,
+        options=_core.MethodOptions(**options),
+        squares=_optional(squares),
+        layer=layer,
     )
 
 
@@ -99,26 +147,30 @@ def compress(
     method: str = METHOD,
     important_ratio: float = IMPORTANT_RATIO,
     recent_ratio: float = RECENT_RATIO,
-    text_overflow: str = TEXT_OVERFLOW,
+    squares: npt.ArrayLike | None = None,
+    layer: int = 0,
     on_device: bool = False,
+    **options: Unpack[MethodOptions],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Select cells and merge the evicted ones into them.
 
     Args:
         k: Keys ``[n_head_kv, n_kv, head_dim_k]``, f32 or f16.
         v: Values ``[n_head_kv, n_kv, head_dim_v]``, of the keys' type.
-        scores: ``[n_head_kv, n_kv]``, taken as f32.
+        scores: As in ``select``.
         is_text: ``[n_kv]``, true for text cells.
         method: As in ``select``.
         important_ratio: As in ``select``.
         recent_ratio: As in ``select``.
-        text_overflow: As in ``select``.
+        squares: As in ``select``.
+        layer: As in ``select``.
         on_device: Merge by the graph that accelerators run instead of the host's scatter-add; equal to rounding.
+        **options: As in ``select``.
 
     Returns:
         ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept
         [n_head_kv, n_keep]`` ascending, and ``merged_into [n_head_kv, n_kv]``: for an evicted cell the kept cell
-        that took it in, -1 for kept cells and where nothing is merged.
+        that took it in, -1 for kept cells and for those that are dropped.
 
     Raises:
         ValueError: An argument is outside its range, or the shapes do not fit each other.
@@ -143,6 +195,12 @@ def compress(
         method=method,
         important_ratio=important_ratio,
         recent_ratio=recent_ratio,
-        text_overflow=text_overflow,
+        options=_core.MethodOptions(**options),
+        squares=_optional(squares),
+        layer=layer,
         on_device=on_device,
     )
+
+
+def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
+    return None if sums is None else np.ascontiguousarray(sums, dtype=np.float32)

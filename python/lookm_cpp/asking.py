@@ -32,11 +32,21 @@ class Run:
         return {"answer": self.answer, "finish_reason": self.finish_reason, "stats": self.stats.as_dict()}
 
 
-def run(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, echo: bool = False) -> Run:
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and about what."""
+
+    text: str
+    images: Sequence[ImageLike] = ()
+    contexts: Sequence[str] = ()
+
+
+def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = False) -> Run:
     """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
     with prompt_progress() as progress:
         shown: ChatOptions = {**options, "progress": progress}
-        chunks = llm.create_chat_completion(question_messages(question, images), stream=True, **shown)
+        messages = question_messages(question.text, question.images, question.contexts)
+        chunks = llm.create_chat_completion(messages, stream=True, **shown)
     answer = ""
     reason: str | None = None
     for chunk in chunks:
@@ -52,22 +62,22 @@ def run(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOpt
     return Run(answer.rstrip(), reason, llm.stats)
 
 
-def ask_once(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, as_json: bool) -> None:
+def ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
     """Answer on stdout, a line about it on stderr; or both as JSON."""
-    result = run(llm, question, images, options, echo=not as_json)
+    result = run(llm, question, options, echo=not as_json)
     if as_json:
-        print_json({"model": llm.model_name, "question": question, **result.as_dict()})
+        print_json({"model": llm.model_name, "question": question.text, **result.as_dict()})
     else:
         sys.stderr.write(f"[{stats_line(result.stats)}]\n")
 
 
-def ask_twice(llm: Llava, question: str, images: Sequence[ImageLike], options: ChatOptions, *, as_json: bool) -> None:
+def ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
     """The same question with the full and with the compressed cache, side by side."""
-    full = run(llm, question, images, {**options, "kv_ratio": 1.0})
-    small = run(llm, question, images, options)
+    full = run(llm, question, {**options, "kv_ratio": 1.0})
+    small = run(llm, question, options)
     if as_json:
         runs = {"full": full.as_dict(), "compressed": small.as_dict()}
-        print_json({"model": llm.model_name, "question": question, **runs})
+        print_json({"model": llm.model_name, "question": question.text, **runs})
         return
     rows = [["answer", full.answer, small.answer], *stats_rows((full.stats, small.stats))]
     if small.stats.note:

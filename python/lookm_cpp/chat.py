@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,21 @@ from lookm_cpp.images import ImageLike, load_image
 PLACEHOLDER = "<image>"
 
 
-def question_messages(question: str, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
+def question_messages(question: str, images: Sequence[ImageLike], contexts: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One user message; images stand where ``<image>`` is, or before the question when it has no placeholder.
 
+    Contexts come before everything else, each with a line break after it unless it ends in one.
+
     Raises:
-        ValueError: The number of placeholders is not the number of images.
+        ValueError: The number of placeholders is not the number of images, or a context is empty.
 
     >>> question_messages("Is <image> larger than <image>?", ["a.png", "b.png"])[0]["content"]
     ... # doctest: +NORMALIZE_WHITESPACE
     [{'type': 'text', 'text': 'Is '}, {'type': 'image_url', 'image_url': 'a.png'},
      {'type': 'text', 'text': ' larger than '}, {'type': 'image_url', 'image_url': 'b.png'},
      {'type': 'text', 'text': '?'}]
+    >>> question_messages("Who?", [], ["A long story."])[0]["content"]
+    [{'type': 'text', 'text': 'A long story.\\n', 'evictable': True}, {'type': 'text', 'text': 'Who?'}]
     """
     first, *rest = question.split(PLACEHOLDER)
     if rest and len(rest) != len(images):
@@ -39,31 +43,58 @@ def question_messages(question: str, images: Sequence[ImageLike]) -> list[dict[s
     content.append({"type": "text", "text": first})
     for image, text in zip(images, rest, strict=False):
         content += [_image_part(image), {"type": "text", "text": text}]
-    return [{"role": "user", "content": [part for part in content if part.get("text") != ""]}]
+    content = [part for part in content if part.get("text") != ""]
+    return [{"role": "user", "content": [*map(_context_part, contexts), *content]}]
+
+
+def contexts_of(context: str | Sequence[str] | None) -> tuple[str, ...]:
+    """``context`` as ``Llava.ask`` takes it: nothing, one text, or several.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if context is not None and not isinstance(context, Sequence):
+        raise ValueError(f"context is {context!r:.80}, expected a text or several")
+    return (context,) if isinstance(context, str) else tuple(context or ())
+
+
+def _context_part(text: str) -> dict[str, Any]:
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"context has {text!r:.80}, expected text that is not empty")
+    return {"type": "text", "text": text if text.endswith("\n") else f"{text}\n", "evictable": True}
 
 
 def _image_part(image: ImageLike) -> dict[str, Any]:
     return {"type": "image_url", "image_url": image}
 
 
-def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str) -> tuple[str, list[npt.NDArray[np.uint8]]]:
-    """JSON for ``Session.apply_template`` with a marker for each image, and the images in order.
+class TemplateInput(NamedTuple):
+    """JSON for ``Session.apply_template``, and in order what markers stand for in it."""
+
+    messages: str
+    images: list[npt.NDArray[np.uint8]]
+    contexts: list[str]
+
+
+def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str, context_marker: str) -> TemplateInput:
+    """Put a marker in the place of each image and of each evictable text.
 
     Raises:
         ValueError: A message or a part of it has not the OpenAI shape, or an image cannot be used.
     """
     if not messages:
         raise ValueError("messages is empty, expected at least one message")
-    images: list[npt.NDArray[np.uint8]] = []
+    found = TemplateInput("", [], [])
+    markers = (media_marker, context_marker)
     plain: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
         name = f"messages[{i}]"
         role = _get(message, "role", str, name)
         content = _get(message, "content", (str, list, tuple), name)
         if not isinstance(content, str):
-            content = [_part(part, f"{name}.content[{j}]", media_marker, images) for j, part in enumerate(content)]
+            content = [_part(part, f"{name}.content[{j}]", markers, found) for j, part in enumerate(content)]
         plain.append({"role": role, "content": content})
-    return json.dumps(plain), images
+    return found._replace(messages=json.dumps(plain))
 
 
 def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -> Any:
@@ -75,18 +106,39 @@ def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -
     return mapping[key]
 
 
-def _part(part: object, name: str, media_marker: str, images: list[npt.NDArray[np.uint8]]) -> dict[str, str]:
+def _part(part: object, name: str, markers: tuple[str, str], found: TemplateInput) -> dict[str, str]:
+    media_marker, context_marker = markers
     kind = _get(part, "type", str, name)
     if kind == "text":
-        return {"type": "text", "text": _get(part, "text", str, name)}
+        text = _get(part, "text", str, name)
+        if not _evictable(part, name):
+            return {"type": "text", "text": text}
+        found.contexts.append(_context_text(text, f"{name}.text"))
+        return {"type": "text", "text": context_marker}
     if kind != "image_url":
         raise ValueError(f"{name}.type is {kind!r}, expected 'text' or 'image_url'")
     image = _get(part, "image_url", object, name)
     if isinstance(image, Mapping):
         name = f"{name}.image_url"
         image = _get(image, "url", object, name)
-    images.append(load_image(image, f"image {len(images) + 1}"))
+    found.images.append(load_image(image, f"image {len(found.images) + 1}"))
     return {"type": "media_marker", "text": media_marker}
+
+
+def _evictable(part: object, name: str) -> bool:
+    if not isinstance(part, Mapping) or "evictable" not in part:
+        return False
+    return bool(_get(part, "evictable", bool, name))
+
+
+def _context_text(text: str, name: str) -> str:
+    if not text:
+        raise ValueError(f"{name} is empty, expected text where it is evictable")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} has a lone surrogate at {error.start}, expected Unicode text") from error
+    return text
 
 
 class Reply:

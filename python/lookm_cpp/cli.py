@@ -12,13 +12,15 @@ import typer
 from rich.console import Console
 
 from lookm_cpp import __version__, embedded, llama_cpp_version
-from lookm_cpp.asking import ask_once, ask_twice
-from lookm_cpp.compression import METHOD, TEXT_OVERFLOW
+from lookm_cpp.asking import Question, ask_once, ask_twice
+from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
-from lookm_cpp.info import model_info
+from lookm_cpp.files import read_text
+from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
+from lookm_cpp.serve import serve as run_server
 
 EMBEDDED = "embedded"
 DEMO_RATIO = 0.2
@@ -67,7 +69,14 @@ def ask(
     mmproj: Annotated[
         str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
     ] = None,
+    text_only: Annotated[bool, typer.Option("--text-only", help="A model without a projector: no images.")] = False,
     image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be given again.")] = None,
+    context_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context-file", help="A UTF-8 text to come first, compressed as images are; may be given again."
+        ),
+    ] = None,
     kv_ratio: Annotated[
         float | None, typer.Option("--kv-ratio", help="Share of the cells to keep.  [default: 1, with --compare 0.2]")
     ] = None,
@@ -81,9 +90,30 @@ def ask(
     text_overflow: Annotated[
         str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
     ] = TEXT_OVERFLOW,
+    fidelity: Annotated[
+        str, typer.Option("--fidelity", help="paper or upstream, where LOOK-M's paper and its code differ.")
+    ] = FIDELITY,
+    scorer: Annotated[
+        str | None, typer.Option("--scorer", help="cumulative, window or none.  [default: the method's own]")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", help="Last queries of a window.  [default: the text after the last image]"),
+    ] = None,
+    merge_keys: Annotated[
+        bool, typer.Option("--merge-keys/--no-merge-keys", help="Merge K as V, or leave kept keys as they are.")
+    ] = True,
+    merge_within_modality: Annotated[
+        bool, typer.Option("--merge-within-modality", help="Merge text into text and images into images only.")
+    ] = False,
+    visual_quota: Annotated[
+        float, typer.Option("--visual-quota", help="Least share of the important cells that are image cells.")
+    ] = 0.0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampler.", show_default="random")] = RANDOM_SEED,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the sampler, and of --method random.", show_default="random")
+    ] = RANDOM_SEED,
     n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
     n_batch: Annotated[int, typer.Option("--n-batch", help="Tokens handed over at once.")] = 2048,
     n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
@@ -92,11 +122,17 @@ def ask(
     flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
     type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    rpc: Annotated[
+        str | None, typer.Option("--rpc", help="Servers that hold layers, too: host:port,host:port.")
+    ] = None,
+    tensor_split: Annotated[
+        str | None, typer.Option("--tensor-split", help="Share of the layers for each device: 3,1.")
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Answer with the full cache, too, side by side.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about images."""
+    """Answer a question about images and texts."""
     ratios_given = (kv_ratio, important_ratio, recent_ratio) != (None, None, None)
     default_ratio = DEMO_RATIO if compare and not ratios_given else 1.0
     options: LlavaOptions = {
@@ -105,6 +141,12 @@ def ask(
         "important_ratio": important_ratio,
         "recent_ratio": recent_ratio,
         "text_overflow": text_overflow,
+        "fidelity": fidelity,
+        "scorer": scorer,
+        "window": window,
+        "merge_keys": merge_keys,
+        "merge_within_modality": merge_within_modality,
+        "visual_quota": visual_quota,
         "n_ctx": n_ctx,
         "n_batch": n_batch,
         "n_ubatch": n_ubatch,
@@ -113,24 +155,40 @@ def ask(
         "flash_attn": _switch(flash_attn),
         "type_k": type_k,
         "type_v": type_v,
+        "rpc_servers": rpc,
+        "tensor_split": None if tensor_split is None else _numbers(tensor_split),
         "seed": seed,
         "verbose": verbose,
     }
     sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}
     if model == EMBEDDED and mmproj is not None:
         raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
-    with Llava.embedded(**options) if model == EMBEDDED else Llava(model, mmproj=mmproj, **options) as llm:
-        (ask_twice if compare else ask_once)(llm, question, image or [], sampling, as_json=as_json)
+    if text_only and (model == EMBEDDED or mmproj is not None):
+        raise ValueError("--text-only is given with a projector, expected one or the other")
+    contexts = [read_text(file, "--context-file") for file in context_file or ()]
+    asked = Question(question, image or (), contexts)
+    projector: str | Literal[False] | None = False if text_only else mmproj
+    with Llava.embedded(**options) if model == EMBEDDED else Llava(model, mmproj=projector, **options) as llm:
+        (ask_twice if compare else ask_once)(llm, asked, sampling, as_json=as_json)
 
 
 @app.command()
 def info(
-    model: Annotated[str, typer.Argument(help="A GGUF file, or 'embedded'.")],
+    model: Annotated[str | None, typer.Argument(help="A GGUF file, or 'embedded'.")] = None,
+    show_devices: Annotated[
+        bool, typer.Option("--devices", help="Describe the devices instead, and whether compression runs there.")
+    ] = False,
+    rpc: Annotated[str | None, typer.Option("--rpc", help="With --devices: servers, as host:port,host:port.")] = None,
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
     type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
     as_json: Json = False,
 ) -> None:
-    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed."""
+    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed; or this machine's devices."""
+    if show_devices == (model is not None) or (rpc is not None and not show_devices):
+        raise ValueError("info: expected either a model, or --devices with or without --rpc")
+    if model is None:
+        _show_devices(rpc, type_k, type_v, as_json=as_json)
+        return
     found = model_info(embedded.MODEL if model == EMBEDDED else model, type_k=type_k, type_v=type_v)
     if as_json:
         print_json(found)
@@ -150,10 +208,41 @@ def info(
     Console(highlight=False).print(side_by_side((Path(model).name,), rows))
 
 
+def _show_devices(rpc: str | None, type_k: str, type_v: str, *, as_json: bool) -> None:
+    found = devices(rpc_servers=rpc, type_k=type_k, type_v=type_v)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        ("device", *(device["description"] for device in found)),
+        ("type", *(device["type"] for device in found)),
+        ("memory", *(format_bytes(device["memory_total"]) for device in found)),
+        ("compression", *("on the device" if device["on_device"] else "on the CPU" for device in found)),
+        ("", *(device["note"] for device in found)),
+    )
+    Console(highlight=False).print(side_by_side((device["name"] for device in found), rows))
+
+
+@app.command(
+    add_help_option=False,  # --help is the server's own
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def serve(context: typer.Context) -> None:
+    """Serve a model over HTTP: lookm-server with these arguments; --embedded serves the shipped model."""
+    raise typer.Exit(run_server(context.args))
+
+
 def _switch(word: str) -> bool | Literal["auto"]:
     if word not in ("auto", "on", "off"):
         raise ValueError(f"--flash-attn is {word!r}, expected auto, on or off")
     return "auto" if word == "auto" else word == "on"
+
+
+def _numbers(words: str) -> list[float]:
+    try:
+        return [float(word) for word in words.split(",")]
+    except ValueError:
+        raise ValueError(f"--tensor-split is {words!r}, expected numbers with commas between them") from None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lookm_cpp import _core
+
 if TYPE_CHECKING:
-    from lookm_cpp import _core
+    from typing_extensions import Unpack
+
+    from lookm_cpp.options import CompressionOverrides
 
 METHOD = "text_prior_pivot_merge"
 IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
 TEXT_OVERFLOW = "keep"
+FIDELITY = "paper"
+
+RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Options of one compression.
+    """Options of one compression; ``docs/methods.md`` says more of each.
 
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
@@ -24,6 +31,12 @@ class Compression:
         important_ratio: Share kept for their score; half of ``kv_ratio`` unless given.
         recent_ratio: Share kept because they are the last; half of ``kv_ratio`` unless given.
         text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
+        scorer: ``cumulative``, ``window`` or ``none`` in place of the method's own.
+        window: The last so many queries are the window scorer's.
+        merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
+        merge_within_modality: Merge text into text and images into images only.
+        visual_quota: Least share of the important cells that are image cells, in [0, 1].
     """
 
     kv_ratio: float = 1.0
@@ -31,29 +44,52 @@ class Compression:
     important_ratio: float | None = None
     recent_ratio: float | None = None
     text_overflow: str = TEXT_OVERFLOW
+    fidelity: str = FIDELITY
+    scorer: str | None = None
+    window: int | None = None
+    merge_keys: bool = True
+    merge_within_modality: bool = False
+    visual_quota: float = 0.0
 
     def check(self, session: _core.Session) -> None:
         """Raise ``ValueError`` for an option that is wrong, or where the session's model cannot be compressed."""
-        session.check(**asdict(self))
+        session.check(
+            kv_ratio=self.kv_ratio,
+            method=self.method,
+            important_ratio=self.important_ratio,
+            recent_ratio=self.recent_ratio,
+            options=self.method_options(0),
+        )
 
-    def override(
-        self,
-        *,
-        kv_ratio: float | None = None,
-        method: str | None = None,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        text_overflow: str | None = None,
-    ) -> Compression:
-        """These options with the given ones in their place.
+    def scores_all_queries(self) -> bool:
+        """Whether prompts are scored by all their queries; ``ValueError`` for an option that is wrong."""
+        return _core.Session.scores_all_queries(
+            kv_ratio=self.kv_ratio,
+            method=self.method,
+            important_ratio=self.important_ratio,
+            recent_ratio=self.recent_ratio,
+            options=self.method_options(0),
+        )
+
+    def method_options(self, seed: int) -> _core.MethodOptions:
+        """What belongs to the method; ``seed`` of the method ``random``."""
+        return _core.MethodOptions(
+            fidelity=self.fidelity,
+            scorer=self.scorer,
+            window=self.window,
+            text_overflow=self.text_overflow,
+            merge_keys=self.merge_keys,
+            merge_within_modality=self.merge_within_modality,
+            visual_quota=self.visual_quota,
+            seed=seed,
+        )
+
+    def override(self, **given: Unpack[CompressionOverrides]) -> Compression:
+        """These options with the given ones in their place; ``None`` gives nothing.
 
         The three ratios go together: when one is given, none of the old ones is left.
         """
-        new_ratios = (kv_ratio, important_ratio, recent_ratio) != (None, None, None)
-        return Compression(
-            kv_ratio=(1.0 if kv_ratio is None else kv_ratio) if new_ratios else self.kv_ratio,
-            method=self.method if method is None else method,
-            important_ratio=important_ratio if new_ratios else self.important_ratio,
-            recent_ratio=recent_ratio if new_ratios else self.recent_ratio,
-            text_overflow=self.text_overflow if text_overflow is None else text_overflow,
-        )
+        new = {name: value for name, value in given.items() if value is not None}
+        if any(name in new for name in RATIOS):
+            new = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None} | new
+        return replace(self, **new)  # type: ignore[arg-type]

@@ -63,12 +63,17 @@ def format_rate(rate: float) -> str:
     return f"{rate:.{0 if rate >= 100 else 1}f} tokens/s" if rate else "-"
 
 
+def _parts(stats: Stats) -> str:
+    parts = f"{stats.text_cells} text, {stats.image_cells} image"
+    return f"{parts}, {stats.context_cells} context" if stats.context_cells else parts
+
+
 def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
     """A name and a value for each run: cells, bytes and speed side by side."""
     rows: list[list[str]] = [[name] for name in ROW_NAMES]
     for stats in runs:
         values = (
-            f"{stats.prompt_cells} ({stats.text_cells} text, {stats.image_cells} image)",
+            f"{stats.prompt_cells} ({_parts(stats)})",
             f"{stats.kept_cells} ({stats.kv_ratio:.1%})",
             format_bytes(stats.kv_bytes_used_after),
             format_bytes(stats.kv_bytes_allocated_after),

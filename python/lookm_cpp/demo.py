@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lookm_cpp.asking import Run, run
+from lookm_cpp.asking import Question, Run, run
 from lookm_cpp.console import print_json, side_by_side, stats_rows
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
@@ -54,8 +54,9 @@ def run_demo(kv_ratio: float, method: str, *, as_json: bool) -> None:
             "only one that is right word for word counts as right.\n"
         )
         for prompt in prompts:
-            full = run(llm, prompt.content, prompt.images, {"temperature": 0.0, "kv_ratio": 1.0})
-            small = run(llm, prompt.content, prompt.images, {"temperature": 0.0})
+            question = Question(prompt.content, prompt.images)
+            full = run(llm, question, {"temperature": 0.0, "kv_ratio": 1.0})
+            small = run(llm, question, {"temperature": 0.0})
             results.append(Result(prompt, full, small))
             console.print(_card(results[-1], len(results), kv_ratio))
     if as_json:

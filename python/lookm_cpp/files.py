@@ -1,4 +1,4 @@
-"""Which files a model is made of."""
+"""Which files a model is made of, and texts from files."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def find_mmproj(model: Path) -> Path:
             "expected exactly one: name the projector that belongs to the model"
         )
     return found[0]
+
+
+def read_text(path: str | os.PathLike[str], argument: str) -> str:
+    """The text of a UTF-8 file, a byte order mark left out; ``argument`` is the name that an error gives it.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: It cannot be read, is empty, or is not UTF-8 text.
+    """
+    name = f"{argument} {str(path)!r}"
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name} does not exist, expected a text file") from None
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read, expected a text file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 at byte {error.start}, expected a text file") from error
+    if not text:
+        raise ValueError(f"{name} is empty, expected a text file")
+    if "\0" in text:
+        raise ValueError(f"{name} holds a zero byte, expected a text file")
+    return text

@@ -1,4 +1,4 @@
-"""What a model file holds, as far as KV compression cares."""
+"""What a model file holds, and what this machine has, as far as KV compression cares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lookm_cpp import _core
 from lookm_cpp.files import existing_file
 
 if TYPE_CHECKING:
-    from lookm_cpp._core import ModelInfo
+    from lookm_cpp._core import DeviceInfo, ModelInfo
 
 
 def model_info(model_path: str | os.PathLike[str], *, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
@@ -33,3 +33,24 @@ def model_info(model_path: str | os.PathLike[str], *, type_k: str = "f16", type_
     ('llama', 6, 2, True)
     """
     return _core.model_info(str(existing_file(model_path, "model_path")), type_k, type_v)
+
+
+def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
+    """Describe what a cache can lie on, and whether it is compressed there.
+
+    Args:
+        rpc_servers: Servers to look at, too, as ``"host:port,host:port"``.
+        type_k: Type of the K cache that is asked about.
+        type_v: Type of the V cache that is asked about.
+
+    Returns:
+        A list of dicts, the CPU first. ``on_device``: every node of the graphs that score and merge was accepted.
+        Otherwise ``note`` names the op that is missing, and such steps run on the CPU with copies of the cache's rows.
+
+    Raises:
+        ValueError: A type is unknown, or a server is no address, cannot be reached or is busy.
+
+    >>> [(device["type"], device["on_device"]) for device in devices()][0]
+    ('CPU', True)
+    """
+    return _core.devices(rpc_servers or "", type_k, type_v)

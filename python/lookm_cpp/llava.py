@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, stop_strings
-from lookm_cpp.chat import Reply, question_messages, template_input
-from lookm_cpp.compression import METHOD, TEXT_OVERFLOW, Compression
+from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
+from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED
@@ -35,21 +35,37 @@ class Llava:
 
     Args:
         model_path: The GGUF language model.
-        mmproj: The GGUF projector; unless given, the one file ``mmproj*.gguf`` beside the model.
+        mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model; ``False`` for text alone.
         kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
         method: A name of ``lookm_cpp.methods()``.
         important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given.
         recent_ratio: Share kept because they are the last; half of ``kv_ratio`` unless given.
         text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
-        n_ctx: Cells of the context, prompt and answer together; 0 takes the model's own training length.
+        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
+        scorer: ``cumulative`` (all queries), ``window`` (the last) or ``none``, in place of the method's own.
+        window: The last so many queries are the window's; unless given those of the text after the last image.
+        merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
+        merge_within_modality: Merge text into text and images into images only.
+        visual_quota: Least share of the important cells that are image cells, in [0, 1].
+        n_ctx: Most cells of prompt and answer together; 0 takes the model's own training length.
         n_batch: Tokens handed to llama.cpp at once.
         n_ubatch: Tokens computed at once.
         n_threads: CPU threads; ``None`` lets the core choose.
         n_gpu_layers: Layers on the accelerator; -1 for all.
-        flash_attn: ``True``, ``False`` or ``"auto"``.
+        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, but off where ``kv_ratio`` asks
+            for scores of all queries on a CPU alone, V is not quantized, and the attention probabilities that are
+            then kept (``4 * n_ubatch * n_head`` bytes a cell) are at most a quarter of the KV cache.
         type_k: Type of the K cache, as llama.cpp names it.
         type_v: Type of the V cache.
-        seed: Of the sampler; a new one for every answer unless given.
+        rpc_servers: Machines that run llama.cpp's ``ggml-rpc-server``, as ``"host:port,host:port"``: layers and their
+            caches lie there, too, and are compressed there. A server that dies later ends this process.
+        tensor_split: Share of the layers for each device, servers first; by their free memory unless given.
+        compute_bytes: Memory that scoring and compression may take on a device, from 1 MiB on, beside the scores
+            themselves (4 bytes a cell, layer and KV head) and never less than the kept rows of one KV head.
+        seed: Of the sampler, a new one for every answer unless given; and of the method ``random``, 0 unless given.
+        shrink: Allocate the KV cache by need: for the prompt while it is read; then, once it is compressed, for the
+            kept cells and ``max_tokens`` more, and what is over goes back to the system. ``False`` allocates ``n_ctx``
+            cells once.
         verbose: Let llama.cpp write its log to stderr.
 
     Raises:
@@ -68,12 +84,18 @@ class Llava:
         self,
         model_path: str | os.PathLike[str],
         *,
-        mmproj: str | os.PathLike[str] | None = None,
+        mmproj: str | os.PathLike[str] | Literal[False] | None = None,
         kv_ratio: float = 1.0,
         method: str = METHOD,
         important_ratio: float | None = None,
         recent_ratio: float | None = None,
         text_overflow: str = TEXT_OVERFLOW,
+        fidelity: str = FIDELITY,
+        scorer: str | None = None,
+        window: int | None = None,
+        merge_keys: bool = True,
+        merge_within_modality: bool = False,
+        visual_quota: float = 0.0,
         n_ctx: int = 0,
         n_batch: int = 2048,
         n_ubatch: int = 512,
@@ -82,12 +104,28 @@ class Llava:
         flash_attn: bool | Literal["auto"] = "auto",
         type_k: str = "f16",
         type_v: str = "f16",
+        rpc_servers: str | None = None,
+        tensor_split: Sequence[float] | None = None,
+        compute_bytes: int = 64 << 20,
         seed: int = RANDOM_SEED,
+        shrink: bool = True,
         verbose: bool = False,
     ) -> None:
-        self._compression = Compression(kv_ratio, method, important_ratio, recent_ratio, text_overflow)
+        self._compression = Compression(
+            kv_ratio=kv_ratio,
+            method=method,
+            important_ratio=important_ratio,
+            recent_ratio=recent_ratio,
+            text_overflow=text_overflow,
+            fidelity=fidelity,
+            scorer=scorer,
+            window=window,
+            merge_keys=merge_keys,
+            merge_within_modality=merge_within_modality,
+            visual_quota=visual_quota,
+        )
         model = existing_file(model_path, "model_path")
-        projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
+        projector = find_mmproj(model) if mmproj is None else "" if mmproj is False else existing_file(mmproj, "mmproj")
         self._session = _core.Session(
             str(model),
             str(projector),
@@ -99,7 +137,12 @@ class Llava:
             flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
             type_k=type_k,
             type_v=type_v,
+            rpc_servers=rpc_servers or "",
+            tensor_split=tensor_split or (),
+            shrink=shrink,
             verbose=verbose,
+            compute_bytes=compute_bytes,
+            scored=self._compression.scores_all_queries(),
         )
         self._compression.check(self._session)
         self._seed = seed
@@ -163,6 +206,12 @@ class Llava:
         important_ratio: float | None = None,
         recent_ratio: float | None = None,
         text_overflow: str | None = None,
+        fidelity: str | None = None,
+        scorer: str | None = None,
+        window: int | None = None,
+        merge_keys: bool | None = None,
+        merge_within_modality: bool | None = None,
+        visual_quota: float | None = None,
         progress: Progress | None = None,
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation of OpenAI-style messages.
@@ -172,7 +221,8 @@ class Llava:
         Args:
             messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text", "text": ...}`` and
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
-                ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several.
+                ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several. Cells of a text part
+                with ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
             max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context.
             temperature: 0 is greedy.
             top_p: Nucleus sampling.
@@ -189,8 +239,14 @@ class Llava:
             important_ratio: For this prompt.
             recent_ratio: For this prompt.
             text_overflow: For this prompt.
-            progress: Called as ``progress(phase, done, total)`` between steps of ``encode`` (images), ``prefill``
-                (cells) and ``compress`` (layers); what it raises ends the call.
+            fidelity: For this prompt.
+            scorer: For this prompt.
+            window: For this prompt.
+            merge_keys: For this prompt.
+            merge_within_modality: For this prompt.
+            visual_quota: For this prompt.
+            progress: Called as ``progress(phase, done, total)`` between steps of ``encode`` (images, or the tiles a
+                model cuts them into), ``prefill`` (cells) and ``compress`` (layers); what it raises ends the call.
 
         Returns:
             A dict of the shape ``ChatCompletion``, or an iterator of ``ChatCompletionChunk``: the role first, then
@@ -208,21 +264,31 @@ class Llava:
             important_ratio=important_ratio,
             recent_ratio=recent_ratio,
             text_overflow=text_overflow,
+            fidelity=fidelity,
+            scorer=scorer,
+            window=window,
+            merge_keys=merge_keys,
+            merge_within_modality=merge_within_modality,
+            visual_quota=visual_quota,
         )
+        seed = self._seed if seed is None else seed
+        method_options = compression.method_options(0 if seed == RANDOM_SEED else seed)
         stops = stop_strings(stop)
-        template, images = template_input(messages, self._session.media_marker)
         session = self._session
+        found = template_input(messages, session.media_marker, session.context_marker)
         with self._turns.hold():
             self._check_open()
             turn = self._turns.begin()
             session.prefill(
-                session.apply_template(template),
-                images,
+                session.apply_template(found.messages),
+                found.images,
                 kv_ratio=compression.kv_ratio,
                 method=compression.method,
                 important_ratio=compression.important_ratio,
                 recent_ratio=compression.recent_ratio,
-                text_overflow=compression.text_overflow,
+                options=method_options,
+                contexts=found.contexts,
+                n_answer=min(max(0, max_tokens or 0), session.n_ctx),
                 progress=progress,
             )
             session.start(
@@ -233,7 +299,7 @@ class Llava:
                 repeat_penalty=repeat_penalty,
                 frequency_penalty=frequency_penalty,
                 presence_penalty=presence_penalty,
-                seed=self._seed if seed is None else seed,
+                seed=seed,
             )
             self._stats = Stats(**session.stats)
             answer = Answer(session, stops, max_tokens)
@@ -247,6 +313,8 @@ class Llava:
         self,
         question: str,
         images: Sequence[ImageLike] = (),
+        *,
+        context: str | Sequence[str] | None = None,
         **options: Unpack[ChatOptions],
     ) -> str:
         """Answer one question about images, greedily unless a ``temperature`` is given; space around is cut off.
@@ -254,13 +322,15 @@ class Llava:
         Args:
             question: Images stand where ``<image>`` is; without any placeholder they come before the question.
             images: File paths, ``file://`` or ``data:`` URIs, bytes or PIL images.
+            context: A long text, or several, to come first, each ended by a line break. Its cells may be evicted as an
+                image's may; the question's stay where text is kept first.
             **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
 
         Raises:
-            ValueError: The number of placeholders is not the number of images, or as in ``create_chat_completion``.
+            ValueError: Placeholders and images differ in number, or as in ``create_chat_completion``.
         """
         options.setdefault("temperature", 0.0)
-        completion = self.create_chat_completion(question_messages(question, images), **options)
+        completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
         return completion["choices"][0]["message"]["content"].strip()
 
     def close(self) -> None:

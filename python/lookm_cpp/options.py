@@ -6,10 +6,40 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypedDict
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""``progress(phase, done, total)``; phases ``encode`` (images), ``prefill`` (cells), ``compress`` (layers)."""
+"""``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill`` (cells),
+``compress`` (layers)."""
 
 RANDOM_SEED = 0xFFFFFFFF
 """The seed that stands for a new one in every answer."""
+
+
+class MethodOptions(TypedDict, total=False):
+    """What may be said about a method on arrays; as in ``lookm_cpp.compression.Compression``."""
+
+    fidelity: str
+    scorer: str | None
+    window: int | None
+    text_overflow: str
+    merge_keys: bool
+    merge_within_modality: bool
+    visual_quota: float
+    seed: int
+
+
+class CompressionOverrides(TypedDict, total=False):
+    """How one prompt is compressed, where it differs from what was said before; ``None`` for no difference."""
+
+    kv_ratio: float | None
+    method: str | None
+    important_ratio: float | None
+    recent_ratio: float | None
+    text_overflow: str | None
+    fidelity: str | None
+    scorer: str | None
+    window: int | None
+    merge_keys: bool | None
+    merge_within_modality: bool | None
+    visual_quota: float | None
 
 
 class LlavaOptions(TypedDict, total=False):
@@ -20,6 +50,12 @@ class LlavaOptions(TypedDict, total=False):
     important_ratio: float | None
     recent_ratio: float | None
     text_overflow: str
+    fidelity: str
+    scorer: str | None
+    window: int | None
+    merge_keys: bool
+    merge_within_modality: bool
+    visual_quota: float
     n_ctx: int
     n_batch: int
     n_ubatch: int
@@ -28,11 +64,15 @@ class LlavaOptions(TypedDict, total=False):
     flash_attn: bool | Literal["auto"]
     type_k: str
     type_v: str
+    rpc_servers: str | None
+    tensor_split: Sequence[float] | None
+    compute_bytes: int
     seed: int
+    shrink: bool
     verbose: bool
 
 
-class ChatOptions(TypedDict, total=False):
+class ChatOptions(CompressionOverrides, total=False):
     """Keyword arguments of ``create_chat_completion`` and ``ask``."""
 
     max_tokens: int | None
@@ -45,9 +85,4 @@ class ChatOptions(TypedDict, total=False):
     presence_penalty: float
     seed: int | None
     stop: str | Sequence[str] | None
-    kv_ratio: float | None
-    method: str | None
-    important_ratio: float | None
-    recent_ratio: float | None
-    text_overflow: str | None
     progress: Progress | None

@@ -17,8 +17,9 @@ class Stats:
 
     Attributes:
         prompt_cells: Cells of the prompt.
-        text_cells: Those of text, template included.
+        text_cells: Those of text, template included, contexts not.
         image_cells: Those of images.
+        context_cells: Those of contexts: text that may be evicted as an image may.
         kept_cells: Cells left after compression; the same number in every layer and head.
         kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
         method: The method that ran.
@@ -26,12 +27,13 @@ class Stats:
         kv_bytes_used_before: Bytes of the cells in use before compression.
         kv_bytes_used_after: The same after compression.
         kv_bytes_allocated_before: Bytes of the KV buffers before compression.
-        kv_bytes_allocated_after: The same after compression.
+        kv_bytes_allocated_after: The same after compression, room for the answer included.
         compress_bytes_peak: Memory that compression itself needed at most.
         encode_seconds: Time of the vision encoder.
         prefill_seconds: Time of the language model over the prompt.
         score_seconds: Time of taking the attention scores.
         compress_seconds: Time of selecting, merging and packing.
+        move_seconds: Time of giving memory back, which moves the kept cells to smaller buffers.
         decode_seconds: Time of the answer's tokens.
         encode_images: Images of the prompt.
         decode_tokens: Tokens of the answer.
@@ -40,6 +42,7 @@ class Stats:
     prompt_cells: int
     text_cells: int
     image_cells: int
+    context_cells: int
     kept_cells: int
     kv_ratio: float
     method: str
@@ -53,6 +56,7 @@ class Stats:
     prefill_seconds: float
     score_seconds: float
     compress_seconds: float
+    move_seconds: float
     decode_seconds: float
     encode_images: int
     decode_tokens: int

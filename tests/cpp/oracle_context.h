@@ -1,12 +1,15 @@
 #pragma once
 
+#include "lookm/graph/host_copies.h"
 #include "lookm/llama/compressor.h"
 
 #include "llama-cpp.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,15 +22,27 @@
 class oracle_context {
   public:
     oracle_context(llama_model * model, int32_t n_ctx, int32_t n_ubatch, bool flash_attn, ggml_type type_k,
-                   ggml_type type_v, int32_t n_threads);
+                   ggml_type type_v, int32_t n_threads, int32_t n_seq, bool kv_unified, size_t compute_bytes);
 
     // tokens[i] >= 0: a text token; tokens[i] < 0: an image cell, embedding drawn from seed tokens[i]. Runs of one kind
     // are one llama_batch, as mtmd makes them. Returns the last token's logits when it is text.
-    std::vector<float> prefill(const std::vector<int32_t> & tokens, bool scored);
+    // scored: observed by this plan
+    std::vector<float> prefill(const std::vector<int32_t> & tokens, const std::optional<lookm::tap_plan> & scored);
+    // The same with whatever fills the empty cache and tells the next position.
+    std::vector<float> prefill(const std::function<llama_pos(llama_context *)> & evaluate,
+                               const std::optional<lookm::tap_plan> & scored);
+    // Text prompts of sequences 0, 1, ... in one llama_batch, token by token in turn; observed.
+    void prefill_together(const std::vector<std::vector<int32_t>> & prompts, const lookm::tap_plan & plan);
+    // A prompt of tokens, observed as the compressor wants it for these options.
+    std::vector<float> prefill_for(const std::vector<int32_t> & tokens, lookm::compress_options options);
     std::vector<float> decode(int32_t token);
 
     lookm::compress_result compress(const lookm::compress_options & options);
-    std::vector<float> scores(int32_t layer) const; // [n_head_kv, n_prompt]
+    std::vector<float> scores(int32_t layer, bool squares) const; // [n_head_kv, n_prompt]
+
+    // Every backend pretends that it cannot run these ops (names as ggml_op_name has them).
+    void refuse(const std::vector<std::string> & ops);
+    std::vector<std::string> devices() const; // per layer, the buffer type that holds its K
 
     void mask(std::vector<std::vector<int32_t>> kept, int32_t n_prompt); // per layer [n_head_kv, n_keep]
 

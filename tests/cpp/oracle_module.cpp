@@ -1,11 +1,17 @@
+#include "mtmd_prompt.h"
 #include "oracle_context.h"
+#include "oracle_types.h"
 #include "random_model.h"
+#include "score_module.h"
 
+#include "lookm/graph/probe.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/model.h"
+#include "lookm/llama/prompt.h"
 
 #include "mtmd-helper.h"
 
+#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -13,8 +19,6 @@
 
 namespace py = pybind11;
 using namespace py::literals;
-
-namespace {
 
 ggml_type parse_type(const std::string & name) {
     for (int t = 0; t < GGML_TYPE_COUNT; ++t) {
@@ -25,14 +29,28 @@ ggml_type parse_type(const std::string & name) {
     throw std::invalid_argument("unknown type " + name);
 }
 
-struct py_model {
-    llama_model_ptr model;
-};
+namespace {
 
 struct py_context {
     std::shared_ptr<py_model> model;
     oracle_context oracle;
 };
+
+struct py_prompt {
+    std::shared_ptr<py_model> model;
+    mtmd_prompt prompt;
+};
+
+std::unique_ptr<py_prompt> make_prompt(const std::shared_ptr<py_model> & model, const std::string & mmproj_path,
+                                       const std::string & text,
+                                       const std::vector<py::array_t<uint8_t, py::array::c_style>> & arrays) {
+    std::vector<mtmd_image> images;
+    for (const auto & a : arrays) {
+        images.push_back(
+            {{a.data(), a.data() + a.size()}, static_cast<uint32_t>(a.shape(1)), static_cast<uint32_t>(a.shape(0))});
+    }
+    return std::unique_ptr<py_prompt>(new py_prompt{model, {model->model.get(), mmproj_path, text, images}});
+}
 
 py::array_t<float> array3(const std::vector<float> & values, int64_t n0, int64_t n1, int64_t n2) {
     py::array_t<float> out({n0, n1, n2});
@@ -86,10 +104,90 @@ std::string mtmd_answer(const std::string & model_path, const std::string & mmpr
     return answer;
 }
 
-py::dict compress(py_context & c, const std::string & method, double important, double recent,
-                  const std::string & overflow, bool on_device) {
-    const lookm::compress_result r = c.oracle.compress(
-        {&lookm::find_method(method), {important, recent}, lookm::parse_text_overflow(overflow), on_device});
+std::shared_ptr<py_model> load(const std::string & path) {
+    lookm::model_options o;
+    o.model_path = path;
+    auto made = std::make_shared<py_model>();
+    made->model = lookm::load_model(o, made->devices);
+    return made;
+}
+
+// llama.cpp's own tokens of one text
+std::vector<llama_token> tokens(const std::string & model_path, const std::string & text, bool parse_special) {
+    const std::shared_ptr<py_model> loaded = load(model_path);
+    const llama_model_ptr & model = loaded->model;
+    std::vector<llama_token> out(text.size() + 8);
+    out.resize(llama_tokenize(llama_model_get_vocab(model.get()), text.data(), static_cast<int32_t>(text.size()),
+                              out.data(), static_cast<int32_t>(out.size()), false, parse_special));
+    return out;
+}
+
+// Token (-1 for a cell of an image) and whether it is text that is not evictable, for every cell of a prompt in which
+// <image> and <context> are the markers.
+std::vector<std::pair<llama_token, bool>>
+prompt_cells(const std::string & model_path, const std::string & mmproj_path, const std::string & text,
+             const std::vector<py::array_t<uint8_t, py::array::c_style>> & images,
+             const std::vector<std::string> & contexts) {
+    lookm::model_options o;
+    o.model_path = model_path;
+    o.mmproj_path = mmproj_path;
+    o.n_threads = 1;
+    lookm::device_list devices;
+    const llama_model_ptr model = lookm::load_model(o, devices);
+    const mtmd::context_ptr mmproj = lookm::load_mmproj(model.get(), o, "<image>");
+    std::vector<lookm::image_view> views;
+    for (const auto & image : images) {
+        views.push_back({image.data(), static_cast<uint32_t>(image.shape(1)), static_cast<uint32_t>(image.shape(0))});
+    }
+    const lookm::prompt p = lookm::tokenize(model.get(), mmproj.get(), text, {"<image>", "<context>"}, views, contexts);
+    std::vector<std::pair<llama_token, bool>> out;
+    for (const lookm::prompt_chunk & chunk : p.chunks) {
+        for (int32_t i = 0; i < chunk.n_cells(); ++i) {
+            out.emplace_back(chunk.image ? -1 : chunk.tokens[i], false);
+        }
+    }
+    const std::vector<lookm::token_kind> kinds = p.kinds();
+    for (size_t i = 0; i < out.size(); ++i) {
+        out[i].second = kinds.at(i) == lookm::token_kind::text;
+    }
+    return out;
+}
+
+lookm::method_options method_options_of(const py::kwargs & given) {
+    lookm::method_options o;
+    for (const auto & [key, value] : given) {
+        const auto name = key.cast<std::string>();
+        if (name == "fidelity") {
+            o.fidelity = value.cast<std::string>();
+        } else if (name == "scorer") {
+            o.scorer = value.cast<std::optional<std::string>>();
+        } else if (name == "window") {
+            o.window = value.cast<std::optional<int32_t>>();
+        } else if (name == "text_overflow") {
+            o.text_overflow = value.cast<std::string>();
+        } else if (name == "merge_keys") {
+            o.merge_keys = value.cast<bool>();
+        } else if (name == "merge_within_modality") {
+            o.merge_within_modality = value.cast<bool>();
+        } else if (name == "visual_quota") {
+            o.visual_quota = value.cast<double>();
+        } else if (name == "seed") {
+            o.seed = value.cast<uint32_t>();
+        } else {
+            throw std::invalid_argument("compress: no option " + name);
+        }
+    }
+    return o;
+}
+
+py::dict compress(py_context & c, const std::string & method, double important, double recent, bool on_device,
+                  const std::vector<bool> & is_text, const py::kwargs & given) {
+    lookm::compress_options options = {
+        lookm::resolve(method, method_options_of(given)), {important, recent}, on_device};
+    for (const bool text : is_text) {
+        options.kind.push_back(text ? lookm::token_kind::text : lookm::token_kind::image);
+    }
+    const lookm::compress_result r = c.oracle.compress(options);
     py::list kept;
     for (size_t i = 0; i < r.kept.size(); ++i) {
         const int64_t n_head = c.oracle.layer(static_cast<int32_t>(i)).k.n_head_kv;
@@ -98,61 +196,122 @@ py::dict compress(py_context & c, const std::string & method, double important, 
         kept.append(a);
     }
     return py::dict("kept"_a = kept, "n_keep"_a = r.n_keep, "n_text"_a = r.n_text, "n_image"_a = r.n_image,
-                    "note"_a = r.note, "seconds"_a = r.seconds, "peak_bytes"_a = r.peak_bytes,
-                    "score_seconds"_a = c.oracle.score_seconds());
+                    "n_staged"_a = r.n_staged, "note"_a = r.note, "seconds"_a = r.seconds,
+                    "peak_bytes"_a = r.peak_bytes, "score_seconds"_a = c.oracle.score_seconds());
 }
 
 } // namespace
 
 PYBIND11_MODULE(_oracle, m) {
     lookm::set_verbose(false);
+    bind_scores(m);
+    bind_sequences(m);
+    m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
     m.def("mtmd_answer", &mtmd_answer, "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);
+    m.def("tokens", &tokens, "model_path"_a, "text"_a, "parse_special"_a);
+    m.def("prompt_cells", &prompt_cells, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a, "contexts"_a);
+
+    // Runs every device graph; gate(address of the ggml_tensor, op, types of its sources and its own) answers as a
+    // backend would. Raises RuntimeError where that is refused.
+    m.def(
+        "probe",
+        [](const std::string & type_k, const std::string & type_v, int64_t head_dim, bool flash_attn,
+           const std::function<bool(uintptr_t, std::string, std::vector<std::string>)> & gate) {
+            lookm::probe_device_graphs(
+                {parse_type(type_k), parse_type(type_v), head_dim, flash_attn}, [&](const ggml_tensor * node) {
+                    std::vector<std::string> types;
+                    for (int i = 0; i < GGML_MAX_SRC && node->src[i]; ++i) {
+                        types.emplace_back(ggml_type_name(node->src[i]->type));
+                    }
+                    types.emplace_back(ggml_type_name(node->type));
+                    return gate(reinterpret_cast<uintptr_t>(node), ggml_op_name(node->op), types);
+                });
+        },
+        py::kw_only(), "type_k"_a, "type_v"_a, "head_dim"_a, "flash_attn"_a, "gate"_a);
 
     py::class_<py_model, std::shared_ptr<py_model>>(m, "Model")
         .def_static(
             "random",
             [](const std::string & arch, int32_t n_layer, int32_t n_head, int32_t n_head_kv, int32_t head_dim,
-               uint32_t seed, const std::string & weight) {
-                return std::make_shared<py_model>(
-                    random_model({arch, n_layer, n_head, n_head_kv, head_dim, 128, 8192, seed, weight}));
+               uint32_t seed, const std::string & weight,
+               const std::vector<std::pair<std::string, metadata_value>> & metadata, bool split_tensors,
+               const std::string & rpc_servers, int32_t n_gpu_layers) {
+                auto made = std::make_shared<py_model>();
+                made->devices = lookm::device_list(rpc_servers);
+                made->model = random_model({arch, n_layer, n_head, n_head_kv, head_dim, 128, 8192, seed, weight,
+                                            metadata, split_tensors, made->devices.data(), n_gpu_layers});
+                return made;
             },
             py::kw_only(), "arch"_a = "llama", "n_layer"_a = 3, "n_head"_a = 4, "n_head_kv"_a = 2, "head_dim"_a = 64,
-            "seed"_a = 1, "weight"_a = "f32")
-        .def_static(
-            "load",
-            [](const std::string & path) {
-                lookm::model_options o;
-                o.model_path = path;
-                return std::make_shared<py_model>(lookm::load_model(o));
-            },
-            "path"_a);
+            "seed"_a = 1, "weight"_a = "f32", "metadata"_a = py::list(), "split_tensors"_a = false,
+            "rpc_servers"_a = "", "n_gpu_layers"_a = -1)
+        .def_static("load", &load, "path"_a);
+
+    m.attr("marker") = mtmd_default_marker();
+    py::class_<py_prompt>(m, "Prompt")
+        .def(py::init(&make_prompt), "model"_a, "mmproj_path"_a, "text"_a, "images"_a)
+        .def_property_readonly("n_tokens", [](const py_prompt & p) { return p.prompt.n_tokens(); })
+        .def_property_readonly("n_pos", [](const py_prompt & p) { return p.prompt.n_pos(); })
+        .def_property_readonly("n_image", [](const py_prompt & p) { return p.prompt.n_image(); })
+        .def_property_readonly("is_text", [](const py_prompt & p) { return p.prompt.is_text(); })
+        .def_property_readonly("has_wider_embeddings",
+                               [](const py_prompt & p) { return p.prompt.has_wider_embeddings(); });
 
     py::class_<py_context>(m, "Context")
         .def(py::init([](const std::shared_ptr<py_model> & model, int32_t n_ctx, int32_t n_ubatch, bool flash_attn,
-                         const std::string & type_k, const std::string & type_v, int32_t n_threads) {
-                 return std::unique_ptr<py_context>(
-                     new py_context{model, oracle_context(model->model.get(), n_ctx, n_ubatch, flash_attn,
-                                                          parse_type(type_k), parse_type(type_v), n_threads)});
+                         const std::string & type_k, const std::string & type_v, int32_t n_threads, int32_t n_seq,
+                         bool kv_unified, size_t compute_bytes) {
+                 return std::unique_ptr<py_context>(new py_context{
+                     model, oracle_context(model->model.get(), n_ctx, n_ubatch, flash_attn, parse_type(type_k),
+                                           parse_type(type_v), n_threads, n_seq, kv_unified, compute_bytes)});
              }),
              "model"_a, py::kw_only(), "n_ctx"_a = 1024, "n_ubatch"_a = 128, "flash_attn"_a = true, "type_k"_a = "f16",
-             "type_v"_a = "f16", "n_threads"_a = 1)
+             "type_v"_a = "f16", "n_threads"_a = 1, "n_seq"_a = 1, "kv_unified"_a = false,
+             "compute_bytes"_a = lookm::default_compute_bytes)
         .def(
             "prefill",
-            [](py_context & c, const std::vector<int32_t> & tokens, bool scored) {
-                return vector_of(c.oracle.prefill(tokens, scored));
+            [](py_context & c, const std::vector<int32_t> & tokens, bool scored, bool squares, int32_t first_query) {
+                const lookm::tap_plan plan = {squares, first_query};
+                return vector_of(c.oracle.prefill(tokens, scored ? std::optional(plan) : std::nullopt));
             },
-            "tokens"_a, "scored"_a = true)
+            "tokens"_a, "scored"_a = true, py::kw_only(), "squares"_a = false, "first_query"_a = 0)
+        .def(
+            "prefill_for",
+            [](py_context & c, const std::vector<int32_t> & tokens, const std::string & method, double important,
+               double recent, const py::kwargs & options) {
+                return vector_of(c.oracle.prefill_for(
+                    tokens, {lookm::resolve(method, method_options_of(options)), {important, recent}}));
+            },
+            "tokens"_a, py::kw_only(), "method"_a, "important_ratio"_a, "recent_ratio"_a)
+        .def(
+            "prefill_together",
+            [](py_context & c, const std::vector<std::vector<int32_t>> & prompts, bool squares, int32_t first_query) {
+                c.oracle.prefill_together(prompts, {squares, first_query});
+            },
+            "prompts"_a, py::kw_only(), "squares"_a = false, "first_query"_a = 0)
+        .def(
+            "prefill_prompt",
+            [](py_context & c, const py_prompt & p, bool scored, int32_t first_query) {
+                const lookm::tap_plan plan = {false, first_query};
+                return vector_of(c.oracle.prefill([&](llama_context * ctx) { return p.prompt.evaluate(ctx); },
+                                                  scored ? std::optional(plan) : std::nullopt));
+            },
+            "prompt"_a, "scored"_a = true, py::kw_only(), "first_query"_a = 0)
+        .def(
+            "refuse", [](py_context & c, const std::vector<std::string> & ops) { c.oracle.refuse(ops); }, "ops"_a)
         .def("decode", [](py_context & c, int32_t token) { return vector_of(c.oracle.decode(token)); })
         .def("compress", &compress, py::kw_only(), "method"_a = "text_prior_pivot_merge", "important_ratio"_a = 0.1,
-             "recent_ratio"_a = 0.1, "text_overflow"_a = "keep", "on_device"_a = false)
-        .def("scores",
-             [](py_context & c, int32_t layer) {
-                 const std::vector<float> s = c.oracle.scores(layer);
-                 const int64_t n_head = c.oracle.layer(layer).k.n_head_kv;
-                 py::array_t<float> out({n_head, static_cast<int64_t>(s.size()) / n_head});
-                 std::copy(s.begin(), s.end(), out.mutable_data());
-                 return out;
-             })
+             "recent_ratio"_a = 0.1, "on_device"_a = false, "is_text"_a = std::vector<bool>())
+        .def(
+            "scores",
+            [](py_context & c, int32_t layer, bool squares) {
+                const std::vector<float> s = c.oracle.scores(layer, squares);
+                const int64_t n_head = c.oracle.layer(layer).k.n_head_kv;
+                py::array_t<float> out({n_head, static_cast<int64_t>(s.size()) / n_head});
+                std::copy(s.begin(), s.end(), out.mutable_data());
+                return out;
+            },
+            "layer"_a, py::kw_only(), "squares"_a = false)
         .def("mask",
              [](py_context & c, const std::vector<py::array_t<int32_t, py::array::c_style>> & kept, int32_t n_prompt) {
                  std::vector<std::vector<int32_t>> lists;
@@ -170,6 +329,7 @@ PYBIND11_MODULE(_oracle, m) {
             },
             "layer"_a, "values"_a)
         .def_property_readonly("n_layer", [](py_context & c) { return c.oracle.n_layer(); })
+        .def_property_readonly("devices", [](py_context & c) { return c.oracle.devices(); })
         .def_property_readonly("last_n_kv", [](py_context & c) { return c.oracle.last_n_kv(); })
         .def_property_readonly("n_used", [](py_context & c) { return c.oracle.kv().n_used(); })
         .def_property_readonly("bytes_per_cell", [](py_context & c) { return c.oracle.kv().bytes_per_cell(); })

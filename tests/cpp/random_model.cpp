@@ -4,6 +4,7 @@
 #include "ggml-cpp.h"
 #include "gguf.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <stdexcept>
@@ -27,9 +28,30 @@ void fill(ggml_tensor * tensor, void * user_data) {
     for (float & v : values) {
         v = normal(generator);
     }
+    if (name.find("ssm_a") != std::string::npos) { // what a recurrent state decays by: it must
+        std::for_each(values.begin(), values.end(), [](float & v) { v = -1.0f - std::abs(v); });
+    }
     std::vector<uint8_t> bytes(ggml_nbytes(tensor));
     ggml_quantize_chunk(tensor->type, values.data(), bytes.data(), 0, ggml_nrows(tensor), tensor->ne[0], nullptr);
     ggml_backend_tensor_set(tensor, bytes.data(), 0, bytes.size());
+}
+
+void set_value(gguf_context * gguf, const std::string & name, const metadata_value & value) {
+    const char * key = name.c_str();
+    if (const auto * b = std::get_if<bool>(&value)) {
+        gguf_set_val_bool(gguf, key, *b);
+    } else if (const auto * i = std::get_if<int64_t>(&value)) {
+        gguf_set_val_u32(gguf, key, static_cast<uint32_t>(*i));
+    } else if (const auto * f = std::get_if<double>(&value)) {
+        gguf_set_val_f32(gguf, key, static_cast<float>(*f));
+    } else if (const auto * s = std::get_if<std::string>(&value)) {
+        gguf_set_val_str(gguf, key, s->c_str());
+    } else if (const auto * is = std::get_if<std::vector<int32_t>>(&value)) {
+        gguf_set_arr_data(gguf, key, GGUF_TYPE_INT32, is->data(), is->size());
+    } else {
+        const auto & fs = std::get<std::vector<float>>(value);
+        gguf_set_arr_data(gguf, key, GGUF_TYPE_FLOAT32, fs.data(), fs.size());
+    }
 }
 
 ggml_type parse_type(const std::string & name) {
@@ -60,6 +82,9 @@ llama_model_ptr random_model(const random_model_options & o) {
     u32("attention.key_length", o.head_dim);
     u32("attention.value_length", o.head_dim);
     gguf_set_val_f32(gguf.get(), (o.arch + ".attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
+    for (const auto & [key, value] : o.metadata) {
+        set_value(gguf.get(), o.arch + "." + key, value);
+    }
     gguf_set_val_str(gguf.get(), "tokenizer.ggml.model", "test");
     std::vector<std::string> tokens;
     std::vector<const char *> pointers;
@@ -96,6 +121,13 @@ llama_model_ptr random_model(const random_model_options & o) {
 
     llama_model_params params = llama_model_default_params();
     params.progress_callback = [](float, void *) { return true; };
+    params.devices = o.devices;
+    params.n_gpu_layers = o.n_gpu_layers;
+    ggml_backend_dev_t cpu_alone[] = {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), nullptr};
+    if (o.split_tensors) {
+        params.devices = cpu_alone;
+        params.split_mode = LLAMA_SPLIT_MODE_TENSOR;
+    }
     weights w{o.seed};
     llama_model_ptr model{llama_model_init_from_user(gguf.get(), fill, &w, params)};
     if (!model) {

@@ -25,6 +25,7 @@ def _sources(folder: str) -> dict[str, list[str]]:
     [
         ("lookm/core", r"[a-z_]+|lookm/core/.*"),
         ("lookm/graph", r"[a-z_]+|lookm/(core|graph)/.*|ggml(-[a-z]+)?\.h"),
+        ("lookm/llama", r"(?!server)(sys/)?[a-z_.-]+|lookm/(core|graph|llama)/.*"),
     ],
 )
 def test_inner_layers_include_only_what_is_below(folder: str, allowed: str) -> None:

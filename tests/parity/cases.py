@@ -22,13 +22,20 @@ Kinds = Literal["mixed", "all text", "all image", "text first", "text last"]
 Draw = Literal["continuous", "ties", "special"]
 
 
-class Keywords(TypedDict):
+class Keywords(TypedDict, total=False):
     """``ref.Options`` as keyword arguments."""
 
     method: str
     important_ratio: float
     recent_ratio: float
     text_overflow: str
+    fidelity: str
+    scorer: str | None
+    window: int | None
+    merge_keys: bool
+    merge_within_modality: bool
+    visual_quota: float
+    seed: int
 
 
 class Prompt(NamedTuple):
@@ -42,17 +49,15 @@ class Prompt(NamedTuple):
     seed: int
 
     def by(self, method: str) -> Prompt:
-        """This prompt for another method."""
-        return self._replace(options=self.options._replace(method=method))
+        """This prompt for another method; with the method's own scorer where it can have no other."""
+        row = ref.METHODS[method]
+        own = row is not None and (row.by in ("draw", "recent") or (row.by == "mean" and self.options.scorer == "none"))
+        scorer = None if own else self.options.scorer
+        return self._replace(options=self.options._replace(method=method, scorer=scorer))
 
     def keywords(self) -> Keywords:
-        o = self.options
-        return Keywords(
-            method=o.method,
-            important_ratio=o.important_ratio,
-            recent_ratio=o.recent_ratio,
-            text_overflow=o.text_overflow,
-        )
+        keywords: Keywords = self.options._asdict()  # type: ignore[assignment]
+        return keywords
 
     def is_text(self) -> npt.NDArray[np.bool_]:
         c = np.arange(self.n)
@@ -76,6 +81,13 @@ class Prompt(NamedTuple):
             rare = rng.random(shape) < 0.3
             scores[rare] = rng.choice([np.nan, np.inf, -np.inf, -1.0, 0.0], size=int(rare.sum()))
         return scores
+
+    def squares(self) -> npt.NDArray[np.float32]:
+        """Sums of squares beside those sums; some of them too small to be any, as rounding makes them."""
+        rng = np.random.default_rng(self.seed + 4)
+        scores = self.scores()
+        with np.errstate(invalid="ignore"):
+            return np.asarray(scores * scores * rng.choice([0.001, 0.01, 0.1], scores.shape), dtype=np.float32)
 
 
 class Layer(NamedTuple):
@@ -109,10 +121,22 @@ class Layer(NamedTuple):
 
 @st.composite
 def options(draw: st.DrawFn) -> ref.Options:
-    """Any ratios that sum to at most one, any overflow rule; tests go through the methods one by one."""
+    """Any ratios that sum to at most one, any rules; tests go through the methods one by one."""
     recent = draw(st.one_of(st.just(0.0), st.floats(0, 0.5)))
-    important = draw(st.floats(0.05, 1 - recent))
-    return ref.Options("origin", important, recent, draw(st.sampled_from(["keep", "evict"])))
+    fidelity: Literal["paper", "upstream"] = draw(st.sampled_from(["paper", "upstream"]))
+    return ref.Options(
+        "origin",
+        important_ratio=draw(st.floats(0.05, 1 - recent)),
+        recent_ratio=recent,
+        text_overflow="keep" if fidelity == "upstream" else draw(st.sampled_from(["keep", "evict"])),
+        fidelity=fidelity,
+        scorer=draw(st.sampled_from([None, None, "cumulative", "window", "none"])),
+        window=draw(st.sampled_from([None, None, 1, 16, 1000])),
+        merge_keys=draw(st.booleans()),
+        merge_within_modality=draw(st.booleans()),
+        visual_quota=draw(st.sampled_from([0.0, 0.0, 0.3, 0.6, 1.0])),
+        seed=draw(st.sampled_from([0, 1, 2**32 - 2])),
+    )
 
 
 def prompts(max_n: int = 300) -> st.SearchStrategy[Prompt]:

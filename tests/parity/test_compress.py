@@ -26,7 +26,9 @@ Result = tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 def compress(layer: Layer, on_device: bool) -> Result:
     p = layer.prompt
-    return arrays.compress(layer.k(), layer.v(), p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+    return arrays.compress(
+        layer.k(), layer.v(), p.scores(), p.is_text(), squares=p.squares(), **p.keywords(), on_device=on_device
+    )
 
 
 def cosine_tolerance(layer: Layer) -> float:
@@ -39,13 +41,9 @@ def merge_of(method: str) -> ref.Merge:
     return row.merge if row else "none"
 
 
-def check_rows(x_out: Floats, x: Floats, dims: tuple[Floats, Floats, Any], how: ref.Merge, tol_cosine: float) -> None:
-    """One head's merged rows, given the pivots: ``dims`` is (k, kept, merged_into) of that head."""
-    k, kept, merged_into = dims
+def check_rows(x_out: Floats, x: Floats, kept: Any, pivot: Any, weight: Any, how: ref.Merge, tol_cosine: float) -> None:
+    """One head's merged rows, given the pivots (-1: dropped) and their cosines."""
     evicted = ref.evicted_cells(kept, len(x))
-    pivot = np.searchsorted(kept, merged_into[evicted]) if how != "none" else np.zeros(len(evicted), dtype=np.int64)
-    sim = ref.cosine(k, evicted, kept)
-    weight = sim[np.arange(len(evicted)), pivot]
     expected = ref.merge(x, evicted, kept, pivot, weight, how)
     if how == "none":
         np.testing.assert_array_equal(x_out, x[kept])
@@ -61,41 +59,75 @@ def check_rows(x_out: Floats, x: Floats, dims: tuple[Floats, Floats, Any], how: 
     assert worst <= 0, f"{how}: off by {worst} more than allowed"
 
 
+def ranks_taken(layer: Layer, kept: Any, weight: Any) -> Any:
+    """Which matched rank's way each evicted rank goes, -1 for none; ``None`` where rounding decides it."""
+    row = ref.method_of(layer.prompt.options)
+    n_evict = weight.shape[1]
+    if row is None or row.filter == "all" or n_evict == 0:
+        return np.arange(n_evict)
+    margin = weight.mean(axis=0) - weight.mean()
+    if n_evict > 1 and (np.abs(margin) <= 4 * cosine_tolerance(layer)).any():
+        return None
+    ranks = np.flatnonzero(margin >= 0) if n_evict > 1 else np.arange(n_evict)
+    taken = np.full(n_evict, -1)
+    taken[np.arange(len(ranks)) if row.filter == "misaligned" else ranks] = ranks
+    return taken
+
+
 def check_layer(layer: Layer, result: Result) -> None:
     k_out, v_out, kept, merged_into = result
     p = layer.prompt
-    k, v = layer.k(), layer.v()
+    k, v, is_text = layer.k(), layer.v(), p.is_text()
     how = merge_of(p.options.method)
     assert k_out.dtype == v_out.dtype == k.dtype
     assert kept.dtype == merged_into.dtype == np.int32
     assert merged_into.shape == (p.n_head_kv, p.n)
     assert k_out.shape == (*kept.shape, layer.head_dim_k)
     assert v_out.shape == (*kept.shape, layer.head_dim_v)
-    np.testing.assert_array_equal(kept, ref.select(p.scores(), p.is_text(), p.options))
+    np.testing.assert_array_equal(kept, ref.select(p.scores(), is_text, p.options, p.squares()))
 
+    # of every head: similarities of the pairs that may meet
+    evicted = [ref.evicted_cells(row, p.n) for row in kept]
+    sims = [ref.cosine(k[h], evicted[h], kept[h]) for h in range(p.n_head_kv)]
+    if p.options.merge_within_modality:
+        sims = [
+            np.where(is_text[evicted[h]][:, None] == is_text[kept[h]], sims[h], -np.inf) for h in range(p.n_head_kv)
+        ]
+    best = np.stack([sim.max(axis=1, initial=-np.inf) for sim in sims])
+    taken = ranks_taken(layer, kept, np.where(np.isinf(best), 0, best))
+    if taken is None:
+        return
     for h in range(p.n_head_kv):
-        evicted = ref.evicted_cells(kept[h], p.n)
+        e = np.arange(len(evicted[h]))
         assert (merged_into[h, kept[h]] == -1).all()
+        into = merged_into[h, evicted[h]]
+        pivot = np.where(into >= 0, np.searchsorted(kept[h], np.maximum(into, 0)), -1)
         if how == "none":
-            assert (merged_into[h] == -1).all()
-        elif len(evicted) > 0:
-            assert np.isin(merged_into[h, evicted], kept[h]).all()
-            sim = ref.cosine(k[h], evicted, kept[h])
-            found = sim[np.arange(len(evicted)), np.searchsorted(kept[h], merged_into[h, evicted])]
+            assert (into == -1).all()
+        else:
+            source = np.maximum(taken, 0)  # whose best pivot it must be
+            np.testing.assert_array_equal(into >= 0, (taken >= 0) & np.isfinite(best[h][source]))
+            met = e[into >= 0]
+            assert np.isin(into[met], kept[h]).all()
             # both the best and the found similarity may be off by the tolerance
-            assert (found >= sim.max(axis=1) - 2 * cosine_tolerance(layer)).all(), "not the most similar kept cell"
-            top = np.sort(sim, axis=1)[:, -2:]
-            clear = top[:, -1] - top[:, 0] > 2 * cosine_tolerance(layer)
-            if sim.shape[1] > 1:
-                np.testing.assert_array_equal(merged_into[h, evicted][clear], kept[h][sim.argmax(axis=1)][clear])
-        dims = (k[h], kept[h], merged_into[h])
-        check_rows(k_out[h], k[h], dims, how, cosine_tolerance(layer))
-        check_rows(v_out[h], v[h], dims, how, cosine_tolerance(layer))
+            off = best[h][source[met]] - sims[h][source[met], pivot[met]]
+            assert (off <= 2 * cosine_tolerance(layer)).all(), "not the most similar kept cell"
+            top = np.sort(np.maximum(sims[h], -9), axis=1)[:, -2:]  # -9: none that may meet
+            clear = met[(top[:, -1] - top[:, 0] > 2 * cosine_tolerance(layer))[source[met]]]
+            if sims[h].shape[1] > 1:
+                np.testing.assert_array_equal(into[clear], kept[h][sims[h].argmax(axis=1)[source[clear]]])
+        weight = ref.cosine(k[h], evicted[h], kept[h])[e, pivot] if len(e) else np.zeros(0)
+        of_keys = how if p.options.merge_keys else "none"
+        check_rows(k_out[h], k[h], kept[h], pivot, weight, of_keys, cosine_tolerance(layer))
+        check_rows(v_out[h], v[h], kept[h], pivot, weight, how, cosine_tolerance(layer))
 
 
-def large(dtype: Literal["float16", "float32"]) -> Layer:
+ORIGIN = ref.Options("origin")
+
+
+def large(dtype: Literal["float16", "float32"], options: ref.Options = ORIGIN) -> Layer:
     """More cells than small tiles hold, and four evicted for each kept one."""
-    prompt = Prompt(1100, 2, "mixed", "continuous", ref.Options("origin", 0.1, 0.1, "evict"), seed=5)
+    prompt = Prompt(1100, 2, "mixed", "continuous", options._replace(text_overflow="evict"), seed=5)
     return Layer(prompt, head_dim_k=128, head_dim_v=80, dtype=dtype, n_zero=3, magnitude=1.0)
 
 
@@ -104,6 +136,7 @@ def large(dtype: Literal["float16", "float32"]) -> Layer:
 @settings(max_examples=25)
 @example(layer=large("float16"))
 @example(layer=large("float32"))
+@example(layer=large("float32", ref.Options("origin", merge_within_modality=True, merge_keys=False)))
 @given(layer=layers())
 def test_compress_equals_the_reference(method: str, on_device: bool, layer: Layer) -> None:
     layer = layer.by(method)
@@ -134,7 +167,7 @@ def test_host_and_device_agree(method: str, layer: Layer) -> None:
 @EACH_METHOD
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_keeping_all_changes_no_bit(method: str, dtype: Literal["float16", "float32"], on_device: bool) -> None:
-    options = ref.Options(method, 1.0, 0.0, "keep")
+    options = ref.Options(method, 1.0, 0.0)
     layer = Layer(Prompt(37, 3, "mixed", "continuous", options, seed=1), 80, 64, dtype, n_zero=1, magnitude=1.0)
     k, v, kept, merged_into = compress(layer, on_device)
     assert k.tobytes() == layer.k().tobytes()
@@ -153,7 +186,8 @@ def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) 
     p = layer.prompt
     order = np.random.default_rng(p.seed).permutation(p.n_head_kv)
     k, v = layer.k()[order], layer.v()[order]
-    permuted = arrays.compress(k, v, p.scores()[order], p.is_text(), **p.keywords(), on_device=on_device)
+    scores, squares = p.scores()[order], p.squares()[order]
+    permuted = arrays.compress(k, v, scores, p.is_text(), squares=squares, **p.keywords(), on_device=on_device)
     for a, b in zip(permuted, compress(layer, on_device), strict=True):
         np.testing.assert_array_equal(a, b[order])
 

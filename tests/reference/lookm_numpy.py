@@ -2,73 +2,65 @@
 
 Nothing here is fast. Each function is one step of the algorithm:
 
-    scores -> budget -> select -> cosine -> merge,      and compress = all but the first
+    scores -> budget -> rank -> select -> cosine -> targets -> merge,      and compress = all but the first
 
 Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` cells of the prompt.
 The paper is arXiv 2406.18139; "spec 1.4" is a section of the project's design note lookm_spec.md. Where the paper and
-its published code differ on merging, the paper is followed: every evicted row is merged, none is dropped for a low
-similarity (spec D3). Where they differ on size, the code is: text is a floor, not capped (spec D2).
+its published code differ, ``fidelity`` says which of them is followed. Both keep text as a floor (spec D2).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from reference.methods_numpy import (
+    METHODS,
+    Bools,
+    Budget,
+    Merge,
+    Method,
+    Options,
+    budget,
+    first_query,
+    method_of,
+)
+
+__all__ = [
+    "METHODS",
+    "Budget",
+    "Compressed",
+    "Merge",
+    "Method",
+    "Options",
+    "budget",
+    "compress",
+    "cosine",
+    "drawn",
+    "evicted_cells",
+    "first_query",
+    "merge",
+    "method_of",
+    "rank",
+    "scores",
+    "select",
+    "targets",
+]
+
 Floats = npt.NDArray[np.floating[Any]]
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Merge = Literal["none", "average", "weighted", "pivot"]
-
-
-class Method(NamedTuple):
-    """One row of the method table.
-
-    ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
-    """
-
-    prior: bool
-    n_sink: int
-    merge: Merge
-
-
-METHODS: dict[str, Method | None] = {
-    "origin": None,
-    "h2o": Method(prior=False, n_sink=0, merge="none"),
-    "avg_merge": Method(prior=False, n_sink=4, merge="average"),
-    "weighted_merge": Method(prior=False, n_sink=4, merge="weighted"),
-    "pivot_merge": Method(prior=False, n_sink=4, merge="pivot"),
-    "text_prior_h2o": Method(prior=True, n_sink=0, merge="none"),
-    "text_prior_avg_merge": Method(prior=True, n_sink=0, merge="average"),
-    "text_prior_weighted_merge": Method(prior=True, n_sink=0, merge="weighted"),
-    "text_prior_pivot_merge": Method(prior=True, n_sink=0, merge="pivot"),
-}
-
-
-class Options(NamedTuple):
-    """What a user chooses; defaults are the paper's."""
-
-    method: str = "text_prior_pivot_merge"
-    important_ratio: float = 0.1
-    recent_ratio: float = 0.1
-    text_overflow: str = "keep"
-
-
-class Budget(NamedTuple):
-    """Cells that stay: ``n_important`` of the first ``n - n_recent``, and all of the last ``n_recent``."""
-
-    n_important: int
-    n_recent: int
 
 
 class Compressed(NamedTuple):
     """``k``, ``v`` ``[n_head_kv, n_keep, head_dim]``; ``kept`` ``[n_head_kv, n_keep]`` ascending.
 
-    ``merged_into`` ``[n_head_kv, n]``: the kept cell that an evicted cell went into, -1 for every other cell.
+    ``merged_into`` ``[n_head_kv, n]``: the kept cell that an evicted cell went into, -1 for every other cell and for
+    evicted cells that are dropped.
     """
 
     k: F64
@@ -98,45 +90,86 @@ def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
     return out
 
 
-def budget(is_text: Bools, options: Options) -> Budget:
-    """How many cells stay, the same for all heads (spec 1.3, 1.4; ``evict`` 4).
+def drawn(seed: int, layer: int, head: int, cell: int) -> float:
+    """A number in [0, 1) for each cell: the upper 24 bits of the finalizer of splitmix64, chained over the four."""
+    mask = 2**64 - 1
+    x = 0
+    for y in (seed, layer, head, cell):
+        z = (x * 0x9E3779B97F4A7C15 + y + 1) & mask
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        x = z ^ (z >> 31)
+    return (x >> 40) / 2.0**24
 
-        N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first n - M
 
-    Without text prior N and M stay as they are. With it and ``keep`` no text is ever evicted: max(N, |T'|) and M; with
-    ``evict`` the budget is exact again. ``n <= N + M`` keeps everything. A prompt so short that nothing would stay
-    keeps its last cell, of which the spec says nothing.
+def rank(
+    score: Floats, squares: Floats | None, is_text: Bools, options: Options, layer: int = 0
+) -> tuple[F32, F32 | None]:
+    """By what cells are ranked: a score and, for RoCo, a deviation, ``[n_head_kv, n]`` each.
+
+    RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) causal observers of cell j,
+
+        mean_j = 1/o_j sum_i A_ij,    std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2)
+
+    SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them (spec 2).
     """
-    n = len(is_text)
-    method = METHODS[options.method]
-    n_important = math.floor(options.important_ratio * n)
-    n_recent = math.floor(options.recent_ratio * n)
-    if method is None or n <= n_important + n_recent:
-        return Budget(n - n_recent, n_recent)
-    if method.prior and options.text_overflow == "keep":
-        n_important = max(n_important, int(is_text[: n - n_recent].sum()))
-    return Budget(n_important, n_recent) if n_important + n_recent > 0 else Budget(0, 1)
+    method = method_of(options)
+    n_head_kv, n = score.shape
+    out: F64 = score.astype(np.float64)
+    deviation = None
+    if method is None:
+        return out.astype(np.float32), None
+    if method.by == "draw":
+        out = np.array([[drawn(options.seed, layer, h, c) for c in range(n)] for h in range(n_head_kv)])
+    elif method.scorer == "none":
+        out = np.tile(np.arange(n, dtype=np.float64), (n_head_kv, 1))
+    elif method.by == "mean":
+        assert squares is not None
+        observers = n - np.maximum(np.arange(n), first_query(is_text, options))
+        out = score.astype(np.float64) / observers
+        with np.errstate(invalid="ignore"):
+            variance = squares.astype(np.float64) / observers - out * out
+            deviation = np.sqrt(np.where(variance < 0, 0, variance)).astype(np.float32)
+    if method.n_pool > 1 and method.scorer != "none":
+        inner = n - budget(is_text, options).n_recent
+        half = method.n_pool // 2
+        padded = np.zeros((n_head_kv, inner + 2 * half))
+        padded[:, half : half + inner] = out[:, :inner]
+        with np.errstate(invalid="ignore"):
+            for c in range(inner):
+                out[:, c] = padded[:, c : c + method.n_pool].sum(axis=1) / method.n_pool
+    return out.astype(np.float32), deviation
 
 
-def select(score: Floats, is_text: Bools, options: Options) -> Ints:
+def select(score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0) -> Ints:
     """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head (spec 1.4, 1.5, 1.9).
 
     The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
-    first; then, with the prior, text before image; then the higher score; then the lower cell. A score that is NaN
-    counts as minus infinity.
+    first; then, of RoCo, a tenth of the budget for their deviation; then, with the prior, text before image; then the
+    higher score; then the lower cell. With a visual quota the first ``n_visual`` image cells of the queue go before. A
+    number that is NaN counts as minus infinity.
     """
     n = len(is_text)
-    n_important, n_recent = budget(is_text, options)
-    method = METHODS[options.method]
+    n_important, n_recent, n_visual = budget(is_text, options)
+    method = method_of(options)
     prior, n_sink = (method.prior, method.n_sink) if method else (False, 0)
+    ranks, deviation = rank(score, squares, is_text, options, layer)
 
-    def place_in_queue(h: int, c: int) -> tuple[bool, bool, float, int]:
-        s = -np.inf if np.isnan(score[h, c]) else float(score[h, c])
-        return (c >= n_sink, prior and not is_text[c], -s, c)
+    def down(x: np.float32) -> float:
+        return math.inf if np.isnan(x) else -float(x)
 
     kept = []
     for h in range(len(score)):
-        queue = sorted(range(n - n_recent), key=lambda c: place_in_queue(h, c))
+        cells = range(n - n_recent)
+        robust: set[int] = set()
+        if deviation is not None:
+            by_deviation = sorted(cells, key=lambda c: (down(deviation[h, c]), c))
+            robust = set(by_deviation[: min((n_important + n_recent) // 10, n_important)])
+        queue = sorted(
+            cells, key=lambda c: (c >= n_sink, c not in robust, prior and not is_text[c], down(ranks[h, c]), c)
+        )
+        visual = [c for c in queue if not is_text[c]][:n_visual]
+        queue = visual + [c for c in queue if c not in visual]
         kept.append(sorted(queue[:n_important]) + list(range(n - n_recent, n)))
     return np.array(kept, dtype=np.int64).reshape(len(score), n_important + n_recent)
 
@@ -160,6 +193,38 @@ def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
     return sim
 
 
+def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[Ints, F64]:
+    """Where each head's evicted cells go: index into kept or -1, and their weight; ``[n_head_kv, n_evicted]`` each.
+
+    To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where only that is asked
+    for; nowhere when there is none. Upstream then drops every rank j of the evicted lists with
+
+        mean over h of w[h, j]  <  mean over h and j of w[h, j]                                     (spec 1.7, B8)
+
+    and its average merge pairs what is left of the targets with the first evicted cells, not with its own (spec B3).
+    """
+    method = method_of(options)
+    n_head_kv, n, _ = k.shape
+    evicted = [evicted_cells(row, n) for row in kept]
+    to = np.full((n_head_kv, len(evicted[0])), -1, dtype=np.int64)
+    weight = np.zeros(to.shape)
+    if method is None or method.merge == "none" or to.size == 0:
+        return to, weight
+    for h in range(n_head_kv):
+        sim = cosine(k[h], evicted[h], kept[h])
+        if options.merge_within_modality:
+            sim = np.where(is_text[evicted[h]][:, None] == is_text[kept[h]][None, :], sim, -np.inf)
+        found = sim.max(axis=1) > -np.inf
+        to[h, found] = sim.argmax(axis=1)[found]
+        weight[h, found] = sim.max(axis=1)[found]
+    if method.filter == "all":
+        return to, weight
+    ranks = np.flatnonzero(weight.mean(axis=0) >= weight.mean())
+    filtered = np.full_like(to, -1)
+    filtered[:, np.arange(len(ranks)) if method.filter == "misaligned" else ranks] = to[:, ranks]
+    return filtered, weight
+
+
 def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: Merge) -> F64:
     """Rows of one head's kept cells after taking in the evicted ones, ``[n_kept, head_dim]`` (spec 1.7).
 
@@ -168,14 +233,14 @@ def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: M
         pivot      x_c <- mean of x_c and its (x_e + x_c) / 2
 
     The mean is over 1 + n_c rows, where n_c evicted cells have c as their pivot; n_c = 0 leaves the row alone.
-    ``pivot [n_evicted]`` counts in ``kept``. The same pivots and weights serve K and V. ``none`` drops evicted cells.
+    ``pivot [n_evicted]`` counts in ``kept``; -1 drops an evicted cell. The same pivots and weights serve K and V.
     """
     rows = x.astype(np.float64)
     total = rows[kept]
-    if how == "none":
-        return total
     count = np.ones(len(kept))
     for e, p, w in zip(evicted, pivot, weight, strict=True):
+        if p < 0 or how == "none":
+            continue
         x_e, x_c = rows[e], rows[kept[p]]
         if how == "average":
             total[p] += x_e
@@ -188,25 +253,30 @@ def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: M
     return mean
 
 
-def compress(k: Floats, v: Floats, score: Floats, is_text: Bools, options: Options) -> Compressed:
+def compress(
+    k: Floats,
+    v: Floats,
+    score: Floats,
+    is_text: Bools,
+    options: Options,
+    squares: Floats | None = None,
+    layer: int = 0,
+) -> Compressed:
     """One layer's cache after LOOK-M: select, match evicted keys to kept ones, merge K and V (spec 1.9).
 
-    ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score [n_head_kv, n]``, ``is_text [n]``. The
-    pivot of an evicted cell is the kept cell of highest cosine, of any kind and at any distance.
+    ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score`` and ``squares [n_head_kv, n]``,
+    ``is_text [n]``. Without ``merge_keys`` kept keys stay as they are.
     """
     n_head_kv, n, _ = k.shape
-    kept = select(score, is_text, options)
-    method = METHODS[options.method]
+    kept = select(score, is_text, options, squares, layer)
+    method = method_of(options)
     how: Merge = method.merge if method else "none"
+    to, weight = targets(k, kept, is_text, options)
     merged_into = np.full((n_head_kv, n), -1, dtype=np.int64)
     k_out, v_out = [], []
     for h in range(n_head_kv):
         evicted = evicted_cells(kept[h], n)
-        pivot, weight = np.zeros(len(evicted), dtype=np.int64), np.zeros(len(evicted))
-        if how != "none" and len(evicted) > 0:
-            sim = cosine(k[h], evicted, kept[h])
-            pivot, weight = sim.argmax(axis=1), sim.max(axis=1)
-            merged_into[h, evicted] = kept[h][pivot]
-        k_out.append(merge(k[h], evicted, kept[h], pivot, weight, how))
-        v_out.append(merge(v[h], evicted, kept[h], pivot, weight, how))
+        merged_into[h, evicted] = np.where(to[h] < 0, -1, kept[h][to[h]])
+        k_out.append(merge(k[h], evicted, kept[h], to[h], weight[h], how if options.merge_keys else "none"))
+        v_out.append(merge(v[h], evicted, kept[h], to[h], weight[h], how))
     return Compressed(np.stack(k_out), np.stack(v_out), kept, merged_into)

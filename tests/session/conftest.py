@@ -7,6 +7,21 @@ from collections.abc import Iterator
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
+from lookm_cpp.options import LlavaOptions
+
+from session.servers import rpc_servers
+
+
+@pytest.fixture(scope="module")
+def backend(request: pytest.FixtureRequest) -> Iterator[LlavaOptions]:
+    """Options that put a model and its cache on one kind of device (``--backend``)."""
+    if request.param == "gpu":
+        yield {}
+    elif request.param == "cpu":
+        yield {"n_gpu_layers": 0}
+    else:
+        with rpc_servers(2 if request.param == "rpc-2" else 1) as addresses:
+            yield {"rpc_servers": addresses}
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from lookm_cpp.cli import main
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL, DemoPrompt
 
 from session.interrupts import allow_ctrl_c
+from session.tiny_models import write_llama
 
 OWL, UMBRELLA = str(DEMO / "pic08.png"), str(DEMO / "pic03.png")
 ASK = ["ask", "-m", "embedded", "-i", OWL, "-i", UMBRELLA, "Image 1:<image> Image 2:<image> What is in image 1?"]
@@ -59,6 +60,19 @@ def test_ask_json(capfd: Capture) -> None:
     assert found["stats"]["decode_tokens_per_second"] > 0
 
 
+def test_ask_by_another_method(capfd: Capture) -> None:
+    by_quota = ["--method", "text_prior_pivot_merge", "--scorer", "window", "--window", "16", "--visual-quota", "1"]
+    by_merge = ["--method", "avg_merge", "--fidelity", "upstream", "--no-merge-keys", "--merge-within-modality"]
+    kept = []
+    for flags in (by_quota, by_merge, ["--method", "text_prior_pivot_merge"]):
+        assert main([*ASK, *flags, "--json", "--kv-ratio", "0.5", "--max-tokens", "1"]) == 0
+        stats = json.loads(capfd.readouterr().out)["stats"]
+        assert stats["method"] == flags[1]
+        kept.append(stats["kept_cells"])
+    assert kept == [kept[0], 72, 72]
+    assert kept[0] > 72, "all text, and a whole budget of images in addition"
+
+
 def test_compare(capfd: Capture, prompts: list[DemoPrompt]) -> None:
     prompt = prompts[0]
     images = [word for image in prompt.images for word in ("-i", str(image))]
@@ -75,6 +89,68 @@ def test_compare_json(capfd: Capture) -> None:
     assert found["full"]["answer"] == ANSWER
     assert found["full"]["stats"]["kv_ratio"] == 1.0
     assert found["compressed"]["stats"]["kv_ratio"] == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.fixture
+def letter(tmp_path: Path) -> Path:
+    """A text as some editors write it: with a byte order mark."""
+    file = tmp_path / "letter.txt"
+    file.write_text("The code of Anna is 4821. " * 10, encoding="utf-8-sig")
+    return file
+
+
+def test_context_files(letter: Path, capfd: Capture) -> None:
+    assert main([*ASK, "--context-file", str(letter), "--json", "--kv-ratio", "0.5"]) == 0
+    one = json.loads(capfd.readouterr().out)["stats"]
+    assert main([*ASK, "--context-file", str(letter), "--context-file", str(letter), "--json"]) == 0
+    two = json.loads(capfd.readouterr().out)["stats"]
+    assert one["context_cells"] > 50
+    assert two["context_cells"] == 2 * one["context_cells"]
+    assert one["kept_cells"] == 2 * (one["prompt_cells"] // 4)
+    for stats in (one, two):
+        assert stats["prompt_cells"] == stats["text_cells"] + stats["image_cells"] + stats["context_cells"]
+
+
+def test_compare_with_a_context_file(letter: Path, capfd: Capture) -> None:
+    command = ["ask", "-m", "embedded", "What?", "--context-file", str(letter), "--compare", "--max-tokens", "2"]
+    assert main(command) == 0
+    words = " ".join(capfd.readouterr().out.split())
+    assert "text, 0 image, " in words
+    assert " context)" in words
+
+
+def test_a_model_of_text_alone(tmp_path: Path, letter: Path, capfd: Capture) -> None:
+    model = str(write_llama(tmp_path / "text.gguf"))
+    question = ["Who?", "--context-file", str(letter), "--max-tokens", "2"]
+    assert main(["ask", "-m", model, *question]) == 2
+    assert "mmproj" in capfd.readouterr().err
+    assert main(["ask", "-m", model, "--text-only", *question, "--kv-ratio", "0.5", "--json"]) == 0
+    stats = json.loads(capfd.readouterr().out)["stats"]
+    assert stats["context_cells"] == 10 * (20 + 6 * 3) + 1, "every letter is a token, every space is three"
+    assert stats["kept_cells"] == 2 * (stats["prompt_cells"] // 4)
+
+
+def test_bad_context_files(tmp_path: Path, capfd: Capture) -> None:
+    contents = {"empty.txt": b"", "mark.txt": b"\xef\xbb\xbf", "latin.txt": b"for 9 \xa3", "zero.txt": b"a\0b"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    expected = {
+        "empty.txt": "is empty, expected a text file",
+        "mark.txt": "is empty, expected a text file",
+        "latin.txt": "is not UTF-8 at byte 6, expected a text file",
+        "zero.txt": "holds a zero byte, expected a text file",
+        "nowhere.txt": "does not exist, expected a text file",
+        "": "cannot be read, expected a text file",
+    }
+    for name, message in expected.items():
+        assert main(["ask", "-m", "embedded", "Hello", "--context-file", str(tmp_path / name)]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith("lookm: --context-file '")
+        assert message in err
+        assert err.count("\n") == 1
+    assert main(["ask", "-m", "embedded", "Hello", "--context-file", OWL]) == 2
+    assert "is not UTF-8 at byte 0" in capfd.readouterr().err
 
 
 def test_info(capfd: Capture) -> None:
@@ -109,10 +185,18 @@ def test_version_and_help(capfd: Capture) -> None:
         (["ask", "-m", "embedded", "Hello", "--important-ratio", "0.7", "--recent-ratio", "0.7"], "important_ratio"),
         (["ask", "-m", "embedded", "Hello", "--method", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--text-overflow", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--fidelity", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--fidelity", "upstream", "--text-overflow", "evict"], "text_overflow"),
+        (["ask", "-m", "embedded", "Hello", "--scorer", "bogus"], "bogus"),
+        (["ask", "-m", "embedded", "Hello", "--window", "0"], "window"),
+        (["ask", "-m", "embedded", "Hello", "--visual-quota", "1.5"], "visual_quota"),
         (["ask", "-m", "embedded", "Hello", "--flash-attn", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--type-k", "bogus"], "bogus"),
         (["ask", "-m", "nowhere.gguf", "Hello"], "nowhere.gguf"),
         (["ask", "-m", "embedded", "--mmproj", str(MMPROJ), "Hello"], "--mmproj"),
+        (["ask", "-m", "embedded", "--text-only", "Hello"], "--text-only"),
+        (["ask", "-m", "a.gguf", "--mmproj", "b.gguf", "--text-only", "Hello"], "--text-only"),
+        (["ask", "-m", str(MODEL), "--text-only", "-i", OWL, "Hello"], "without an mmproj"),
         (["ask", "-m", OWL, "--mmproj", str(MMPROJ), "Hello"], OWL),
         (["ask", "-m", str(MODEL), "--mmproj", str(MODEL), "Hello"], MODEL.name),
         (["ask", "-m", "embedded", "-i", "nowhere.png", "Hello"], "nowhere.png"),
@@ -161,15 +245,7 @@ def test_demo(capfd: Capture, llm: Llava, prompts: list[DemoPrompt]) -> None:
 
 
 def test_demo_without_a_terminal_and_ctrl_c() -> None:
-    command = [sys.executable, "-u", "-m", "lookm_cpp", "demo"]
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_plain_environment(),
-        preexec_fn=allow_ctrl_c,  # noqa: PLW1509  # no thread of ours runs yet
-    )
+    child = _start_demo()
     assert child.stdout is not None
     lines: list[str] = []
     while not any(line.startswith(" 2 ") for line in lines):
@@ -186,20 +262,20 @@ def test_demo_without_a_terminal_and_ctrl_c() -> None:
     assert "full cache    right: The bottom right of image 2 shows a watermelon." in shown
 
 
-def _plain_environment() -> dict[str, str]:
-    return {**os.environ, "TERM": "dumb", "COLUMNS": "80"}
-
-
-def test_a_closed_pipe_ends_quietly() -> None:
-    command = [sys.executable, "-m", "lookm_cpp", "demo"]
-    child = subprocess.Popen(
-        command,
+def _start_demo() -> subprocess.Popen[str]:
+    """Without a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "lookm_cpp", "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_plain_environment(),
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
         preexec_fn=allow_ctrl_c,  # noqa: PLW1509  # no thread of ours runs yet
     )
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    child = _start_demo()
     with child:
         assert child.stdout is not None
         assert child.stdout.readline()

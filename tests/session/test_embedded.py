@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.embedded import DemoPrompt
-from lookm_cpp.options import ChatOptions
+from lookm_cpp.options import ChatOptions, LlavaOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,8 +29,15 @@ def _wrong(llm: Llava, prompts: list[DemoPrompt], **options: Unpack[ChatOptions]
     ]
 
 
-def test_full_cache_gives_the_right_answers(llm: Llava, prompts: list[DemoPrompt]) -> None:
-    wrong = _wrong(llm, prompts, kv_ratio=1.0)
+@pytest.fixture(scope="module")
+def placed(backend: LlavaOptions) -> Iterator[Llava]:
+    """The embedded model on one kind of device."""
+    with Llava.embedded(**backend) as opened:
+        yield opened
+
+
+def test_full_cache_gives_the_right_answers(placed: Llava, prompts: list[DemoPrompt]) -> None:
+    wrong = _wrong(placed, prompts, kv_ratio=1.0)
     assert len(prompts) == 24
     assert len(prompts) - len(wrong) >= FULL_RIGHT, wrong
     # The one known mistake: two of the eight pictures hold an umbrella, and describing them all confuses the two.
@@ -37,8 +45,8 @@ def test_full_cache_gives_the_right_answers(llm: Llava, prompts: list[DemoPrompt
 
 
 @pytest.mark.parametrize("method", COMPRESSED_RIGHT)
-def test_a_fifth_of_the_cache_keeps_the_stated_accuracy(llm: Llava, prompts: list[DemoPrompt], method: str) -> None:
-    wrong = _wrong(llm, prompts, kv_ratio=0.2, method=method)
+def test_a_fifth_of_the_cache_keeps_the_stated_accuracy(placed: Llava, prompts: list[DemoPrompt], method: str) -> None:
+    wrong = _wrong(placed, prompts, kv_ratio=0.2, method=method)
     assert len(prompts) - len(wrong) >= COMPRESSED_RIGHT[method], wrong
 
 

@@ -152,6 +152,10 @@ def test_unknown_method(llm: Llava) -> None:
     ("name", "value"),
     [
         ("text_overflow", "spill"),
+        ("fidelity", "code"),
+        ("scorer", "last"),
+        ("window", 0),
+        ("visual_quota", 1.5),
         ("flash_attn", "maybe"),
         ("type_k", "f17"),
         ("type_v", "f17"),
@@ -164,6 +168,20 @@ def test_unknown_method(llm: Llava) -> None:
 def test_other_options(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name}.*{value}"):
         Llava.embedded(**{name: value})
+
+
+def test_text_is_a_floor_upstream(llm: Llava) -> None:
+    with pytest.raises(ValueError, match=r"text_overflow.*evict.*fidelity.*upstream.*expected keep"):
+        Llava.embedded(fidelity="upstream", text_overflow="evict")
+    with pytest.raises(ValueError, match="text_overflow"):
+        llm.ask("Hello", fidelity="upstream", text_overflow="evict")
+
+
+def test_a_scorer_that_the_method_cannot_have(llm: Llava) -> None:
+    with pytest.raises(ValueError, match=r"scorer.*none.*roco.*expected cumulative or window"):
+        Llava.embedded(method="roco", scorer="none")
+    with pytest.raises(ValueError, match=r"scorer.*window.*random.*expected none"):
+        llm.ask("Hello", method="random", scorer="window")
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "min_p", "repeat_penalty"])

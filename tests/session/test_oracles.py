@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from lookm_cpp.options import LlavaOptions
 from reference import lookm_numpy as reference
 
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
@@ -34,13 +35,13 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest) -> Any:
-    return _oracle.Model.random(**MODELS[request.param])
+def model(request: pytest.FixtureRequest, backend: LlavaOptions) -> Any:
+    return _oracle.Model.random(**MODELS[request.param], **backend)
 
 
 @pytest.fixture(scope="module")
-def gqa() -> Any:
-    return _oracle.Model.random()
+def gqa(backend: LlavaOptions) -> Any:
+    return _oracle.Model.random(**backend)
 
 
 def nmse(a: Floats, b: Floats) -> float:
@@ -97,6 +98,39 @@ def test_eviction_per_head_equals_masked_attention(model: Any, method: str, flas
     # rounds a new row of an f16 cache the other way
     assert difference(answers, expected) < (1e-5 if flash_attn else 1e-6)
     assert difference(decode(unmasked), expected) > 1e-3, "the mask must matter, or this test could not fail"
+
+
+@pytest.mark.parametrize("flash_attn", [True, False])
+def test_a_text_declared_evictable_equals_masked_attention(model: Any, flash_attn: bool) -> None:
+    """A prompt of text alone, 250 of its 300 cells a context: kept are all others and the best of these."""
+    tokens = [(5 * i) % 128 for i in range(300)]
+    is_text = [not 20 <= i < 270 for i in range(300)]
+    packed = _oracle.Context(model, flash_attn=flash_attn)
+    packed.prefill(tokens)
+    scores = [packed.scores(il) for il in range(packed.n_layer)]
+    result = packed.compress(method="text_prior_h2o", important_ratio=0.2, recent_ratio=0.1, is_text=is_text)
+    assert (result["n_text"], result["n_image"], result["n_keep"]) == (50, 250, 60 + 30)
+    options = reference.Options(method="text_prior_h2o", important_ratio=0.2, recent_ratio=0.1)
+    for kept, score in zip(result["kept"], scores, strict=True):
+        expected = reference.select(score, np.array(is_text), options)
+        np.testing.assert_array_equal(kept, expected)
+        assert all(set(range(20)) | set(range(270, 300)) <= set(head.tolist()) for head in kept)
+
+    masked, unmasked = (_oracle.Context(model, flash_attn=False) for _ in range(2))
+    for context in (masked, unmasked):
+        context.prefill(tokens, scored=False)
+    masked.mask(result["kept"], len(tokens))
+    answers, expected_answers = decode(packed), decode(masked)
+    # tolerances as of the images' cells above
+    assert difference(answers, expected_answers) < (1e-5 if flash_attn else 1e-6)
+    assert difference(decode(unmasked), expected_answers) > 1e-3, "the mask must matter, or this test could not fail"
+
+
+def test_kinds_are_one_for_each_cell(gqa: Any) -> None:
+    context = _oracle.Context(gqa)
+    context.prefill(PROMPT)
+    with pytest.raises(ValueError, match="kind: 2 kinds given for 312 cells, expected one each"):
+        context.compress(is_text=[True, False])
 
 
 def test_freed_cells_are_freed(gqa: Any) -> None:

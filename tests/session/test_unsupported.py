@@ -102,6 +102,7 @@ def test_images_in_a_recurrent_model(mamba: Path) -> None:
 def test_attention_biased_by_position(tmp_path: Path) -> None:
     model = write_mpt(tmp_path / "mpt.gguf")
     assert model_info(model)["reason"] == "ALiBi biases attention by cell position, which compression changes"
+    assert model_info(model)["kv_bytes_per_token"] == 2 * 256 * 2, "K and V of one layer, 256 numbers of f16"
     session = _text_only(model)
     with pytest.raises(ValueError, match=r"kv_ratio: 0\.2.*ALiBi"):
         session.check(kv_ratio=0.2, method=METHOD)
@@ -125,6 +126,29 @@ def test_a_model_with_an_encoder_is_refused(tmp_path: Path, write: Callable[[Pat
     assert child.stderr.count("\n") == 1
     assert "encoder" in child.stderr
     assert model_info(model)["supported"] is False
+
+
+@pytest.mark.parametrize("flash_attn", ["on", "off"])
+@pytest.mark.parametrize("option", ["type_k", "type_v"])
+def test_blocks_that_do_not_divide_a_head(tmp_path: Path, option: str, flash_attn: str) -> None:
+    """llama.cpp refuses such a type with flash attention and aborts without."""
+    if (option, flash_attn) == ("type_v", "off"):
+        pytest.skip("any quantized V needs flash attention")
+    model = write_llama(tmp_path / "head80.gguf", n_embd=320)
+    types: dict[str, Any] = {option: "q8_0"}
+    with pytest.raises(ValueError, match=rf'{option}: "q8_0" stores blocks of 32 numbers.* 80; expected f32, f16'):
+        _core.Session(str(model), "", n_ctx=256, flash_attn=flash_attn, **types)
+    with pytest.raises(ValueError, match=option):
+        model_info(model, **types)
+
+
+def test_a_context_that_no_memory_holds(tmp_path: Path) -> None:
+    """2^31 - 1 cells of one KiB each."""
+    model = write_llama(tmp_path / "long.gguf", n_ctx=2**31 - 1)
+    with pytest.raises(ValueError, match=r"n_ctx: a KV cache of 2147483392 cells takes 2097151 MiB, more than all"):
+        _core.Session(str(model), "", n_ctx=0, shrink=False)
+    assert _core.Session(str(model), "", n_ctx=0).n_ctx == 2147483392  # no cell of it is allocated
+    _core.Session(str(model), "", n_ctx=256).check(kv_ratio=0.2, method=METHOD)
 
 
 def test_mmproj_wider_than_the_model(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -41,9 +41,10 @@ def write_mamba(path: Path, n_embd: int = 256) -> Path:
     return _write(path, "mamba", n_embd, {"attn_norm.weight": (n_embd,), **shapes}, describe)
 
 
-def write_llama(path: Path, n_embd: int = 256) -> Path:
-    """What LOOK-M is for."""
-    return _write(path, "llama", n_embd, {**_attention("attn", n_embd), **_feed_forward(n_embd)}, _describe_attention)
+def write_llama(path: Path, n_embd: int = 256, pieces: Sequence[str] = (), n_ctx: int = 512) -> Path:
+    """What LOOK-M is for. ``pieces`` are tokens beside the bytes, merged from smaller ones."""
+    layer = {**_attention("attn", n_embd), **_feed_forward(n_embd)}
+    return _write(path, "llama", n_embd, layer, _describe_attention, pieces=pieces, n_ctx=n_ctx)
 
 
 def write_mpt(path: Path, n_embd: int = 256) -> Path:
@@ -122,16 +123,18 @@ def _write(
     layer: Shapes,
     describe: Callable[[gguf.GGUFWriter], None],
     outer: Shapes | None = None,
+    pieces: Sequence[str] = (),
+    n_ctx: int = 512,
 ) -> Path:
     """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded; norms are ones."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name(f"tiny {arch}")
-    writer.add_context_length(512)
+    writer.add_context_length(n_ctx)
     writer.add_embedding_length(n_embd)
     writer.add_block_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
     describe(writer)
-    n_vocab = _add_tokenizer(writer)
+    n_vocab = _add_tokenizer(writer, pieces)
     shapes = {"token_embd.weight": (n_vocab, n_embd), **(outer or {"output_norm.weight": (n_embd,)})}
     shapes |= {f"blk.0.{name}": shape for name, shape in layer.items()}
     rng = np.random.default_rng(0)
@@ -145,11 +148,12 @@ def _write(
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter) -> int:
-    """The least SentencePiece vocabulary: three control tokens and all bytes."""
+def _add_tokenizer(writer: gguf.GGUFWriter, pieces: Sequence[str]) -> int:
+    """The least SentencePiece vocabulary: three control tokens and all bytes; then ``pieces``."""
     kinds = gguf.TokenType
     tokens = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
     tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]
+    tokens += [(piece, kinds.NORMAL) for piece in pieces]
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _ in tokens])
     writer.add_token_scores([0.0] * len(tokens))

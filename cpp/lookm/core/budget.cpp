@@ -51,7 +51,7 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     return r;
 }
 
-budget make_budget(const method & m, const ratios & r, text_overflow overflow, std::span<const token_kind> kind) {
+budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind) {
     const auto n_kv = static_cast<int32_t>(kind.size());
     budget b;
     b.n_kv = n_kv;
@@ -61,9 +61,15 @@ budget make_budget(const method & m, const ratios & r, text_overflow overflow, s
     if (!m.evicts || b.n_keep() >= n_kv) {
         return all;
     }
-    if (m.prior == prior::text && overflow == text_overflow::keep) {
-        const auto n_text = std::count(kind.begin(), kind.end() - b.n_recent, token_kind::text);
-        b.n_important = std::max(b.n_important, static_cast<int32_t>(n_text));
+    if (m.sinks_only && b.n_keep() > 0) {
+        b = {n_kv, b.n_keep() - 1, 1}; // which sinks and later cells divide among themselves
+    }
+    const auto candidates = kind.first(n_kv - b.n_recent);
+    const auto n_text = static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::text));
+    b.n_visual = std::min(static_cast<int32_t>(std::floor(m.visual_quota * b.n_important)),
+                          static_cast<int32_t>(candidates.size()) - n_text);
+    if (m.prior == prior::text && m.text_overflow == text_overflow::keep) {
+        b.n_important = std::max(b.n_important, n_text + b.n_visual);
     }
     // a share too small for the prompt would keep no cell at all, and attention over no cell is not defined
     if (b.n_keep() == 0) {

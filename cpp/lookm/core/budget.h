@@ -20,21 +20,24 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
 
 // Cells to keep of one prompt; the same for every layer and KV head.
 struct budget {
-    int32_t n_kv;        // cells of the prompt
-    int32_t n_important; // kept before the recent window
-    int32_t n_recent;    // the last cells of the prompt, always kept
+    int32_t n_kv;         // cells of the prompt
+    int32_t n_important;  // kept before the recent window
+    int32_t n_recent;     // the last cells of the prompt, always kept
+    int32_t n_visual = 0; // of the important ones, image cells at least
 
     int32_t n_keep() const { return n_important + n_recent; }
     bool evicts() const { return n_keep() < n_kv; }
 };
 
-// N = floor(important * n), M = floor(recent * n). With prior::text and text_overflow::keep, N grows to the number of
-// text cells before the recent window: text is a floor there, and the ratio only what is asked for.
+// N = floor(important * n), M = floor(recent * n), Q = floor(visual_quota * N) or as many image cells as there are
+// before the recent window. With prior::text and text_overflow::keep, N grows to T' + Q, T' text cells before the
+// recent window: text is a floor there, and the ratio only what is asked for. StreamingLLM has N + M - 1 and 1 in place
+// of N and M.
 //
 // Example (LOOK-M's default shares): n = 1376, ratios 0.1 and 0.1, 663 text cells before the window:
 //   N = M = 137; keep: n_keep = 663 + 137 = 800;  evict: n_keep = 274
 //
 // A method that does not evict, n <= N + M, or a floor that leaves nothing to evict, gives n_keep = n.
-budget make_budget(const method & m, const ratios & r, text_overflow overflow, std::span<const token_kind> kind);
+budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind);
 
 } // namespace lookm

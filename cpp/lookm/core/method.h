@@ -1,13 +1,24 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace lookm {
 
+// What a cell was made from. Text of a context (a document that may be evicted) counts as image.
 enum class token_kind : uint8_t { image = 0, text = 1 };
+
+// Where LOOK-M's paper and its published code (upstream) differ, whose meaning holds (docs/methods.md).
+enum class fidelity { paper, upstream };
+
+// Which queries' attention a cell is judged by:
+//   none        nobody's; later cells rank higher
+//   cumulative  all queries of the prompt
+//   window      those from first_query() on
+enum class scorer { none, cumulative, window };
 
 // How text and image cells compete: by score alone, or every text cell before any image cell.
 enum class prior { none, text };
@@ -20,25 +31,59 @@ enum class prior { none, text };
 //   weighted  x_c' = (x_c + sum w_i x_i) / (1 + n_c)
 enum class merge { none, average, pivot, weighted };
 
+// Which evicted rows a merge takes in:
+//   all
+//   similar     those of rank j (the j-th evicted cell of each head) with mean_h w[h,j] >= mean_hj w[h,j]
+//   misaligned  as many, but the first ones, each into the pivot of a similar one: upstream's average merge, which
+//               filters the pivots and not the rows
+enum class filter { all, similar, misaligned };
+
 // When text alone exceeds the important budget: keep all of it, or evict down to the exact budget.
 enum class text_overflow { keep, evict };
 
-// A compression method is a row of one table (LOOK-M, section 3 and table 1; names are upstream's).
+// A compression method: a row of one table (LOOK-M, section 3 and table 1; names are upstream's) with the user's
+// options put in. Made by resolve().
 struct method {
     const char * name;
-    bool evicts; // false: origin, the full cache
+    enum scorer scorer;
     enum prior prior;
     enum merge merge;
-    int32_t n_sink; // first cells that are always taken, inside the important budget
+    int32_t n_sink = 0; // first cells that are always taken, inside the important budget
+    enum filter filter = filter::all;
+    int32_t n_pool = 1;         // scores are averaged over so many neighbours (odd)
+    bool evicts = true;         // false: origin, the full cache
+    bool recent_window = false; // the window scorer's own window is the recent window of the budget
+    bool deviation = false;     // cells are ranked by mean attention, those of the largest deviation first
+    bool sinks_only = false;    // nothing but sinks stays for its importance, all else for being recent
+    bool random = false;        // important cells are drawn
+
+    // the user's
+    enum text_overflow text_overflow = text_overflow::keep;
+    std::optional<int32_t> window = {}; // queries of the window scorer
+    bool merge_keys = true;             // false: K rows stay as they are, only V is merged
+    bool merge_within_modality = false; // text goes into text and image into image, or is dropped
+    double visual_quota = 0.0;          // least share of the important budget that image cells get
+    uint32_t seed = 0;                  // of random
 };
 
-// All methods, origin first.
+// All rows as the paper has them, origin first.
 std::span<const method> methods();
 
-// Throws std::invalid_argument naming the choices when there is none of this name.
-const method & find_method(std::string_view name);
+// What a user may say about a method; names as strings, checked by resolve().
+struct method_options {
+    std::string fidelity = "paper";
+    std::optional<std::string> scorer = {}; // in place of the row's
+    std::optional<int32_t> window = {};
+    std::string text_overflow = "keep";
+    bool merge_keys = true;
+    bool merge_within_modality = false;
+    double visual_quota = 0.0;
+    uint32_t seed = 0;
+};
 
-// "keep" or "evict"; throws std::invalid_argument.
-text_overflow parse_text_overflow(std::string_view name);
+// The method of this name with these options. Throws std::invalid_argument naming the option, its value and what was
+// expected: an unknown name; fidelity upstream with text_overflow evict, as text is a floor upstream; a scorer that the
+// method cannot have; a window below 1; a visual_quota outside [0, 1].
+method resolve(std::string_view name, const method_options & options);
 
 } // namespace lookm

@@ -12,6 +12,7 @@ namespace {
 
 struct running {
     const cpu_stage * stage;
+    int most_threads = 1;
     std::atomic<int64_t> next{0};
     std::atomic<int64_t> n_threads{0};
     std::mutex mutex;
@@ -29,8 +30,11 @@ void work(running & r) {
     }
 }
 
-void custom_op(ggml_tensor *, int, int, void * userdata) {
+void custom_op(ggml_tensor *, int thread, int, void * userdata) {
     auto & r = *static_cast<running *>(userdata);
+    if (thread >= r.most_threads) {
+        return;
+    }
     try {
         work(r);
     } catch (...) { // C code lies above
@@ -46,6 +50,9 @@ void run_stages(graph_runner & runner, const std::vector<cpu_stage> & stages, si
     ggml_context * ctx = runner.begin(stages.size());
     for (size_t i = 0; i < stages.size(); ++i) {
         all[i].stage = &stages[i];
+        const size_t left = runner.compute_bytes() - std::min(runner.compute_bytes(), shared_bytes);
+        const size_t n = left / (std::max<size_t>(1, stages[i].n_scratch) * sizeof(float));
+        all[i].most_threads = static_cast<int>(std::clamp<size_t>(n, 1, GGML_MAX_N_THREADS));
         ggml_tensor * node =
             ggml_custom_4d(ctx, GGML_TYPE_I8, 1, 1, 1, 1, nullptr, 0, custom_op, GGML_N_TASKS_MAX, &all[i]);
         ggml_build_forward_expand(runner.graph(), node);

@@ -43,6 +43,17 @@ void add_columns(const float * tile, int64_t n_rows, const float * weight, float
     }
 }
 
+void add_squared_columns(const float * tile, int64_t n_rows, const float * weight, float * columns) {
+    for (int64_t c = 0; c < n_panel; c += n_lanes) {
+        floats sum = load(columns + c);
+        for (int64_t r = 0; r < n_rows; ++r) {
+            const floats x = load(tile + r * n_panel + c);
+            sum += splat(weight[r]) * x * x;
+        }
+        store(columns + c, sum);
+    }
+}
+
 void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, int32_t * at) {
     const simd::ints here = panel - simd::ints{};
     for (int64_t i = 0; i < n_rows * n_panel; i += n_lanes) {
@@ -56,6 +67,36 @@ void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, 
 void add_row(const float * x, int64_t n, float weight, float * row) {
     for (int64_t i = 0; i < n; ++i) {
         row[i] += weight * x[i];
+    }
+}
+
+void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight, float * sums, float * squares) {
+    constexpr int64_t n_at_once = 8; // rows for each load and store of a sum
+    for (int64_t r0 = 0; r0 < n_rows; r0 += n_at_once) {
+        const float * rows = x + r0 * stride;
+        const int64_t n_r = n_rows - r0 < n_at_once ? n_rows - r0 : n_at_once;
+        int64_t c = 0;
+        for (; c + n_lanes <= n; c += n_lanes) {
+            floats sum = {}, square = {};
+            for (int64_t r = 0; r < n_r; ++r) {
+                const floats p = load(rows + r * stride + c);
+                sum += p;
+                square += p * p;
+            }
+            store(sums + c, load(sums + c) + splat(weight) * sum);
+            if (squares) {
+                store(squares + c, load(squares + c) + splat(weight) * square);
+            }
+        }
+        for (; c < n; ++c) {
+            for (int64_t r = 0; r < n_r; ++r) {
+                const float p = rows[r * stride + c];
+                sums[c] += weight * p;
+                if (squares) {
+                    squares[c] += weight * p * p;
+                }
+            }
+        }
     }
 }
 

@@ -21,10 +21,17 @@ void exp_tile(float * tile, int64_t n_rows, const float * shift, float * sums);
 // columns [16] += sum over rows of weight[row] * tile
 void add_columns(const float * tile, int64_t n_rows, const float * weight, float * columns);
 
+// columns [16] += sum over rows of weight[row] * tile^2
+void add_squared_columns(const float * tile, int64_t n_rows, const float * weight, float * columns);
+
 // Where tile exceeds best [24][16], best = tile and at [24][16] = panel. The first of equals stays; NaN never wins.
 void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, int32_t * at);
 
-// row += x, n elements
+// row += weight * x, n elements
 void add_row(const float * x, int64_t n, float weight, float * row);
+
+// sums [n] += weight * x, squares [n] += weight * x^2, over n_rows rows x that lie stride floats apart; squares may be
+// nullptr
+void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight, float * sums, float * squares);
 
 } // namespace lookm

@@ -2,13 +2,41 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
-#include <string>
+#include <utility>
 
 namespace lookm {
 
-graph_runner::graph_runner(ggml_backend_t backend)
-    : backend_(backend), galloc_(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))) {}
+namespace {
+
+std::string describe(const ggml_tensor * node) {
+    std::string text = ggml_op_desc(node);
+    for (int i = 0; i < GGML_MAX_SRC && node->src[i]; ++i) {
+        text += (i == 0 ? "(" : ", ") + std::string(ggml_type_name(node->src[i]->type));
+    }
+    return text + ") -> " + ggml_type_name(node->type);
+}
+
+} // namespace
+
+refused_op::refused_op(ggml_backend_t backend, const ggml_tensor * node)
+    : std::runtime_error(std::string("KV compression: backend ") + ggml_backend_name(backend) + " does not support " +
+                         describe(node)),
+      op(describe(node)) {}
+
+bool backend_supports(ggml_backend_dev_t device, const ggml_tensor * node) {
+    // An RPC server's own devices are not asked, ggml answers yes for them. Of our ops only this one is missing on some
+    // kinds of device, and its graph has a form without it.
+    const bool remote = std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "RPC") == 0;
+    return !(remote && node->op == GGML_OP_OUT_PROD) && ggml_backend_dev_supports_op(device, node);
+}
+
+graph_runner::graph_runner(ggml_backend_t backend, size_t compute_bytes, op_gate gate)
+    : backend_(backend), compute_bytes_(compute_bytes), gate_(std::move(gate)),
+      galloc_(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))) {}
+
+bool graph_runner::supports(const ggml_tensor * node) const {
+    return backend_supports(ggml_backend_get_device(backend_), node) && (!gate_ || gate_(node));
+}
 
 bool graph_runner::on_host() const {
     return ggml_backend_buft_is_host(ggml_backend_get_default_buffer_type(backend_));
@@ -32,8 +60,7 @@ void graph_runner::alloc() {
     for (int i = 0; i < ggml_graph_n_nodes(graph_); ++i) {
         const ggml_tensor * node = ggml_graph_node(graph_, i);
         if (!supports(node)) {
-            throw std::runtime_error(std::string("KV compression: backend ") + ggml_backend_name(backend_) +
-                                     " does not support " + ggml_op_desc(node) + " on " + ggml_type_name(node->type));
+            throw refused_op(backend_, node);
         }
     }
     if (!ggml_gallocr_alloc_graph(galloc_.get(), graph_)) {
@@ -55,6 +82,27 @@ void graph_runner::compute() {
     }
 }
 
+graph_runner & graph_runners::of(ggml_backend_t backend) {
+    std::unique_ptr<graph_runner> & runner = runners_[backend];
+    if (!runner) {
+        runner = std::make_unique<graph_runner>(backend, compute_bytes_, gate_);
+    }
+    return *runner;
+}
+
+size_t graph_runners::peak_bytes() const {
+    size_t bytes = 0;
+    for (const auto & [backend, runner] : runners_) {
+        bytes += runner->peak_bytes();
+    }
+    return bytes;
+}
+
+void graph_runners::restrict_to(op_gate gate) {
+    runners_.clear();
+    gate_ = std::move(gate);
+}
+
 ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t) {
     ggml_tensor * leaf = ggml_new_tensor(ctx, t->type, GGML_MAX_DIMS, t->ne);
     std::memcpy(leaf->nb, t->nb, sizeof(leaf->nb));
@@ -64,7 +112,8 @@ ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t) {
 }
 
 size_t tile_bytes(const graph_runner & runner) {
-    return runner.on_host() ? size_t(2) << 20 : size_t(64) << 20;
+    const size_t half = runner.compute_bytes() / 2;
+    return runner.on_host() ? std::min(size_t(2) << 20, half) : half;
 }
 
 } // namespace lookm

@@ -7,8 +7,6 @@
 
 namespace lookm {
 
-namespace {
-
 char * element(const kv_rows & rows, int64_t head, int64_t cell) {
     char * base = static_cast<char *>(rows.storage->data) + rows.offset;
     const ggml_type t = rows.storage->type;
@@ -18,8 +16,6 @@ char * element(const kv_rows & rows, int64_t head, int64_t cell) {
     }
     return base + cell * rows.n_head_kv * stride + head * stride;
 }
-
-} // namespace
 
 ggml_tensor * head_rows(ggml_context * ctx, const kv_rows & rows, int64_t h0, int64_t n_h) {
     ggml_tensor * storage = as_leaf(ctx, rows.storage);

@@ -37,7 +37,8 @@ void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int
 void to_floats(ggml_type type, const void * in, float * out, int64_t n);
 void from_floats(ggml_type type, const float * in, void * out, int64_t n);
 
-// One row on the host: storage must be host memory.
+// One row on the host: storage must be host memory. element: where its first one lies. See row_blocks for many rows.
+char * element(const kv_rows & rows, int64_t head, int64_t cell);
 void read_row(const kv_rows & rows, int64_t head, int64_t cell, float * out);
 void write_row(const kv_rows & rows, int64_t head, int64_t cell, const float * in);
 

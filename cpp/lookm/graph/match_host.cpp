@@ -2,6 +2,7 @@
 
 #include "lookm/graph/cpu_stages.h"
 #include "lookm/graph/cpu_tiles.h"
+#include "lookm/graph/row_blocks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +12,7 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t packed_bytes = size_t(4) << 20; // kept rows packed at once, one head at least
+constexpr size_t packed_bytes = size_t(4) << 20; // kept rows packed at once at most, but one head at least
 constexpr int64_t n_units = 64;                  // tasks to share out
 
 float length_of(const float * row, int64_t d) {
@@ -26,6 +27,7 @@ float length_of(const float * row, int64_t d) {
 struct matching {
     const kv_rows & k;
     std::span<const int32_t> kept, evicted;
+    std::span<const token_kind> kind;
     matches & out;
     int64_t d = k.head_dim;
     int64_t n_keep = static_cast<int64_t>(kept.size()) / k.n_head_kv;
@@ -35,10 +37,9 @@ struct matching {
     int64_t n_h = 0, n_slices = 0;
     std::unique_ptr<float[]> packed; // [n_h, n_panels][d][16] unit rows
 
-    matching(const kv_rows & keys, std::span<const int32_t> kept_cells, std::span<const int32_t> evicted_cells,
-             matches & found)
-        : k(keys), kept(kept_cells), evicted(evicted_cells), out(found) {
-        const auto n_floats = static_cast<int64_t>(packed_bytes / sizeof(float));
+    matching(const kv_rows & keys, const match_task & task, matches & found, size_t compute_bytes)
+        : k(keys), kept(task.kept), evicted(task.evicted), kind(task.kind), out(found) {
+        const auto n_floats = static_cast<int64_t>(std::min(packed_bytes, compute_bytes / 2) / sizeof(float));
         n_h = std::clamp<int64_t>(n_floats / (n_panels * n_panel * d), 1, k.n_head_kv);
         n_slices = std::clamp<int64_t>(n_units / n_h, 1, std::max<int64_t>(1, n_blocks));
         packed.reset(new float[n_h * n_panels * n_panel * d]);
@@ -51,17 +52,30 @@ struct matching {
 
     void pack_kept(int64_t h, int64_t p, float * panel, float * rows) const {
         const int64_t n = std::min(n_panel, n_keep - p * n_panel);
+        read_rows(k, h, kept.subspan(h * n_keep + p * n_panel, n), rows);
         for (int64_t c = 0; c < n; ++c) {
             float * row = rows + c * d;
-            read_row(k, h, kept[h * n_keep + p * n_panel + c], row);
             const float length = length_of(row, d);
             std::for_each_n(row, d, [&](float & x) { x /= length; });
         }
         pack_panel(rows, n, d, panel);
     }
 
+    // Rows of another kind than the evicted ones' cannot be the best.
+    void hide_other_kinds(const int32_t * evicted_cells, int64_t n, const int32_t * cells, int64_t n_cells,
+                          float * tile) const {
+        for (int64_t r = 0; r < n; ++r) {
+            for (int64_t c = 0; c < n_cells; ++c) {
+                if (kind[evicted_cells[r]] != kind[cells[c]]) {
+                    tile[r * n_panel + c] = -INFINITY;
+                }
+            }
+        }
+    }
+
     // |x| > 0 does not change which kept row is nearest, so evicted rows are normalised for the weight only.
-    void find(const float * block, int64_t n, const float * panels, float * tile, float * best, int32_t * at) const {
+    void find(int64_t h, int64_t e0, const float * block, int64_t n, const float * panels, float * tile, float * best,
+              int32_t * at) const {
         const int64_t n_whole = whole_rows(n);
         std::fill(best, best + n_tile, -INFINITY);
         std::fill(at, at + n_tile, 0);
@@ -70,6 +84,9 @@ struct matching {
             const int64_t n_cells = std::min(n_panel, n_keep - p * n_panel);
             for (int64_t r = 0; n_cells < n_panel && r < n; ++r) {
                 std::fill(tile + r * n_panel + n_cells, tile + (r + 1) * n_panel, -INFINITY);
+            }
+            if (!kind.empty()) {
+                hide_other_kinds(evicted.data() + e0, n, kept.data() + h * n_keep + p * n_panel, n_cells, tile);
             }
             keep_best(tile, n_whole, p, best, at);
         }
@@ -96,11 +113,9 @@ struct matching {
         for (int64_t b = slice * n_blocks / n_slices; b < (slice + 1) * n_blocks / n_slices; ++b) {
             const int64_t e0 = (h0 + h) * n_evict + b * n_block;
             const int64_t n = std::min(n_block, n_evict - b * n_block);
-            for (int64_t r = 0; r < n; ++r) {
-                read_row(k, h0 + h, evicted[e0 + r], rows + r * d);
-            }
+            read_rows(k, h0 + h, evicted.subspan(e0, n), rows);
             pack_block(rows, n, d, block);
-            find(block, n, packed.get() + h * n_panels * n_panel * d, tile, best, at);
+            find(h0 + h, e0, block, n, packed.get() + h * n_panels * n_panel * d, tile, best, at);
             for (int64_t r = 0; r < n; ++r) {
                 settle(e0 + r, rows + r * d, best + r * n_panel, at + r * n_panel);
             }
@@ -110,12 +125,11 @@ struct matching {
 
 } // namespace
 
-matches match_on_host(graph_runner & runner, const kv_rows & k, std::span<const int32_t> kept,
-                      std::span<const int32_t> evicted, bool with_weight) {
+matches match_on_host(graph_runner & runner, const kv_rows & k, const match_task & task) {
     matches found;
-    found.pivot.resize(evicted.size());
-    found.weight.resize(with_weight ? evicted.size() : 0);
-    const matching m(k, kept, evicted, found);
+    found.pivot.resize(task.evicted.size());
+    found.weight.resize(task.with_weight ? task.evicted.size() : 0);
+    const matching m(k, task, found, runner.compute_bytes());
     std::vector<cpu_stage> stages;
     for (int64_t h0 = 0; h0 < k.n_head_kv; h0 += m.n_h) {
         const int64_t n_h = std::min(m.n_h, k.n_head_kv - h0);
@@ -127,6 +141,9 @@ matches match_on_host(graph_runner & runner, const kv_rows & k, std::span<const 
                           [&m, h0](int64_t unit, float * scratch) { m.match_slice(h0, unit, scratch); }});
     }
     run_stages(runner, stages, m.shared_bytes());
+    if (!task.kind.empty()) {
+        drop_unmatched(found, task, k.n_head_kv);
+    }
     return found;
 }
 

@@ -14,6 +14,8 @@ struct tile {
 
 // out_prod works with one thread per KV head, a matrix product wants rows: some of both in every tile.
 constexpr int64_t n_head_per_tile = 4;
+constexpr int64_t n_query_per_tile = 32; // before a tile takes fewer heads
+constexpr int64_t n_live = 3;            // probabilities, their squares, a transposed copy of either
 
 std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, int64_t n_i) {
     std::vector<tile> tiles;
@@ -23,6 +25,14 @@ std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, i
         }
     }
     return tiles;
+}
+
+// Tiles that take n_bytes at most, or one query of one head; n_row: probabilities of a query in all heads of a group
+std::vector<tile> tiles_within(size_t n_bytes, int64_t n_row, int64_t n_head_kv, int64_t n_tokens) {
+    const int64_t n_rows = static_cast<int64_t>(n_bytes / sizeof(float)) / (n_live * n_row);
+    const int64_t n_h = std::clamp<int64_t>(n_rows / n_query_per_tile, 1, std::min(n_head_kv, n_head_per_tile));
+    const int64_t n_i = std::clamp<int64_t>(n_rows / n_h, 1, n_tokens);
+    return make_tiles(n_head_kv, n_h, n_tokens, n_i);
 }
 
 // rows [i0, i0 + n_i) and heads [h0, h0 + n_h) of a [n, rows, heads] tensor
@@ -51,19 +61,24 @@ void accumulate(ggml_context * ctx, ggml_cgraph * graph, ggml_tensor * sum, ggml
 }
 
 template <class MakeProbs>
-void run(graph_runner & runner, const ggml_tensor * sum_in, const std::vector<tile> & tiles, int64_t n_group,
+void run(graph_runner & runner, const score_sums & out, const std::vector<tile> & tiles, int64_t n_group,
          MakeProbs make_probs) {
     const float weight = 1.0f / static_cast<float>(n_group);
     const int64_t n_rows = tiles.front().n_i * n_group;
 
-    ggml_context * ctx = runner.begin(tiles.size() * 8);
-    ggml_tensor * sum = as_leaf(ctx, sum_in);
+    ggml_context * ctx = runner.begin(tiles.size() * 16);
+    ggml_tensor * sum = as_leaf(ctx, out.sum);
+    ggml_tensor * squares = out.squares ? as_leaf(ctx, out.squares) : nullptr;
     ggml_tensor * weights = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, n_rows, tiles.front().n_h);
     ggml_set_input(weights);
     make_probs.bind(ctx);
     for (const tile & t : tiles) {
-        ggml_tensor * sums = column_sums(runner, ctx, make_probs(ctx, t, n_group), weights, t.n_h, weight);
-        accumulate(ctx, runner.graph(), sum, sums, t.h0);
+        ggml_tensor * probs = make_probs(ctx, t, n_group);
+        accumulate(ctx, runner.graph(), sum, column_sums(runner, ctx, probs, weights, t.n_h, weight), t.h0);
+        if (squares) {
+            ggml_tensor * p2 = ggml_sqr(ctx, probs);
+            accumulate(ctx, runner.graph(), squares, column_sums(runner, ctx, p2, weights, t.n_h, weight), t.h0);
+        }
     }
     runner.alloc();
     if (weights->buffer) { // not allocated where no node uses it
@@ -112,37 +127,41 @@ struct probs_that_exist {
     void bind(ggml_context * ctx) { probs = as_leaf(ctx, probs_in); }
 
     ggml_tensor * operator()(ggml_context * ctx, const tile & t, int64_t n_group) const {
-        return slice(ctx, probs, t.i0, t.n_i, t.h0 * n_group, t.n_h * n_group);
+        ggml_tensor * part = slice(ctx, probs, t.i0, t.n_i, t.h0 * n_group, t.n_h * n_group);
+        return ggml_is_contiguous(part) ? part : ggml_cont(ctx, part); // rows and heads of a group become one dimension
     }
 };
 
 } // namespace
 
-void add_scores(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
-    if (runner.on_cpu() && attn.max_bias == 0.0f) {
-        add_scores_on_host(runner, attn, sum);
+void add_scores(graph_runner & runner, const attention & attn, const score_sums & out) {
+    if (runner.on_cpu() && attn.max_bias == 0.0f && score_bytes_on_host(runner, attn, out) <= runner.compute_bytes()) {
+        add_scores_on_host(runner, attn, out);
     } else {
-        add_scores_on_device(runner, attn, sum);
+        add_scores_on_device(runner, attn, out);
     }
 }
 
-void add_scores_on_device(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
-    const int64_t n_kv = attn.k->ne[1];
-    const int64_t n_tokens = attn.q->ne[1];
-    const int64_t n_head_kv = attn.k->ne[2];
-    const int64_t n_group = attn.q->ne[2] / n_head_kv;
-    const int64_t n_h = std::min(n_head_kv, n_head_per_tile);
-    const int64_t n_rows = static_cast<int64_t>(tile_bytes(runner) / sizeof(float)) / (n_kv * n_group * n_h);
-    const int64_t n_i = std::clamp<int64_t>(n_rows, std::min<int64_t>(32, n_tokens), n_tokens);
-    run(runner, sum, make_tiles(n_head_kv, n_h, n_tokens, n_i), n_group, probs_of_attention{attn});
+void add_scores(graph_runner & runner, const ggml_tensor * probs, const score_sums & out) {
+    if (runner.on_cpu()) {
+        add_scores_on_host(runner, probs, out);
+    } else {
+        add_scores_on_device(runner, probs, out);
+    }
 }
 
-void add_scores(graph_runner & runner, const ggml_tensor * probs, const ggml_tensor * sum) {
-    const int64_t n_head_kv = sum->ne[1];
-    const int64_t n_tokens = probs->ne[1];
-    // nothing is made but the sums; a device without out_prod transposes a copy, so it goes head by head
-    const int64_t n_h = runner.on_host() ? n_head_kv : 1;
-    run(runner, sum, make_tiles(n_head_kv, n_h, n_tokens, n_tokens), probs->ne[2] / n_head_kv, probs_that_exist{probs});
+void add_scores_on_device(graph_runner & runner, const attention & attn, const score_sums & out) {
+    const int64_t n_head_kv = attn.k->ne[2];
+    const int64_t n_group = attn.q->ne[2] / n_head_kv;
+    const auto tiles = tiles_within(tile_bytes(runner), attn.k->ne[1] * n_group, n_head_kv, attn.q->ne[1]);
+    run(runner, out, tiles, n_group, probs_of_attention{attn});
+}
+
+void add_scores_on_device(graph_runner & runner, const ggml_tensor * probs, const score_sums & out) {
+    const int64_t n_head_kv = out.sum->ne[1];
+    const int64_t n_group = probs->ne[2] / n_head_kv;
+    const auto tiles = tiles_within(tile_bytes(runner), probs->ne[0] * n_group, n_head_kv, probs->ne[1]);
+    run(runner, out, tiles, n_group, probs_that_exist{probs});
 }
 
 } // namespace lookm

@@ -17,15 +17,24 @@ struct attention {
     float softcap = 0.0f; // 0: none
 };
 
-// sum[j, h] += mean over the query heads of KV head h of  sum_i softmax(scale * q_i k^T + mask_i)_j   (spec 1.2 and 4)
-//
-//   sum [>= n_kv, n_head_kv] f32, on the runner's backend
-//
-// One more QK^T; never holds more than a tile of it. A CPU runs it in f32 as a loop of our own (cpu_products), another
-// device as a ggml graph.
-void add_scores(graph_runner & runner, const attention & attn, const ggml_tensor * sum);
+// Where scores are added up: [>= n_kv, n_head_kv] f32 each, rows contiguous, on the runner's backend.
+struct score_sums {
+    const ggml_tensor * sum;
+    const ggml_tensor * squares = nullptr; // nullptr: not wanted
+};
 
-// The same from probabilities that exist already (flash attention off): probs [n_kv, n_tokens, n_head] f32.
-void add_scores(graph_runner & runner, const ggml_tensor * probs, const ggml_tensor * sum);
+// With p = softmax(scale * q_i k^T + mask_i), and the mean over the query heads of KV head h (spec 1.2 and 4):
+//
+//   sum[j, h] += mean of  sum_i p_ij        squares[j, h] += mean of  sum_i p_ij^2
+//
+// One more QK^T; never holds more than a tile of it. A CPU runs it in f32 as a loop of our own (cpu_products), which
+// holds the keys of one head; where runner.compute_bytes() is too little for that, and on other devices, it is a ggml
+// graph, which makes do with one query of one KV head at a time. A query whose mask hides every cell adds nothing on a
+// CPU, and NaN by the graph.
+void add_scores(graph_runner & runner, const attention & attn, const score_sums & out);
+
+// The same from probabilities that exist already (flash attention off): probs [n_kv, n_tokens, n_head] f32, rows
+// contiguous.
+void add_scores(graph_runner & runner, const ggml_tensor * probs, const score_sums & out);
 
 } // namespace lookm

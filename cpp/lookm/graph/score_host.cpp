@@ -23,28 +23,33 @@ constexpr int64_t n_units = 64;                  // tasks to share out; not the 
 // the rows of a block are of few queries and see nearly the same cells.
 struct scoring {
     const attention & a;
-    const ggml_tensor * sum;
+    const score_sums & out;
     int64_t d = a.k->ne[0], n_kv = a.k->ne[1], n_tokens = a.q->ne[1];
     int64_t n_group = a.q->ne[2] / a.k->ne[2];
     int64_t n_panels = (n_kv + n_panel - 1) / n_panel;
     int64_t n_rows = n_tokens * n_group;
     int64_t n_blocks = (n_rows + n_block - 1) / n_block;
+    int64_t n_columns = n_panels * n_panel * (out.squares ? 2 : 1); // sums, then squares
     int64_t n_h, n_slices;
     std::unique_ptr<sight[]> seen;    // [n_tokens, n_panels]
     std::unique_ptr<float[]> packed;  // [n_h, n_panels][d][16]
-    std::unique_ptr<float[]> partial; // [n_h, n_slices, n_panels * 16]
+    std::unique_ptr<float[]> partial; // [n_h, n_slices, n_columns]
 
-    scoring(const attention & attn, const ggml_tensor * out) : a(attn), sum(out) {
-        const auto bytes = static_cast<int64_t>(packed_bytes / sizeof(float));
-        n_h = std::clamp<int64_t>(bytes / (n_panels * n_panel * d), 1, a.k->ne[2]);
-        n_slices = std::clamp<int64_t>(n_units / n_h, 1, n_blocks);
+    scoring(const attention & attn, const score_sums & sums, size_t compute_bytes) : a(attn), out(sums) {
+        const auto n_floats = static_cast<int64_t>(compute_bytes / sizeof(float)) / 4; // of each of the two
+        const int64_t n_pack = std::min<int64_t>(packed_bytes / sizeof(float), n_floats);
+        n_h = std::clamp<int64_t>(n_pack / (n_panels * n_panel * d), 1, a.k->ne[2]);
+        n_slices = std::clamp<int64_t>(std::min(n_units, n_floats / n_columns) / n_h, 1, n_blocks);
+    }
+
+    void allocate() {
         seen.reset(new sight[n_tokens * n_panels]);
         packed.reset(new float[n_h * n_panels * n_panel * d]);
-        partial.reset(new float[n_h * n_slices * n_panels * n_panel]);
+        partial.reset(new float[n_h * n_slices * n_columns]);
     }
 
     size_t shared_bytes() const {
-        return n_tokens * n_panels + n_h * n_panels * n_panel * (d + n_slices) * sizeof(float);
+        return n_tokens * n_panels + n_h * (n_panels * n_panel * d + n_slices * n_columns) * sizeof(float);
     }
 
     // mask of query i for the cells of a panel; cells past the end are hidden
@@ -97,7 +102,7 @@ struct block_of_rows {
     int64_t n_whole = whole_rows(n);
     float *tiles, *rows, *block; // of the thread: [n_panels][24][16], [24, d], [24, d]
     alignas(64) float most[n_tile], sums[n_tile];
-    float shift[n_block], weight[n_block];
+    float shift[n_block], weight[n_block], weight_squared[n_block];
     std::vector<int32_t> panels;
 
     block_of_rows(const scoring & of, int64_t head, int64_t row0, int64_t n_rows, float * scratch)
@@ -165,10 +170,16 @@ struct block_of_rows {
             for (int64_t c = 0; c < n_panel; ++c) {
                 sum += sums[r * n_panel + c];
             }
-            weight[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * static_cast<double>(s.n_group))) : 0.0f;
+            const auto n_group = static_cast<double>(s.n_group);
+            weight[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * n_group)) : 0.0f;
+            weight_squared[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * sum * n_group)) : 0.0f;
         }
+        float * squares = columns + s.n_panels * n_panel;
         for (size_t t = 0; t < panels.size(); ++t) {
             add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t] * n_panel);
+            if (s.out.squares) {
+                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared, squares + panels[t] * n_panel);
+            }
         }
     }
 };
@@ -176,8 +187,8 @@ struct block_of_rows {
 void score_slice(const scoring & s, int64_t h0, int64_t unit, float * scratch) {
     const int64_t h = unit / s.n_slices;
     const int64_t slice = unit % s.n_slices;
-    float * columns = s.partial.get() + unit * s.n_panels * n_panel;
-    std::fill(columns, columns + s.n_panels * n_panel, 0.0f);
+    float * columns = s.partial.get() + unit * s.n_columns;
+    std::fill(columns, columns + s.n_columns, 0.0f);
     for (int64_t b = slice * s.n_blocks / s.n_slices; b < (slice + 1) * s.n_blocks / s.n_slices; ++b) {
         block_of_rows rows(s, h0 + h, b * n_block, std::min(n_block, s.n_rows - b * n_block), scratch);
         rows.pack_queries();
@@ -186,17 +197,30 @@ void score_slice(const scoring & s, int64_t h0, int64_t unit, float * scratch) {
     }
 }
 
+float * row_of(const ggml_tensor * t, int64_t i) {
+    return reinterpret_cast<float *>(static_cast<char *>(t->data) + i * t->nb[1]);
+}
+
 void add_slices(const scoring & s, int64_t h0, int64_t h) {
-    auto * out = reinterpret_cast<float *>(static_cast<char *>(s.sum->data) + (h0 + h) * s.sum->nb[1]);
     for (int64_t slice = 0; slice < s.n_slices; ++slice) {
-        add_row(s.partial.get() + (h * s.n_slices + slice) * s.n_panels * n_panel, s.n_kv, 1.0f, out);
+        const float * columns = s.partial.get() + (h * s.n_slices + slice) * s.n_columns;
+        add_row(columns, s.n_kv, 1.0f, row_of(s.out.sum, h0 + h));
+        if (s.out.squares) {
+            add_row(columns + s.n_panels * n_panel, s.n_kv, 1.0f, row_of(s.out.squares, h0 + h));
+        }
     }
 }
 
 } // namespace
 
-void add_scores_on_host(graph_runner & runner, const attention & attn, const ggml_tensor * sum) {
-    const scoring s(attn, sum);
+size_t score_bytes_on_host(const graph_runner & runner, const attention & attn, const score_sums & out) {
+    const scoring s(attn, out, runner.compute_bytes());
+    return s.shared_bytes() + block_of_rows::n_scratch(s) * sizeof(float);
+}
+
+void add_scores_on_host(graph_runner & runner, const attention & attn, const score_sums & out) {
+    scoring s(attn, out, runner.compute_bytes());
+    s.allocate();
     std::vector<cpu_stage> stages;
     stages.push_back({s.n_tokens, 1, [&s](int64_t i, float *) { s.look(i); }});
     for (int64_t h0 = 0; h0 < attn.k->ne[2]; h0 += s.n_h) {

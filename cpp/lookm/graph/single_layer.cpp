@@ -69,23 +69,28 @@ std::vector<float> score_arrays(const float * q, const void * k, ggml_type type,
     std::vector<float> scores(s.n_kv * s.n_head_kv, 0.0f);
     ggml_backend_tensor_set(sum, scores.data(), 0, ggml_nbytes(sum));
     const attention attn = {tq, tk, mask, nullptr, scale};
-    on_device ? add_scores_on_device(on.runner, attn, sum) : add_scores_on_host(on.runner, attn, sum);
+    on_device ? add_scores_on_device(on.runner, attn, {sum}) : add_scores_on_host(on.runner, attn, {sum});
     ggml_backend_tensor_get(sum, scores.data(), 0, ggml_nbytes(sum));
     return scores;
 }
 
-compressed_arrays compress_arrays(const layer_arrays & a, std::span<const float> score,
-                                  std::span<const token_kind> kind, const method & m, const ratios & r,
-                                  text_overflow overflow, bool on_device) {
-    const budget b = make_budget(m, r, overflow, kind);
+std::vector<int32_t> select_arrays(const choice & c, const budget & b, std::span<const token_kind> kind) {
+    std::vector<int32_t> kept(c.n_head_kv * b.n_keep());
+    const int32_t first = first_query(c.method, b, kind);
+    select(c.method, b, rank(c.method, b, c.sums, first, c.n_head_kv, c.layer), kind, kept);
+    return kept;
+}
+
+compressed_arrays compress_arrays(const layer_arrays & a, const choice & c, std::span<const token_kind> kind,
+                                  bool on_device) {
+    const budget b = make_budget(c.method, c.ratios, kind);
     const size_t row_k = ggml_row_size(a.type, a.head_dim_k);
     const size_t row_v = ggml_row_size(a.type, a.head_dim_v);
 
     compressed_arrays out;
     out.n_keep = b.n_keep();
-    out.kept.resize(a.n_head_kv * out.n_keep);
+    out.kept = select_arrays(c, b, kind);
     out.merged_into.assign(a.n_head_kv * a.n_kv, -1);
-    select(m, b, score, kind, out.kept);
 
     cpu on;
     workspace w;
@@ -110,10 +115,12 @@ compressed_arrays compress_arrays(const layer_arrays & a, std::span<const float>
         }
         std::vector<int32_t> target(out.n_keep);
         std::iota(target.begin(), target.end(), 0);
-        const matches found = compress_layer(on.runner, layer, m.merge, {out.kept, evicted, target}, on_device);
+        const matches found = compress_layer(on.runner, layer, c.method, {out.kept, evicted, target, kind}, on_device);
         for (size_t i = 0; i < found.pivot.size(); ++i) {
             const size_t h = i / n_evict;
-            out.merged_into[h * a.n_kv + evicted[i]] = out.kept[h * out.n_keep + found.pivot[i]];
+            if (found.pivot[i] >= 0) {
+                out.merged_into[h * a.n_kv + evicted[i]] = out.kept[h * out.n_keep + found.pivot[i]];
+            }
         }
     }
     out.k.resize(a.n_head_kv * out.n_keep * row_k);

@@ -2,6 +2,7 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/core/method.h"
+#include "lookm/core/rank.h"
 #include "lookm/graph/graph_runner.h"
 
 #include <cstdint>
@@ -32,12 +33,22 @@ struct compressed_arrays {
     int64_t n_keep;
     std::vector<uint8_t> k, v;        // [n_head_kv, n_keep, head_dim] of type
     std::vector<int32_t> kept;        // [n_head_kv, n_keep]
-    std::vector<int32_t> merged_into; // [n_head_kv, n_kv] kept cell that an evicted one was merged into, else -1
+    std::vector<int32_t> merged_into; // [n_head_kv, n_kv] kept cell that an evicted one was merged into; -1: none
 };
 
-// score [n_head_kv, n_kv], kind [n_kv].
-compressed_arrays compress_arrays(const layer_arrays & layer, std::span<const float> score,
-                                  std::span<const token_kind> kind, const method & m, const ratios & r,
-                                  text_overflow overflow, bool on_device);
+// What a choice of cells is made from.
+struct choice {
+    struct method method;
+    struct ratios ratios;
+    attention_sums sums;
+    int64_t n_head_kv;
+    int32_t layer; // of the model; random methods draw by it
+};
+
+// kept [n_head_kv, n_keep]
+std::vector<int32_t> select_arrays(const choice & c, const budget & b, std::span<const token_kind> kind);
+
+compressed_arrays compress_arrays(const layer_arrays & layer, const choice & c, std::span<const token_kind> kind,
+                                  bool on_device);
 
 } // namespace lookm

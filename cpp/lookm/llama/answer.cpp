@@ -55,10 +55,29 @@ void session::start(const sampling_options & s) {
     stats_.decode_tokens = 0;
 }
 
+bool session::full() const {
+    // without cells to count, positions bound them
+    return room_->n_used().value_or(n_past_) >= room_->size();
+}
+
 bool session::can_continue() const {
-    // without a compressor the cells are not known; then positions bound them
-    const int32_t used = compressor_ ? compressor_->kv().n_used() : n_past_;
-    return used + (pending_ ? 1 : 0) <= n_ctx();
+    return room_->n_used().value_or(n_past_) + (pending_ ? 1 : 0) <= n_ctx();
+}
+
+llama_token session::sample() {
+    if (prompt_logits_.empty()) {
+        return llama_sampler_sample(sampler_.get(), room_->get(), -1);
+    }
+    std::vector<llama_token_data> tokens;
+    for (const float logit : prompt_logits_) {
+        tokens.push_back({static_cast<llama_token>(tokens.size()), logit, 0.0f});
+    }
+    prompt_logits_.clear();
+    llama_token_data_array candidates = {tokens.data(), tokens.size(), -1, false};
+    llama_sampler_apply(sampler_.get(), &candidates);
+    const llama_token token = candidates.data[candidates.selected].id;
+    llama_sampler_accept(sampler_.get(), token);
+    return token;
 }
 
 std::optional<std::string> session::next() {
@@ -70,15 +89,18 @@ std::optional<std::string> session::next() {
             throw std::runtime_error("the context is full: n_ctx " + std::to_string(n_ctx()));
         }
         const stopwatch watch;
+        if (full()) {
+            room_->move(2 * room_->size());
+        }
         const llama_token token = *pending_;
         pending_.reset();
         decode(&token, 1, true);
-        llama_synchronize(ctx_.get());
+        llama_synchronize(room_->get());
         stats_.decode_seconds += watch.seconds();
         ++stats_.decode_tokens;
     }
     const llama_vocab * vocab = llama_model_get_vocab(model_.get());
-    const llama_token token = llama_sampler_sample(sampler_.get(), ctx_.get(), -1);
+    const llama_token token = sample();
     if (llama_vocab_is_eog(vocab, token)) {
         sampler_.reset();
         return std::nullopt;

@@ -1,10 +1,11 @@
 #include "lookm/llama/compressor.h"
 
 #include "lookm/core/select.h"
-#include "lookm/graph/compress_graph.h"
+#include "lookm/graph/compress_forms.h"
 
 #include <algorithm>
 #include <chrono>
+#include <stdexcept>
 
 namespace lookm {
 
@@ -17,14 +18,24 @@ std::vector<int32_t> to_cells(const std::vector<int32_t> & order, const std::vec
     return out;
 }
 
-std::vector<int32_t> lowest_cells(const std::vector<cell> & cells, int32_t n) {
-    std::vector<int32_t> index;
-    for (const cell & c : cells) {
-        index.push_back(c.index);
+// Kind of each cell of the storage, as far as cells reach.
+std::vector<token_kind> by_cell(const std::vector<token_kind> & kind, const std::vector<cell> & cells) {
+    std::vector<token_kind> out;
+    for (size_t i = 0; i < cells.size(); ++i) {
+        out.resize(std::max(out.size(), static_cast<size_t>(cells[i].index) + 1), token_kind::image);
+        out[cells[i].index] = kind[i];
     }
-    std::sort(index.begin(), index.end());
-    index.resize(n);
-    return index;
+    return out;
+}
+
+// Upstream compresses prompts with images only when text outranks images.
+budget budget_of(const compress_options & options, std::span<const token_kind> kind) {
+    const auto n_kv = static_cast<int32_t>(kind.size());
+    const bool all_text = std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
+    if (options.method.prior == prior::text && all_text) {
+        return {n_kv, n_kv, 0};
+    }
+    return make_budget(options.method, options.ratios, kind);
 }
 
 std::string why_nothing(const method & m, const budget & b, const compress_result & r) {
@@ -32,10 +43,22 @@ std::string why_nothing(const method & m, const budget & b, const compress_resul
         return "method origin keeps the full cache";
     }
     if (m.prior == prior::text && r.n_image == 0) {
-        return "no image in the prompt: a text-prior method keeps the full cache";
+        return "no image and no context in the prompt: a text-prior method keeps the full cache";
     }
     return "nothing to evict: the budget of " + std::to_string(b.n_keep()) + " cells covers the prompt's " +
            std::to_string(b.n_kv);
+}
+
+std::vector<token_kind> kinds_of(const std::vector<cell> & cells, const std::vector<token_kind> & given) {
+    if (!given.empty() && given.size() != cells.size()) {
+        throw std::invalid_argument("kind: " + std::to_string(given.size()) + " kinds given for " +
+                                    std::to_string(cells.size()) + " cells, expected one each");
+    }
+    std::vector<token_kind> kind = given;
+    if (kind.empty()) {
+        std::transform(cells.begin(), cells.end(), std::back_inserter(kind), [](const cell & c) { return c.kind; });
+    }
+    return kind;
 }
 
 bool host_memory(const kv_layer & layer) {
@@ -44,69 +67,116 @@ bool host_memory(const kv_layer & layer) {
 
 } // namespace
 
-compressor::compressor(llama_context * ctx) : kv_(ctx), tap_(kv_) {}
+compressor::compressor(llama_context * ctx, size_t compute_bytes)
+    : kv_(ctx), tap_(kv_, compute_bytes), runners_(compute_bytes), cpu_(kv_.cpu_backend(), compute_bytes) {}
 
-graph_runner & compressor::runner_for(const ggml_tensor * storage) {
-    ggml_backend_t backend = kv_.backend_of_storage(storage);
-    std::unique_ptr<graph_runner> & runner = runners_[backend];
-    if (!runner) {
-        runner = std::make_unique<graph_runner>(backend);
+void compressor::restrict_to(const op_gate & gate) {
+    tap_.restrict_to(gate);
+    runners_.restrict_to(gate);
+}
+
+void compressor::merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan) {
+    graph_runner & runner = runners_.of(kv_.backend_of_storage(layer.k.storage));
+    const bool on_device = options.on_device || !runner.on_cpu() || !host_memory(layer);
+    try {
+        compress_layer(runner, layer, options.method, plan, on_device);
+    } catch (const refused_op &) {
+        compress_staged(cpu_, layer, options.method, plan);
+        ++n_staged_;
     }
-    return *runner;
+}
+
+void compressor::observe(const compress_options & options) {
+    const budget b = budget_of(options, options.kind);
+    observed_ = b.evicts() && needs_sums(options.method);
+    tap_.disarm();
+    if (observed_) {
+        tap_.arm({needs_squares(options.method), first_query(options.method, b, options.kind)});
+    }
+}
+
+void compressor::resume() {
+    if (observed_) {
+        tap_.listen();
+    }
+}
+
+ranking compressor::rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
+                               std::span<const token_kind> kind) const {
+    std::vector<float> sum, squares;
+    if (needs_sums(m)) {
+        sum = tap_.scores(i, cells);
+    }
+    if (needs_squares(m)) {
+        squares = tap_.squares(i, cells);
+    }
+    return rank(m, b, {sum, squares}, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv, i);
 }
 
 compress_result compressor::compress(llama_seq_id seq, const compress_options & options,
                                      const std::function<void(int, int)> & progress) {
     const auto start = std::chrono::steady_clock::now();
+    kv_.check(seq);
     tap_.disarm();
-    const std::vector<cell> cells = kv_.cells(seq);
-    std::vector<token_kind> kind(cells.size());
-    std::transform(cells.begin(), cells.end(), kind.begin(), [](const cell & c) { return c.kind; });
+    kv_.settle();
+    std::vector<cell> cells = kv_.cells(seq);
+    const std::vector<cell> packed(cells.begin(), cells.begin() + kv_.packed(seq).n);
+    cells.erase(cells.begin(), cells.begin() + static_cast<int64_t>(packed.size()));
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
 
     compress_result result;
     result.n_text = static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::text));
     result.n_image = static_cast<int32_t>(kind.size()) - result.n_text;
-    // upstream compresses prompts with images only when text outranks images
-    const bool all_text = options.method->prior == prior::text && result.n_image == 0;
-    const budget b = make_budget(*options.method, options.ratios, options.overflow, kind);
-    result.n_keep = all_text ? b.n_kv : b.n_keep();
-    if (all_text || !b.evicts()) {
-        result.note = why_nothing(*options.method, b, result);
+    const budget b = budget_of(options, kind);
+    result.n_keep = b.n_keep();
+    if (!b.evicts()) {
+        result.note = why_nothing(options.method, b, result);
         return result;
     }
 
-    const std::vector<int32_t> target = lowest_cells(cells, b.n_keep());
-    const auto n_layers = static_cast<int>(kv_.layers().size());
+    n_staged_ = 0;
+    // packed cells would do as targets, too: they are the sequence's own
+    std::vector<int32_t> target = kv_.targets(seq, b.n_keep() + static_cast<int32_t>(packed.size()));
+    std::erase_if(target, [&](int32_t index) {
+        return std::any_of(packed.begin(), packed.end(), [&](const cell & c) { return c.index == index; });
+    });
+    target.resize(b.n_keep());
+    const std::vector<token_kind> kind_of_cell = by_cell(kind, cells);
+    const std::vector<kv_layer> layers = kv_.layers(seq);
+    const auto n_layers = static_cast<int>(layers.size());
     for (int i = 0; i < n_layers; ++i) {
         if (progress) {
             progress(i, n_layers);
         }
-        const kv_layer & layer = kv_.layers()[i];
+        const kv_layer & layer = layers[i];
         const int64_t n_head_kv = layer.k.n_head_kv;
         const int32_t n_evict = b.n_kv - b.n_keep();
         std::vector<int32_t> kept(n_head_kv * b.n_keep());
         std::vector<int32_t> evicted(n_head_kv * n_evict);
-        select(*options.method, b, tap_.scores(i, cells), kind, kept);
+        select(options.method, b, rank_layer(options.method, b, i, cells, kind), kind, kept);
         for (int64_t h = 0; h < n_head_kv; ++h) {
             complement({kept.data() + h * b.n_keep(), static_cast<size_t>(b.n_keep())},
                        {evicted.data() + h * n_evict, static_cast<size_t>(n_evict)});
         }
         const std::vector<int32_t> kept_cells = to_cells(kept, cells);
         const std::vector<int32_t> evicted_cells = to_cells(evicted, cells);
-        graph_runner & runner = runner_for(layer.k.storage);
-        const bool on_device = options.on_device || !runner.on_cpu() || !host_memory(layer);
-        compress_layer(runner, layer, options.method->merge, {kept_cells, evicted_cells, target}, on_device);
+        merge_layer(layer, options, {kept_cells, evicted_cells, target, kind_of_cell});
         result.kept.push_back(std::move(kept));
     }
     if (progress) {
         progress(n_layers, n_layers);
     }
-    kv_.keep(seq, target);
-
-    result.peak_bytes = tap_.peak_bytes();
-    for (const auto & [backend, runner] : runners_) {
-        result.peak_bytes += runner->peak_bytes();
+    std::vector<int32_t> stay = target;
+    for (const cell & c : packed) {
+        stay.push_back(c.index);
     }
+    kv_.keep(seq, stay);
+
+    result.score_seconds = observed_ ? tap_.seconds() : 0.0;
+    result.n_staged = n_staged_;
+    const size_t compute_peak = runners_.peak_bytes() + cpu_.peak_bytes();
+    runners_.clear();
+    result.peak_bytes = tap_.bytes() + std::max(observed_ ? tap_.compute_peak() : 0, compute_peak);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
 }

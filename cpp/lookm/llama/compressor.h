@@ -2,34 +2,39 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/core/method.h"
+#include "lookm/core/rank.h"
+#include "lookm/graph/compress_graph.h"
 #include "lookm/graph/graph_runner.h"
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/score_tap.h"
 
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace lookm {
 
-// How to compress; checked by whoever fills it in (find_method, split_ratio).
+// How to compress; checked by whoever fills it in (resolve, split_ratio).
 struct compress_options {
-    const struct method * method = nullptr;
+    struct method method;
     struct ratios ratios;
-    text_overflow overflow = text_overflow::keep;
     bool on_device = false; // merge by the graph form even where the cache is host memory
+    // Of each cell of the sequence, in token order; empty: as the cells say (kv_cache::cells). Text of a context is
+    // declared evictable by calling it image.
+    std::vector<token_kind> kind = {};
 };
 
 struct compress_result {
     int32_t n_text = 0;
-    int32_t n_image = 0;
+    int32_t n_image = 0; // with contexts
     int32_t n_keep = 0;
     std::string note; // why nothing was compressed, "" when it was
     double seconds = 0.0;
-    size_t peak_bytes = 0; // accumulators, compute buffers, and the host's rows of one head
+    double score_seconds = 0.0; // within the prefill
+    size_t peak_bytes = 0;      // accumulators, and the most that scoring or compression took beside them
+    int32_t n_staged = 0;       // layers merged on the CPU because the backend that holds them refuses
     // per layer, [n_head_kv, n_keep]: which of the sequence's cells stayed, in token order; for tests and pictures
     std::vector<std::vector<int32_t>> kept;
 };
@@ -38,23 +43,44 @@ struct compress_result {
 class compressor {
   public:
     // Throws std::invalid_argument when the context's memory cannot be compressed.
-    explicit compressor(llama_context * ctx);
+    // compute_bytes: what scoring and compression may take beside the accumulators, on each device; one KV head's kept
+    // rows at least.
+    explicit compressor(llama_context * ctx, size_t compute_bytes = default_compute_bytes);
 
     kv_cache & kv() { return kv_; }
     score_tap & tap() { return tap_; }
 
-    // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed.
+    // Before a prefill: starts to observe what compress() with these options, kinds included, will need of it. That may
+    // be nothing.
+    void observe(const compress_options & options);
+    // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to observe.
+    void resume();
+
+    // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed. Cells
+    // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.
+    // Throws std::invalid_argument for kinds that are not one for each other cell.
+    // Other sequences stay as they are: of cells that they share with seq (llama_memory_seq_cp), seq gets rows of its
+    // own, which takes that many free cells; without them std::runtime_error is thrown before anything is changed. The
+    // scores of shared cells hold the attention of all their sequences' queries since arm().
     // progress(done, total) is called before each layer and at the end; if it throws, the cells are in an undefined
     // state and must be cleared by the caller. n_keep is decided before any layer is touched.
     compress_result compress(llama_seq_id seq, const compress_options & options,
                              const std::function<void(int, int)> & progress = {});
 
+    // Backends refuse what gate refuses, too, from the next prompt on. For tests.
+    void restrict_to(const op_gate & gate);
+
   private:
-    graph_runner & runner_for(const ggml_tensor * storage);
+    ranking rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
+                       std::span<const token_kind> kind) const;
+    void merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan);
 
     kv_cache kv_;
     score_tap tap_;
-    std::map<ggml_backend_t, std::unique_ptr<graph_runner>> runners_;
+    bool observed_ = false; // the tap was armed for the prompt under way
+    graph_runners runners_;
+    graph_runner cpu_; // for layers whose backend refuses
+    int32_t n_staged_ = 0;
 };
 
 } // namespace lookm

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
 #include <typeinfo>
 
 #if defined(__GNUG__)
@@ -57,6 +58,18 @@ llama_kv_cache * full_attention_cache(llama_memory_i * memory) {
     return nullptr;
 }
 
+// Layers that attend to this K: its own, and those without a cache that llama.cpp has pointed to it. Of layers with
+// sliding windows it points to a cache of windows.
+int count_readers(const llama_kv_cache & kv, const llama_hparams & hparams, const ggml_tensor * k) {
+    int n = 1;
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        if (!hparams.has_kv(il) && !hparams.is_swa(il) && kv.get_k_storage(static_cast<int32_t>(il)) == k) {
+            ++n;
+        }
+    }
+    return n;
+}
+
 // llama.cpp has no getter for V's storage: a view of one cell leads to it.
 ggml_tensor * v_storage(const llama_kv_cache & kv, int32_t il, bool & transposed) {
     const ggml_context_ptr scratch{ggml_init({4 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
@@ -92,6 +105,9 @@ std::string kv_cache::unsupported(llama_context * ctx) {
                " cannot be compressed; expected a plain KV cache, one with sliding "
                "windows, or a hybrid's attention part";
     }
+    if (ctx->get_cparams().ctx_other) {
+        return "its cache is shared with another context, which compression would change";
+    }
     if (hparams.is_mla()) {
         return "multi-head latent attention (MLA) keeps no V rows and cannot be compressed";
     }
@@ -105,6 +121,50 @@ std::string kv_cache::unsupported(llama_context * ctx) {
         return "split mode tensor spreads a layer's cache over devices";
     }
     return "";
+}
+
+size_t kv_cache::bytes_per_token(llama_context * ctx) {
+    const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx));
+    const llama_hparams & hparams = ctx->get_model().hparams;
+    size_t bytes = 0;
+    for (const uint32_t il : kv ? kv->get_layer_ids() : std::vector<uint32_t>()) {
+        bytes += ggml_row_size(kv->type_k(), hparams.n_embd_k_gqa(il));
+        bytes += hparams.is_mla() ? 0 : ggml_row_size(kv->type_v(), hparams.n_embd_v_gqa(il));
+    }
+    return bytes;
+}
+
+void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v) {
+    const auto check = [](const char * argument, ggml_type type, uint32_t head_dim) {
+        if (head_dim % ggml_blck_size(type) != 0) {
+            throw std::invalid_argument(std::string(argument) + ": \"" + ggml_type_name(type) + "\" stores blocks of " +
+                                        std::to_string(ggml_blck_size(type)) +
+                                        " numbers, but a head of this model has " + std::to_string(head_dim) +
+                                        "; expected f32, f16 or bf16");
+        }
+    };
+    for (uint32_t il = 0; il < model->hparams.n_layer(); ++il) {
+        check("type_k", type_k, model->hparams.n_embd_head_k(il));
+        check("type_v", type_v, model->hparams.n_embd_head_v(il));
+    }
+}
+
+std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
+    llama_memory_i * memory = llama_get_memory(ctx);
+    const llama_kv_cache * kv = full_attention_cache(memory);
+    if (!kv) {
+        return std::nullopt;
+    }
+    uint32_t n = kv->get_cells(0).get_used();
+    if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
+        n = std::max(n, windows->get_swa()->get_cells(0).get_used());
+    }
+    return static_cast<int32_t>(n);
+}
+
+bool kv_cache::size_changes_rope(llama_context * ctx) {
+    const auto & layers = ctx->get_model().layers;
+    return std::any_of(layers.begin(), layers.end(), [](const llama_layer & l) { return l.rope_long != nullptr; });
 }
 
 kv_cache::kv_cache(llama_context * ctx) : ctx_(ctx) {
@@ -124,6 +184,7 @@ kv_cache::kv_cache(llama_context * ctx) : ctx_(ctx) {
         layers_.push_back({il,
                            {k, 0, n_cells, n_h, hparams.n_embd_head_k(id), false},
                            {v, 0, n_cells, n_h, hparams.n_embd_head_v(id), transposed}});
+        n_readers_.push_back(count_readers(*kv_, hparams, k));
     }
 }
 
@@ -131,33 +192,80 @@ int32_t kv_cache::n_cells() const {
     return static_cast<int32_t>(kv_->get_size());
 }
 
-int32_t kv_cache::n_used() const {
-    return static_cast<int32_t>(kv_->get_cells(0).get_used());
-}
-
-size_t kv_cache::bytes_per_cell() const {
-    size_t bytes = 0;
-    for (const kv_layer & l : layers_) {
-        bytes += ggml_row_size(l.k.storage->type, l.k.n_head_kv * l.k.head_dim);
-        bytes += ggml_row_size(l.v.storage->type, l.v.n_head_kv * l.v.head_dim);
+std::vector<kv_layer> kv_cache::layers(llama_seq_id seq) const {
+    std::vector<kv_layer> out = layers_;
+    for (kv_layer & l : out) {
+        l.k.offset = kv_->get_stream(seq) * l.k.storage->nb[2];
+        l.v.offset = kv_->get_stream(seq) * l.v.storage->nb[2];
     }
-    return bytes;
+    return out;
 }
 
-size_t kv_cache::bytes_allocated() const {
+int32_t kv_cache::n_used() const {
+    uint32_t n = 0;
+    for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s is that of sequence s
+        n += kv_->get_cells(static_cast<llama_seq_id>(s)).get_used();
+    }
+    return static_cast<int32_t>(n);
+}
+
+size_t kv_cache::bytes_allocated(llama_context * ctx) {
     size_t bytes = 0;
-    for (const auto & [buft, size] : llama_get_memory(ctx_)->memory_breakdown()) {
+    for (const auto & [buft, size] : llama_get_memory(ctx)->memory_breakdown()) {
         bytes += size;
     }
     return bytes;
 }
 
+void kv_cache::settle() {
+    ctx_->memory_update(false);
+    ctx_->synchronize();
+}
+
+void kv_cache::check(llama_seq_id seq) const {
+    const auto n = static_cast<llama_seq_id>(kv_->get_n_stream() > 1 ? kv_->get_n_stream() : LLAMA_MAX_SEQ);
+    if (seq < 0 || seq >= n) {
+        throw std::invalid_argument("seq: " + std::to_string(seq) + " is outside [0, " + std::to_string(n - 1) + "]");
+    }
+}
+
 std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
+    const auto stream = static_cast<int32_t>(kv_->get_stream(seq));
     std::vector<cell> out;
-    for (const auto & [pos, index] : cells.seq_pos_get(seq)) { // by position; cells of one image share theirs
+    // By position, then by cell: those of one image may share their position, and llama.cpp fills free cells upwards.
+    for (const auto & [pos, index] : cells.seq_pos_get(seq)) {
         const bool text = cells.ext_get(index).tok != LLAMA_TOKEN_NULL;
-        out.push_back({static_cast<int32_t>(index), text ? token_kind::text : token_kind::image});
+        out.push_back({static_cast<int32_t>(index), text ? token_kind::text : token_kind::image, stream});
+    }
+    return out;
+}
+
+std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    std::vector<int32_t> out;
+    for (uint32_t i = 0; i < cells.size() && static_cast<int32_t>(out.size()) < n; ++i) {
+        if (cells.is_empty(i) || (cells.seq_has(i, seq) && cells.seq_count(i) == 1)) {
+            out.push_back(static_cast<int32_t>(i));
+        }
+    }
+    if (static_cast<int32_t>(out.size()) < n) {
+        throw std::runtime_error("KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
+                                 std::to_string(n) + " kept rows need cells of its own, but the cache of " +
+                                 std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
+    }
+    return out;
+}
+
+packed_cells kv_cache::packed(llama_seq_id seq) const {
+    // a sequence starts at position 0 unless keep() has moved its cells to the last one
+    packed_cells out;
+    for (const auto & [pos, index] : kv_->get_cells(seq).seq_pos_get(seq)) {
+        if (pos == 0 || (out.n > 0 && pos != out.pos)) {
+            break;
+        }
+        out.pos = pos;
+        ++out.n;
     }
     return out;
 }
@@ -166,19 +274,27 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
     // The cache object itself is not const; there is no public way to relabel cells.
     auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
     const llama_pos pos_last = cells.seq_pos_max(seq);
+    const auto put = [&](uint32_t index, llama_pos pos, llama_kv_cell_ext ext) {
+        ext.x = ext.y = pos_last; // M-RoPE compares these where positions are equal
+        cells.pos_set(index, pos);
+        cells.ext_set(index, ext);
+        cells.seq_add(index, seq);
+    };
 
     std::vector<bool> stays(cells.size(), false);
     for (const int32_t index : target) {
         stays[index] = true;
     }
+    std::vector<llama_kv_cell_ext> ext;
     for (const cell & c : this->cells(seq)) {
-        const auto index = static_cast<uint32_t>(c.index);
-        llama_kv_cell_ext ext = cells.ext_get(index);
-        ext.x = ext.y = pos_last; // M-RoPE compares these where positions are equal
-        cells.rm(index);
-        cells.pos_set(index, stays[index] ? pos_last : pos_dropped);
-        cells.ext_set(index, ext);
-        cells.seq_add(index, seq);
+        ext.push_back(cells.ext_get(c.index));
+        const bool emptied = cells.seq_rm(c.index, seq); // not where another sequence shares the cell
+        if (emptied && !stays[c.index]) {
+            put(c.index, pos_dropped, {});
+        }
+    }
+    for (size_t r = 0; r < target.size(); ++r) {
+        put(target[r], pos_last, ext[r]);
     }
     // through the cache's own call, which also lets the next token take the first freed cell
     kv_->seq_rm(seq, pos_dropped, -1);
@@ -206,6 +322,11 @@ ggml_backend_t kv_cache::backend_of_storage(const ggml_tensor * storage) const {
         }
     }
     throw std::runtime_error(std::string("KV compression: no backend for buffer ") + ggml_backend_buft_name(buft));
+}
+
+ggml_backend_t kv_cache::cpu_backend() const {
+    ggml_backend_sched_t sched = ctx_->get_sched();
+    return ggml_backend_sched_get_backend(sched, ggml_backend_sched_get_n_backends(sched) - 1); // always the last
 }
 
 } // namespace lookm

@@ -6,6 +6,7 @@
 #include "llama.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,12 @@ namespace lookm {
 struct cell {
     int32_t index; // in the cache
     token_kind kind;
+    int32_t stream = 0; // of the cache: 0 unless each sequence has a stream of its own
+};
+
+struct packed_cells {
+    llama_pos pos = -1;
+    int32_t n = 0;
 };
 
 // The KV cache of a context as far as compression needs it: storage tensors, cells, and the callback that taps
@@ -29,18 +36,44 @@ class kv_cache {
     // Why this context cannot be compressed, "" when it can. memory_type: "kv_cache", "kv_cache_iswa", "hybrid", ...
     static std::string unsupported(llama_context * ctx);
     static std::string memory_type(llama_context * ctx);
+    // K and V that a token takes in layers that see every earlier token, compressible or not; 0: there are none
+    static size_t bytes_per_token(llama_context * ctx);
+    // Throws std::invalid_argument for a type whose blocks do not divide a head: llama.cpp would abort.
+    static void check_types(const llama_model * model, ggml_type type_k, ggml_type type_v);
+    // Cells that another context of this model must have to take over what is in this one, windows included. Nothing
+    // for a memory that does not fill up cell by cell.
+    static std::optional<int32_t> cells_in_use(llama_context * ctx);
+    static size_t bytes_allocated(llama_context * ctx); // KV buffers, on all devices
+    // Whether a context's size decides how positions are rotated (LongRoPE): then it must not change under a sequence.
+    static bool size_changes_rope(llama_context * ctx);
 
-    const std::vector<kv_layer> & layers() const { return layers_; }
-    int32_t n_cells() const; // allocated, for each sequence's stream
-    int32_t n_used() const;
-    size_t bytes_per_cell() const; // K and V of all layers
-    size_t bytes_allocated() const;
+    const std::vector<kv_layer> & layers() const { return layers_; } // in stream 0
+    std::vector<kv_layer> layers(llama_seq_id seq) const;            // where this sequence's rows are
+    // Layers that attend to the cells of layers()[i]: that one, and those after it that keep no K and V of their own.
+    int n_readers(size_t i) const { return n_readers_[i]; }
+    int32_t n_cells() const; // allocated, for each stream
+    int32_t n_used() const;  // of all streams
+    size_t bytes_per_cell() const { return bytes_per_token(ctx_); }
+
+    // Waits for the device, and does what llama.cpp left for its next graph: shifts and copies of rows.
+    void settle();
+
+    // Throws std::invalid_argument for a sequence that this context cannot have.
+    void check(llama_seq_id seq) const;
 
     // Cells of a sequence in the order of their tokens. Cells made from embeddings are image cells.
     std::vector<cell> cells(llama_seq_id seq) const;
 
-    // Row r of every layer now lies in cell target[r]: those cells stay, at the sequence's last position, and all its
-    // other cells are emptied. The next token still comes after the whole prompt, and sees every kept cell.
+    // The first of those cells, if they are what keep() has left of a prompt: n of them, all at one position.
+    packed_cells packed(llama_seq_id seq) const;
+
+    // The n lowest cells that kept rows may be written to: empty ones, and those that no other sequence shares. Throws
+    // std::runtime_error when there are fewer.
+    std::vector<int32_t> targets(llama_seq_id seq, int32_t n) const;
+
+    // Row r of every layer now lies in cell target[r]: those cells are the sequence's, at its last position, and it
+    // leaves all others: they are emptied, or stay as they are with the sequences that share them. The next token still
+    // comes after the whole prompt, and sees every kept cell.
     void keep(llama_seq_id seq, const std::vector<int32_t> & target);
 
     // Installs (or, with nullptr, removes) the callback that sees every node the scheduler computes.
@@ -50,11 +83,14 @@ class kv_cache {
     ggml_backend_t backend_of(ggml_tensor * node) const;
     // The scheduler's backend whose memory holds this cache tensor.
     ggml_backend_t backend_of_storage(const ggml_tensor * storage) const;
+    // The scheduler's CPU backend: it has the context's threads.
+    ggml_backend_t cpu_backend() const;
 
   private:
     llama_context * ctx_;
     llama_kv_cache * kv_;
     std::vector<kv_layer> layers_;
+    std::vector<int> n_readers_;
 };
 
 } // namespace lookm

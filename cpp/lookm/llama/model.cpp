@@ -7,6 +7,7 @@
 #include "gguf.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -19,17 +20,6 @@ namespace {
 
 constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q4_0,
                                      GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
-
-ggml_type parse_type(const char * argument, const std::string & name) {
-    std::string known;
-    for (const ggml_type t : cache_types) {
-        if (name == ggml_type_name(t)) {
-            return t;
-        }
-        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(t));
-    }
-    throw std::invalid_argument(std::string(argument) + ": \"" + name + "\" is unknown; expected one of " + known);
-}
 
 llama_flash_attn_type parse_flash_attn(const std::string & name) {
     if (name == "auto") {
@@ -84,12 +74,48 @@ void check_metadata(const std::string & path) {
     }
 }
 
+// One share for each of llama.cpp's devices, 0 for those not named.
+std::vector<float> checked_split(const std::vector<float> & shares, const device_list & devices) {
+    if (shares.empty()) {
+        return {};
+    }
+    const size_t n_devices = devices.accelerators().size();
+    std::string text;
+    float sum = 0.0f;
+    for (const float share : shares) {
+        text += (text.empty() ? "" : ", ") + std::to_string(share);
+        sum += share;
+    }
+    if (shares.size() > n_devices) {
+        throw std::invalid_argument("tensor_split: [" + text + "] for " + std::to_string(n_devices) +
+                                    " devices, expected at most one share for each");
+    }
+    const bool shares_ok = std::all_of(shares.begin(), shares.end(), [](float s) { return s >= 0.0f; });
+    if (!shares_ok || !std::isfinite(sum) || sum <= 0.0f) {
+        throw std::invalid_argument("tensor_split: [" + text + "], expected shares of 0 or more, not all 0");
+    }
+    std::vector<float> all = shares;
+    all.resize(llama_max_devices(), 0.0f);
+    return all;
+}
+
 void start_backends() {
     static std::once_flag once;
     std::call_once(once, [] { llama_backend_init(); });
 }
 
 } // namespace
+
+ggml_type parse_cache_type(const char * argument, const std::string & name) {
+    std::string known;
+    for (const ggml_type t : cache_types) {
+        if (name == ggml_type_name(t)) {
+            return t;
+        }
+        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(t));
+    }
+    throw std::invalid_argument(std::string(argument) + ": \"" + name + "\" is unknown; expected one of " + known);
+}
 
 int32_t thread_count(const model_options & options) {
     if (options.n_threads > 0) {
@@ -98,12 +124,16 @@ int32_t thread_count(const model_options & options) {
     return std::max(1, common_cpu_get_num_math()); // physical, fast cores
 }
 
-llama_model_ptr load_model(const model_options & options) {
+llama_model_ptr load_model(const model_options & options, device_list & devices) {
     set_verbose(options.verbose);
     start_backends();
     check_range("n_gpu_layers", options.n_gpu_layers, -1, 1 << 20);
     check_gguf("model_path", options.model_path);
+    devices = device_list(options.rpc_servers);
+    const std::vector<float> split = checked_split(options.tensor_split, devices);
     llama_model_params params = llama_model_default_params();
+    params.devices = devices.data();
+    params.tensor_split = split.empty() ? nullptr : split.data();
     params.n_gpu_layers = options.n_gpu_layers;
     params.progress_callback = [](float, void *) { return true; }; // no dots on stderr
     forget_errors();
@@ -114,6 +144,16 @@ llama_model_ptr load_model(const model_options & options) {
                                     "\" as a language model: " + last_logged_error());
     }
     return model;
+}
+
+int32_t context_limit(const llama_model * model, const model_options & options) {
+    check_range("n_ctx", options.n_ctx, 0, 1 << 24);
+    const int32_t n_ctx = options.n_ctx > 0 ? options.n_ctx : llama_model_n_ctx_train(model);
+    if (n_ctx <= 0) {
+        throw std::invalid_argument("n_ctx: 0 takes the length that the model was trained with, but \"" +
+                                    options.model_path + "\" names none; expected 1 or more");
+    }
+    return n_ctx;
 }
 
 llama_context_ptr make_context(llama_model * model, const model_options & options) {
@@ -129,11 +169,12 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     params.n_threads = thread_count(options);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = parse_flash_attn(options.flash_attn);
-    params.type_k = parse_type("type_k", options.type_k);
-    params.type_v = parse_type("type_v", options.type_v);
+    params.type_k = parse_cache_type("type_k", options.type_k);
+    params.type_v = parse_cache_type("type_v", options.type_v);
     if (ggml_is_quantized(params.type_v) && options.flash_attn == "off") {
         throw std::invalid_argument("type_v: \"" + options.type_v + "\" needs flash_attn on or auto, not off");
     }
+    kv_cache::check_types(model, params.type_k, params.type_v);
     forget_errors();
     llama_context_ptr ctx{llama_init_from_model(model, params)};
     if (!ctx) {
@@ -169,7 +210,8 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
 }
 
 model_info describe(const model_options & options) {
-    const llama_model_ptr model = load_model(options);
+    device_list devices;
+    const llama_model_ptr model = load_model(options, devices);
     const auto meta = [&](const char * key) {
         char text[256] = {};
         return llama_model_meta_val_str(model.get(), key, text, sizeof(text)) > 0 ? std::string(text) : std::string();
@@ -190,9 +232,7 @@ model_info describe(const model_options & options) {
     const llama_context_ptr ctx = make_context(model.get(), smallest);
     info.memory_type = kv_cache::memory_type(ctx.get());
     info.reason = kv_cache::unsupported(ctx.get());
-    if (info.reason.empty()) {
-        info.kv_bytes_per_token = kv_cache(ctx.get()).bytes_per_cell();
-    }
+    info.kv_bytes_per_token = kv_cache::bytes_per_token(ctx.get());
     return info;
 }
 

@@ -1,10 +1,13 @@
 #pragma once
 
+#include "lookm/llama/devices.h"
+
 #include "llama-cpp.h"
 #include "mtmd.h"
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace lookm {
 
@@ -17,10 +20,15 @@ struct model_options {
     int32_t n_ubatch = 512;
     int32_t n_threads = 0;           // 0: one per physical core
     int32_t n_gpu_layers = -1;       // -1: all
+    std::string rpc_servers;         // "host:port,...": layers on ggml-rpc-servers, too
+    std::vector<float> tensor_split; // share of the layers for each device; empty: by their free memory
     std::string flash_attn = "auto"; // auto, on, off
     std::string type_k = "f16";
     std::string type_v = "f16";
     bool verbose = false;
+    int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
+    bool scored = false; // prompts will be scored by all their queries; flash_attn "auto" takes it into account
+    bool shrink = true;  // contexts no larger than what is in them (sized_context)
 };
 
 // What a model file holds, as far as KV compression cares.
@@ -34,16 +42,20 @@ struct model_info {
     int32_t n_head = 0;
     int32_t n_head_kv = 0;
     std::string memory_type;
-    uint64_t kv_bytes_per_token = 0; // of the layers that compression can reach
+    uint64_t kv_bytes_per_token = 0; // of layers that see every earlier token
     std::string reason;              // why it cannot be compressed, "" when it can
 };
 
 // All throw std::invalid_argument for a bad option or file, std::runtime_error when memory or a device fails.
-llama_model_ptr load_model(const model_options & options);
+// devices becomes the list that the model is loaded onto, and must outlive it.
+llama_model_ptr load_model(const model_options & options, device_list & devices);
+int32_t context_limit(const llama_model * model, const model_options & options); // n_ctx, or the model's own
 llama_context_ptr make_context(llama_model * model, const model_options & options);
 mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker);
 model_info describe(const model_options & options);
 
+// Type of a K or V cache by its name; argument: what to call it in the error.
+ggml_type parse_cache_type(const char * argument, const std::string & name);
 int32_t thread_count(const model_options & options);
 
 } // namespace lookm

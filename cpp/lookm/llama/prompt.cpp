@@ -1,12 +1,14 @@
 #include "lookm/llama/prompt.h"
 
 #include "lookm/llama/log.h"
+#include "lookm/llama/text_run.h"
 
 #include "chat.h"
-#include "common.h"
 #include "json.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -29,6 +31,82 @@ std::vector<mtmd::bitmap> make_bitmaps(std::span<const image_view> images) {
         bitmaps.emplace_back(image.width, image.height, image.data);
     }
     return bitmaps;
+}
+
+void check_markers(const char * argument, const char * what, size_t n_given, size_t n_markers) {
+    if (n_markers != n_given) {
+        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(n_given) +
+                                    " given, but the prompt has " + std::to_string(n_markers) + " " + what +
+                                    " placeholders");
+    }
+}
+
+// The tokens of text, for every run of it between two image markers; empty runs are left out.
+std::vector<text_run> tokenize_runs(const llama_model * model, const std::string & text, const prompt_markers & markers,
+                                    std::span<const std::string> contexts) {
+    std::vector<text_run> runs;
+    for (size_t start = 0; start <= text.size();) {
+        const size_t end = std::min(text.find(markers.image, start), text.size());
+        const std::string part = text.substr(start, end - start);
+        const size_t n = count(part, markers.context);
+        if (!part.empty()) {
+            runs.push_back(tokenize_run(model, part, markers.context, contexts.first(n)));
+        }
+        contexts = contexts.subspan(n);
+        start = end + markers.image.size();
+    }
+    return runs;
+}
+
+prompt_chunk chunk_of(text_run run) {
+    return {std::move(run.tokens), std::move(run.kind)};
+}
+
+// Without images: the runs are one.
+prompt text_prompt(const llama_model * model, std::vector<text_run> runs) {
+    const llama_vocab * vocab = llama_model_get_vocab(model);
+    text_run run = runs.empty() ? text_run() : std::move(runs.front());
+    if (llama_vocab_get_add_bos(vocab)) {
+        run.tokens.insert(run.tokens.begin(), llama_vocab_bos(vocab));
+        run.kind.insert(run.kind.begin(), token_kind::text);
+    }
+    if (llama_vocab_get_add_eos(vocab)) {
+        run.tokens.push_back(llama_vocab_eos(vocab));
+        run.kind.push_back(token_kind::text);
+    }
+    prompt p;
+    p.chunks.push_back(chunk_of(std::move(run)));
+    return p;
+}
+
+// mtmd puts tokens of its own around images, and does not say which: it is given a stand-in for every run of text, and
+// the run's own tokens take its place.
+std::string with_stand_ins(const std::string & text, const prompt_markers & markers) {
+    std::string out;
+    for (size_t start = 0; start <= text.size();) {
+        const size_t end = std::min(text.find(markers.image, start), text.size());
+        out += end > start ? markers.context : "";
+        out += end < text.size() ? markers.image : "";
+        start = end + markers.image.size();
+    }
+    return out;
+}
+
+// tokens of one chunk of mtmd's, with the next of runs where the stand-in is; at most one is, since images divide runs
+text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token> stand_in,
+                std::span<text_run> & runs) {
+    text_run out = {{tokens.begin(), tokens.end()}, std::vector<token_kind>(tokens.size(), token_kind::text)};
+    const auto at = std::search(tokens.begin(), tokens.end(), stand_in.begin(), stand_in.end()) - tokens.begin();
+    if (at == std::ssize(tokens) || runs.empty()) {
+        return out;
+    }
+    const auto n = std::ssize(stand_in);
+    out.tokens.erase(out.tokens.begin() + at, out.tokens.begin() + at + n);
+    out.tokens.insert(out.tokens.begin() + at, runs.front().tokens.begin(), runs.front().tokens.end());
+    out.kind.erase(out.kind.begin() + at, out.kind.begin() + at + n);
+    out.kind.insert(out.kind.begin() + at, runs.front().kind.begin(), runs.front().kind.end());
+    runs = runs.subspan(1);
+    return out;
 }
 
 } // namespace
@@ -61,60 +139,92 @@ int32_t prompt_chunk::n_cells() const {
     return static_cast<int32_t>(image ? mtmd_input_chunk_get_n_tokens(image) : tokens.size());
 }
 
+int32_t prompt_chunk::n_context() const {
+    return static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::image));
+}
+
+int32_t prompt::n_context() const {
+    return std::accumulate(chunks.begin(), chunks.end(), 0,
+                           [](int32_t n, const prompt_chunk & c) { return n + c.n_context(); });
+}
+
+std::vector<token_kind> prompt::kinds() const {
+    std::vector<token_kind> out;
+    for (const prompt_chunk & c : chunks) {
+        out.insert(out.end(), c.kind.begin(), c.kind.end());
+        out.insert(out.end(), c.image ? c.n_cells() : 0, token_kind::image);
+    }
+    return out;
+}
+
 int32_t prompt::n_cells() const {
     return std::accumulate(chunks.begin(), chunks.end(), 0,
                            [](int32_t n, const prompt_chunk & c) { return n + c.n_cells(); });
 }
 
-int32_t prompt::n_images() const {
+int32_t prompt::n_tiles() const {
     return static_cast<int32_t>(std::count_if(chunks.begin(), chunks.end(), [](const auto & c) { return c.image; }));
 }
 
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
-                const std::string & marker, std::span<const image_view> images) {
-    const size_t n_markers = count(text, marker);
-    if (n_markers != images.size()) {
-        throw std::invalid_argument("images: " + std::to_string(images.size()) + " given, but the prompt has " +
-                                    std::to_string(n_markers) + " image placeholders");
+                const prompt_markers & markers, std::span<const image_view> images,
+                std::span<const std::string> contexts) {
+    check_markers("images", "image", images.size(), count(text, markers.image));
+    check_markers("contexts", "context", contexts.size(), count(text, markers.context));
+    for (const std::string & part : contexts) {
+        if (part.size() > std::numeric_limits<int32_t>::max() / 2) {
+            throw std::invalid_argument("contexts: " + std::to_string(part.size()) + " bytes exceed 1 GiB");
+        }
+    }
+    if (!mmproj && !images.empty()) {
+        throw std::invalid_argument("images: " + std::to_string(images.size()) +
+                                    " given, but the model was opened without an mmproj file");
+    }
+    std::vector<text_run> runs = tokenize_runs(model, text, markers, contexts);
+    if (!mmproj) {
+        return text_prompt(model, std::move(runs));
     }
     prompt p;
-    if (!mmproj) {
-        if (!images.empty()) {
-            throw std::invalid_argument("images: " + std::to_string(images.size()) +
-                                        " given, but the model was opened without an mmproj file");
-        }
-        p.chunks.push_back({common_tokenize(llama_model_get_vocab(model), text, true, true)});
-        return p;
-    }
+    p.n_images = static_cast<int32_t>(images.size());
     const std::vector<mtmd::bitmap> bitmaps = make_bitmaps(images);
     std::vector<const mtmd_bitmap *> pointers;
     for (const mtmd::bitmap & b : bitmaps) {
         pointers.push_back(b.ptr.get());
     }
-    const mtmd_input_text input = {text.data(), text.size(), /*add_special =*/true, /*parse_special =*/true};
+    const std::string outline = with_stand_ins(text, markers);
+    const std::vector<llama_token> stand_in = tokenize_run(model, markers.context, markers.image, {}).tokens;
+    const mtmd_input_text input = {outline.data(), outline.size(), /*add_special =*/true, /*parse_special =*/true};
     p.media.reset(mtmd_input_chunks_init());
     forget_errors();
     if (mtmd_tokenize(mmproj, p.media.get(), &input, pointers.data(), pointers.size()) != 0) {
         throw std::invalid_argument("images: the image encoder refuses them: " + last_logged_error());
     }
+    std::span<text_run> left = runs;
     for (size_t i = 0; i < mtmd_input_chunks_size(p.media.get()); ++i) {
         const mtmd_input_chunk * chunk = mtmd_input_chunks_get(p.media.get(), i);
         if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT) {
             size_t n = 0;
             const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
-            p.chunks.push_back({{tokens, tokens + n}});
+            if (std::find(tokens, tokens + n, LLAMA_TOKEN_NULL) != tokens + n) {
+                throw std::invalid_argument("mmproj: it puts marks around images that the model's vocabulary lacks; "
+                                            "expected the multimodal projector made for this model");
+            }
+            p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
         } else {
-            p.chunks.push_back({{}, chunk});
+            p.chunks.push_back({{}, {}, chunk});
         }
+    }
+    if (!left.empty()) {
+        throw std::runtime_error("mtmd lost " + std::to_string(left.size()) + " parts of the prompt's text");
     }
     return p;
 }
 
-std::string random_marker() {
+prompt_markers random_markers() {
     std::random_device device;
-    char text[48];
-    std::snprintf(text, sizeof(text), "<__image_%08x%08x__>", device(), device());
-    return text;
+    char name[24];
+    std::snprintf(name, sizeof(name), "%08x%08x", device(), device());
+    return {std::string("<__image_") + name + "__>", std::string("<__context_") + name + "__>"};
 }
 
 } // namespace lookm

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "lookm/core/method.h"
+
 #include "llama-cpp.h"
 #include "mtmd.h"
 
@@ -37,28 +39,42 @@ class chat_template {
     std::unique_ptr<common_chat_templates, deleter> templates_;
 };
 
-// A run of text tokens, or one image (never both).
+// A run of text tokens, or one image or tile of an image (never both).
 struct prompt_chunk {
     std::vector<llama_token> tokens;
+    std::vector<token_kind> kind;             // of each token; image: of a context, which counts as an image does
     const mtmd_input_chunk * image = nullptr; // owned by prompt::media
 
     int32_t n_cells() const;
+    int32_t n_context() const;
 };
 
 struct prompt {
     mtmd::input_chunks_ptr media; // keeps the images of chunks alive
     std::vector<prompt_chunk> chunks;
 
+    int32_t n_images = 0; // as given; a model may cut one into several tiles, each a chunk of its own
+
     int32_t n_cells() const;
-    int32_t n_images() const;
+    int32_t n_tiles() const;               // chunks that the image encoder sees
+    int32_t n_context() const;             // cells of contexts
+    std::vector<token_kind> kinds() const; // of every cell
 };
 
-// Splits text that holds one marker per image. mmproj may be null when there are no images.
-// Throws std::invalid_argument when markers and images do not match, or an image cannot be used.
-prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
-                const std::string & marker, std::span<const image_view> images);
+// Strings that stand for an image and for a context in a formatted prompt.
+struct prompt_markers {
+    std::string image;
+    std::string context;
+};
 
-// A marker that no user text holds by chance.
-std::string random_marker();
+// Splits text that holds one marker per image and one per context: a text whose cells are evictable as an image's are,
+// and in which control tokens are text. mmproj may be null when there are no images.
+// Throws std::invalid_argument when markers and images or contexts do not match, or an image cannot be used.
+prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
+                const prompt_markers & markers, std::span<const image_view> images,
+                std::span<const std::string> contexts);
+
+// Markers that no user text holds by chance.
+prompt_markers random_markers();
 
 } // namespace lookm

@@ -1,23 +1,57 @@
 #include "lookm/llama/score_tap.h"
 
-#include "lookm/graph/score_graph.h"
+#include "lookm/graph/score_forms.h"
 
+#include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace lookm {
 
 namespace {
 
-// The cache tensor that a node's K comes from: through views, and through the cast that f32 caches get.
-const ggml_tensor * storage_of(const ggml_tensor * t) {
-    while (t->view_src || t->op == GGML_OP_CPY) {
-        t = t->op == GGML_OP_CPY ? t->src[0] : t->view_src;
+// The view of the cache that a node's K is, before the cast that f32 caches get.
+const ggml_tensor * view_of(const ggml_tensor * k) {
+    while (k->op == GGML_OP_CPY || (k->view_src && k->view_src->op == GGML_OP_CPY)) {
+        k = k->op == GGML_OP_CPY ? k->src[0] : k->view_src;
     }
-    return t;
+    return k;
+}
+
+const ggml_tensor * storage_of(const ggml_tensor * k) {
+    const ggml_tensor * view = view_of(k);
+    return view->view_src ? view->view_src : view;
+}
+
+// K of the product that kq_soft_max was made from, through scales and softcaps
+const ggml_tensor * k_of(const ggml_tensor * node) {
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+        return node->src[1];
+    }
+    while (node && node->op != GGML_OP_MUL_MAT) {
+        node = node->src[0];
+    }
+    return node ? node->src[0] : nullptr;
+}
+
+// n elements of t along one dimension: another tensor on the same data, good for as_leaf
+ggml_tensor part(const ggml_tensor * t, int dim, int64_t from, int64_t n) {
+    ggml_tensor p = *t;
+    p.ne[dim] = n;
+    p.data = static_cast<char *>(t->data) + from * t->nb[dim];
+    return p;
+}
+
+template <class Input>
+void add_scores_anywhere(graph_runner & runner, graph_runner & cpu, const Input & input, const score_sums & out) {
+    try {
+        add_scores(runner, input, out);
+    } catch (const refused_op &) {
+        add_scores_staged(cpu, input, out);
+    }
 }
 
 float op_param(const ggml_tensor * node, int i) {
@@ -28,19 +62,16 @@ float op_param(const ggml_tensor * node, int i) {
 
 } // namespace
 
-score_tap::score_tap(kv_cache & kv) : kv_(kv) {
+// Queries of one attention node, the same number in each stream of the cache that it covers.
+struct score_tap::rows {
+    int64_t n;
+    int64_t stream, n_stream;
+};
+
+score_tap::score_tap(kv_cache & kv, size_t compute_bytes)
+    : kv_(kv), sums_(kv.layers()), runners_(compute_bytes), cpu_(kv.cpu_backend(), compute_bytes) {
     for (size_t i = 0; i < kv.layers().size(); ++i) {
-        const kv_layer & layer = kv.layers()[i];
-        layer_by_storage_[layer.k.storage] = i;
-        const ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(layer.k.storage->buffer);
-        ggml_context_ptr ctx{ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
-        sums_.push_back(ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, layer.k.n_cells, layer.k.n_head_kv));
-        buffers_.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), buft));
-        contexts_.push_back(std::move(ctx));
-        if (!buffers_.back()) {
-            throw std::runtime_error("KV compression: no memory for scores on " +
-                                     std::string(ggml_backend_buft_name(buft)));
-        }
+        layer_by_storage_[kv.layers()[i].k.storage] = i;
     }
 }
 
@@ -48,20 +79,50 @@ score_tap::~score_tap() {
     disarm();
 }
 
-void score_tap::arm() {
-    for (const ggml_backend_buffer_ptr & buffer : buffers_) {
-        ggml_backend_buffer_clear(buffer.get(), 0);
+void score_tap::arm(const tap_plan & plan) {
+    if (plan.first_query < 0) {
+        throw std::invalid_argument("first_query: " + std::to_string(plan.first_query) + ", expected 0 or more");
+    }
+    plan_ = plan;
+    sums_.clear();
+    if (!plan.squares) {
+        squares_.reset();
+    } else if (!squares_) {
+        squares_.emplace(kv_.layers());
+    }
+    if (squares_) {
+        squares_->clear();
+    }
+    n_read_.assign(kv_.layers().size(), 0);
+    n_seen_.clear();
+    for (const kv_layer & layer : kv_.layers()) {
+        n_seen_.emplace_back(layer.k.storage->ne[2], 0);
     }
     error_ = nullptr;
     seconds_ = 0.0;
-    armed_ = true;
-    kv_.set_eval_callback(on_node, this);
+    compute_peak_ = 0;
+    listen();
+}
+
+void score_tap::listen() {
+    if (!armed_) {
+        kv_.set_eval_callback(on_node, this);
+        armed_ = true;
+    }
+}
+
+void score_tap::skip(int64_t n) {
+    if (plan_.first_query > 0) {
+        plan_.first_query = static_cast<int32_t>(std::max<int64_t>(1, plan_.first_query + n));
+    }
 }
 
 void score_tap::disarm() {
     if (armed_) {
         kv_.set_eval_callback(nullptr, nullptr);
         armed_ = false;
+        compute_peak_ = std::max(compute_peak_, runners_.peak_bytes() + cpu_.peak_bytes());
+        runners_.clear();
     }
 }
 
@@ -74,15 +135,17 @@ void score_tap::rethrow() {
 bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
     auto & tap = *static_cast<score_tap *>(self);
     const int layer = tap.layer_of(node);
-    if (ask) {
-        return layer >= 0;
-    }
     if (layer < 0) {
-        return true;
+        return !ask;
+    }
+    const auto i = static_cast<size_t>(layer);
+    const rows here = tap.rows_of(node, i);
+    if (ask) {
+        return !tap.skips(here, i);
     }
     const auto start = std::chrono::steady_clock::now();
     try {
-        tap.observe(node, static_cast<size_t>(layer));
+        tap.observe(node, here, i);
     } catch (...) { // C code lies above: carry the exception around it
         tap.error_ = std::current_exception();
         return false;
@@ -92,64 +155,87 @@ bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
 }
 
 int score_tap::layer_of(const ggml_tensor * node) const {
-    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-        const auto found = layer_by_storage_.find(storage_of(node->src[1]));
-        return found == layer_by_storage_.end() ? -1 : static_cast<int>(found->second);
+    if (node->op != GGML_OP_FLASH_ATTN_EXT && node->op != GGML_OP_SOFT_MAX) {
+        return -1;
     }
-    int il = -1;
-    if (node->op == GGML_OP_SOFT_MAX && std::sscanf(node->name, "kq_soft_max-%d", &il) == 1) {
-        for (size_t i = 0; i < kv_.layers().size(); ++i) {
-            if (kv_.layers()[i].il == il) {
-                return static_cast<int>(i);
-            }
-        }
-    }
-    return -1;
+    const ggml_tensor * k = k_of(node);
+    const auto found = k ? layer_by_storage_.find(storage_of(k)) : layer_by_storage_.end();
+    return found == layer_by_storage_.end() ? -1 : static_cast<int>(found->second);
 }
 
-void score_tap::observe(ggml_tensor * node, size_t i) {
-    graph_runner & runner = runner_for(kv_.backend_of(node));
-    if (node->op == GGML_OP_SOFT_MAX) {
-        add_scores(runner, node, sums_[i]);
+score_tap::rows score_tap::rows_of(const ggml_tensor * node, size_t i) const {
+    const ggml_tensor * by_query = node->op == GGML_OP_FLASH_ATTN_EXT ? node->src[0] : node;
+    const ggml_tensor * storage = kv_.layers()[i].k.storage;
+    rows here = {by_query->ne[1], 0, by_query->ne[3]};
+    if (const ggml_tensor * k = storage->ne[2] > 1 ? k_of(node) : nullptr) {
+        here.stream = static_cast<int64_t>(view_of(k)->view_offs / storage->nb[2]);
+    }
+    return here;
+}
+
+// Whether no row counts; then they are counted here, as the node will not be seen again.
+bool score_tap::skips(const rows & here, size_t i) {
+    const auto first = n_seen_[i].begin() + here.stream;
+    if (*std::max_element(first, first + here.n_stream) + here.n > plan_.first_query) {
+        return false;
+    }
+    count(here, i);
+    return true;
+}
+
+// The same rows come again for each further layer that reads this one's cache.
+void score_tap::count(const rows & here, size_t i) {
+    if (++n_read_[i] < kv_.n_readers(i)) {
         return;
     }
-    add_scores(runner,
-               {node->src[0], node->src[1], node->src[3], node->src[4], op_param(node, 0), op_param(node, 1),
-                op_param(node, 2)},
-               sums_[i]);
+    n_read_[i] = 0;
+    const auto first = n_seen_[i].begin() + here.stream;
+    std::for_each(first, first + here.n_stream, [&](int64_t & n) { n += here.n; });
 }
 
-graph_runner & score_tap::runner_for(ggml_backend_t backend) {
-    std::unique_ptr<graph_runner> & runner = runners_[backend];
-    if (!runner) {
-        runner = std::make_unique<graph_runner>(backend);
+void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
+    graph_runner & runner = runners_.of(kv_.backend_of(node));
+    for (int64_t s = 0; s < here.n_stream; ++s) {
+        const int64_t from = std::clamp<int64_t>(plan_.first_query - n_seen_[i][here.stream + s], 0, here.n);
+        if (from == here.n) {
+            continue;
+        }
+        const auto of_stream = [s](const ggml_tensor * t) { return part(t, 3, s, 1); };
+        const auto from_row = [from](const ggml_tensor & t) { return part(&t, 1, from, t.ne[1] - from); };
+        const ggml_tensor sum = part(sums_.tensor(i), 2, here.stream + s, 1);
+        const ggml_tensor square = squares_ ? part(squares_->tensor(i), 2, here.stream + s, 1) : sum;
+        const score_sums out = {&sum, squares_ ? &square : nullptr};
+        if (node->op == GGML_OP_SOFT_MAX) {
+            const ggml_tensor probs = from_row(of_stream(node));
+            add_scores_anywhere(runner, cpu_, &probs, out);
+            continue;
+        }
+        const ggml_tensor q = from_row(of_stream(node->src[0]));
+        const ggml_tensor k = of_stream(node->src[1]);
+        const ggml_tensor mask = from_row(of_stream(node->src[3]));
+        const attention attn = {&q, &k, &mask, node->src[4], op_param(node, 0), op_param(node, 1), op_param(node, 2)};
+        add_scores_anywhere(runner, cpu_, attn, out);
     }
-    return *runner;
+    count(here, i);
 }
 
 std::vector<float> score_tap::scores(size_t i, const std::vector<cell> & cells) const {
-    const ggml_tensor * sum = sums_[i];
-    std::vector<float> all(ggml_nelements(sum));
-    ggml_backend_tensor_get(sum, all.data(), 0, ggml_nbytes(sum));
-    const size_t n_kv = cells.size();
-    std::vector<float> out(n_kv * sum->ne[1]);
-    for (int64_t h = 0; h < sum->ne[1]; ++h) {
-        for (size_t c = 0; c < n_kv; ++c) {
-            out[h * n_kv + c] = all[h * sum->ne[0] + cells[c].index];
-        }
+    if (*std::max_element(n_seen_.at(i).begin(), n_seen_.at(i).end()) == 0) {
+        throw std::runtime_error("KV compression: attention of layer " + std::to_string(kv_.layers()[i].il) +
+                                 " ran where its cache does not lie; expected flash_attn auto or off on this device");
     }
-    return out;
+    return sums_.read(i, cells);
 }
 
-size_t score_tap::peak_bytes() const {
-    size_t bytes = 0;
-    for (const ggml_backend_buffer_ptr & buffer : buffers_) {
-        bytes += ggml_backend_buffer_get_size(buffer.get());
+std::vector<float> score_tap::squares(size_t i, const std::vector<cell> & cells) const {
+    if (!squares_) {
+        throw std::logic_error("score_tap: squares were not asked for");
     }
-    for (const auto & [backend, runner] : runners_) {
-        bytes += runner->peak_bytes();
-    }
-    return bytes;
+    return squares_->read(i, cells);
+}
+
+size_t score_tap::bytes() const {
+    return sums_.bytes() + (squares_ ? squares_->bytes() : 0);
 }
 
 } // namespace lookm

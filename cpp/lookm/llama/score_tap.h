@@ -1,51 +1,83 @@
 #pragma once
 
 #include "lookm/graph/graph_runner.h"
+#include "lookm/llama/accumulators.h"
 #include "lookm/llama/kv_cache.h"
 
+#include <cstdint>
 #include <exception>
 #include <map>
-#include <memory>
+#include <optional>
 #include <vector>
 
 namespace lookm {
+
+// What to observe of a prompt.
+struct tap_plan {
+    bool squares = false; // also the sums of squared probabilities
+    // Token of the prompt, counted from its first one, whose query is the first that counts. Ubatches before it are not
+    // observed and cost nothing; in one that holds it only the rows from it on count.
+    int32_t first_query = 0;
+};
 
 // Sums the attention that every cell receives, while llama.cpp prefills.
 //
 // An eval callback sees each layer's attention node right after it was computed, with its inputs still in place, and
 // adds its column sums (score_graph) to one accumulator per layer, on the backend that computed the node. With flash
-// attention on, the node is GGML_OP_FLASH_ATTN_EXT; with it off, the probabilities kq_soft_max-<layer>. Nothing else is
-// touched.
+// attention on, the node is GGML_OP_FLASH_ATTN_EXT; with it off, the softmax. Nothing else is
+// touched. Where further layers read a layer's cache instead of one of their own, its cells get their attention too.
+//
+// A row's token is known by counting: llama.cpp hands the tokens of a sequence over in their order, each once in every
+// layer (and once more in each layer that reads its cache), whatever the batches, the positions (M-RoPE) or the mask
+// (non-causal images). Where the cache has a stream for each sequence, each counts and adds up for itself. Sequences
+// that share one stream are counted together: their sums are right, but first_query > 0 then counts the tokens of all.
 class score_tap {
   public:
-    explicit score_tap(kv_cache & kv); // kv must outlive the tap
+    score_tap(kv_cache & kv, size_t compute_bytes); // kv must outlive the tap
     ~score_tap();
     score_tap(const score_tap &) = delete;
     score_tap & operator=(const score_tap &) = delete;
 
-    void arm();    // zero the sums and start to listen
-    void disarm(); // stop to listen: decode runs as if the tap had never been
+    void arm(const tap_plan & plan = {}); // zero the sums and start to listen; throws std::invalid_argument
+    void disarm(); // stop to listen: decode runs as if the tap had never been, and compute buffers are freed
+    void listen(); // go on after disarm(), with the sums so far
+    // Rows that come next, or came last, are n more than the prompt's own: another sequence's in the same stream. n <
+    // 0: the prompt's first -n tokens are in the cache already. Matters where first_query > 0.
+    void skip(int64_t n);
     // An exception inside the callback stops that graph; it comes out here, after llama.cpp has returned.
     void rethrow();
 
     // score [n_head_kv, n_cells of the sequence] of layers()[i], in the order of cells
     std::vector<float> scores(size_t i, const std::vector<cell> & cells) const;
+    // the same of squared probabilities; throws std::logic_error unless the plan asked for them
+    std::vector<float> squares(size_t i, const std::vector<cell> & cells) const;
+
+    void restrict_to(const op_gate & gate) { runners_.restrict_to(gate); } // for tests
 
     double seconds() const { return seconds_; }
-    size_t peak_bytes() const; // accumulators and compute buffers
+    size_t bytes() const;                                 // accumulators
+    size_t compute_peak() const { return compute_peak_; } // most that was taken beside them until disarm()
 
   private:
+    struct rows; // of an attention node
+
     static bool on_node(ggml_tensor * node, bool ask, void * self);
     int layer_of(const ggml_tensor * node) const; // index into layers(), -1: not an attention node of this cache
-    void observe(ggml_tensor * node, size_t i);
-    graph_runner & runner_for(ggml_backend_t backend);
+    rows rows_of(const ggml_tensor * node, size_t i) const;
+    bool skips(const rows & here, size_t i);
+    void count(const rows & here, size_t i);
+    void observe(ggml_tensor * node, const rows & here, size_t i);
 
     kv_cache & kv_;
-    std::vector<ggml_context_ptr> contexts_;
-    std::vector<ggml_backend_buffer_ptr> buffers_;
-    std::vector<ggml_tensor *> sums_; // per layer [n_cells, n_head_kv] f32
+    size_t compute_peak_ = 0;
+    tap_plan plan_;
+    accumulators sums_;
+    std::optional<accumulators> squares_;
+    std::vector<std::vector<int64_t>> n_seen_; // [layer][stream]: rows so far
+    std::vector<int> n_read_;                  // of each layer's cache, in this ubatch: layers that have read it
     std::map<const ggml_tensor *, size_t> layer_by_storage_;
-    std::map<ggml_backend_t, std::unique_ptr<graph_runner>> runners_;
+    graph_runners runners_;
+    graph_runner cpu_; // for nodes whose backend refuses to sum them
     std::exception_ptr error_;
     double seconds_ = 0.0;
     bool armed_ = false;

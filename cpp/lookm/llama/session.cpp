@@ -1,5 +1,6 @@
 #include "lookm/llama/session.h"
 
+#include "lookm/llama/flash_attn.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/stopwatch.h"
 
@@ -16,23 +17,30 @@ namespace {
 
 constexpr double seconds_between_reports = 0.1;
 
-bool wants_compression(const kv_options & kv, const ratios & r) {
-    const bool evicts = find_method(kv.method).evicts; // an unknown name is an error at any ratio
-    return evicts && r.important + r.recent < 1.0;
+constexpr int64_t least_compute_bytes = 1 << 20;
+constexpr int64_t most_compute_bytes = int64_t(1) << 40;
+
+bool evicts(const compress_options & o) {
+    return o.method.evicts && o.ratios.important + o.ratios.recent < 1.0;
+}
+
+// Throws std::invalid_argument for what is wrong, at any ratio.
+compress_options checked(const kv_options & kv) {
+    return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
 }
 
 } // namespace
 
 struct session::progress_state {
     const progress_fn & report;
-    int n_images, n_cells;
-    int images_done = 0, cells_done = 0;
+    int n_tiles, n_cells;
+    int tiles_done = 0, cells_done = 0;
 
     stopwatch since_report = {};
 
-    void images(int n) {
-        images_done += n;
-        tell(phase::encode, images_done, n_images);
+    void tiles(int n) {
+        tiles_done += n;
+        tell(phase::encode, tiles_done, n_tiles);
     }
     void cells(int n) {
         cells_done += n;
@@ -50,9 +58,9 @@ struct session::progress_state {
 class session::stop_switch {
   public:
     stop_switch(session & s, progress_state & state) : session_(s), state_(state) {
-        llama_set_abort_callback(session_.ctx_.get(), asked, this);
+        llama_set_abort_callback(session_.room_->get(), asked, this);
     }
-    ~stop_switch() { llama_set_abort_callback(session_.ctx_.get(), nullptr, nullptr); }
+    ~stop_switch() { llama_set_abort_callback(session_.room_->get(), nullptr, nullptr); }
     stop_switch(const stop_switch &) = delete;
     stop_switch & operator=(const stop_switch &) = delete;
 
@@ -75,27 +83,31 @@ class session::stop_switch {
     progress_state & state_;
 };
 
-session::session(const model_options & options) : options_(options), marker_(random_marker()) {
-    model_ = load_model(options_);
-    mmproj_ = load_mmproj(model_.get(), options_, marker_);
-    ctx_ = make_context(model_.get(), options_);
-    options_.n_batch = static_cast<int32_t>(llama_n_batch(ctx_.get())); // at most the n_ctx asked for
+session::session(const model_options & options) : options_(options), markers_(random_markers()) {
+    if (options_.compute_bytes < least_compute_bytes || options_.compute_bytes > most_compute_bytes) {
+        throw std::invalid_argument("compute_bytes: " + std::to_string(options_.compute_bytes) + ", expected " +
+                                    std::to_string(least_compute_bytes) + " (1 MiB) to " +
+                                    std::to_string(most_compute_bytes) + " (1 TiB)");
+    }
+    model_ = load_model(options_, devices_);
+    mmproj_ = load_mmproj(model_.get(), options_, markers_.image);
+    if (better_without_flash(model_.get(), options_)) {
+        options_.flash_attn = "off";
+    }
+    room_ = std::make_unique<sized_context>(model_.get(), options_);
     // llama.cpp aborts on a decoder that waits for its encoder, and an embedding model has no next token to sample.
-    if (llama_model_has_encoder(model_.get()) || !llama_get_memory(ctx_.get())) {
+    if (llama_model_has_encoder(model_.get()) || !llama_get_memory(room_->get())) {
         throw std::invalid_argument("model_path: \"" + options_.model_path +
                                     "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
     }
     template_ = std::make_unique<chat_template>(model_.get());
-    unsupported_ = kv_cache::unsupported(ctx_.get());
-    if (unsupported_.empty()) {
-        compressor_ = std::make_unique<compressor>(ctx_.get());
-    }
 }
 
 session::~session() = default;
 
-int32_t session::n_ctx() const {
-    return static_cast<int32_t>(llama_n_ctx(ctx_.get()));
+bool session::scores_all_queries(const kv_options & kv) {
+    const compress_options o = checked(kv);
+    return evicts(o) && o.method.scorer == scorer::cumulative;
 }
 
 std::string session::model_name() const {
@@ -105,20 +117,19 @@ std::string session::model_name() const {
 }
 
 void session::check(const kv_options & kv) const {
-    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
-    parse_text_overflow(kv.text_overflow);
-    if (wants_compression(kv, r) && !unsupported_.empty()) {
+    if (evicts(checked(kv)) && !room_->unsupported().empty()) {
         std::ostringstream ratio;
         ratio << kv.kv_ratio;
-        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + unsupported_ +
+        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + room_->unsupported() +
                                     " (kv_ratio 1 runs this model uncompressed)");
     }
 }
 
 void session::clear() {
-    llama_memory_clear(llama_get_memory(ctx_.get()), false);
+    room_->clear();
     pending_.reset();
     sampler_.reset();
+    prompt_logits_.clear();
     n_past_ = 0;
     ready_ = false;
 }
@@ -129,39 +140,48 @@ void session::check_fits(const prompt & p) const {
         throw std::invalid_argument("messages: the prompt is empty");
     }
     if (n > n_ctx()) {
-        throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images()) +
+        throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images) +
                                     " images) do not fit into n_ctx " + std::to_string(n_ctx()));
     }
+    if (p.chunks.back().image) { // mtmd asks for no logits of an image
+        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
+    }
+    const int32_t n_at_once = std::min(options_.n_batch, options_.n_ubatch);
     for (const prompt_chunk & c : p.chunks) {
-        if (c.image && mtmd_decode_use_non_causal(mmproj_.get(), c.image) &&
-            c.n_cells() > static_cast<int32_t>(llama_n_ubatch(ctx_.get()))) {
-            throw std::invalid_argument("n_ubatch: " + std::to_string(llama_n_ubatch(ctx_.get())) +
-                                        " is too small; this model needs at least the " + std::to_string(c.n_cells()) +
-                                        " cells of one image");
+        if (c.image && mtmd_decode_use_non_causal(mmproj_.get(), c.image) && c.n_cells() > n_at_once) {
+            throw std::invalid_argument((options_.n_batch < options_.n_ubatch ? "n_batch: " : "n_ubatch: ") +
+                                        std::to_string(n_at_once) + " is too small; this model needs at least the " +
+                                        std::to_string(c.n_cells()) + " cells of one image");
         }
     }
 }
 
-void session::prefill(const std::string & text, std::span<const image_view> images, const kv_options & kv,
+void session::prefill(const std::string & text, std::span<const image_view> images,
+                      std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                       const progress_fn & progress) {
     check(kv);
-    const prompt p = tokenize(model_.get(), mmproj_.get(), text, marker_, images);
+    const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
-    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
-    const bool tap = wants_compression(kv, r);
+    compress_options options = checked(kv);
+    options.kind = p.kinds();
+    const bool tap = evicts(options);
     stats_ = {};
     stats_.method = kv.method;
     clear();
+    n_answer = std::clamp(n_answer, 0, n_ctx());
     try {
+        // with compression the answer's cells are found among those that it frees
+        room_->open(p.n_cells() + (tap ? 0 : n_answer));
         if (tap) {
-            compressor_->tap().arm();
+            room_->compressor()->observe(options);
         }
         process(p, progress);
-        compress(kv, progress);
+        compress(options, progress);
+        shrink(n_answer);
         ready_ = true;
     } catch (...) {
-        if (tap) {
-            compressor_->tap().disarm();
+        if (room_->compressor()) {
+            room_->compressor()->tap().disarm();
         }
         clear();
         throw;
@@ -169,7 +189,7 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
 }
 
 void session::process(const prompt & p, const progress_fn & progress) {
-    progress_state state{progress, p.n_images(), p.n_cells()};
+    progress_state state{progress, p.n_tiles(), p.n_cells()};
     state.cells(0);
     const stop_switch stop(*this, state);
     for (size_t i = 0; i < p.chunks.size(); ++i) {
@@ -179,19 +199,21 @@ void session::process(const prompt & p, const progress_fn & progress) {
             stats_.image_cells += chunk.n_cells();
         } else {
             process_text(chunk.tokens, i + 1 == p.chunks.size(), state);
-            stats_.text_cells += chunk.n_cells();
+            stats_.text_cells += chunk.n_cells() - chunk.n_context();
+            stats_.context_cells += chunk.n_context();
         }
     }
-    llama_synchronize(ctx_.get());
+    llama_synchronize(room_->get());
     stats_.prompt_cells = p.n_cells();
-    stats_.encode_images = p.n_images();
+    stats_.encode_images = p.n_images;
 }
 
 void session::process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state) {
     const auto n_tokens = static_cast<int32_t>(tokens.size());
-    for (int32_t i = 0; i < n_tokens; i += options_.n_batch) {
+    const int32_t n_batch = room_->n_batch();
+    for (int32_t i = 0; i < n_tokens; i += n_batch) {
         const stopwatch watch;
-        const int32_t n = std::min(options_.n_batch, n_tokens - i);
+        const int32_t n = std::min(n_batch, n_tokens - i);
         decode(tokens.data() + i, n, last && i + n == n_tokens);
         stats_.prefill_seconds += watch.seconds();
         state.cells(n);
@@ -205,12 +227,12 @@ void session::process_image(const mtmd_input_chunk * chunk, progress_state & sta
         throw std::runtime_error("image encoder failed: " + last_logged_error());
     }
     stats_.encode_seconds += encode.seconds();
-    state.images(1);
+    state.tiles(1);
 
     const stopwatch prefill;
     const int32_t status =
-        mtmd_helper_decode_image_chunk(mmproj_.get(), ctx_.get(), chunk, mtmd_get_output_embd(mmproj_.get()), n_past_,
-                                       0, options_.n_batch, &n_past_, nullptr, nullptr);
+        mtmd_helper_decode_image_chunk(mmproj_.get(), room_->get(), chunk, mtmd_get_output_embd(mmproj_.get()), n_past_,
+                                       0, room_->n_batch(), &n_past_, nullptr, nullptr);
     check_stopped();
     if (status != 0) {
         throw std::runtime_error("prefill of an image failed: " + last_logged_error());
@@ -223,8 +245,8 @@ void session::check_stopped() {
     if (stopped_) {
         std::rethrow_exception(std::exchange(stopped_, nullptr));
     }
-    if (compressor_) {
-        compressor_->tap().rethrow();
+    if (room_->compressor()) {
+        room_->compressor()->tap().rethrow();
     }
 }
 
@@ -239,7 +261,7 @@ void session::decode(const llama_token * tokens, int32_t n, bool logits) {
         batch.logits[i] = logits && i + 1 == n;
     }
     forget_errors();
-    const int32_t status = llama_decode(ctx_.get(), batch);
+    const int32_t status = llama_decode(room_->get(), batch);
     llama_batch_free(batch);
     check_stopped();
     if (status != 0) {
@@ -249,16 +271,14 @@ void session::decode(const llama_token * tokens, int32_t n, bool logits) {
     n_past_ += n;
 }
 
-void session::compress(const kv_options & kv, const progress_fn & progress) {
-    const ratios r = split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio);
+void session::compress(const compress_options & options, const progress_fn & progress) {
     stats_.kept_cells = stats_.prompt_cells;
-    const size_t per_cell = compressor_ ? compressor_->kv().bytes_per_cell() : 0;
-    const size_t allocated = compressor_ ? compressor_->kv().bytes_allocated() : 0;
+    compressor * const compressor = room_->compressor();
+    const size_t per_cell = compressor ? compressor->kv().bytes_per_cell() : 0;
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.prompt_cells;
-    stats_.bytes_allocated_before = stats_.bytes_allocated_after = allocated;
-    if (!wants_compression(kv, r)) {
-        stats_.note =
-            find_method(kv.method).evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
+    stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
+    if (!evicts(options)) {
+        stats_.note = options.method.evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
         return;
     }
     const auto report = [&](int done, int total) {
@@ -266,16 +286,27 @@ void session::compress(const kv_options & kv, const progress_fn & progress) {
             progress(phase::compress, done, total);
         }
     };
-    const compress_options options = {&find_method(kv.method), r, parse_text_overflow(kv.text_overflow)};
-    const compress_result result = compressor_->compress(0, options, report);
+    const compress_result result = compressor->compress(0, options, report);
     stats_.kept_cells = result.n_keep;
     stats_.note = result.note;
-    stats_.bytes_used_after = per_cell * compressor_->kv().n_used();
-    stats_.bytes_allocated_after = compressor_->kv().bytes_allocated();
+    stats_.bytes_used_after = per_cell * compressor->kv().n_used();
     stats_.compress_bytes_peak = result.peak_bytes;
     stats_.compress_seconds = result.seconds;
-    stats_.score_seconds = compressor_->tap().seconds();
+    stats_.score_seconds = result.score_seconds;
     stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+}
+
+void session::shrink(int32_t n_answer) {
+    const auto kept = room_->n_used();
+    if (!kept || *kept == stats_.prompt_cells) {
+        return; // opened in the right size
+    }
+    const stopwatch watch;
+    const float * logits = llama_get_logits_ith(room_->get(), -1);
+    prompt_logits_.assign(logits, logits + llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
+    room_->move(*kept + n_answer);
+    stats_.bytes_allocated_after = room_->bytes();
+    stats_.move_seconds = watch.seconds();
 }
 
 } // namespace lookm

@@ -4,6 +4,7 @@
 #include "lookm/llama/compressor.h"
 #include "lookm/llama/model.h"
 #include "lookm/llama/prompt.h"
+#include "lookm/llama/sized_context.h"
 
 #include <cstdint>
 #include <exception>
@@ -22,7 +23,7 @@ struct kv_options {
     std::string method = "text_prior_pivot_merge";
     std::optional<double> important_ratio;
     std::optional<double> recent_ratio;
-    std::string text_overflow = "keep";
+    method_options options;
 };
 
 struct sampling_options {
@@ -38,12 +39,13 @@ struct sampling_options {
 
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.
 struct session_stats {
-    int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, kept_cells = 0;
+    int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0, kept_cells = 0;
     std::string method, note;
     size_t bytes_used_before = 0, bytes_used_after = 0;
     size_t bytes_allocated_before = 0, bytes_allocated_after = 0;
     size_t compress_bytes_peak = 0;
-    double encode_seconds = 0, prefill_seconds = 0, score_seconds = 0, compress_seconds = 0, decode_seconds = 0;
+    double encode_seconds = 0, prefill_seconds = 0, score_seconds = 0, compress_seconds = 0, move_seconds = 0,
+           decode_seconds = 0;
     int32_t encode_images = 0, decode_tokens = 0;
 };
 
@@ -59,18 +61,25 @@ class session {
     explicit session(const model_options & options);
     ~session();
 
-    const std::string & marker() const { return marker_; }
-    int32_t n_ctx() const;
+    // Whether prompts compressed like this are scored by all their queries (model_options::scored). Throws
+    // std::invalid_argument for an option that is wrong.
+    static bool scores_all_queries(const kv_options & kv);
+
+    const prompt_markers & markers() const { return markers_; }
+    const std::string & flash_attn() const { return options_.flash_attn; } // off where auto was resolved to it
+    int32_t n_ctx() const { return room_->limit(); } // cells that prompt and answer may take together
     std::string model_name() const;
     std::string apply_template(const std::string & messages) const { return template_->apply(messages); }
 
     // Throws std::invalid_argument for an option that is wrong, or a model that cannot be compressed.
     void check(const kv_options & kv) const;
 
-    // Forgets the last prompt, processes this one (one marker per image) and compresses its cells.
-    // Logits of the prompt's last token are those of the full cache.
-    void prefill(const std::string & text, std::span<const image_view> images, const kv_options & kv,
-                 const progress_fn & progress = {});
+    // Forgets the last prompt, processes this one (one marker per image and per context), compresses its cells, and
+    // frees the memory that neither they nor n_answer more cells need (sized_context). The answer may grow past
+    // n_answer, up to n_ctx. Logits of the prompt's last token are those of the full cache. Cells of contexts are
+    // evicted as an image's.
+    void prefill(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+                 const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
 
     void start(const sampling_options & sampling); // an answer to the last prompt begins
     // One more token: its text, possibly half a UTF-8 character; nullopt at the end of the answer. Throws
@@ -91,18 +100,21 @@ class session {
     void process_image(const mtmd_input_chunk * chunk, progress_state & state);
     void check_stopped(); // rethrows what a callback inside llama.cpp has thrown
     void decode(const llama_token * tokens, int32_t n, bool logits);
-    void compress(const kv_options & kv, const progress_fn & progress);
+    void compress(const compress_options & options, const progress_fn & progress);
+    void shrink(int32_t n_answer);
+    bool full() const; // no cell is free in the context as it is now
+    llama_token sample();
 
     model_options options_;
+    device_list devices_; // before model_: it lies on them
     llama_model_ptr model_;
-    llama_context_ptr ctx_;
-    std::string marker_;
+    std::unique_ptr<sized_context> room_;
+    prompt_markers markers_;
     mtmd::context_ptr mmproj_;
     std::unique_ptr<chat_template> template_;
-    std::string unsupported_;                // why this model cannot be compressed, "" when it can
-    std::unique_ptr<compressor> compressor_; // null where unsupported
-    llama_sampler_ptr sampler_;              // null: no answer is under way
-    std::optional<llama_token> pending_;     // sampled, not yet in the cache
+    std::vector<float> prompt_logits_;   // of the prompt's last token, while the answer has none of its own
+    llama_sampler_ptr sampler_;          // null: no answer is under way
+    std::optional<llama_token> pending_; // sampled, not yet in the cache
     llama_pos n_past_ = 0;
     bool ready_ = false;         // a prompt is in the cache, and no answer to it has been started
     std::exception_ptr stopped_; // thrown by progress inside llama.cpp's C code

@@ -1,0 +1,109 @@
+#include "lookm/core/rank.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+
+namespace lookm {
+
+namespace {
+
+void check_size(const char * name, size_t n, size_t expected) {
+    if (n != expected) {
+        throw std::invalid_argument("rank: " + std::to_string(n) + " " + name + ", expected " +
+                                    std::to_string(expected));
+    }
+}
+
+// splitmix64's finalizer, chained: every cell has its own draw, whatever the order of work
+uint64_t mixed(uint64_t x, uint64_t y) {
+    uint64_t z = x * 0x9E3779B97F4A7C15u + y + 1;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+float draw(uint32_t seed, int32_t layer, int64_t head, int32_t cell) {
+    const uint64_t bits = mixed(mixed(mixed(mixed(0, seed), static_cast<uint64_t>(layer)), static_cast<uint64_t>(head)),
+                                static_cast<uint64_t>(cell));
+    return static_cast<float>(bits >> 40) * 0x1p-24f;
+}
+
+ranking without_scores(const method & m, const budget & b, int64_t n_head_kv, int32_t layer) {
+    ranking out;
+    for (int64_t h = 0; h < n_head_kv; ++h) {
+        for (int32_t c = 0; c < b.n_kv; ++c) {
+            out.score.push_back(m.random ? draw(m.seed, layer, h, c) : static_cast<float>(c));
+        }
+    }
+    return out;
+}
+
+ranking means(const budget & b, const attention_sums & sums, int32_t first_query) {
+    ranking out;
+    for (size_t i = 0; i < sums.sum.size(); ++i) {
+        const auto n = static_cast<double>(b.n_kv - std::max(static_cast<int32_t>(i % b.n_kv), first_query));
+        const double mean = sums.sum[i] / n;
+        const double square = mean * mean;
+        out.score.push_back(static_cast<float>(mean));
+        const double variance = sums.sum_of_squares[i] / n - square;
+        out.deviation.push_back(static_cast<float>(std::sqrt(variance < 0.0 ? 0.0 : variance)));
+    }
+    return out;
+}
+
+// score [n]: each the mean of n_pool neighbours
+void pool(float * score, int32_t n, int32_t n_pool) {
+    const std::vector<float> in(score, score + n);
+    for (int32_t c = 0; c < n; ++c) {
+        double total = 0.0;
+        for (int32_t i = std::max(0, c - n_pool / 2); i <= std::min(n - 1, c + n_pool / 2); ++i) {
+            total += in[i];
+        }
+        score[c] = static_cast<float>(total / n_pool);
+    }
+}
+
+} // namespace
+
+int32_t first_query(const method & m, const budget & b, std::span<const token_kind> kind) {
+    if (m.scorer != scorer::window) {
+        return 0;
+    }
+    int32_t window = default_window;
+    if (m.window) {
+        window = *m.window;
+    } else if (m.recent_window) {
+        window = std::max(b.n_recent, 1);
+    } else {
+        const auto text = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
+        if (text > 0 && text < std::ssize(kind)) {
+            window = static_cast<int32_t>(text);
+        }
+    }
+    return std::max(0, b.n_kv - window);
+}
+
+ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query, int64_t n_head_kv,
+             int32_t layer) {
+    if (!needs_sums(m)) {
+        return without_scores(m, b, n_head_kv, layer);
+    }
+    const auto n = static_cast<size_t>(n_head_kv * b.n_kv);
+    check_size("sums", sums.sum.size(), n);
+    ranking out;
+    if (m.deviation) {
+        check_size("sums of squares", sums.sum_of_squares.size(), n);
+        out = means(b, sums, first_query);
+    } else {
+        out.score.assign(sums.sum.begin(), sums.sum.end());
+    }
+    for (int64_t h = 0; m.n_pool > 1 && h < n_head_kv; ++h) {
+        pool(out.score.data() + h * b.n_kv, b.n_kv - b.n_recent, m.n_pool);
+    }
+    return out;
+}
+
+} // namespace lookm

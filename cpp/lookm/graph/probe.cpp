@@ -1,0 +1,74 @@
+#include "lookm/graph/probe.h"
+
+#include "lookm/graph/compress_forms.h"
+#include "lookm/graph/score_forms.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace lookm {
+
+namespace {
+
+constexpr int64_t n_head = 4, n_head_kv = 2, n_kv = 64, n_tokens = 32, n_keep = 16;
+
+void probe_scores(graph_runner & runner, ggml_context * ctx, const probe_layer & layer) {
+    const int64_t d = layer.head_dim;
+    ggml_tensor * sum = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_kv, n_head_kv);
+    ggml_tensor * squares = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_kv, n_head_kv);
+    ggml_tensor * probs = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_kv, n_tokens, n_head);
+    // q and k as attention sees them: heads outermost over rows that hold all heads
+    ggml_tensor * q = ggml_permute(ctx, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, d, n_head, n_tokens), 0, 2, 1, 3);
+    ggml_tensor * k = ggml_permute(ctx, ggml_new_tensor_3d(ctx, layer.type_k, d, n_head_kv, n_kv), 0, 2, 1, 3);
+    ggml_tensor * mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_kv, n_tokens);
+    ggml_tensor * sinks = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_head);
+    const ggml_backend_buffer_ptr buffer{ggml_backend_alloc_ctx_tensors(ctx, runner.backend())};
+    ggml_backend_buffer_clear(buffer.get(), 0);
+    if (!layer.flash_attn) {
+        add_scores_on_device(runner, probs, {sum, squares});
+        return;
+    }
+    add_scores_on_device(runner, {q, k, mask, nullptr, 1.0f}, {sum, squares});
+    add_scores_on_device(runner, {q, k, mask, sinks, 1.0f, 0.0f, /*softcap =*/30.0f}, {sum, squares});
+}
+
+void probe_merges(graph_runner & runner, ggml_context * ctx, const probe_layer & layer) {
+    const int64_t d = layer.head_dim;
+    const auto storage = [&](ggml_type type) { return ggml_new_tensor_2d(ctx, type, d * n_head_kv, n_kv); };
+    const kv_layer kv = {0,
+                         {storage(layer.type_k), 0, n_kv, n_head_kv, d, false},
+                         {storage(layer.type_v), 0, n_kv, n_head_kv, d, !layer.flash_attn}};
+    const ggml_backend_buffer_ptr buffer{ggml_backend_alloc_ctx_tensors(ctx, runner.backend())};
+    ggml_backend_buffer_clear(buffer.get(), 0);
+    std::vector<int32_t> kept, evicted;
+    for (int64_t h = 0; h < n_head_kv; ++h) {
+        for (int32_t c = 0; c < n_kv; ++c) {
+            (c % (n_kv / n_keep) == 0 ? kept : evicted).push_back(c);
+        }
+    }
+    std::vector<int32_t> target(n_keep);
+    std::iota(target.begin(), target.end(), 0);
+    std::vector<token_kind> kind(n_kv, token_kind::image);
+    std::fill_n(kind.begin(), n_kv / 2, token_kind::text);
+    for (const char * name : {"h2o", "avg_merge", "weighted_merge", "pivot_merge"}) {
+        method how = resolve(name, {});
+        compress_layer(runner, kv, how, {kept, evicted, target, kind}, /*on_device =*/true);
+        how.merge_within_modality = true;
+        how.merge_keys = false;
+        compress_layer(runner, kv, how, {kept, evicted, target, kind}, /*on_device =*/true);
+    }
+}
+
+} // namespace
+
+void probe_device_graphs(const probe_layer & layer, const op_gate & gate) {
+    const ggml_backend_ptr cpu{ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr)};
+    graph_runner runner(cpu.get(), default_compute_bytes, gate);
+    for (const auto probe : {probe_scores, probe_merges}) {
+        const ggml_context_ptr ctx{ggml_init({16 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+        probe(runner, ctx.get(), layer);
+    }
+}
+
+} // namespace lookm

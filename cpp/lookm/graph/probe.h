@@ -1,0 +1,22 @@
+#pragma once
+
+#include "lookm/graph/graph_runner.h"
+
+#include <cstdint>
+
+namespace lookm {
+
+// A layer's cache as llama.cpp lays it out: V is transposed without flash attention.
+struct probe_layer {
+    ggml_type type_k = GGML_TYPE_F16;
+    ggml_type type_v = GGML_TYPE_F16;
+    int64_t head_dim = 128;
+    bool flash_attn = true;
+};
+
+// Runs every graph that compression runs on a device, for a small layer of zeros on the CPU: the scores, and each way
+// of merging. gate sees every node as the device's backend would; where it refuses one that no other form of the graph
+// does without, refused_op comes out.
+void probe_device_graphs(const probe_layer & layer, const op_gate & gate);
+
+} // namespace lookm

@@ -1,0 +1,53 @@
+#include "lookm/llama/accumulators.h"
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace lookm {
+
+accumulators::accumulators(const std::vector<kv_layer> & layers) {
+    for (const kv_layer & layer : layers) {
+        const ggml_tensor * k = layer.k.storage;
+        const ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(k->buffer);
+        ggml_context_ptr ctx{ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+        tensors_.push_back(ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, layer.k.n_cells, layer.k.n_head_kv, k->ne[2]));
+        buffers_.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), buft));
+        contexts_.push_back(std::move(ctx));
+        if (!buffers_.back()) {
+            throw std::runtime_error("KV compression: no memory for scores on " +
+                                     std::string(ggml_backend_buft_name(buft)));
+        }
+    }
+}
+
+void accumulators::clear() {
+    for (const ggml_backend_buffer_ptr & buffer : buffers_) {
+        ggml_backend_buffer_clear(buffer.get(), 0);
+    }
+}
+
+std::vector<float> accumulators::read(size_t i, const std::vector<cell> & cells) const {
+    const ggml_tensor * t = tensors_[i];
+    std::vector<float> all(t->ne[0] * t->ne[1]);
+    const size_t stream = cells.empty() ? 0 : cells.front().stream;
+    ggml_backend_tensor_get(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+    const size_t n_kv = cells.size();
+    std::vector<float> out(n_kv * t->ne[1]);
+    for (int64_t h = 0; h < t->ne[1]; ++h) {
+        for (size_t c = 0; c < n_kv; ++c) {
+            out[h * n_kv + c] = all[h * t->ne[0] + cells[c].index];
+        }
+    }
+    return out;
+}
+
+size_t accumulators::bytes() const {
+    size_t bytes = 0;
+    for (const ggml_backend_buffer_ptr & buffer : buffers_) {
+        bytes += ggml_backend_buffer_get_size(buffer.get());
+    }
+    return bytes;
+}
+
+} // namespace lookm

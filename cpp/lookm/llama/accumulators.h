@@ -1,0 +1,31 @@
+#pragma once
+
+#include "lookm/llama/kv_cache.h"
+
+#include "ggml-cpp.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace lookm {
+
+// One number for each cell and KV head of every layer, each layer's where its K lies.
+class accumulators {
+  public:
+    explicit accumulators(const std::vector<kv_layer> & layers); // throws std::runtime_error when memory is out
+
+    void clear(); // to zero
+
+    // of layers[i]: [n_cells, n_head_kv, n_stream] f32
+    const ggml_tensor * tensor(size_t i) const { return tensors_[i]; }
+    // [n_head_kv, n_cells of the sequence] in the order of cells, from their stream
+    std::vector<float> read(size_t i, const std::vector<cell> & cells) const;
+    size_t bytes() const;
+
+  private:
+    std::vector<ggml_context_ptr> contexts_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;
+    std::vector<ggml_tensor *> tensors_;
+};
+
+} // namespace lookm

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "lookm/llama/model.h"
+
+namespace lookm {
+
+// Whether flash_attn "auto" is to mean off for prompts that are scored by all their queries (options.scored): on a CPU
+// alone, with a V type that allows it, and where the probabilities that llama.cpp then holds, n_ubatch x n_head floats
+// a cell, are at most a quarter of K and V.
+//
+// There the probabilities exist already and only their columns are added up, instead of one more QK^T; llama.cpp's own
+// prefill and decode are no slower without flash attention either (benchmarks/README.md).
+bool better_without_flash(llama_model * model, const model_options & options);
+
+} // namespace lookm

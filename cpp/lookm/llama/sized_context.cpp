@@ -1,0 +1,129 @@
+#include "lookm/llama/sized_context.h"
+
+#include "lookm/llama/log.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+namespace lookm {
+
+namespace {
+
+constexpr int32_t n_least = 256;        // llama.cpp's own granularity
+constexpr int32_t n_ubatch_decode = 32; // a context that only decodes needs no compute buffer for a prompt
+
+int32_t padded(int64_t n_cells) {
+    const int64_t n = (n_cells + n_least - 1) / n_least * n_least;
+    return static_cast<int32_t>(std::min<int64_t>(n, INT32_MAX / n_least * n_least));
+}
+
+void return_to_system() {
+#if defined(__GLIBC__)
+    malloc_trim(0); // small buffers lie in the heap, which the C library keeps
+#endif
+}
+
+} // namespace
+
+sized_context::sized_context(llama_model * model, const model_options & options)
+    : model_(model), options_(options), limit_(padded(context_limit(model, options))) {
+    make(n_least, options_.n_ubatch);
+    unsupported_ = kv_cache::unsupported(get());
+    bytes_per_cell_ = kv_cache::bytes_per_token(get());
+    options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
+    open(0);
+}
+
+int32_t sized_context::size() const {
+    return ctx_ ? static_cast<int32_t>(llama_n_ctx(get())) : 0;
+}
+
+int32_t sized_context::cells_for(int32_t n_cells) const {
+    return options_.shrink ? std::clamp(padded(n_cells), n_least, limit_) : limit_;
+}
+
+std::optional<int32_t> sized_context::n_used() const {
+    return kv_cache::cells_in_use(get());
+}
+
+size_t sized_context::bytes() const {
+    return kv_cache::bytes_allocated(get());
+}
+
+// A cache that memory cannot hold would end the process, or the machine's work.
+void sized_context::check_memory(int32_t n_cells) const {
+    const uint64_t wanted = bytes_per_cell_ * static_cast<uint64_t>(n_cells);
+    uint64_t memory = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        size_t free = 0, total = 0;
+        ggml_backend_dev_memory(ggml_backend_dev_get(i), &free, &total);
+        memory += total;
+    }
+    if (wanted > memory) {
+        throw std::invalid_argument("n_ctx: a KV cache of " + std::to_string(n_cells) + " cells takes " +
+                                    std::to_string(wanted >> 20) + " MiB, more than all memory here, " +
+                                    std::to_string(memory >> 20) + " MiB; expected fewer cells (0 takes the model's " +
+                                    std::to_string(llama_model_n_ctx_train(model_)) + ")");
+    }
+}
+
+void sized_context::make(int32_t n_cells, int32_t n_ubatch) {
+    check_memory(n_cells);
+    model_options sized = options_;
+    sized.n_ctx = n_cells;
+    sized.n_ubatch = std::min(options_.n_ubatch, n_ubatch);
+    sized.n_batch = sized.n_ubatch < options_.n_ubatch ? sized.n_ubatch : options_.n_batch;
+    reads_prompts_ = n_ubatch == options_.n_ubatch;
+    compressor_.reset();
+    ctx_.reset(); // before the next one takes memory
+    ctx_ = make_context(model_, sized);
+}
+
+void sized_context::clear() {
+    if (ctx_) { // making one may have failed
+        llama_memory_clear(llama_get_memory(get()), false);
+    }
+}
+
+void sized_context::open(int32_t n_cells) {
+    const int32_t wanted = cells_for(n_cells);
+    if (ctx_ && reads_prompts_ && size() == wanted) {
+        clear();
+    } else {
+        make(wanted, options_.n_ubatch);
+    }
+    if (!compressor_ && unsupported_.empty()) {
+        compressor_ = std::make_unique<lookm::compressor>(get(), static_cast<size_t>(options_.compute_bytes));
+    }
+}
+
+void sized_context::move(int32_t n_cells) {
+    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
+    if (size() == wanted) {
+        return;
+    }
+    // by way of the host: llama.cpp's copy on the device is wrong for quantized caches
+    std::vector<uint8_t> cells(llama_state_seq_get_size(get(), 0));
+    const size_t n_read = llama_state_seq_get_data(get(), cells.data(), cells.size(), 0);
+    if (n_read == 0 || n_read > cells.size()) {
+        throw std::runtime_error("the KV cache of " + std::to_string(size()) +
+                                 " cells cannot be read out: " + last_logged_error());
+    }
+    // a sliding window's cache is sized by n_ubatch
+    const bool plain = kv_cache::memory_type(get()) == "kv_cache";
+    make(wanted, plain ? n_ubatch_decode : options_.n_ubatch);
+    forget_errors();
+    if (llama_state_seq_set_data(get(), cells.data(), n_read, 0) != n_read) {
+        throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(wanted) +
+                                 " cells: " + last_logged_error());
+    }
+    cells = {};
+    return_to_system();
+}
+
+} // namespace lookm

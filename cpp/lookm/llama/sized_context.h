@@ -1,0 +1,60 @@
+#pragma once
+
+#include "lookm/llama/compressor.h"
+#include "lookm/llama/model.h"
+
+#include "llama-cpp.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace lookm {
+
+// The llama_context of a session, no larger than what is in it. llama.cpp allocates the KV cache when a context is
+// made, so giving memory back means another context: the sequence moves over, and the old context is freed.
+//
+// With options.shrink off there is one context of n_ctx cells for good.
+class sized_context {
+  public:
+    // Starts with the smallest context there is, to learn what the model can do. Throws as make_context does.
+    sized_context(llama_model * model, const model_options & options);
+
+    llama_context * get() const { return ctx_.get(); }
+    lookm::compressor * compressor() const { return compressor_.get(); } // null where unsupported, and after move()
+    const std::string & unsupported() const { return unsupported_; }     // why not to be compressed, "" when it can be
+
+    int32_t limit() const { return limit_; } // n_ctx: cells that a context may grow to
+    int32_t size() const;                    // cells allocated now
+    std::optional<int32_t> n_used() const;   // cells taken, where the memory has cells that fill up
+    size_t bytes() const;                    // of the KV buffers allocated now
+    int32_t n_batch() const { return static_cast<int32_t>(llama_n_batch(ctx_.get())); }
+
+    void clear(); // forgets the sequence
+
+    // An empty context of at least n_cells, at most limit(). Throws std::invalid_argument for more than memory holds.
+    void open(int32_t n_cells);
+
+    // Carries the sequence over to a context of at least n_cells (at most limit()), if that is not the size it has.
+    // Exact: the next token's logits are those without the move, but logits already computed are gone. Never holds more
+    // than both the larger context and a copy of the sequence's cells. Throws std::runtime_error when memory runs out;
+    // the sequence is lost then.
+    void move(int32_t n_cells);
+
+  private:
+    int32_t cells_for(int32_t n_cells) const;
+    void check_memory(int32_t n_cells) const;
+    void make(int32_t n_cells, int32_t n_ubatch);
+
+    llama_model * model_;
+    model_options options_;
+    int32_t limit_;
+    size_t bytes_per_cell_ = 0;
+    bool reads_prompts_ = false; // the context has compute buffers for whole ubatches
+    std::string unsupported_;
+    llama_context_ptr ctx_;
+    std::unique_ptr<lookm::compressor> compressor_;
+};
+
+} // namespace lookm

@@ -1,0 +1,162 @@
+#include "lookm/server/calls.h"
+
+#include "lookm/server/settings.h"
+
+#include "log.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <sstream>
+#include <stdexcept>
+
+namespace lookm::server {
+
+namespace {
+
+constexpr double ratio_one = 1e9; // n_discard is an int32_t, and nine decimals of a ratio are enough
+
+// Drafts that read the target's own cache or hidden states do not know of cells that have gone.
+bool shares_memory(const common_params_speculative & speculative) {
+    return std::any_of(speculative.types.begin(), speculative.types.end(), [](common_speculative_type type) {
+        return type == COMMON_SPECULATIVE_TYPE_DRAFT_MTP || type == COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3 ||
+               type == COMMON_SPECULATIVE_TYPE_DRAFT_DFLASH || type == COMMON_SPECULATIVE_TYPE_DRAFT_DSPARK;
+    });
+}
+
+[[noreturn]] void stop(const std::string & why) {
+    common_log_flush(common_log_main());
+    std::fprintf(stderr, "lookm-server: %s\n", why.c_str());
+    std::_Exit(1); // the HTTP server runs already, and nothing else has been begun
+}
+
+template <class T>
+void force(const char * flag, T & value, T off, const char * why) {
+    if (value != off) {
+        LOG_WRN("srv        lookm: %s is off: %s\n", flag, why);
+        value = off;
+    }
+}
+
+double request_ratio(const json & data) {
+    const settings & s = current();
+    if (!data.contains("kv_ratio") || data.at("kv_ratio").is_null()) {
+        return s.default_ratio();
+    }
+    const json & field = data.at("kv_ratio");
+    const double ratio = field.is_number() ? field.get<double>() : NAN;
+    if (!(ratio > 0.0 && ratio <= s.kv_ratio_max)) {
+        std::ostringstream text;
+        text << "kv_ratio: " << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max
+             << "]";
+        throw std::invalid_argument(text.str());
+    }
+    return ratio;
+}
+
+} // namespace
+
+common_init_result_ptr init_from_params(common_params & params) {
+    common_init_result_ptr result = (common_init_from_params) (params);
+    if (!current().active() || !result->context()) {
+        return result;
+    }
+    if (shares_memory(params.speculative)) {
+        stop("--kv-ratio: drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which compression changes "
+             "(--kv-ratio 1 runs them)");
+    }
+    const std::string why_not = kv_cache::unsupported(result->context());
+    if (!why_not.empty()) {
+        stop("--kv-ratio: " + why_not + " (--kv-ratio 1 runs this model uncompressed)");
+    }
+    the_hook().attach(result->context());
+    force("--context-shift", params.ctx_shift, false, "compressed cells have no position of their own");
+    force("--cache-reuse", params.n_cache_reuse, 0, "compressed cells have no position of their own");
+    if (kv_cache::memory_type(result->context()) != "kv_cache") {
+        const char * why = "this model's memory cannot go back to a state before compression";
+        force("--ctx-checkpoints", params.n_ctx_checkpoints, 0, why);
+        force("--cache-prompt", params.cache_prompt, false, why);
+    }
+    return result;
+}
+
+int32_t pack_ratio(double ratio) {
+    return static_cast<int32_t>(std::lround(ratio * ratio_one));
+}
+
+double unpack_ratio(int32_t n_discard) {
+    return n_discard / ratio_one;
+}
+
+int32_t guarded(int32_t status, const std::function<void()> & then) {
+    constexpr int32_t compute_error = -3;
+    try {
+        if (status != 0) {
+            the_hook().after_failure();
+            return status;
+        }
+        then();
+        return 0;
+    } catch (const std::exception & error) {
+        LOG_ERR("srv        lookm: compression failed: %s\n", error.what());
+        return compute_error;
+    }
+}
+
+void show_ratio(json & params) {
+    if (params.is_object() && params.contains("n_discard")) {
+        params["kv_ratio"] = unpack_ratio(params.at("n_discard").get<int32_t>());
+        params["n_discard"] = 0;
+    }
+}
+
+} // namespace lookm::server
+
+namespace server_schema {
+
+task_params eval_lookm_cmpl_schema(const llama_vocab * vocab, const common_params & params_base,
+                                   const std::vector<llama_logit_bias> & logit_bias_eog, const json & data) {
+    task_params params = eval_llama_cmpl_schema(vocab, params_base, logit_bias_eog, data);
+    if (lookm::server::current().active()) {
+        params.n_discard = lookm::server::pack_ratio(lookm::server::request_ratio(data));
+        params.n_cache_reuse = 0;
+        params.cache_prompt = params.cache_prompt && params_base.cache_prompt;
+    }
+    return params;
+}
+
+} // namespace server_schema
+
+json server_task_result_lookm::to_json() {
+    json out = server_task_result_cmpl_final::to_json();
+    if (!lookm::server::current().active()) {
+        return out;
+    }
+    if (out.is_array()) { // a stream's last events
+        for (json & event : out) {
+            add_cells(event.contains("data") ? event.at("data") : event);
+        }
+    } else {
+        add_cells(out);
+    }
+    return out;
+}
+
+void server_task_result_lookm::add_cells(json & object) const {
+    if (!object.is_object()) {
+        return;
+    }
+    for (const char * key : {"generation_settings", "__verbose"}) {
+        if (object.contains(key)) {
+            json & inner = object.at(key);
+            lookm::server::show_ratio(inner.contains("generation_settings") ? inner.at("generation_settings") : inner);
+        }
+    }
+    const auto mine = std::find_if(prompts.begin(), prompts.end(), [&](const auto & p) { return p.task == id; });
+    if (object.contains("timings") && mine != prompts.end()) {
+        json & timings = object.at("timings");
+        timings["prompt_cells"] = mine->prompt;
+        timings["kept_cells"] = mine->kept;
+    }
+}

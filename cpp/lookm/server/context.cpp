@@ -1,0 +1,56 @@
+// llama-server's server-context.cpp as it is, with a few of its calls led through us. Each name that is replaced below
+// must be there: tests/server fails where one has gone.
+//
+//   common_init_from_params         the model is loaded: can its cache be compressed?
+//   eval_llama_cmpl_schema          a request's JSON becomes parameters: its kv_ratio
+//   on_update_slots                 one round of the loop: which prompts go on in it
+//   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
+//   llama_process                   } and the prompt is compressed after its last token
+//   server_task_result_cmpl_final   an answer's JSON: its cells
+//   llama_state_seq_save_file       } a slot file appears whole or not at all, and one that was cut off is an error;
+//   llama_state_seq_load_file       } llama.cpp asserts on it
+
+#include "server-chat.h"
+#include "server-common.h"
+#include "server-context.h"
+#include "server-http.h"
+#include "server-queue.h"
+#include "server-schema.h"
+#include "server-stream.h"
+#include "server-task.h"
+
+#include "build-info.h"
+#include "common.h"
+#include "fit.h"
+#include "llama.h"
+#include "log.h"
+#include "mtmd-helper.h"
+#include "mtmd.h"
+#include "sampling.h"
+#include "speculative.h"
+
+#include "lookm/server/rounds.h"
+#include "lookm/server/slot_file.h"
+
+#define common_init_from_params(...) lookm::server::init_from_params(__VA_ARGS__)
+#define eval_llama_cmpl_schema eval_lookm_cmpl_schema
+#define on_update_slots(...)                                                                                           \
+    on_update_slots([this, round = std::function<void()>(__VA_ARGS__)] {                                               \
+        const auto refuse = [this](server_slot & slot, const char * why) {                                             \
+            send_error(slot, why, ERROR_TYPE_INVALID_REQUEST);                                                         \
+            slot.release();                                                                                            \
+        };                                                                                                             \
+        const auto held = lookm::server::before_round(slots, params_base.kv_unified, refuse);                          \
+        round();                                                                                                       \
+        lookm::server::after_round(held);                                                                              \
+    })
+#define mtmd_helper_decode_image_chunk(...)                                                                            \
+    lookm::server::decode_image(slot, [&] { return (mtmd_helper_decode_image_chunk) (__VA_ARGS__); })
+#define llama_process(...)                                                                                             \
+    lookm::server::decode_batch(slots, params_base.kv_unified, ctx_tgt, batch.view,                                    \
+                                [&] { return (llama_process) (__VA_ARGS__); })
+#define server_task_result_cmpl_final server_task_result_lookm
+#define llama_state_seq_save_file(...) lookm::server::save_slot_file(__VA_ARGS__)
+#define llama_state_seq_load_file(...) lookm::server::load_slot_file(__VA_ARGS__)
+
+#include "server-context.cpp"

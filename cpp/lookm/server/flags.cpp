@@ -1,0 +1,181 @@
+#include "lookm/server/flags.h"
+
+#include "lookm/server/settings.h"
+
+#include "arg.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <stdexcept>
+
+namespace lookm::server {
+
+namespace {
+
+// What of a flag llama.cpp's own help needs, and what we do with its value.
+struct flag {
+    common_arg help;
+    std::function<void(settings &, const std::string &)> set;
+};
+
+double number(const std::string & text) {
+    size_t end = 0;
+    double value = 0.0;
+    try {
+        value = std::stod(text, &end);
+    } catch (const std::exception &) {
+        end = 0;
+    }
+    if (end == 0 || end != text.size()) {
+        throw std::invalid_argument("\"" + text + "\" is not a number");
+    }
+    return value;
+}
+
+int32_t whole_number(const std::string & text) {
+    const double value = number(text);
+    if (!(std::abs(value) < 1e9) || value != std::floor(value)) {
+        throw std::invalid_argument("\"" + text + "\" is not a whole number");
+    }
+    return static_cast<int32_t>(value);
+}
+
+bool truth(const std::string & text) {
+    if (common_arg_utils::is_truthy(text) || common_arg_utils::is_falsey(text)) {
+        return common_arg_utils::is_truthy(text);
+    }
+    throw std::invalid_argument("\"" + text + "\" is neither true nor false");
+}
+
+std::string method_names() {
+    std::string names;
+    for (const method & m : methods()) {
+        names += (names.empty() ? "" : ", ") + std::string(m.name);
+    }
+    return names;
+}
+
+flag with_value(const char * name, const char * hint, const std::string & help, const char * env,
+                std::function<void(settings &, const std::string &)> set) {
+    common_arg arg({name}, hint, help, [](common_params &, const std::string &) {});
+    return {arg.set_env(env), std::move(set)};
+}
+
+const std::vector<flag> & flags() {
+    static const std::vector<flag> all = [] {
+        std::vector<flag> list = {
+            with_value("--kv-ratio", "R",
+                       "share of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)",
+                       "LLAMA_ARG_KV_RATIO", [](settings & s, const std::string & v) { s.kv_ratio = number(v); }),
+            with_value("--kv-ratio-max", "R", "the most that a request may ask for by its field kv_ratio (default: 1)",
+                       "LLAMA_ARG_KV_RATIO_MAX",
+                       [](settings & s, const std::string & v) { s.kv_ratio_max = number(v); }),
+            with_value("--kv-method", "NAME",
+                       "how to compress (default: " + settings().method + ")\none of " + method_names(),
+                       "LLAMA_ARG_KV_METHOD", [](settings & s, const std::string & v) { s.method = v; }),
+            with_value("--kv-important-ratio", "R",
+                       "share kept for the attention it received (default: half of --kv-ratio)",
+                       "LLAMA_ARG_KV_IMPORTANT_RATIO",
+                       [](settings & s, const std::string & v) { s.important_ratio = number(v); }),
+            with_value("--kv-recent-ratio", "R", "share kept as the last of the prompt (default: half of --kv-ratio)",
+                       "LLAMA_ARG_KV_RECENT_RATIO",
+                       [](settings & s, const std::string & v) { s.recent_ratio = number(v); }),
+            with_value("--kv-text-overflow", "{keep,evict}",
+                       "when text alone exceeds the share: keep all of it, or evict down to the share (default: keep)",
+                       "LLAMA_ARG_KV_TEXT_OVERFLOW", [](settings & s, const std::string & v) { s.text_overflow = v; }),
+            with_value("--kv-min-cells", "N", "leave prompts alone that are shorter than this (default: 0)",
+                       "LLAMA_ARG_KV_MIN_CELLS",
+                       [](settings & s, const std::string & v) { s.min_cells = whole_number(v); }),
+        };
+        common_arg strict({"--kv-strict-reuse"}, "never reuse a compressed prompt as the prefix of another", //
+                          [](common_params &) {});
+        list.push_back({strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),
+                        [](settings & s, const std::string & v) { s.strict_reuse = truth(v); }});
+        return list;
+    }();
+    return all;
+}
+
+void set_environment(const char * name, const std::string & value) {
+#if defined(_WIN32)
+    _putenv_s(name, value.c_str());
+#else
+    setenv(name, value.c_str(), /*overwrite =*/1);
+#endif
+}
+
+void set(const flag & f, const std::string & where, const std::string & value) {
+    try {
+        f.set(current(), value);
+    } catch (const std::invalid_argument & error) {
+        throw std::invalid_argument(where + ": " + error.what());
+    }
+}
+
+// settings speaks of kv_ratio, a command line of --kv-ratio
+std::string as_flags(std::string text) {
+    static constexpr const char * names[][2] = {
+        {"kv_ratio_max", "--kv-ratio-max"},      {"important_ratio", "--kv-important-ratio"},
+        {"recent_ratio", "--kv-recent-ratio"},   {"kv_min_cells", "--kv-min-cells"},
+        {"text_overflow", "--kv-text-overflow"}, {"kv_ratio", "--kv-ratio"},
+        {"method: \"", "--kv-method: \""},
+    };
+    for (const auto & [from, to] : names) {
+        for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + std::string(to).size())) {
+            text.replace(at, std::string(from).size(), to);
+        }
+    }
+    return text;
+}
+
+} // namespace
+
+std::vector<char *> take_flags(int argc, char ** argv) {
+    for (const flag & f : flags()) {
+        std::string value;
+        if (f.help.get_value_from_env(value)) {
+            set(f, f.help.env, value);
+        }
+    }
+    std::vector<char *> rest = {argv[0]};
+    for (int i = 1; i < argc; ++i) {
+        std::string name = argv[i];
+        if (name.rfind("--", 0) == 0) {
+            std::replace(name.begin(), name.end(), '_', '-'); // as llama.cpp reads its own
+        }
+        const auto found =
+            std::find_if(flags().begin(), flags().end(), [&](const flag & f) { return name == f.help.args.front(); });
+        if (found == flags().end()) {
+            rest.push_back(argv[i]);
+            continue;
+        }
+        std::string value = "true";
+        if (found->help.value_hint) {
+            if (++i == argc) {
+                throw std::invalid_argument(name + ": expected a value");
+            }
+            value = argv[i];
+        }
+        set(*found, name, value);
+        set_environment(found->help.env, value);
+    }
+    try {
+        current().check();
+    } catch (const std::invalid_argument & error) {
+        throw std::invalid_argument(as_flags(error.what()));
+    }
+    rest.push_back(nullptr); // as argv ends
+    return rest;
+}
+
+void print_flags(int /*argc*/, char ** /*argv*/) {
+    std::printf("\n\n----- KV compression params (lookm) -----\n\n");
+    for (const flag & f : flags()) {
+        std::printf("%s", f.help.to_string().c_str());
+    }
+}
+
+} // namespace lookm::server

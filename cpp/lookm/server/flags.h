@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace lookm::server {
+
+// Takes our flags out of a command line, and their environment variables, into current(). What is left is
+// llama-server's. Throws std::invalid_argument with one line that names the flag.
+//
+// The values are also put into the environment: llama-server in router mode starts other servers, and they read it.
+std::vector<char *> take_flags(int argc, char ** argv);
+
+// The section of --help that is ours, on stdout; called by llama.cpp after its own.
+void print_flags(int argc, char ** argv);
+
+} // namespace lookm::server

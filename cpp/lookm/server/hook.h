@@ -1,0 +1,111 @@
+#pragma once
+
+#include "lookm/llama/compressor.h"
+
+#include "llama.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace lookm::server {
+
+// A prompt in a slot of llama-server, as far as compression cares. The slot's id is the id of its sequence.
+struct slot_prompt {
+    int32_t slot;
+    int32_t task;     // llama-server's number of the request
+    int32_t n_tokens; // of the whole prompt; one cell each
+    bool has_image;
+    double ratio; // share to keep
+    // What each token is, from the first one on that is not packed yet; asked for when it is observed.
+    std::function<std::vector<token_kind>(packed_cells)> kind;
+};
+
+// Rows of a batch that are not the observed prompt's, before and after its own ones; 0 where each slot has a stream.
+struct foreign_rows {
+    int64_t before = 0;
+    int64_t after = 0;
+};
+
+// Cells of a prompt before and after its compression.
+struct prompt_cells {
+    int32_t task = -1;
+    int32_t prompt = 0;
+    int32_t kept = 0;
+};
+
+// What /metrics shows.
+struct counters {
+    uint64_t prompts = 0; // compressed ones
+    uint64_t cells_before = 0;
+    uint64_t cells_after = 0;
+    double seconds = 0.0;
+};
+
+// Compression beside llama-server's loop. context.cpp calls it around each decode, from the one thread that decodes;
+// counts() and the gauges may be read from others.
+//
+// Prompts that will be compressed come one after another: the scores of the one under way are the only ones there are,
+// and at most one such prompt is in the cache at its full length. context.cpp sees to that.
+class hook {
+  public:
+    // Throws std::invalid_argument when the context's memory cannot be compressed. The context must outlive the hook's
+    // use of it, not the hook.
+    void attach(llama_context * ctx);
+    bool attached(const llama_context * ctx) const { return compressor_ && ctx == ctx_; }
+
+    // Whether this prompt is to be compressed, as far as one can know before it is processed.
+    bool wants(const slot_prompt & p) const;
+    // Whether the slot's cells may be the prefix of this prompt; n_common tokens are the same. Cells of a prompt that
+    // was not compressed may not be where this one is to be: the attention of their tokens was not summed up.
+    bool may_reuse(const slot_prompt & p, int32_t n_common) const;
+
+    int32_t n_cells() const { return compressor_->kv().n_cells(); }
+    int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
+    int32_t n_used(int32_t slot) const { return static_cast<int32_t>(compressor_->kv().cells(slot).size()); }
+
+    // Around a decode: the prompt under way that it goes on with, or nullptr for none. Then nothing is observed.
+    void before_decode(const slot_prompt * p, const foreign_rows & foreign = {});
+    void after_decode(const foreign_rows & foreign) { compressor_->tap().skip(foreign.after); }
+    // After a decode that failed: throws what the observation may have thrown, or returns.
+    void after_failure() { compressor_->tap().rethrow(); }
+    // After the decode of a prompt's last token.
+    void finish(const slot_prompt & p);
+    // Another slot, busy with another task, is about to get a copy of this one's cells.
+    void share(const slot_prompt & from, int32_t slot, int32_t task);
+
+    // Of the slots' last prompts: a copy that stays right when slots go on.
+    std::vector<prompt_cells> last_prompts() const;
+    counters count() const;
+    void update_gauges();
+    int32_t gauge_used() const { return gauge_used_; }
+    int32_t gauge_allocated() const { return gauge_allocated_; }
+
+  private:
+    void begin(const slot_prompt & p);
+    void remember(const slot_prompt & p);
+
+    llama_context * ctx_ = nullptr;
+    std::unique_ptr<compressor> compressor_;
+    int32_t observed_ = -1;    // task of the prompt whose attention the tap has summed up
+    compress_options options_; // of that prompt
+
+    std::map<int32_t, prompt_cells> by_slot_;
+    // Packed cells carry no mark of the ratio they were made with, and they move (slot files, prompt cache). Position
+    // and number of the packed cells tell; -1: two ratios look alike.
+    std::map<std::pair<llama_pos, int32_t>, double> ratio_by_shape_;
+
+    mutable std::mutex mutex_;
+    counters counters_;
+    std::atomic<int32_t> gauge_used_ = 0;
+    std::atomic<int32_t> gauge_allocated_ = 0;
+};
+
+hook & the_hook();
+
+} // namespace lookm::server

@@ -1,0 +1,46 @@
+// lookm-server: llama-server, whose prompts may be compressed.
+
+#include "lookm/server/flags.h"
+
+#include "arg.h"
+#include "common.h"
+#include "llama.h"
+#include "log.h"
+#include "server-stream.h"
+
+#include <clocale>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <vector>
+
+int llama_server(common_params & params, int argc, char ** argv); // server.cpp's own; no header declares it
+
+int main(int argc, char ** argv) {
+    std::vector<char *> arguments;
+    try {
+        arguments = lookm::server::take_flags(argc, argv);
+    } catch (const std::exception & error) {
+        std::fprintf(stderr, "lookm-server: %s\n", error.what());
+        return 1;
+    }
+    argc = static_cast<int>(arguments.size()) - 1;
+    argv = arguments.data();
+
+    // as llama-server's own main begins
+    std::setlocale(LC_NUMERIC, "C");
+#if !defined(_WIN32)
+    std::signal(SIGPIPE, SIG_IGN);
+#endif
+    common_params params;
+    common_init();
+    server_stream_session_manager_start();
+    if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_SERVER, lookm::server::print_flags)) {
+        return 1;
+    }
+    llama_backend_init();
+    llama_numa_init(params.numa);
+    const int status = llama_server(params, argc, argv);
+    common_log_flush(common_log_main());
+    return status;
+}

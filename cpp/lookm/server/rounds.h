@@ -1,0 +1,242 @@
+#pragma once
+
+// One round of llama-server's loop: which prompts go on in it, and what is observed and compressed in its decodes.
+// Slots are types of server-context.cpp, seen by context.cpp alone: hence templates, and states by way of the slot's
+// type.
+
+#include "lookm/server/calls.h"
+#include "lookm/server/hook.h"
+#include "lookm/server/settings.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace lookm::server {
+
+template <class Slot>
+using state_of = decltype(Slot::state);
+
+// Whether the slot's request is one whose prompt may be compressed: no embedding, no rerank.
+template <class Slot>
+bool completes(const Slot & slot) {
+    return slot.task && (slot.task->type == SERVER_TASK_TYPE_COMPLETION || slot.task->type == SERVER_TASK_TYPE_INFILL);
+}
+
+template <class Slot>
+slot_prompt prompt_of(const Slot & slot) {
+    const server_tokens & tokens = slot.task->tokens;
+    bool has_image = false;
+    for (size_t i = 0; tokens.has_mtmd && !has_image && i < tokens.size(); ++i) {
+        has_image = tokens[i] == LLAMA_TOKEN_NULL;
+    }
+    const auto kind = [&tokens](const packed_cells & packed) {
+        std::vector<token_kind> out;
+        for (size_t i = packed.n > 0 ? tokens.size_up_to_pos(packed.pos + 1) : 0; i < tokens.size(); ++i) {
+            out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
+        }
+        return out;
+    };
+    return {slot.id, slot.task->id, slot.task->n_tokens(), has_image, unpack_ratio(slot.task->params.n_discard), kind};
+}
+
+// Whether the slot's prompt is to be compressed and has not been decoded to its end.
+template <class Slot>
+bool is_under_way(const Slot & slot) {
+    using state = state_of<Slot>;
+    return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
+           completes(slot) && the_hook().wants(prompt_of(slot));
+}
+
+// Prompts that are read one after another: those, and whatever else has images, as llama-server fails where an image
+// finds no room.
+template <class Slot>
+bool takes_turns(const Slot & slot) {
+    using state = state_of<Slot>;
+    return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
+           completes(slot) && (prompt_of(slot).has_image || the_hook().wants(prompt_of(slot)));
+}
+
+// A new prompt, in a slot whose cells it must not go on from.
+template <class Slot>
+void drop_foreign_cells(Slot & slot) {
+    if (slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) && slot.prompt.n_tokens() > 0) {
+        const auto n_common = static_cast<int32_t>(slot.prompt.tokens.get_common_prefix(slot.task->tokens));
+        if (!the_hook().may_reuse(prompt_of(slot), n_common)) {
+            slot.prompt_clear();
+        }
+    }
+}
+
+// Cells that the slot's prompt will take yet.
+template <class Slot>
+int32_t n_unread(const Slot & slot) {
+    return slot.task->n_tokens() - the_hook().n_used(slot.id);
+}
+
+// Cells that all others under way, answers and prompts, may take while `next` is read.
+template <class Slots>
+int32_t n_growing(const Slots & slots, const typename Slots::value_type & next) {
+    using state = state_of<typename Slots::value_type>;
+    constexpr int32_t n_answer = 64;
+    int32_t n = 0;
+    for (const auto & slot : slots) {
+        const bool reads = slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
+        if (&slot != &next &&
+            (reads || slot.state == state::SLOT_STATE_GENERATING || slot.state == state::SLOT_STATE_DONE_PROMPT)) {
+            n += n_answer + (reads ? n_unread(slot) : 0);
+        }
+    }
+    return n;
+}
+
+// Room for the next prompt, or for the rest of it, in a cache that all slots share. Slots that are idle or have not
+// begun (the prompt cache may have given them cells) give up theirs for it, the longest unused one first; busy slots
+// are waited for. Where there is nobody to wait for, llama-server says that the context is too small.
+template <class Slots>
+bool has_room(Slots & slots, const typename Slots::value_type & next) {
+    using slot_type = typename Slots::value_type;
+    using state = state_of<slot_type>;
+    hook & h = the_hook();
+    const int32_t n_others = n_growing(slots, next);
+    const int32_t n_needed = n_unread(next) + n_others;
+    while (h.n_free() < n_needed) {
+        slot_type * oldest = nullptr;
+        for (slot_type & slot : slots) {
+            const bool resting = !slot.is_processing() || slot.state == state::SLOT_STATE_STARTED;
+            if (&slot != &next && resting && slot.prompt.n_tokens() > 0 &&
+                (!oldest || slot.t_last_used < oldest->t_last_used)) {
+                oldest = &slot;
+            }
+        }
+        if (!oldest) {
+            return n_others == 0;
+        }
+        oldest->prompt_clear();
+    }
+    return true;
+}
+
+// llama-server aborts on a prompt without text after its last image: there is nothing to sample from.
+template <class Slot>
+bool ends_with_image(const Slot & slot) {
+    const server_tokens & tokens = slot.task->tokens;
+    return tokens.has_mtmd && tokens.size() > 0 && tokens[tokens.size() - 1] == LLAMA_TOKEN_NULL;
+}
+
+// Begins a round. Returns the slots that sit it out, with the state to give back to them.
+template <class Slots, class Refuse>
+auto before_round(Slots & slots, bool unified, Refuse && refuse) {
+    using slot_type = typename Slots::value_type;
+    using state = state_of<slot_type>;
+    std::vector<std::pair<slot_type *, state>> held;
+    if (!current().active()) {
+        return held;
+    }
+    const auto rank = [](const slot_type & slot) {
+        return std::pair(slot.state == state::SLOT_STATE_STARTED, slot.task->id);
+    };
+    slot_type * next = nullptr; // the prompt that was begun, else the one that came first
+    for (slot_type & slot : slots) {
+        if (slot.state == state::SLOT_STATE_STARTED && ends_with_image(slot)) {
+            refuse(slot, "prompt: it ends with an image; expected text after it");
+        }
+        drop_foreign_cells(slot);
+        if (takes_turns(slot) && (!next || rank(slot) < rank(*next))) {
+            next = &slot;
+        }
+    }
+    const bool fits = !next || !unified || has_room(slots, *next);
+    const bool waits = !fits && next->state == state::SLOT_STATE_STARTED;
+    // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
+    int32_t n_left =
+        next && unified && !waits ? the_hook().n_free() - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
+    for (slot_type & slot : slots) {
+        bool hold = takes_turns(slot) && (&slot != next || waits);
+        if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task) {
+            hold = n_unread(slot) > n_left;
+            n_left -= hold ? 0 : n_unread(slot);
+        }
+        if (hold) {
+            held.emplace_back(&slot, slot.state);
+            slot.state = state::SLOT_STATE_WAIT_OTHER;
+        }
+    }
+    return held;
+}
+
+template <class Slot>
+void after_round(const std::vector<std::pair<Slot *, state_of<Slot>>> & held) {
+    if (!current().active()) {
+        return;
+    }
+    for (const auto & [slot, was] : held) {
+        if (slot->state == state_of<Slot>::SLOT_STATE_WAIT_OTHER) { // else it was given up meanwhile
+            slot->state = was;
+        }
+    }
+    the_hook().update_gauges();
+}
+
+// An image of the slot's prompt is decoded, by itself.
+template <class Slot, class Decode>
+int32_t decode_image(const Slot & slot, Decode && decode) {
+    hook & h = the_hook();
+    if (!h.attached(slot.ctx_tgt)) {
+        return decode();
+    }
+    const slot_prompt p = prompt_of(slot);
+    h.before_decode(is_under_way(slot) ? &p : nullptr);
+    return guarded(decode(), [] {});
+}
+
+// A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.
+template <class Slots, class Decode>
+int32_t decode_batch(const Slots & slots, bool unified, const llama_context * ctx, const common_batch & batch,
+                     Decode && decode) {
+    using slot_type = typename Slots::value_type;
+    using state = state_of<slot_type>;
+    hook & h = the_hook();
+    if (!h.attached(ctx)) {
+        return decode();
+    }
+    const auto in_batch = [&](const slot_type & slot, bool last) {
+        return std::any_of(batch.tokens.begin(), batch.tokens.end(),
+                           [&](const auto & t) { return t.seq_id == slot.id && (t.output || !last); });
+    };
+    const auto observed = std::find_if(slots.begin(), slots.end(), [&](const slot_type & slot) {
+        return completes(slot) && in_batch(slot, false) &&
+               (is_under_way(slot) || (slot.state == state::SLOT_STATE_DONE_PROMPT && h.wants(prompt_of(slot))));
+    });
+    foreign_rows foreign;
+    if (observed != slots.end()) {
+        const auto own = [&](const auto & t) { return t.seq_id == observed->id; };
+        const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
+        const auto last = std::find_if(batch.tokens.rbegin(), batch.tokens.rend(), own);
+        if (unified) {
+            foreign = {first - batch.tokens.begin(), last - batch.tokens.rbegin()};
+        }
+        const slot_prompt p = prompt_of(*observed);
+        h.before_decode(&p, foreign);
+    } else {
+        h.before_decode(nullptr);
+    }
+    return guarded(decode(), [&] {
+        h.after_decode(foreign);
+        for (const slot_type & slot : slots) {
+            if (slot.state != state::SLOT_STATE_DONE_PROMPT || !completes(slot) || !in_batch(slot, true)) {
+                continue;
+            }
+            const slot_prompt p = prompt_of(slot);
+            h.finish(p);
+            for (const slot_type & other : slots) {
+                if (other.state == state::SLOT_STATE_WAIT_OTHER && other.task->id_parent == p.task) {
+                    h.share(p, other.id, other.task->id);
+                }
+            }
+        }
+    });
+}
+
+} // namespace lookm::server

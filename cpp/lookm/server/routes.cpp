@@ -1,0 +1,81 @@
+#include "lookm/server/routes.h"
+
+#include "lookm/server/calls.h"
+#include "lookm/server/hook.h"
+#include "lookm/server/settings.h"
+
+#include <sstream>
+#include <utility>
+
+namespace lookm::server {
+
+namespace {
+
+using handler = server_http_context::handler_t;
+
+json describe(const settings & s) {
+    const ratios r = split_ratio(s.kv_ratio, s.important_ratio, s.recent_ratio);
+    return {
+        {"kv_ratio", s.default_ratio()},     {"kv_ratio_max", s.kv_ratio_max},    {"kv_method", s.method},
+        {"kv_important_ratio", r.important}, {"kv_recent_ratio", r.recent},       {"kv_text_overflow", s.text_overflow},
+        {"kv_min_cells", s.min_cells},       {"kv_strict_reuse", s.strict_reuse},
+    };
+}
+
+// The handler, and its answer changed where it is a good one.
+template <class Change>
+handler with(handler inner, Change change) {
+    return [inner = std::move(inner), change](const server_http_req & req) {
+        server_http_res_ptr res = inner(req);
+        if (res && res->status == 200 && !res->is_stream()) {
+            change(*res);
+        }
+        return res;
+    };
+}
+
+void add_settings(server_http_res & res) {
+    json props = json::parse(res.data);
+    props["lookm"] = describe(current());
+    res.data = props.dump_safe();
+}
+
+void add_slots(server_http_res & res) {
+    json slots = json::parse(res.data);
+    for (json & slot : slots) {
+        if (slot.contains("params")) {
+            show_ratio(slot.at("params"));
+        }
+        slot["lookm"] = describe(current());
+    }
+    res.data = slots.dump_safe();
+}
+
+void add_metrics(server_http_res & res) {
+    const counters c = the_hook().count();
+    std::ostringstream out;
+    const auto metric = [&](const char * kind, const char * name, const char * help, auto value) {
+        out << "# HELP lookm:" << name << ' ' << help << "\n# TYPE lookm:" << name << ' ' << kind << "\nlookm:" << name
+            << ' ' << value << '\n';
+    };
+    metric("counter", "prompts_compressed_total", "Number of prompts compressed.", c.prompts);
+    metric("counter", "cells_before_total", "KV cells of these prompts before compression.", c.cells_before);
+    metric("counter", "cells_after_total", "KV cells of these prompts after compression.", c.cells_after);
+    metric("counter", "compress_seconds_total", "Time spent in compression.", c.seconds);
+    metric("gauge", "kv_cells_used", "KV cells in use.", the_hook().gauge_used());
+    metric("gauge", "kv_cells_allocated", "KV cells of the cache.", the_hook().gauge_allocated());
+    res.data += out.str();
+}
+
+} // namespace
+
+routes::routes(const common_params & common, server_context & context) : server_routes(common, context) {
+    if (!current().active()) {
+        return;
+    }
+    get_props = with(std::move(get_props), add_settings);
+    get_slots = with(std::move(get_slots), add_slots);
+    get_metrics = with(std::move(get_metrics), add_metrics);
+}
+
+} // namespace lookm::server

@@ -1,0 +1,51 @@
+#include "lookm/server/settings.h"
+
+#include <sstream>
+#include <stdexcept>
+
+namespace lookm::server {
+
+double settings::default_ratio() const {
+    const ratios r = split_ratio(kv_ratio, important_ratio, recent_ratio);
+    return r.important + r.recent;
+}
+
+bool settings::active() const {
+    return resolved().evicts && default_ratio() < 1.0;
+}
+
+struct method settings::resolved() const {
+    method_options options;
+    options.text_overflow = text_overflow;
+    return resolve(method, options);
+}
+
+void settings::check() const {
+    resolved();
+    const double ratio = default_ratio();
+    if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) || (active() && kv_ratio_max < ratio)) {
+        std::ostringstream text;
+        text << "kv_ratio_max: " << kv_ratio_max << " is out of range; expected " << ratio << " (kv_ratio) to 1";
+        throw std::invalid_argument(text.str());
+    }
+    if (min_cells < 0) {
+        throw std::invalid_argument("kv_min_cells: " + std::to_string(min_cells) +
+                                    " is out of range; expected 0 or more");
+    }
+}
+
+compress_options settings::options(double ratio) const {
+    const ratios own = split_ratio(kv_ratio, important_ratio, recent_ratio);
+    const double scale = ratio / (own.important + own.recent);
+    compress_options options;
+    options.method = resolved();
+    options.ratios = ratio == default_ratio() ? own : ratios{own.important * scale, own.recent * scale};
+    return options;
+}
+
+settings & current() {
+    static settings one;
+    return one;
+}
+
+} // namespace lookm::server

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "lookm/llama/compressor.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace lookm::server {
+
+// How prompts are compressed, as said by flags and environment (flags.cpp); fixed before the server starts.
+struct settings {
+    double kv_ratio = 1.0;     // of requests that ask for none
+    double kv_ratio_max = 1.0; // the most a request may ask for
+    std::string method = "text_prior_pivot_merge";
+    std::optional<double> important_ratio;
+    std::optional<double> recent_ratio;
+    std::string text_overflow = "keep";
+    int32_t min_cells = 0;     // shorter prompts are left alone
+    bool strict_reuse = false; // a compressed prompt is never the prefix of another
+
+    // false: every prompt keeps its full cache, and the server is llama-server
+    bool active() const;
+    // the share that requests get which ask for none: the two shares, where both are given, say more than kv_ratio
+    double default_ratio() const;
+    // Throws std::invalid_argument for values that do not fit each other.
+    void check() const;
+    struct method resolved() const;
+    // One request's: its ratio is split as the server's is.
+    compress_options options(double ratio) const;
+};
+
+// The process's own: llama-server is one per process, too.
+settings & current();
+
+} // namespace lookm::server

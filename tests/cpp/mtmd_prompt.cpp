@@ -1,0 +1,87 @@
+#include "mtmd_prompt.h"
+
+#include "ggml-backend.h"
+#include "mtmd-helper.h"
+
+#include <stdexcept>
+
+namespace {
+
+// Called before a node is computed. Tensors of a graph that nobody computes or sets hold what was in memory before: a
+// NaN from here on, so that an encoder that reads them is found at once and not one time in a hundred.
+bool poison_unwritten(ggml_tensor * node, bool ask, void * /*user_data*/) {
+    for (ggml_tensor * t : node->src) {
+        if (ask && t && t->op == GGML_OP_NONE && !t->view_src && !(t->flags & GGML_TENSOR_FLAG_INPUT) && t->buffer &&
+            ggml_backend_buffer_get_usage(t->buffer) != GGML_BACKEND_BUFFER_USAGE_WEIGHTS) {
+            ggml_backend_tensor_memset(t, 0xff, 0, ggml_nbytes(t));
+        }
+    }
+    return !ask;
+}
+
+} // namespace
+
+mtmd_prompt::mtmd_prompt(llama_model * model, const std::string & mmproj_path, const std::string & text,
+                         const std::vector<mtmd_image> & images)
+    : model_(model), chunks_(mtmd_input_chunks_init()) {
+    mtmd_context_params params = mtmd_context_params_default();
+    params.n_threads = 1;
+    params.print_timings = false;
+    params.warmup = false;
+    params.cb_eval = poison_unwritten;
+    mtmd_.reset(mtmd_init_from_file(mmproj_path.c_str(), model, params));
+    if (!mtmd_) {
+        throw std::runtime_error("cannot load " + mmproj_path);
+    }
+    mtmd::bitmaps bitmaps;
+    for (const mtmd_image & image : images) {
+        bitmaps.entries.emplace_back(image.width, image.height, image.data.data());
+    }
+    const auto pointers = bitmaps.c_ptr();
+    const mtmd_input_text input = {text.data(), text.size(), true, true};
+    if (mtmd_tokenize(mtmd_.get(), chunks_.get(), &input, pointers.data(), pointers.size()) != 0) {
+        throw std::runtime_error("mtmd_tokenize failed");
+    }
+}
+
+int32_t mtmd_prompt::n_tokens() const {
+    return static_cast<int32_t>(mtmd_helper_get_n_tokens(chunks_.get()));
+}
+
+int32_t mtmd_prompt::n_pos() const {
+    return mtmd_helper_get_n_pos(chunks_.get());
+}
+
+std::vector<int32_t> mtmd_prompt::n_image() const {
+    std::vector<int32_t> out;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks_.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_IMAGE) {
+            out.push_back(static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk)));
+        }
+    }
+    return out;
+}
+
+std::vector<bool> mtmd_prompt::is_text() const {
+    std::vector<bool> out;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks_.get(), i);
+        const bool text = mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT;
+        out.insert(out.end(), mtmd_input_chunk_get_n_tokens(chunk), text);
+    }
+    return out;
+}
+
+bool mtmd_prompt::has_wider_embeddings() const {
+    return llama_model_n_embd_inp(model_) > llama_model_n_embd(model_);
+}
+
+llama_pos mtmd_prompt::evaluate(llama_context * ctx) const {
+    llama_pos n_past = 0;
+    const auto n_batch = static_cast<int32_t>(llama_n_batch(ctx));
+    if (mtmd_helper_eval_chunks(mtmd_.get(), ctx, chunks_.get(), 0, 0, n_batch, true, &n_past) != 0) {
+        throw std::runtime_error("mtmd_helper_eval_chunks failed");
+    }
+    return n_past;
+}

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "lookm/llama/devices.h"
+
+#include "llama-cpp.h"
+
+#include <pybind11/pybind11.h>
+
+struct py_model {
+    lookm::device_list devices; // before the model, which lies on them
+    llama_model_ptr model;
+};
+
+ggml_type parse_type(const std::string & name);
+
+void bind_sequences(pybind11::module_ & m);

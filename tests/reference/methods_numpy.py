@@ -1,0 +1,139 @@
+"""The table of methods, the user's options, and what follows from them before any score is seen: budget and window.
+
+Part of ``lookm_numpy``, which says what is meant by "spec" and by ``fidelity``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Merge = Literal["none", "average", "weighted", "pivot"]
+Scorer = Literal["none", "cumulative", "window"]
+Filter = Literal["all", "similar", "misaligned"]
+
+
+class Method(NamedTuple):
+    """One row of the method table.
+
+    ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
+    ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell is ranked by, its attention in ``sum``,
+    or the ``mean`` of it with the cells of largest deviation first; a ``draw``; or nothing but being ``recent``.
+    """
+
+    scorer: Scorer
+    prior: bool
+    merge: Merge
+    n_sink: int = 0
+    n_pool: int = 1
+    by: Literal["sum", "mean", "draw", "recent"] = "sum"
+    filter: Filter = "all"
+
+
+METHODS: dict[str, Method | None] = {
+    "origin": None,
+    "h2o": Method("cumulative", prior=False, merge="none"),
+    "snapkv": Method("window", prior=False, merge="none", n_pool=5),
+    "roco": Method("cumulative", prior=False, merge="none", by="mean"),
+    "avg_merge": Method("cumulative", prior=False, merge="average"),
+    "weighted_merge": Method("cumulative", prior=False, merge="weighted"),
+    "pivot_merge": Method("cumulative", prior=False, merge="pivot"),
+    "text_prior_h2o": Method("cumulative", prior=True, merge="none"),
+    "text_prior_avg_merge": Method("cumulative", prior=True, merge="average"),
+    "text_prior_weighted_merge": Method("cumulative", prior=True, merge="weighted"),
+    "text_prior_pivot_merge": Method("cumulative", prior=True, merge="pivot"),
+    "streaming_llm": Method("none", prior=False, merge="none", n_sink=4, by="recent"),
+    "random": Method("none", prior=False, merge="none", by="draw"),
+}
+
+
+class Options(NamedTuple):
+    """What a user chooses; defaults are the paper's."""
+
+    method: str = "text_prior_pivot_merge"
+    important_ratio: float = 0.1
+    recent_ratio: float = 0.1
+    text_overflow: str = "keep"
+    fidelity: Literal["paper", "upstream"] = "paper"
+    scorer: Scorer | None = None
+    window: int | None = None
+    merge_keys: bool = True
+    merge_within_modality: bool = False
+    visual_quota: float = 0.0
+    seed: int = 0
+
+
+def method_of(options: Options) -> Method | None:
+    """The table's row, as upstream's code has it where asked for (spec 1.5, 1.7, B3, D6), with the user's scorer."""
+    method = METHODS[options.method]
+    if method is None:
+        return None
+    if options.fidelity == "upstream":
+        filters: dict[Merge, Filter] = {"average": "misaligned", "weighted": "similar"}
+        method = method._replace(filter=filters.get(method.merge, "all"))
+        if method.merge != "none" and not method.prior:
+            method = method._replace(n_sink=4)
+        if method.by == "mean":
+            method = method._replace(by="sum")
+    return method._replace(scorer=options.scorer or method.scorer)
+
+
+class Budget(NamedTuple):
+    """Cells that stay: ``n_important`` of the first ``n - n_recent``, and all of the last ``n_recent``.
+
+    ``n_visual`` of the important ones are image cells at least.
+    """
+
+    n_important: int
+    n_recent: int
+    n_visual: int = 0
+
+
+def budget(is_text: Bools, options: Options) -> Budget:
+    """How many cells stay, the same for all heads (spec 1.3, 1.4; ``evict`` 4).
+
+        N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first n - M
+
+    Without text prior N and M stay as they are. With it and ``keep`` no text is ever evicted: max(N, |T'| + Q) and M;
+    with ``evict`` the budget is exact again. Q = floor(visual_quota N), or as many image cells as there are, is zero
+    unless asked for. ``n <= N + M`` keeps everything. A prompt so short that nothing would stay keeps its last cell, of
+    which the spec says nothing. Where cells rank by being recent, N + M - 1 and 1 take the place of N and M.
+    """
+    n = len(is_text)
+    method = method_of(options)
+    n_important = math.floor(options.important_ratio * n)
+    n_recent = math.floor(options.recent_ratio * n)
+    if method is None or n <= n_important + n_recent:
+        return Budget(n - n_recent, n_recent)
+    if method.by == "recent" and n_important + n_recent > 0:
+        n_important, n_recent = n_important + n_recent - 1, 1
+    n_text = int(is_text[: n - n_recent].sum())
+    n_visual = min(math.floor(options.visual_quota * n_important), n - n_recent - n_text)
+    if method.prior and options.text_overflow == "keep":
+        n_important = max(n_important, n_text + n_visual)
+    return Budget(n_important, n_recent, n_visual) if n_important + n_recent > 0 else Budget(0, 1)
+
+
+def first_query(is_text: Bools, options: Options) -> int:
+    """The first query that counts: 0, or where the window begins.
+
+    Its length is ``options.window``; or SnapKV's, the recent window; or that of the text after the last image; or 32.
+    """
+    n = len(is_text)
+    method = method_of(options)
+    if method is None or method.scorer != "window":
+        return 0
+    images = np.flatnonzero(~is_text)
+    if options.window is not None:
+        length = options.window
+    elif options.method == "snapkv":
+        length = max(1, budget(is_text, options).n_recent)
+    elif len(images) > 0 and images[-1] < n - 1:
+        length = n - 1 - int(images[-1])
+    else:
+        length = 32
+    return max(0, n - length)

@@ -1,0 +1,170 @@
+"""lookm-server on a free loopback port, asked as any client would ask it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from lookm_cpp import embedded
+from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.embedded import DemoPrompt
+from lookm_cpp.serve import server_arguments, server_path
+
+START_SECONDS = 60
+ANSWER_SECONDS = 250
+QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
+
+Json = dict[str, Any]
+
+
+class Server:
+    """A running lookm-server.
+
+    Attributes:
+        url: Where it listens.
+        http: A client of it.
+        process: The server's process.
+        log: Where its output goes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS)
+
+    def post(self, path: str, **body: Any) -> Json:
+        """The answer to a request that must succeed."""
+        response = self.http.post(path, json=body)
+        assert response.status_code == 200, response.text
+        answer: Json = response.json()
+        return answer
+
+    def chat(self, prompt: DemoPrompt, **options: Any) -> Json:
+        return self.post("/v1/chat/completions", messages=messages(prompt), temperature=0, **options)
+
+    def complete(self, tokens: list[int], **options: Any) -> Json:
+        """A prompt of text tokens; eight tokens of answer, greedily."""
+        greedy = {"n_predict": 8, "temperature": 0, "ignore_eos": True, "return_tokens": True}
+        return self.post("/completion", prompt=tokens, **(greedy | options))
+
+    def metrics(self) -> dict[str, float]:
+        lines = self.http.get("/metrics").text.splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def erase_slots(self) -> None:
+        for slot in self.http.get("/slots").json():
+            self.post(f"/slots/{slot['id']}?action=erase")
+
+    def uses_cells(self, n: int) -> bool:
+        """Whether so many cells are in use; the gauge follows at the end of the server's round."""
+        deadline = time.monotonic() + 10
+        while self.metrics()["lookm:kv_cells_used"] != n and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.metrics()["lookm:kv_cells_used"] == n
+
+    def lines(self, word: str) -> list[str]:
+        """The log's lines that hold a word."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if word in line]
+
+    def stop(self) -> int:
+        self.http.close()
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+
+def content(answer: Json) -> str:
+    text: str = answer["choices"][0]["message"]["content"]
+    return text.strip()
+
+
+def data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def messages(prompt: DemoPrompt) -> list[Json]:
+    """A demo prompt as the OpenAI API has it, pictures as data URIs."""
+    parts: list[Json] = []
+    for i, text in enumerate(prompt.content.split(PLACEHOLDER)):
+        if i > 0:
+            parts.append({"type": "image_url", "image_url": {"url": data_uri(prompt.images[i - 1])}})
+        if text:
+            parts.append({"type": "text", "text": text})
+    return [{"role": "user", "content": parts}]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def command(*flags: str) -> list[str]:
+    """One thread: answers do not depend on it, and a busy machine is not made busier."""
+    model = [] if "-m" in flags else ["--embedded"]
+    binary = os.environ.get("LOOKM_SERVER_BINARY") or str(server_path())  # another build: make asan
+    return [binary, *server_arguments([*model, "-t", "1", *flags])]
+
+
+def launch(log: Path, *flags: str) -> Server:
+    port = free_port()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command("--port", str(port), *flags), stdout=out, stderr=subprocess.STDOUT, env=QUIET_ENVIRONMENT
+        )
+    server = Server(process, port, log)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if server.http.get("/health").status_code == 200:
+                return server
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    server.stop()
+    raise RuntimeError(log.read_text(errors="replace")[-2000:])
+
+
+@contextlib.contextmanager
+def running(folder: Path, *flags: str) -> Iterator[Server]:
+    """A server that must still be there at the end, and go when it is told to."""
+    shown = ("--metrics", "--slots", "--slot-save-path", str(folder))
+    server = launch(folder / f"server-{len(list(folder.iterdir()))}.log", *shown, *flags)
+    try:
+        yield server
+        assert server.process.poll() is None, server.log.read_text(errors="replace")[-2000:]
+    finally:
+        status = server.stop()
+    assert status == 0, server.log.read_text(errors="replace")[-2000:]
+
+
+def refused(*flags: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and stderr of a server that does not start."""
+    done = subprocess.run(
+        command("--port", str(free_port()), *flags),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+        env=QUIET_ENVIRONMENT | (environment or {}),
+    )
+    return done.returncode, done.stderr
+
+
+def as_json(text: str) -> Json:
+    parsed: Json = json.loads(text)
+    return parsed
+
+
+__all__ = ["Json", "Server", "as_json", "content", "data_uri", "embedded", "messages", "refused", "running"]

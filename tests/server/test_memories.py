@@ -1,0 +1,79 @@
+"""Other memories than a plain cache, in tiny random models: M-RoPE, sliding windows, a hybrid."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lookm_cpp import _core
+from PIL import Image
+from zoo.pairs import PAIRS, write_pair
+
+from server.servers import Json, Server, running
+
+RATIO = 0.3
+METHOD = "text_prior_pivot_merge"
+TEXT = "A<image>B and <image> are two images; which of them is it?"
+N_PREDICT = 4
+
+
+def _pictures(name: str) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in PAIRS[name].images]
+
+
+def _png(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _ask(server: Server, pictures: list[np.ndarray], text: str = TEXT, **options: object) -> Json:
+    marker = server.http.get("/props").json()["media_marker"]
+    prompt = {"prompt_string": text.replace("<image>", marker), "multimodal_data": [_png(p) for p in pictures]}
+    greedy = {"n_predict": N_PREDICT, "temperature": 0, "return_tokens": True, "ignore_eos": True}
+    return server.post("/completion", prompt=prompt, **(greedy | options))
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "gemma-3", "qwen3.5"])
+def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
+    files = write_pair(name, tmp_path)
+    pictures = _pictures(name)
+    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1)
+    session.prefill(TEXT.replace("<image>", session.media_marker), pictures, kv_ratio=RATIO, method=METHOD)
+    session.start(temperature=0.0)
+    first = session.next()
+    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "4096")
+    with running(folder, *flags, "-np", "2", "--kv-unified") as server:
+        alone = _ask(server, pictures, id_slot=0)
+        timings = alone["timings"]
+        stats = session.stats
+        assert (timings["prompt_cells"], timings["kept_cells"]) == (stats["prompt_cells"], stats["kept_cells"])
+        assert stats["kept_cells"] < stats["prompt_cells"]
+        assert first is not None
+        assert alone["content"].encode().startswith(first) or not first.isascii()
+        # a question that is shorter, one that is longer, and the same again, in this slot and in the other
+        other = _ask(server, pictures[:1], text="<image>B", id_slot=0)
+        _ask(server, pictures, text=TEXT + " Or is it neither?", id_slot=0, cache_prompt=True)
+        assert _ask(server, pictures, id_slot=0)["tokens"] == alone["tokens"]
+        assert _ask(server, pictures[:1], text="<image>B", id_slot=1)["tokens"] == other["tokens"]
+        assert _ask(server, pictures, id_slot=1)["tokens"] == alone["tokens"]
+        n_off = 0 if name == "qwen2-vl" else 1
+        assert len(server.lines(" lookm: --cache-prompt is off: ")) == n_off
+        assert len(server.lines(" lookm: --ctx-checkpoints is off: ")) == n_off
+
+
+def test_a_prompt_that_ends_with_an_image(folder: Path, tmp_path: Path) -> None:
+    files = write_pair("llava-1.5", tmp_path)
+    pictures = _pictures("llava-1.5")[:1]
+    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "512")
+    with running(folder, *flags) as server:
+        marker = server.http.get("/props").json()["media_marker"]
+        prompt = {"prompt_string": f"A{marker}", "multimodal_data": [_png(pictures[0])]}
+        response = server.http.post("/completion", json={"prompt": prompt, "n_predict": 2})
+        assert response.status_code == 400
+        assert "ends with an image" in response.json()["error"]["message"]
+        assert _ask(server, pictures, text="A<image>B")["tokens"]

@@ -1,0 +1,148 @@
+"""What a slot still holds of another request never changes an answer, unless a prompt goes on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lookm_cpp.embedded import DemoPrompt
+
+from server.servers import Json, Server, content, messages, running
+
+
+def _tokens(n: int, seed: int) -> list[int]:
+    return [int(token) for token in np.random.default_rng(seed).integers(40, 400, n)]
+
+
+A = _tokens(300, seed=1)
+
+
+def _ask(server: Server, tokens: list[int], **options: object) -> tuple[list[int], Json]:
+    """Answer and timings, in slot 0."""
+    answer = server.complete(tokens, **({"id_slot": 0} | options))
+    return answer["tokens"], answer["timings"]
+
+
+@pytest.fixture
+def fresh(sums: Server) -> Server:
+    """No slot holds anything."""
+    sums.erase_slots()
+    return sums
+
+
+def test_identical_shorter_and_diverging_prompts_start_anew(fresh: Server) -> None:
+    others = {"same": A, "shorter": A[:200], "diverging": A[:150] + _tokens(150, seed=2)}
+    alone = {}
+    for name, tokens in others.items():
+        fresh.erase_slots()
+        alone[name], timings = _ask(fresh, tokens)
+        assert timings["kept_cells"] == 2 * int(0.15 * len(tokens))
+    fresh.erase_slots()
+    _ask(fresh, A)
+    for name, tokens in others.items():
+        answer, timings = _ask(fresh, tokens)
+        assert answer == alone[name], name
+        assert timings["cache_n"] == 0, name
+        if name != "shorter":  # which A goes on from
+            assert _ask(fresh, A)[0] == alone["same"]
+        fresh.erase_slots()
+        _ask(fresh, A)
+
+
+def test_an_extension_goes_on_from_the_kept_cells(fresh: Server) -> None:
+    first, timings = _ask(fresh, A)
+    kept = timings["kept_cells"]
+    longer = A + first + _tokens(30, seed=3)
+    _, timings = _ask(fresh, longer)
+    assert timings["cache_n"] == len(A) + len(first) - 1  # the answer's last token was never decoded
+    # of the new cells (the answer's and the thirty) a share is kept, of the old ones every one
+    n_new = len(longer) - len(A)
+    assert timings["kept_cells"] == kept + 2 * int(0.15 * n_new)
+    assert timings["prompt_cells"] == len(longer)
+    # going back behind that is a new start
+    _, timings = _ask(fresh, [*A, *first])
+    assert timings["cache_n"] == 0
+
+
+def test_two_turns_are_repeatable(fresh: Server) -> None:
+    answers = []
+    for _ in range(2):
+        fresh.erase_slots()
+        first, _ = _ask(fresh, A)
+        answers.append(_ask(fresh, A + first + _tokens(30, seed=3))[0])
+    assert answers[0] == answers[1]
+
+
+def test_another_ratio_is_another_cache(fresh: Server) -> None:
+    longer = A + _tokens(40, seed=4)
+    alone, _ = _ask(fresh, longer, kv_ratio=1)
+    fresh.erase_slots()
+    _ask(fresh, A)
+    answer, timings = _ask(fresh, longer, kv_ratio=1)
+    assert (answer, timings["cache_n"]) == (alone, 0)
+    assert timings["kept_cells"] == len(longer)
+    # the other way round: cells of an uncompressed prompt have no scores
+    fresh.erase_slots()
+    alone, _ = _ask(fresh, longer)
+    fresh.erase_slots()
+    _ask(fresh, A, kv_ratio=1)
+    answer, timings = _ask(fresh, longer)
+    assert (answer, timings["cache_n"]) == (alone, 0)
+    # and uncompressed prompts go on from each other as ever
+    fresh.erase_slots()
+    _ask(fresh, A, kv_ratio=1)
+    assert _ask(fresh, longer, kv_ratio=1)[1]["cache_n"] == len(A)
+
+
+def test_saved_slots_come_back(fresh: Server) -> None:
+    first, timings = _ask(fresh, A)
+    fresh.post("/slots/0?action=save", filename="a.bin")
+    longer = A + first + _tokens(30, seed=5)
+    expected, _ = _ask(fresh, longer)
+    fresh.erase_slots()
+    assert fresh.post("/slots/1?action=restore", filename="a.bin")["n_restored"] == len(A) + len(first) - 1
+    assert fresh.uses_cells(timings["kept_cells"] + len(first) - 1)
+    answer, timings = _ask(fresh, longer, id_slot=1)
+    assert (answer, timings["cache_n"]) == (expected, len(A) + len(first) - 1)
+
+
+def test_saved_slots_with_images(server: Server, short: list[DemoPrompt]) -> None:
+    server.erase_slots()
+    alone = server.chat(short[0], id_slot=2)
+    reply = alone["choices"][0]["message"]
+    turns = [*messages(short[0]), reply, {"role": "user", "content": "Are you sure?"}]
+    server.post("/slots/2?action=save", filename="images.bin")
+    body = {"messages": turns, "temperature": 0, "max_tokens": 8, "id_slot": 2}
+    expected = server.post("/v1/chat/completions", **body)
+    assert expected["timings"]["cache_n"] >= alone["timings"]["prompt_cells"]
+    server.erase_slots()
+    server.post("/slots/2?action=restore", filename="images.bin")
+    again = server.post("/v1/chat/completions", **body)
+    assert content(again) == content(expected)
+    assert again["timings"]["cache_n"] == expected["timings"]["cache_n"]
+
+
+def test_the_prompt_cache_brings_a_conversation_back(fresh: Server) -> None:
+    first, _ = _ask(fresh, A)
+    longer = A + first + _tokens(30, seed=6)
+    expected, _ = _ask(fresh, longer)
+    fresh.erase_slots()
+    _ask(fresh, A)
+    for seed in range(10, 14):  # each of them saves slot 0 to memory and takes it
+        _ask(fresh, _tokens(250, seed))
+    answer, timings = _ask(fresh, longer)
+    assert answer == expected
+    assert timings["cache_n"] == len(A) + len(first) - 1
+
+
+def test_strict_reuse(folder: Path) -> None:
+    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "1024", "--kv-strict-reuse", "--kv-min-cells", "100")
+    with running(folder, *flags, "--slots") as server:
+        first, _ = _ask(server, A)
+        longer = A + first + _tokens(30, seed=7)
+        assert _ask(server, longer)[1]["cache_n"] == 0
+        # a prompt that is left alone is reused
+        _, timings = _ask(server, A[:99])
+        assert timings["kept_cells"] == 99
+        assert _ask(server, A[:99])[1]["cache_n"] == 98

@@ -1,0 +1,142 @@
+"""Flags, their environment, and starts that are refused."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from lookm_cpp.serve import server_path
+from session.tiny_models import write_llama, write_mamba, write_mpt
+
+from server import servers
+from server.servers import command, free_port, launch, refused, running
+
+FLAGS = {
+    "--kv-ratio": "LLAMA_ARG_KV_RATIO",
+    "--kv-ratio-max": "LLAMA_ARG_KV_RATIO_MAX",
+    "--kv-method": "LLAMA_ARG_KV_METHOD",
+    "--kv-important-ratio": "LLAMA_ARG_KV_IMPORTANT_RATIO",
+    "--kv-recent-ratio": "LLAMA_ARG_KV_RECENT_RATIO",
+    "--kv-text-overflow": "LLAMA_ARG_KV_TEXT_OVERFLOW",
+    "--kv-min-cells": "LLAMA_ARG_KV_MIN_CELLS",
+    "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
+}
+
+
+def test_help_lists_each_flag_once() -> None:
+    help_text = subprocess.run([server_path(), "--help"], capture_output=True, text=True, check=True).stdout
+    ours = help_text.partition("----- KV compression params (lookm) -----")[2]
+    for flag, variable in FLAGS.items():
+        assert ours.count(f"\n{flag} ") == help_text.count(f"\n{flag} ") == 1
+        assert help_text.count(f"(env: {variable})\n") == 1
+    assert max(map(len, ours.splitlines())) <= 110  # as llama.cpp breaks its lines
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("--kv-ratio", "0"), "--kv-ratio: 0 is outside (0, 1]"),
+        (("--kv-ratio", "1.5"), "--kv-ratio: 1.5 is outside (0, 1]"),
+        (("--kv-ratio", "nan"), "--kv-ratio: nan is outside (0, 1]"),
+        (("--kv-ratio", "half"), '--kv-ratio: "half" is not a number'),
+        (("--kv_ratio", "0.2x"), '--kv-ratio: "0.2x" is not a number'),
+        (("--kv-ratio",), "--kv-ratio: expected a value"),
+        (("--kv-ratio", "0.5", "--kv-ratio-max", "0.2"), "--kv-ratio-max: 0.2 is out of range; expected 0.5"),
+        (("--kv-method", "best"), '--kv-method: "best" is unknown; expected one of origin, '),
+        (("--kv-important-ratio", "-0.1"), "--kv-important-ratio: -0.1 is outside [0, 1]"),
+        (("--kv-important-ratio", "0.7", "--kv-recent-ratio", "0.7"), "0.7 + 0.7 exceeds 1"),
+        (("--kv-text-overflow", "drop"), '--kv-text-overflow: "drop" is unknown; expected keep or evict'),
+        (("--kv-min-cells", "-1"), "--kv-min-cells: -1 is out of range; expected 0 or more"),
+        (("--kv-min-cells", "1e99"), '--kv-min-cells: "1e99" is not a whole number'),
+    ],
+)
+def test_a_bad_value_is_one_line(flags: tuple[str, ...], why: str) -> None:
+    status, said = refused(*flags)
+    assert status == 1
+    assert said.count("\n") == 1
+    assert said.startswith("lookm-server: --")
+    assert why in said
+
+
+def test_a_bad_value_in_the_environment() -> None:
+    status, said = refused(environment={"LLAMA_ARG_KV_STRICT_REUSE": "maybe"})
+    assert (status, said) == (1, 'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n')
+
+
+def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ("0.5", "0.75", "h2o", "0.125", "0.25", "evict", "7", "1")
+    for variable, value in zip(FLAGS.values(), values, strict=True):
+        monkeypatch.setitem(servers.QUIET_ENVIRONMENT, variable, value)
+    with running(folder, "--kv-min-cells", "9", "-c", "512") as server:
+        assert server.http.get("/props").json()["lookm"] == {
+            "kv_ratio": 0.375,
+            "kv_ratio_max": 0.75,
+            "kv_method": "h2o",
+            "kv_important_ratio": 0.125,
+            "kv_recent_ratio": 0.25,
+            "kv_text_overflow": "evict",
+            "kv_min_cells": 9,
+            "kv_strict_reuse": True,
+        }
+
+
+@pytest.mark.parametrize(
+    ("write", "why"), [(write_mamba, "memory type memory_recurrent cannot be compressed"), (write_mpt, "ALiBi biases")]
+)
+def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: str) -> None:
+    assert callable(write)
+    model = str(write(tmp_path / "model.gguf"))
+    status, said = refused("-m", model, "--kv-ratio", "0.2", "-c", "256")
+    assert status == 1
+    last = said.splitlines()[-1]
+    assert last.startswith("lookm-server: --kv-ratio: ")
+    assert why in last
+    assert last.endswith("(--kv-ratio 1 runs this model uncompressed)")
+    server = launch(tmp_path / "log", "-m", model, "--kv-ratio", "1", "-c", "256")
+    assert server.http.get("/health").json() == {"status": "ok"}
+    assert server.stop() == 0
+
+
+def test_drafts_that_share_memory(tmp_path: Path) -> None:
+    model = str(write_llama(tmp_path / "model.gguf"))
+    status, said = refused("-m", model, "--kv-ratio", "0.2", "-c", "256", "--spec-type", "draft-mtp")
+    assert status == 1
+    assert "--kv-ratio" in said.splitlines()[-1]
+
+
+def test_ratio_one_is_llama_server(folder: Path) -> None:
+    with running(folder, "--kv-ratio", "1", "-c", "512", "--metrics") as server:
+        assert "lookm" not in server.http.get("/props").json()
+        assert "lookm" not in server.http.get("/metrics").text
+        answer = server.complete(list(range(40, 90)), kv_ratio=0.2, n_discard=3)
+        assert "kept_cells" not in answer["timings"]
+        assert answer["generation_settings"]["n_discard"] == 3
+        assert "kv_ratio" not in answer["generation_settings"]
+        assert not server.lines(" lookm: ")
+
+
+def test_shift_and_chunk_reuse_are_off(tmp_path: Path) -> None:
+    model = str(write_llama(tmp_path / "model.gguf"))
+    server = launch(
+        tmp_path / "log", "-m", model, "--kv-ratio", "0.5", "-c", "256", "--context-shift", "--cache-reuse", "16"
+    )
+    assert server.stop() == 0
+    assert len(server.lines("--context-shift is off: ")) == 1
+    assert len(server.lines("--cache-reuse is off: ")) == 1
+
+
+def test_lookm_serve_passes_everything_on() -> None:
+    lookm = Path(command()[0]).with_name("lookm")
+    shown = subprocess.run([lookm, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--kv-ratio R" in shown
+    assert "--ctx-size N" in shown
+    done = subprocess.run(
+        [lookm, "serve", "--embedded", "--port", str(free_port()), "--kv-ratio", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
+    both = subprocess.run([lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False)
+    assert (both.returncode, both.stderr) == (2, "lookm: --embedded is given beside -m, expected one model\n")

@@ -1,0 +1,104 @@
+"""ggml-metal takes every node of our device graphs, by its own word.
+
+Nothing of Metal runs without a Mac, but the function behind its ``supports_op`` is plain C: it is cut out of the pinned
+source, compiled, and asked about the real graphs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from package.test_build import BUILD, _llama_cpp
+
+_oracle: Any = import_module("lookm_cpp._oracle")
+
+GATE = Path(__file__).parents[1] / "backends/metal_gate.cpp"
+FUNCTIONS = ("static bool ggml_metal_supports_mul_mat_op", "bool ggml_metal_device_supports_op")
+
+Gate = Callable[[int, str, list[str]], bool]
+Asked = set[tuple[str, tuple[str, ...]]]
+
+CACHES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+
+
+def _function(text: str, start: str) -> str:
+    """From a line that begins with ``start`` to the next line that is a lone brace."""
+    found = re.findall(rf"^{re.escape(start)}\(.*?^}}\n", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == 1, f"{start}: {len(found)} definitions in ggml-metal-device.m, expected one"
+    return str(found[0])
+
+
+@pytest.fixture(scope="module")
+def metal(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("metal")
+    ggml = _llama_cpp() / "ggml"
+    source = (ggml / "src/ggml-metal/ggml-metal-device.m").read_text(encoding="utf-8")
+    (folder / "supports_op.inc").write_text("\n".join(_function(source, start) for start in FUNCTIONS))
+    base = next(BUILD.rglob("libggml-base.a"))
+    includes = [f"-I{path}" for path in (folder, ggml / "include", ggml / "src", ggml / "src/ggml-metal")]
+    files = [str(GATE), str(ggml / "src/ggml-metal/ggml-metal-common.cpp"), str(base)]
+    # what the one function does not need, such as the calls into Metal, is left out
+    only = ["-fvisibility=hidden", "-ffunction-sections", "-Wl,--gc-sections"]
+    command = [compiler, "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-w", *only, *includes, *files]
+    command += ["-o", str(folder / "gate.so")]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    library = ctypes.CDLL(str(folder / "gate.so"))
+    library.lookm_metal_supports.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+    library.lookm_metal_supports.restype = ctypes.c_bool
+    return library
+
+
+def _probe(gate: Gate, type_k: str, type_v: str, head_dim: int, flash_attn: bool) -> Asked:
+    """The nodes that the gate was asked about; raises ``RuntimeError`` where it refused one for good."""
+    asked: Asked = set()
+
+    def asking(node: int, op: str, types: list[str]) -> bool:
+        asked.add((op, tuple(types)))
+        return gate(node, op, types)
+
+    _oracle.probe(type_k=type_k, type_v=type_v, head_dim=head_dim, flash_attn=flash_attn, gate=asking)
+    return asked
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("head_dim", [64, 96, 128, 256])
+def test_metal_takes_every_node(metal: Any, cache: str, head_dim: int) -> None:
+    for flash_attn in (True, False):
+        if not flash_attn and cache not in {"f32", "f16", "bf16"}:
+            continue  # llama.cpp has no quantized V without flash attention
+        asked = _probe(lambda node, *_: metal.lookm_metal_supports(node, True), cache, cache, head_dim, flash_attn)
+        ops = {op for op, _ in asked}
+        assert ops >= {"MUL_MAT", "ARGMAX", "GET_ROWS", "SET_ROWS", "L2_NORM", "SUM_ROWS", "FILL", "REPEAT", "DIV"}
+        assert ("SOFT_MAX" in ops) == flash_attn
+        assert any(op == "GET_ROWS" and types[0] == cache for op, types in asked), "the cache's own rows are read"
+        assert any(op == "SET_ROWS" and types[-1] == cache for op, types in asked), "and written"
+
+
+def test_metal_says_no_to_some(metal: Any) -> None:
+    """The cut-out function is the real one. OUT_PROD is missing, which the graph has another form for; and a GPU
+    without bfloat16 in hardware (M1) refuses caches of that type, which are merged on the CPU then."""
+    answers: dict[str, set[bool]] = {}
+
+    def gate(node: int, op: str, types: list[str]) -> bool:
+        answer = bool(metal.lookm_metal_supports(node, True))
+        answers.setdefault(op, set()).add(answer)
+        return answer
+
+    _probe(gate, "f16", "f16", 128, flash_attn=True)
+    assert {op for op, said in answers.items() if False in said} == {"OUT_PROD"}
+
+    with pytest.raises(RuntimeError, match=r"does not support \w+\(bf16"):
+        _probe(lambda node, *_: metal.lookm_metal_supports(node, False), "bf16", "bf16", 128, flash_attn=True)
