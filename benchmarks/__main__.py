@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from lookm_cpp import devices
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -23,6 +24,11 @@ BUILD = HERE.parent / "build" / "bench"
 DEFAULT = Settings()
 QUICK = {"cells": (512,), "ratios": (1.0, 0.2), "layers": 2, "flash_layers": 1, "n_blocks": 4}
 MIN_WIDTH = 110
+
+
+def auto_flash_attn() -> bool:
+    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured here."""
+    return any(device["type"] != "CPU" for device in devices())
 
 
 def measure(settings: Settings, console: Console) -> Results:
@@ -59,6 +65,7 @@ def main(
     cells: Annotated[list[int] | None, typer.Option(min=64, help="Prompt length in cells; repeat.")] = None,
     ratio: Annotated[list[float] | None, typer.Option(min=0.05, max=1.0, help="kv_ratio; repeat.")] = None,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the model for decode.")] = DEFAULT.layers,
+    flash_attn: Annotated[bool | None, typer.Option(help="Of decode; as Llava's auto has it unless given.")] = None,
     flash_layers: Annotated[int, typer.Option(min=1, help="Layers for flash on and off.")] = DEFAULT.flash_layers,
     blocks: Annotated[int, typer.Option(min=2, help="Pairs of blocks a decode.")] = DEFAULT.n_blocks,
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
@@ -77,6 +84,7 @@ def main(
             cells=tuple(cells or DEFAULT.cells),
             ratios=tuple(ratio or DEFAULT.ratios),
             layers=layers,
+            flash_attn=auto_flash_attn() if flash_attn is None else flash_attn,
             flash_layers=flash_layers,
             n_blocks=blocks,
             n_threads=threads or len(CORES),

@@ -22,6 +22,7 @@ class Settings:
     cells: tuple[int, ...] = (1024, 2048, 4096)
     ratios: tuple[float, ...] = (1.0, 0.5, 0.2, 0.05)
     layers: int = 8
+    flash_attn: bool = False
     flash_layers: int = 2
     n_blocks: int = 16
     block_tokens: int = 4
@@ -48,7 +49,7 @@ class Settings:
 
 
 def decode_suite(model: Any, settings: Settings, results: Results, advance: Advance) -> None:
-    """Flash attention on, as llama.cpp has it by default: each length at each ratio, then decode beside native depth.
+    """As ``flash_attn="auto"`` has it here: each length at each ratio, then decode beside native depth.
 
     At ratio 1.0 nothing was compressed: the pair holds a context whose tap was armed and removed against one that
     never had any. It is also the measurement's own check, as its ratio is 1 but for noise.
@@ -56,11 +57,11 @@ def decode_suite(model: Any, settings: Settings, results: Results, advance: Adva
 
     def new_context(n_cells: int) -> Any:
         n_ctx = n_cells + settings.n_room
-        return context(model, n_ctx, flash_attn=True, n_threads=settings.n_threads)
+        return context(model, n_ctx, flash_attn=settings.flash_attn, n_threads=settings.n_threads)
 
     def read_plain(ctx: Any, n_cells: int) -> None:
         advance(f"{n_cells} cells: plain prefill", 0)
-        results.prefills.append(plain_prefill(ctx, n_cells, flash_attn=True))
+        results.prefills.append(plain_prefill(ctx, n_cells, flash_attn=settings.flash_attn))
         advance("", n_cells * settings.layers)
 
     for n_cells in settings.cells:
@@ -69,7 +70,7 @@ def decode_suite(model: Any, settings: Settings, results: Results, advance: Adva
         ours = new_context(n_cells)
         for ratio in settings.ratios:
             advance(f"{n_cells} cells: prefill and compression to {ratio:g}", 0)
-            prefill, compression = compressed_prefill(ours, n_cells, ratio, flash_attn=True)
+            prefill, compression = compressed_prefill(ours, n_cells, ratio, flash_attn=settings.flash_attn)
             advance("", n_cells * settings.layers)
             results.prefills.append(prefill)
             if compression.n_keep < n_cells:
