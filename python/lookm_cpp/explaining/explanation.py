@@ -169,7 +169,8 @@ class Explanation:
         if target.suffix == ".html":
             target.write_text(self.html(), encoding="utf-8")
         else:
-            self.picture(dark=dark).save(target, optimize=True)
+            few = self.picture(dark=dark).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            few.save(target, optimize=True)
 
 
 def check_target(path: Path) -> None:

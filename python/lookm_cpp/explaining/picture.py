@@ -23,6 +23,8 @@ LABEL = 400
 """Width of the column that names methods."""
 MOST, LEAST = 268, 120
 """Widths of a view."""
+TALLEST = 1.25
+"""Height of a view, in widths."""
 APART = 12
 """Side of a cell without a place."""
 
@@ -91,9 +93,10 @@ class _Painter:
     def _view(self, view: View, share: Shares, left: int, top: int) -> int:
         """Height that it took."""
         x0, y0, x1, y1 = view.frame
-        scale = self.width / (x1 - x0)
-        height = round(scale * (y1 - y0) / view.aspect)
-        canvas = Image.new("RGB", (self.width, height), PADDING)
+        tall = (y1 - y0) / (x1 - x0) / view.aspect
+        width = round(min(self.width, TALLEST * self.width / tall))
+        scale, height = width / (x1 - x0), round(width * tall)
+        canvas = Image.new("RGB", (width, height), PADDING)
         grey = _grey(self.explanation.images[view.image]) if view.has_picture else None
         box = (round(-x0 * scale), round(-y0 * scale / view.aspect))
         if grey is not None:
@@ -131,12 +134,20 @@ class _Painter:
         for i in range(300):
             self.draw.line([(left + i, top), (left + i, top + 16)], self.theme.colour((i + 1) / 300))
         self.draw.rectangle((left, top, left + 299, top + 16), None, self.theme.line)
+        pale = Image.blend(
+            _grey(Image.new("RGB", (1, 1), (128, 128, 128))),
+            Image.new("RGB", (1, 1), self.theme.page),
+            self.theme.over_evicted,
+        )
+        self.sheet.paste(pale.resize((70, 16)), (left - 90, top))
+        self.draw.rectangle((left - 90, top, left - 21, top + 16), None, self.theme.line)
+        self.draw.text((left - 90, top + 20), "evicted", self.theme.faint, _font(18))
         self.draw.text((left, top + 20), "kept by few", self.theme.faint, _font(18))
         self.draw.text((left + 299, top + 20), "by all heads", self.theme.faint, _font(18), anchor="ra")
 
     def _text(self, x: int, y: int, text: str, size: int, colour: RGB, width: int, *, most: int = 2) -> int:
         """Lower edge of what was written."""
-        for line in _lines(text, size, width if y > MARGIN + 40 else width - 340, most):
+        for line in _lines(text, size, width if y > MARGIN + 40 else width - 430, most):
             self.draw.text((x, y), line, colour, _font(size))
             y += round(size * 1.3)
         return y
@@ -148,7 +159,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _grey(image: Image.Image) -> Image.Image:
     """Pale, so that colours over it keep their meaning."""
-    return image.convert("L").point([round(134 + 0.45 * v) for v in range(256)]).convert("RGB")
+    return image.convert("L").point([round(153 + 0.4 * v) for v in range(256)]).convert("RGB")
 
 
 def _mean(values: Shares) -> str:
