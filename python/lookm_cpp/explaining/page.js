@@ -190,8 +190,10 @@
     $("detail").textContent = cell < 0 ? "" : describe(cell);
     if (cell < 0) return;
     for (const element of boxes.get(cell) ?? []) mark(element, "here");
-    for (const [from, into, times] of merges(method, layer)) {
-      if (from === cell || into === cell) link(from, into, times / nPairs(method, layer), from === cell ? into : from);
+    const mine = merges(method, layer).filter(([from, into]) => from === cell || into === cell);
+    mine.sort((a, b) => b[2] - a[2]); // hundreds may have gone into one cell: the most frequent lines will do
+    for (const [from, into, times] of mine.slice(0, 40)) {
+      link(from, into, times / nPairs(method, layer), from === cell ? into : from);
     }
   }
 
