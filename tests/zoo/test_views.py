@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lookm_cpp import Llava
-from lookm_cpp.explaining.views import views_of
+from lookm_cpp.explaining.views import piece_names, views_of
 from PIL import Image
 
 from zoo.pairs import PAIRS, write_pair
 
-VIEWS = {
+VIEWS: dict[str, list[tuple[str, int, int, tuple[float, float, float, float]]]] = {
     # a square around each image, in the middle
     "llava-1.5": [("", 63, 1, (0, -0.25, 1, 1.25)), ("", 63, 1, (-0.5, 0, 1.5, 1))],
     "internvl": [
@@ -44,6 +44,12 @@ def test_views(name: str, tmp_path: Path) -> None:
         assert (view.title, len(view.boxes), len(view.apart), view.has_picture) == (title, n_boxes, n_apart, True)
         np.testing.assert_allclose(view.frame, frame, atol=0.02)  # padding is whole pixels
         assert view.aspect == images[view.image].width / images[view.image].height
+    names = piece_names(found)
+    assert len(names) == len(found.pieces)
+    assert names.count("the whole") == sum(title == "the whole" for title, *_ in VIEWS[name])
+    assert [f"tile {i + 1}" for i in range(8)][: sum(piece.tile and piece.image == 1 for piece in found.pieces)] == [
+        one for one, piece in zip(names, found.pieces, strict=True) if piece.tile and piece.image == 1
+    ]
     drawn = {cell for view in views for cell in (*view.apart, *(c for box in view.boxes for c in box.cells))}
     assert drawn == set(np.flatnonzero(found.piece >= 0).tolist()), "every cell of an image, and no other"
     assert found.picture().width == 1600

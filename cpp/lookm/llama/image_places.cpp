@@ -19,7 +19,7 @@ filling filling_of(const projector_facts & projector) {
     static const std::vector<std::string> plain = {
         "mlp",      "ldp",     "ldpv2",     "internvl",  "idefics3",       "gemma3",
         "gemma4v",  "lfm2",    "phi4",      "janus_pro", "qwen2vl_merger", "qwen2.5vl_merger",
-        "qwen2.5o", "pixtral", "paddleocr", "glm4v",     "qwen3vl_merger", "kimivl"};
+        "qwen2.5o", "pixtral", "paddleocr", "glm4v",     "qwen3vl_merger"};
     if (projector.name == "pixtral" && projector.has_row_breaks) {
         return filling::breaks;
     }

@@ -96,7 +96,7 @@
     const apart = view.apart.length ? make("div", figure) : null;
     if (apart) {
       apart.className = "apart";
-      apart.dataset.label = `${view.apart.length} cells without a place of their own`;
+      apart.dataset.label = `${view.apart.length} ${view.apart.length > 1 ? "cells" : "cell"} without a place`;
       for (const cell of view.apart) shows(make("i", apart), [cell]);
     }
     const caption = make("figcaption", figure);
@@ -160,9 +160,9 @@
 
   function describe(cell) {
     const { method, layer } = state;
-    const [, text, image, , column, row] = data.tokens[cell];
+    const [, text, image, , column, row, tile] = data.tokens[cell];
     const where = image < 0 ? `“${text}”`
-      : `image ${image + 1}, ${column < 0 ? "a cell without a place" : `column ${column + 1}, row ${row + 1}`}`;
+      : `image ${image + 1}, ${tile ? tile + ", " : ""}${column < 0 ? "a cell without a place" : `column ${column + 1}, row ${row + 1}`}`;
     if (isFull(method)) return `Cell ${cell}, ${where}: nothing was evicted.`;
     const n = nPairs(method, layer), times = timesKept(method, layer)[cell];
     const all = merges(method, layer);

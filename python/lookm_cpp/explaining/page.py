@@ -17,7 +17,7 @@ from PIL import Image
 
 from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.explaining.colours import DARK, LIGHT, OVER_KEPT, PADDING, Theme, css
-from lookm_cpp.explaining.views import View, views_of
+from lookm_cpp.explaining.views import View, piece_names, views_of
 
 if TYPE_CHECKING:
     from lookm_cpp.explaining.explanation import Explanation, Ints, MethodCells
@@ -101,13 +101,15 @@ def _view(view: View) -> dict[str, Any]:
 
 
 def _tokens(e: Explanation) -> list[list[Any]]:
-    """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row."""
+    """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row, piece of the image."""
+    names = piece_names(e)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     out = []
     for cell, (piece, (x, y)) in enumerate(zip(e.piece.tolist(), e.place.tolist(), strict=True)):
         image = e.pieces[piece].image if piece >= 0 else -1
         evictable = piece < 0 and not e.is_text[cell]
-        out.append([cell, decoder.decode(e.text[cell]), image, evictable, x, y])
+        name = names[piece] if piece >= 0 else ""
+        out.append([cell, decoder.decode(e.text[cell]), image, evictable, x, y, name])
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,23 +50,28 @@ class View:
 
 def views_of(explanation: Explanation) -> list[View]:
     """Of every image the whole, then its tiles, in the order of the images."""
+    names = piece_names(explanation)
     views = []
     for image in range(len(explanation.images)):
         pieces = [i for i, piece in enumerate(explanation.pieces) if piece.image == image]
         tiles = [i for i in pieces if explanation.pieces[i].tile and explanation.pieces[i].area is not None]
         others = [i for i in pieces if i not in tiles]
         for i in others:
-            title = _title(explanation.pieces[i], i - pieces[0], cut=len(pieces) > 1)
-            views.append(_view(explanation, image, title, [i]))
+            views.append(_view(explanation, image, names[i], [i]))
         if tiles:
             views.append(_view(explanation, image, f"{len(tiles)} tiles", tiles))
     return views
 
 
-def _title(piece: Piece, number: int, *, cut: bool) -> str:
-    if not cut:
-        return ""
-    return f"tile {number + 1}" if piece.tile else "the whole"
+def piece_names(explanation: Explanation) -> list[str]:
+    """Of each piece: the whole, or which tile of its image; nothing where an image is one piece."""
+    names: list[str] = []
+    for image in range(len(explanation.images)):
+        pieces = [piece for piece in explanation.pieces if piece.image == image]
+        numbers = itertools.count(1)
+        found = [f"tile {next(numbers)}" if piece.tile else "the whole" for piece in pieces]
+        names += found if len(found) > 1 else [""]
+    return names
 
 
 def _view(explanation: Explanation, image: int, title: str, pieces: list[int]) -> View:
