@@ -1,5 +1,6 @@
 #include "bindings.h"
 
+#include "lookm/llama/explanation.h"
 #include "lookm/llama/model.h"
 #include "lookm/llama/session.h"
 
@@ -198,5 +199,12 @@ void bind_session(py::module_ & m) {
         .def("next", &next)
         .def_property_readonly("can_continue", [](const py_session & s) { return s.get().can_continue(); })
         .def_property_readonly("stats", [](const py_session & s) { return to_dict(s.get().stats()); })
+        .def(
+            "explain", [](const py_session & s, bool on) { s.get().explain(on); }, "on"_a)
+        .def_property_readonly("explanation",
+                               [](const py_session & s) -> py::object {
+                                   const auto & found = s.get().explained();
+                                   return found ? py::object(to_dict(*found)) : py::object(py::none());
+                               })
         .def("close", &py_session::close);
 }

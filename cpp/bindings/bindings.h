@@ -2,8 +2,15 @@
 
 #include <pybind11/pybind11.h>
 
+namespace lookm {
+struct explanation;
+}
+
 // One function per category; module.cpp calls them in this order.
 void bind_method(pybind11::module_ & m);
 void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
+
+// What a session says about its last prompt (_core.pyi: Explanation).
+pybind11::dict to_dict(const lookm::explanation & e);

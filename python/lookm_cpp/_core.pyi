@@ -41,6 +41,37 @@ class Stats(TypedDict):
     decode_tokens: int
 
 @type_check_only
+class ExplainedPiece(TypedDict):
+    """A piece of an image; as in ``lookm_cpp.explaining.Piece``."""
+
+    image: int
+    tile: bool
+    area: tuple[float, float, float, float] | None
+    nx: int
+    ny: int
+
+@type_check_only
+class ExplainedLayer(TypedDict):
+    """One layer's cells, each ``[n_head_kv, n]``; as in ``lookm_cpp.explaining.LayerCells``."""
+
+    il: int
+    kept: npt.NDArray[np.int32]
+    merged_into: npt.NDArray[np.int32]
+    score: npt.NDArray[np.float32]
+
+@type_check_only
+class Explanation(TypedDict):
+    """The last prompt, cell by cell: ``is_text``, ``piece`` (of ``pieces``; -1: text), ``text`` are ``[n_cells]``, and
+    ``place`` is ``[n_cells, 2]``: column and row, or -1. ``layers`` is empty where nothing was compressed."""
+
+    is_text: npt.NDArray[np.bool_]
+    piece: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
+    text: list[bytes]
+    pieces: list[ExplainedPiece]
+    layers: list[ExplainedLayer]
+
+@type_check_only
 class ModelInfo(TypedDict):
     """What a GGUF file holds, as far as KV compression cares."""
 
@@ -209,6 +240,13 @@ class Session:
 
     @property
     def stats(self) -> Stats: ...
+    def explain(self, on: bool) -> None:
+        """Whether prompts from now on are explained; costs nothing while they are not."""
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """What became of the last prompt's cells; ``None`` unless it was to be explained."""
+
     def close(self) -> None:
         """Free model and caches; any later call raises ``ValueError``."""
 

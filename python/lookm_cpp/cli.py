@@ -16,13 +16,14 @@ from lookm_cpp.asking import Question, ask_once, ask_twice
 from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
+from lookm_cpp.explaining.command import explain
 from lookm_cpp.files import read_text
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
 from lookm_cpp.serve import serve as run_server
 
-EMBEDDED = "embedded"
+EMBEDDED = embedded.NAME
 DEMO_RATIO = 0.2
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 
@@ -170,6 +171,9 @@ def ask(
     projector: str | Literal[False] | None = False if text_only else mmproj
     with Llava.embedded(**options) if model == EMBEDDED else Llava(model, mmproj=projector, **options) as llm:
         (ask_twice if compare else ask_once)(llm, asked, sampling, as_json=as_json)
+
+
+app.command()(explain)
 
 
 @app.command()

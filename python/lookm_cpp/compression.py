@@ -51,6 +51,11 @@ class Compression:
     merge_within_modality: bool = False
     visual_quota: float = 0.0
 
+    @property
+    def has_ratio(self) -> bool:
+        """Whether a share below 1 was asked for."""
+        return self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
+
     def check(self, session: _core.Session) -> None:
         """Raise ``ValueError`` for an option that is wrong, or where the session's model cannot be compressed."""
         session.check(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lookm_cpp.chat import PLACEHOLDER
 
+NAME = "embedded"
+"""What a command line calls it."""
 FOLDER = Path(__file__).parent / "models"
 MODEL = FOLDER / "tiny-llava-q8_0.gguf"
 MMPROJ = FOLDER / "mmproj-tiny-llava-f16.gguf"

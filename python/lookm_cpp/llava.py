@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
-from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW, Compression
+from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, TEXT_OVERFLOW, Compression
+from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer
+from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED
@@ -332,6 +334,44 @@ class Llava:
         options.setdefault("temperature", 0.0)
         completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
         return completion["choices"][0]["message"]["content"].strip()
+
+    def explain(
+        self,
+        question: str,
+        images: Sequence[ImageLike] = (),
+        *,
+        context: str | Sequence[str] | None = None,
+        methods: Sequence[str] = METHODS,
+        **options: Unpack[ChatOptions],
+    ) -> Explanation:
+        """Answer a question with the full cache and by each method, and say what became of every cell.
+
+        ``explanation.save("report.html")`` writes a page with heat maps over the images, and ``save("report.png")`` a
+        picture of them.
+
+        Args:
+            question: As of ``ask``.
+            images: As of ``ask``.
+            context: As of ``ask``.
+            methods: Names of ``lookm_cpp.methods()``.
+            **options: As of ``ask``, but ``method``; ``kv_ratio`` is 0.2 unless given here or to the constructor.
+
+        Raises:
+            ValueError: A method is named twice or none is, or as in ``ask``.
+
+        >>> with Llava.embedded() as llm:
+        ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+        ...     found = llm.explain("<image> <image> What is in image 2?", pictures, methods=["h2o"])
+        >>> found.grid(1, found.methods[0].share_kept()).shape
+        (8, 8)
+        """
+        options.setdefault("temperature", 0.0)
+        ratios = [options.get(name) for name in RATIOS]
+        if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
+            options["kv_ratio"] = KV_RATIO
+        self._check_open()
+        explainer = Explainer(self, self._session, self._turns)
+        return explainer.explain(question, images, contexts_of(context), methods, options)
 
     def close(self) -> None:
         """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""

@@ -77,6 +77,22 @@ bool mtmd_prompt::has_wider_embeddings() const {
     return llama_model_n_embd_inp(model_) > llama_model_n_embd(model_);
 }
 
+std::vector<std::vector<float>> mtmd_prompt::embeddings() const {
+    std::vector<std::vector<float>> out;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks_.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) != MTMD_INPUT_CHUNK_TYPE_IMAGE) {
+            continue;
+        }
+        if (mtmd_encode_chunk(mtmd_.get(), chunk) != 0) {
+            throw std::runtime_error("mtmd_encode_chunk failed");
+        }
+        const float * values = mtmd_get_output_embd(mtmd_.get());
+        out.emplace_back(values, values + llama_model_n_embd_inp(model_) * mtmd_input_chunk_get_n_tokens(chunk));
+    }
+    return out;
+}
+
 llama_pos mtmd_prompt::evaluate(llama_context * ctx) const {
     llama_pos n_past = 0;
     const auto n_batch = static_cast<int32_t>(llama_n_batch(ctx));

@@ -27,6 +27,8 @@ class mtmd_prompt {
     std::vector<bool> is_text() const;     // of each cell
     bool has_wider_embeddings() const;     // deepstack: an image cell brings more than n_embd numbers
 
+    std::vector<std::vector<float>> embeddings() const; // what the encoder makes of each image chunk, cell by cell
+
     llama_pos evaluate(llama_context * ctx) const; // into sequence 0; the next token's position
 
   private:

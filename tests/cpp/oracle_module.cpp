@@ -253,6 +253,7 @@ PYBIND11_MODULE(_oracle, m) {
         .def_property_readonly("n_tokens", [](const py_prompt & p) { return p.prompt.n_tokens(); })
         .def_property_readonly("n_pos", [](const py_prompt & p) { return p.prompt.n_pos(); })
         .def_property_readonly("n_image", [](const py_prompt & p) { return p.prompt.n_image(); })
+        .def_property_readonly("embeddings", [](const py_prompt & p) { return p.prompt.embeddings(); })
         .def_property_readonly("is_text", [](const py_prompt & p) { return p.prompt.is_text(); })
         .def_property_readonly("has_wider_embeddings",
                                [](const py_prompt & p) { return p.prompt.has_wider_embeddings(); });

@@ -10,11 +10,14 @@ import lookm_cpp
 import pytest
 
 MODULES = sorted(
-    f"lookm_cpp.{module.name}"
-    for module in pkgutil.iter_modules(lookm_cpp.__path__)
-    if module.name not in {"_core", "__main__"}
+    module.name
+    for module in pkgutil.walk_packages(lookm_cpp.__path__, "lookm_cpp.")
+    if module.name not in {"lookm_cpp._core", "lookm_cpp._oracle", "lookm_cpp.__main__"}
 )
-WITH_EXAMPLES = {f"lookm_cpp.{name}" for name in ("answer", "arrays", "chat", "embedded", "images", "info", "llava")}
+WITH_EXAMPLES = {
+    f"lookm_cpp.{name}"
+    for name in ("answer", "arrays", "chat", "embedded", "explaining.colours", "images", "info", "llava")
+}
 
 
 @pytest.mark.parametrize("name", ["lookm_cpp", *MODULES])

@@ -61,6 +61,20 @@ std::vector<token_kind> kinds_of(const std::vector<cell> & cells, const std::vec
     return kind;
 }
 
+// pivot [n_head_kv, n_evict] as an index into kept -> [n_head_kv, n_kv], see compress_result::merged_into
+std::vector<int32_t> merged_into(std::span<const int32_t> kept, std::span<const int32_t> evicted,
+                                 std::span<const int32_t> pivot, int64_t n_head_kv) {
+    const size_t n_keep = kept.size() / n_head_kv, n_evict = evicted.size() / n_head_kv, n_kv = n_keep + n_evict;
+    std::vector<int32_t> out(n_head_kv * n_kv, -1);
+    for (size_t i = 0; i < pivot.size(); ++i) {
+        const size_t h = i / n_evict;
+        if (pivot[i] >= 0) {
+            out[h * n_kv + evicted[i]] = kept[h * n_keep + pivot[i]];
+        }
+    }
+    return out;
+}
+
 bool host_memory(const kv_layer & layer) {
     return ggml_backend_buffer_is_host(layer.k.storage->buffer) && ggml_backend_buffer_is_host(layer.v.storage->buffer);
 }
@@ -75,14 +89,14 @@ void compressor::restrict_to(const op_gate & gate) {
     runners_.restrict_to(gate);
 }
 
-void compressor::merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan) {
+matches compressor::merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan) {
     graph_runner & runner = runners_.of(kv_.backend_of_storage(layer.k.storage));
     const bool on_device = options.on_device || !runner.on_cpu() || !host_memory(layer);
     try {
-        compress_layer(runner, layer, options.method, plan, on_device);
+        return compress_layer(runner, layer, options.method, plan, on_device);
     } catch (const refused_op &) {
-        compress_staged(cpu_, layer, options.method, plan);
         ++n_staged_;
+        return compress_staged(cpu_, layer, options.method, plan);
     }
 }
 
@@ -153,14 +167,19 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         const int32_t n_evict = b.n_kv - b.n_keep();
         std::vector<int32_t> kept(n_head_kv * b.n_keep());
         std::vector<int32_t> evicted(n_head_kv * n_evict);
-        select(options.method, b, rank_layer(options.method, b, i, cells, kind), kind, kept);
+        ranking ranks = rank_layer(options.method, b, i, cells, kind);
+        select(options.method, b, ranks, kind, kept);
         for (int64_t h = 0; h < n_head_kv; ++h) {
             complement({kept.data() + h * b.n_keep(), static_cast<size_t>(b.n_keep())},
                        {evicted.data() + h * n_evict, static_cast<size_t>(n_evict)});
         }
         const std::vector<int32_t> kept_cells = to_cells(kept, cells);
         const std::vector<int32_t> evicted_cells = to_cells(evicted, cells);
-        merge_layer(layer, options, {kept_cells, evicted_cells, target, kind_of_cell});
+        const matches merged = merge_layer(layer, options, {kept_cells, evicted_cells, target, kind_of_cell});
+        if (options.explain) {
+            result.merged_into.push_back(merged_into(kept, evicted, merged.pivot, n_head_kv));
+            result.score.push_back(std::move(ranks.score));
+        }
         result.kept.push_back(std::move(kept));
     }
     if (progress) {

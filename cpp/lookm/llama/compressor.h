@@ -24,6 +24,7 @@ struct compress_options {
     // Of each cell of the sequence, in token order; empty: as the cells say (kv_cache::cells). Text of a context is
     // declared evictable by calling it image.
     std::vector<token_kind> kind = {};
+    bool explain = false; // fill in compress_result::merged_into and score, too
 };
 
 struct compress_result {
@@ -37,6 +38,10 @@ struct compress_result {
     int32_t n_staged = 0;       // layers merged on the CPU because the backend that holds them refuses
     // per layer, [n_head_kv, n_keep]: which of the sequence's cells stayed, in token order; for tests and pictures
     std::vector<std::vector<int32_t>> kept;
+    // the same, [n_head_kv, n_cells], where it was asked for: the cell that an evicted one was merged into, -1 for kept
+    // and dropped ones; and what cells were ranked by
+    std::vector<std::vector<int32_t>> merged_into;
+    std::vector<std::vector<float>> score;
 };
 
 // LOOK-M on a live context: observe a prefill, then compress its cells once.
@@ -73,7 +78,7 @@ class compressor {
   private:
     ranking rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
                        std::span<const token_kind> kind) const;
-    void merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan);
+    matches merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan);
 
     kv_cache kv_;
     score_tap tap_;

@@ -13,11 +13,15 @@ namespace {
 
 std::atomic<bool> verbose_log = false;
 std::mutex error_mutex;
+thread_local std::vector<std::string> * heard = nullptr; // see log_lines
 std::string error_line; // the first error is the cause, those after it are its consequences
 
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) {
     if (verbose_log) {
         std::fputs(text, stderr);
+    }
+    if (heard) {
+        heard->emplace_back(text);
     }
     if (level == GGML_LOG_LEVEL_ERROR) {
         const std::lock_guard lock(error_mutex);
@@ -39,6 +43,14 @@ void set_verbose(bool verbose) {
 std::string last_logged_error() {
     const std::lock_guard lock(error_mutex);
     return error_line.empty() ? "no further detail" : error_line;
+}
+
+log_lines::log_lines() {
+    heard = &lines_;
+}
+
+log_lines::~log_lines() {
+    heard = nullptr;
 }
 
 void forget_errors() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace lookm {
 
@@ -11,5 +12,18 @@ void set_verbose(bool verbose);
 // The last error that llama.cpp logged since forget_errors(), or "no further detail".
 std::string last_logged_error();
 void forget_errors();
+
+// While it lives: every line that is logged on this thread.
+class log_lines {
+  public:
+    log_lines();
+    ~log_lines();
+    log_lines(const log_lines &) = delete;
+    log_lines & operator=(const log_lines &) = delete;
+    const std::vector<std::string> & get() const { return lines_; }
+
+  private:
+    std::vector<std::string> lines_;
+};
 
 } // namespace lookm

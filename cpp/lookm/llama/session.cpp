@@ -164,10 +164,15 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     check_fits(p);
     compress_options options = checked(kv);
     options.kind = p.kinds();
+    options.explain = explains_;
     const bool tap = evicts(options);
     stats_ = {};
     stats_.method = kv.method;
     clear();
+    explanation_.reset();
+    if (explains_) {
+        explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p, images);
+    }
     n_answer = std::clamp(n_answer, 0, n_ctx());
     try {
         // with compression the answer's cells are found among those that it frees
@@ -286,7 +291,7 @@ void session::compress(const compress_options & options, const progress_fn & pro
             progress(phase::compress, done, total);
         }
     };
-    const compress_result result = compressor->compress(0, options, report);
+    compress_result result = compressor->compress(0, options, report);
     stats_.kept_cells = result.n_keep;
     stats_.note = result.note;
     stats_.bytes_used_after = per_cell * compressor->kv().n_used();
@@ -294,6 +299,9 @@ void session::compress(const compress_options & options, const progress_fn & pro
     stats_.compress_seconds = result.seconds;
     stats_.score_seconds = result.score_seconds;
     stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+    if (explanation_) {
+        explanation_->take(std::move(result), compressor->kv().layers());
+    }
 }
 
 void session::shrink(int32_t n_answer) {

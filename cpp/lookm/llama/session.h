@@ -2,6 +2,7 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/llama/compressor.h"
+#include "lookm/llama/explanation.h"
 #include "lookm/llama/model.h"
 #include "lookm/llama/prompt.h"
 #include "lookm/llama/sized_context.h"
@@ -89,6 +90,10 @@ class session {
 
     const session_stats & stats() const { return stats_; }
 
+    // Whether prompts from now on are explained, cell by cell; costs nothing while they are not.
+    void explain(bool on) { explains_ = on; }
+    const std::optional<explanation> & explained() const { return explanation_; } // the last prompt
+
   private:
     struct progress_state;
     class stop_switch;
@@ -119,6 +124,8 @@ class session {
     bool ready_ = false;         // a prompt is in the cache, and no answer to it has been started
     std::exception_ptr stopped_; // thrown by progress inside llama.cpp's C code
     session_stats stats_;
+    bool explains_ = false;
+    std::optional<explanation> explanation_;
 };
 
 } // namespace lookm

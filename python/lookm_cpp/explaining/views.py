@@ -1,0 +1,102 @@
+"""What is drawn over an image: grids of cells, and cells that have no place in them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lookm_cpp.explaining.explanation import Explanation, Piece
+
+Box = tuple[float, float, float, float]
+"""``x0, y0, x1, y1``, in widths and heights of an image."""
+
+UNIT: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CellBox:
+    """Cells at one place: one cell of a grid, or all cells of a piece that has none."""
+
+    cells: tuple[int, ...]
+    box: Box
+
+
+@dataclass(frozen=True)
+class View:
+    """One drawing: an image (or an empty canvas, where llama.cpp does not tell which part of it) and boxes over it.
+
+    Attributes:
+        image: Which image, from 0.
+        title: ``""`` for the only one of an image.
+        has_picture: Whether boxes are parts of the image.
+        aspect: Width by height of the image, or of the grid on an empty canvas.
+        frame: What is drawn: the image and what boxes reach beyond it.
+        boxes: Cells and their places.
+        apart: Cells without a place: row breaks, newlines, begin and end of an image.
+    """
+
+    image: int
+    title: str
+    has_picture: bool
+    aspect: float
+    frame: Box
+    boxes: tuple[CellBox, ...]
+    apart: tuple[int, ...]
+
+
+def views_of(explanation: Explanation) -> list[View]:
+    """Of every image the whole, then its tiles, in the order of the images."""
+    names = piece_names(explanation)
+    views = []
+    for image in range(len(explanation.images)):
+        pieces = [i for i, piece in enumerate(explanation.pieces) if piece.image == image]
+        tiles = [i for i in pieces if explanation.pieces[i].tile and explanation.pieces[i].area is not None]
+        others = [i for i in pieces if i not in tiles]
+        for i in others:
+            views.append(_view(explanation, image, names[i], [i]))
+        if tiles:
+            views.append(_view(explanation, image, f"{len(tiles)} tiles", tiles))
+    return views
+
+
+def piece_names(explanation: Explanation) -> list[str]:
+    """Of each piece: the whole, or which tile of its image; nothing where an image is one piece."""
+    names: list[str] = []
+    for image in range(len(explanation.images)):
+        pieces = [piece for piece in explanation.pieces if piece.image == image]
+        numbers = itertools.count(1)
+        found = [f"tile {next(numbers)}" if piece.tile else "the whole" for piece in pieces]
+        names += found if len(found) > 1 else [""]
+    return names
+
+
+def _view(explanation: Explanation, image: int, title: str, pieces: list[int]) -> View:
+    boxes: list[CellBox] = []
+    apart: list[int] = []
+    for i in pieces:
+        piece = explanation.pieces[i]
+        cells = range(piece.first, piece.first + piece.n_cells)
+        area = piece.area or UNIT
+        if piece.nx:
+            boxes += [_grid_box(c, area, piece, explanation.place[c]) for c in cells if explanation.place[c][0] >= 0]
+        elif piece.area is not None:
+            boxes.append(CellBox(tuple(cells), area))
+        apart += [c for c in cells if explanation.place[c][0] < 0]
+    has_picture = all(explanation.pieces[i].area is not None for i in pieces)
+    corners = np.array([UNIT, *(box.box for box in boxes)])
+    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    frame = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    picture, first = explanation.images[image], explanation.pieces[pieces[0]]
+    aspect = picture.width / picture.height if has_picture else first.nx / max(first.ny, 1) or 1.0
+    return View(image, title, has_picture, aspect, frame, tuple(boxes), tuple(apart))
+
+
+def _grid_box(cell: int, area: Box, piece: Piece, place: tuple[int, int]) -> CellBox:
+    x0, y0, x1, y1 = area
+    w, h = (x1 - x0) / piece.nx, (y1 - y0) / piece.ny
+    x, y = int(place[0]), int(place[1])
+    return CellBox((cell,), (x0 + x * w, y0 + y * h, x0 + (x + 1) * w, y0 + (y + 1) * h))
