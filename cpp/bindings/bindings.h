@@ -7,3 +7,4 @@ void bind_method(pybind11::module_ & m);
 void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
+void bind_plan(pybind11::module_ & m);

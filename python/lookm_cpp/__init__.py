@@ -16,6 +16,7 @@ from lookm_cpp._core import __version__, llama_cpp_version, methods
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
+from lookm_cpp.planning import plan
 from lookm_cpp.stats import Stats
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "llama_cpp_version",
     "methods",
     "model_info",
+    "plan",
 ]

@@ -14,7 +14,9 @@ MODULES = sorted(
     for module in pkgutil.iter_modules(lookm_cpp.__path__)
     if module.name not in {"_core", "__main__"}
 )
-WITH_EXAMPLES = {f"lookm_cpp.{name}" for name in ("answer", "arrays", "chat", "embedded", "images", "info", "llava")}
+WITH_EXAMPLES = {
+    f"lookm_cpp.{name}" for name in ("answer", "arrays", "chat", "embedded", "images", "info", "llava", "planning")
+}
 
 
 @pytest.mark.parametrize("name", ["lookm_cpp", *MODULES])
