@@ -75,6 +75,13 @@ function(lookm_cure_pixtral dir)
     endif()
 endfunction()
 
+# mtmd's image encoder without weights, for plans: where mtmd.cpp calls clip_init(), it asks us whether to read them.
+function(lookm_lead_clip_init dir)
+    set_source_files_properties("${dir}/tools/mtmd/mtmd.cpp" TARGET_DIRECTORY mtmd PROPERTIES
+        COMPILE_OPTIONS "-I${PROJECT_SOURCE_DIR}/cpp;-include;${PROJECT_SOURCE_DIR}/third_party/clip_init.h"
+        OBJECT_DEPENDS "${PROJECT_SOURCE_DIR}/third_party/clip_init.h")
+endfunction()
+
 macro(lookm_add_llama_cpp)
     if(LOOKM_LLAMA_CPP_DIR)
         get_filename_component(lookm_llama_dir "${LOOKM_LLAMA_CPP_DIR}" ABSOLUTE)
@@ -99,6 +106,7 @@ macro(lookm_add_llama_cpp)
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
     lookm_cure_amx("${lookm_llama_dir}")
     lookm_cure_pixtral("${lookm_llama_dir}")
+    lookm_lead_clip_init("${lookm_llama_dir}")
     if(LOOKM_BUILD_TESTING AND GGML_RPC)
         add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc" EXCLUDE_FROM_ALL SYSTEM)
     endif()

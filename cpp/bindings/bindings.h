@@ -11,6 +11,7 @@ void bind_method(pybind11::module_ & m);
 void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
+void bind_plan(pybind11::module_ & m);
 
 // What a session says about its last prompt (_core.pyi: Explanation).
 pybind11::dict to_dict(const lookm::explanation & e);

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m) {
     bind_session(m);
     bind_devices(m);
     bind_arrays(m);
+    bind_plan(m);
 }

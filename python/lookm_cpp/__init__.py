@@ -17,6 +17,7 @@ from lookm_cpp.explaining import Explanation
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
+from lookm_cpp.planning import plan
 from lookm_cpp.stats import Stats
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "llama_cpp_version",
     "methods",
     "model_info",
+    "plan",
 ]

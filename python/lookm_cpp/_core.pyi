@@ -71,6 +71,43 @@ class Explanation(TypedDict):
     pieces: list[ExplainedPiece]
     layers: list[ExplainedLayer]
 
+class StageBytes(TypedDict):
+    """What a session holds at one time, in bytes."""
+
+    weights: int
+    encoder_weights: int
+    encoder_compute: int
+    kv: int
+    compute: int
+    scores: int
+    moving: int
+    pictures: int
+    total: int
+
+@type_check_only
+class MemoryPlan(TypedDict):
+    """What a prompt about images will take. Counts are cells, sizes bytes."""
+
+    images: int
+    tiles_per_image: int
+    cells_per_image: int
+    marks_per_image: int
+    prompt_cells: int
+    text_cells: int
+    kept_cells: int
+    n_ctx: int
+    kv_bytes_full: int
+    kv_bytes_kept: int
+    kv_bytes_capped: int | None
+    reading: StageBytes
+    answering: StageBytes
+    peak_bytes: int
+    scratch_bytes: int
+    memory_bytes: int
+    fits: bool
+    most_images: int
+    most_images_in_n_ctx: int
+
 @type_check_only
 class ModelInfo(TypedDict):
     """What a GGUF file holds, as far as KV compression cares."""
@@ -308,3 +345,53 @@ def compress(
     ``n_kv``) it was merged into, -1 for kept cells and those that are dropped. ``on_device`` merges by the graph that
     accelerators run instead of the host's scatter-add; both agree to rounding.
     """
+
+class Planner:
+    """A model and its projector without their weights, to learn what memory a session would take.
+
+    Options as of ``Session``; bytes are those of all devices together.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        mmproj_path: str,
+        *,
+        n_ctx: int = 0,
+        n_batch: int = 2048,
+        n_ubatch: int = 512,
+        n_gpu_layers: int = -1,
+        flash_attn: str = "auto",
+        type_k: str = "f16",
+        type_v: str = "f16",
+        verbose: bool = False,
+        compute_bytes: int = 67108864,
+        scored: bool = False,
+        shrink: bool = True,
+    ) -> None: ...
+    @property
+    def media_marker(self) -> str: ...
+    @property
+    def context_marker(self) -> str: ...
+    def apply_template(self, messages: str) -> str:
+        """As of ``Session``."""
+    def plan(
+        self,
+        one: str,
+        two: str,
+        image: npt.NDArray[np.uint8],
+        *,
+        n_images: int,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+        n_answer: int = 0,
+        kv_cells: int | None = None,
+        kv_memory: int | None = None,
+        memory: int = 0,
+    ) -> MemoryPlan:
+        """``one``, ``two``: formatted prompts with one image marker and with two. ``image`` ``[height, width, 3]``: any
+        picture of the size. ``memory`` 0: all that the devices report.
+        """

@@ -21,6 +21,7 @@ from lookm_cpp.files import read_text
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
+from lookm_cpp.plan_command import plan_command
 from lookm_cpp.serve import serve as run_server
 
 EMBEDDED = embedded.NAME
@@ -234,6 +235,9 @@ def _show_devices(rpc: str | None, type_k: str, type_v: str, *, as_json: bool) -
 def serve(context: typer.Context) -> None:
     """Serve a model over HTTP: lookm-server with these arguments; --embedded serves the shipped model."""
     raise typer.Exit(run_server(context.args))
+
+
+app.command(name="plan")(plan_command)
 
 
 def _switch(word: str) -> bool | Literal["auto"]:

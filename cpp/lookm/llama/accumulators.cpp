@@ -21,6 +21,14 @@ accumulators::accumulators(const std::vector<kv_layer> & layers) {
     }
 }
 
+size_t accumulators::bytes_for(const std::vector<kv_layer> & layers) {
+    size_t bytes = 0;
+    for (const kv_layer & layer : layers) {
+        bytes += layer.k.n_cells * layer.k.n_head_kv * layer.k.storage->ne[2] * sizeof(float);
+    }
+    return bytes;
+}
+
 void accumulators::clear() {
     for (const ggml_backend_buffer_ptr & buffer : buffers_) {
         ggml_backend_buffer_clear(buffer.get(), 0);

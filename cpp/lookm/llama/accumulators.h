@@ -12,7 +12,8 @@ namespace lookm {
 // One number for each cell and KV head of every layer, each layer's where its K lies.
 class accumulators {
   public:
-    explicit accumulators(const std::vector<kv_layer> & layers); // throws std::runtime_error when memory is out
+    explicit accumulators(const std::vector<kv_layer> & layers);   // throws std::runtime_error when memory is out
+    static size_t bytes_for(const std::vector<kv_layer> & layers); // what they will take
 
     void clear(); // to zero
 

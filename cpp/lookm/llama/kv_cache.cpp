@@ -162,6 +162,11 @@ std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
     return static_cast<int32_t>(n);
 }
 
+int32_t kv_cache::window_cells(llama_context * ctx) {
+    const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
+    return windows ? static_cast<int32_t>(windows->get_swa()->get_size()) : 0;
+}
+
 bool kv_cache::size_changes_rope(llama_context * ctx) {
     const auto & layers = ctx->get_model().layers;
     return std::any_of(layers.begin(), layers.end(), [](const llama_layer & l) { return l.rope_long != nullptr; });
@@ -215,6 +220,16 @@ size_t kv_cache::bytes_allocated(llama_context * ctx) {
         bytes += size;
     }
     return bytes;
+}
+
+context_bytes kv_cache::bytes_by_use(llama_context * ctx) {
+    context_bytes out;
+    for (const auto & [buft, bytes] : ctx->memory_breakdown()) {
+        out.weights += bytes.model;
+        out.cells += bytes.context;
+        out.compute += bytes.compute;
+    }
+    return out;
 }
 
 void kv_cache::settle() {

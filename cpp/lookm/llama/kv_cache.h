@@ -21,6 +21,13 @@ struct cell {
     int32_t stream = 0; // of the cache: 0 unless each sequence has a stream of its own
 };
 
+// What a context and its model have allocated, or with no_alloc would, on all devices together.
+struct context_bytes {
+    size_t weights = 0;
+    size_t cells = 0;
+    size_t compute = 0;
+};
+
 struct packed_cells {
     llama_pos pos = -1;
     int32_t n = 0;
@@ -43,7 +50,9 @@ class kv_cache {
     // Cells that another context of this model must have to take over what is in this one, windows included. Nothing
     // for a memory that does not fill up cell by cell.
     static std::optional<int32_t> cells_in_use(llama_context * ctx);
+    static int32_t window_cells(llama_context * ctx);   // allocated for sliding windows, 0 without any
     static size_t bytes_allocated(llama_context * ctx); // KV buffers, on all devices
+    static context_bytes bytes_by_use(llama_context * ctx);
     // Whether a context's size decides how positions are rotated (LongRoPE): then it must not change under a sequence.
     static bool size_changes_rope(llama_context * ctx);
 

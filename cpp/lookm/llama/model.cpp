@@ -1,5 +1,6 @@
 #include "lookm/llama/model.h"
 
+#include "lookm/llama/encoder_no_alloc.h"
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/log.h"
 
@@ -135,6 +136,10 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     params.devices = devices.data();
     params.tensor_split = split.empty() ? nullptr : split.data();
     params.n_gpu_layers = options.n_gpu_layers;
+    if (options.no_alloc) {
+        params.no_alloc = true;
+        params.load_mode = LLAMA_LOAD_MODE_NONE; // there is nothing to map
+    }
     params.progress_callback = [](float, void *) { return true; }; // no dots on stderr
     forget_errors();
     check_metadata(options.model_path);
@@ -184,7 +189,8 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     return ctx;
 }
 
-mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker) {
+mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker,
+                              const encoder_callback & callback) {
     if (options.mmproj_path.empty()) {
         return nullptr;
     }
@@ -196,7 +202,10 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
     params.flash_attn_type = parse_flash_attn(options.flash_attn);
     params.media_marker = marker.c_str();
     params.warmup = false;
+    params.cb_eval = callback.function;
+    params.cb_eval_user_data = callback.user_data;
     forget_errors();
+    const encoder_no_alloc_scope scope(options.no_alloc);
     mtmd::context_ptr ctx{mtmd_init_from_file(options.mmproj_path.c_str(), model, params)};
     if (!ctx) {
         throw std::invalid_argument(

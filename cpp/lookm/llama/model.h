@@ -27,8 +27,15 @@ struct model_options {
     std::string type_v = "f16";
     bool verbose = false;
     int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
-    bool scored = false; // prompts will be scored by all their queries; flash_attn "auto" takes it into account
-    bool shrink = true;  // contexts no larger than what is in them (sized_context)
+    bool scored = false;   // prompts will be scored by all their queries; flash_attn "auto" takes it into account
+    bool shrink = true;    // contexts no larger than what is in them (sized_context)
+    bool no_alloc = false; // only to learn sizes: no weights are loaded, nothing is allocated for contexts
+};
+
+// Called for every node of the image encoder's graphs.
+struct encoder_callback {
+    ggml_backend_sched_eval_callback function = nullptr;
+    void * user_data = nullptr;
 };
 
 // What a model file holds, as far as KV compression cares.
@@ -51,7 +58,8 @@ struct model_info {
 llama_model_ptr load_model(const model_options & options, device_list & devices);
 int32_t context_limit(const llama_model * model, const model_options & options); // n_ctx, or the model's own
 llama_context_ptr make_context(llama_model * model, const model_options & options);
-mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker);
+mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker,
+                              const encoder_callback & callback = {});
 model_info describe(const model_options & options);
 
 // Type of a K or V cache by its name; argument: what to call it in the error.

@@ -20,16 +20,51 @@ constexpr double seconds_between_reports = 0.1;
 constexpr int64_t least_compute_bytes = 1 << 20;
 constexpr int64_t most_compute_bytes = int64_t(1) << 40;
 
+} // namespace
+
 bool evicts(const compress_options & o) {
     return o.method.evicts && o.ratios.important + o.ratios.recent < 1.0;
 }
 
-// Throws std::invalid_argument for what is wrong, at any ratio.
 compress_options checked(const kv_options & kv) {
     return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
 }
 
-} // namespace
+void check_supported(const kv_options & kv, const std::string & unsupported) {
+    if (evicts(checked(kv)) && !unsupported.empty()) {
+        std::ostringstream ratio;
+        ratio << kv.kv_ratio;
+        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + unsupported +
+                                    " (kv_ratio 1 runs this model uncompressed)");
+    }
+}
+
+void check_compute_bytes(int64_t compute_bytes) {
+    if (compute_bytes < least_compute_bytes || compute_bytes > most_compute_bytes) {
+        throw std::invalid_argument("compute_bytes: " + std::to_string(compute_bytes) + ", expected " +
+                                    std::to_string(least_compute_bytes) + " (1 MiB) to " +
+                                    std::to_string(most_compute_bytes) + " (1 TiB)");
+    }
+}
+
+void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_options & options) {
+    const int32_t n_at_once = std::min(options.n_batch, options.n_ubatch);
+    for (const prompt_chunk & c : p.chunks) {
+        if (c.image && mtmd_decode_use_non_causal(mmproj, c.image) && c.n_cells() > n_at_once) {
+            throw std::invalid_argument((options.n_batch < options.n_ubatch ? "n_batch: " : "n_ubatch: ") +
+                                        std::to_string(n_at_once) + " is too small; this model needs at least the " +
+                                        std::to_string(c.n_cells()) + " cells of one image");
+        }
+    }
+}
+
+void check_decoder_only(const llama_model * model, const llama_context * ctx, const model_options & options) {
+    // llama.cpp aborts on a decoder that waits for its encoder, and an embedding model has no next token to sample.
+    if (llama_model_has_encoder(model) || !llama_get_memory(ctx)) {
+        throw std::invalid_argument("model_path: \"" + options.model_path +
+                                    "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
+    }
+}
 
 struct session::progress_state {
     const progress_fn & report;
@@ -84,22 +119,14 @@ class session::stop_switch {
 };
 
 session::session(const model_options & options) : options_(options), markers_(random_markers()) {
-    if (options_.compute_bytes < least_compute_bytes || options_.compute_bytes > most_compute_bytes) {
-        throw std::invalid_argument("compute_bytes: " + std::to_string(options_.compute_bytes) + ", expected " +
-                                    std::to_string(least_compute_bytes) + " (1 MiB) to " +
-                                    std::to_string(most_compute_bytes) + " (1 TiB)");
-    }
+    check_compute_bytes(options_.compute_bytes);
     model_ = load_model(options_, devices_);
     mmproj_ = load_mmproj(model_.get(), options_, markers_.image);
     if (better_without_flash(model_.get(), options_)) {
         options_.flash_attn = "off";
     }
     room_ = std::make_unique<sized_context>(model_.get(), options_);
-    // llama.cpp aborts on a decoder that waits for its encoder, and an embedding model has no next token to sample.
-    if (llama_model_has_encoder(model_.get()) || !llama_get_memory(room_->get())) {
-        throw std::invalid_argument("model_path: \"" + options_.model_path +
-                                    "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
-    }
+    check_decoder_only(model_.get(), room_->get(), options_);
     template_ = std::make_unique<chat_template>(model_.get());
 }
 
@@ -117,12 +144,7 @@ std::string session::model_name() const {
 }
 
 void session::check(const kv_options & kv) const {
-    if (evicts(checked(kv)) && !room_->unsupported().empty()) {
-        std::ostringstream ratio;
-        ratio << kv.kv_ratio;
-        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + room_->unsupported() +
-                                    " (kv_ratio 1 runs this model uncompressed)");
-    }
+    check_supported(kv, room_->unsupported());
 }
 
 void session::clear() {
@@ -146,14 +168,7 @@ void session::check_fits(const prompt & p) const {
     if (p.chunks.back().image) { // mtmd asks for no logits of an image
         throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
     }
-    const int32_t n_at_once = std::min(options_.n_batch, options_.n_ubatch);
-    for (const prompt_chunk & c : p.chunks) {
-        if (c.image && mtmd_decode_use_non_causal(mmproj_.get(), c.image) && c.n_cells() > n_at_once) {
-            throw std::invalid_argument((options_.n_batch < options_.n_ubatch ? "n_batch: " : "n_ubatch: ") +
-                                        std::to_string(n_at_once) + " is too small; this model needs at least the " +
-                                        std::to_string(c.n_cells()) + " cells of one image");
-        }
-    }
+    check_ubatch(p, mmproj_.get(), options_);
 }
 
 void session::prefill(const std::string & text, std::span<const image_view> images,

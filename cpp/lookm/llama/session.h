@@ -27,6 +27,20 @@ struct kv_options {
     method_options options;
 };
 
+// What the options come to. Throws std::invalid_argument for what is wrong, at any ratio.
+compress_options checked(const kv_options & kv);
+bool evicts(const compress_options & options);
+// Throws std::invalid_argument if the options evict from a model that cannot be compressed: unsupported says why.
+void check_supported(const kv_options & kv, const std::string & unsupported);
+
+void check_compute_bytes(int64_t compute_bytes); // throws std::invalid_argument
+
+// Throws std::invalid_argument if cells of an image of p must be computed at once and are too many for that.
+void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_options & options);
+
+// Throws std::invalid_argument for a model that does not continue prompts from a cache.
+void check_decoder_only(const llama_model * model, const llama_context * ctx, const model_options & options);
+
 struct sampling_options {
     float temperature = 0.2f; // 0: greedy
     float top_p = 0.95f;

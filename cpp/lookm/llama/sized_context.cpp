@@ -57,6 +57,9 @@ size_t sized_context::bytes() const {
 
 // A cache that memory cannot hold would end the process, or the machine's work.
 void sized_context::check_memory(int32_t n_cells) const {
+    if (options_.no_alloc) {
+        return;
+    }
     const uint64_t wanted = bytes_per_cell_ * static_cast<uint64_t>(n_cells);
     uint64_t memory = 0;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
@@ -97,9 +100,15 @@ void sized_context::open(int32_t n_cells) {
     } else {
         make(wanted, options_.n_ubatch);
     }
-    if (!compressor_ && unsupported_.empty()) {
+    if (!compressor_ && unsupported_.empty() && !options_.no_alloc) {
         compressor_ = std::make_unique<lookm::compressor>(get(), static_cast<size_t>(options_.compute_bytes));
     }
+}
+
+void sized_context::open_for_answer(int32_t n_cells) {
+    // a sliding window's cache is sized by n_ubatch
+    const bool plain = kv_cache::memory_type(get()) == "kv_cache";
+    make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch);
 }
 
 void sized_context::move(int32_t n_cells) {
@@ -114,9 +123,7 @@ void sized_context::move(int32_t n_cells) {
         throw std::runtime_error("the KV cache of " + std::to_string(size()) +
                                  " cells cannot be read out: " + last_logged_error());
     }
-    // a sliding window's cache is sized by n_ubatch
-    const bool plain = kv_cache::memory_type(get()) == "kv_cache";
-    make(wanted, plain ? n_ubatch_decode : options_.n_ubatch);
+    open_for_answer(wanted);
     forget_errors();
     if (llama_state_seq_set_data(get(), cells.data(), n_read, 0) != n_read) {
         throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(wanted) +

@@ -36,6 +36,9 @@ class sized_context {
     // An empty context of at least n_cells, at most limit(). Throws std::invalid_argument for more than memory holds.
     void open(int32_t n_cells);
 
+    // An empty context of at least n_cells that reads no prompts, at most limit(): what move() makes.
+    void open_for_answer(int32_t n_cells);
+
     // Carries the sequence over to a context of at least n_cells (at most limit()), if that is not the size it has.
     // Exact: the next token's logits are those without the move, but logits already computed are gone. Never holds more
     // than both the larger context and a copy of the sequence's cells. Throws std::runtime_error when memory runs out;

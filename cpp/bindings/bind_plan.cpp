@@ -1,0 +1,101 @@
+#include "bindings.h"
+
+#include "lookm/llama/plan.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using image_array = py::array_t<uint8_t, py::array::c_style>;
+
+py::dict to_dict(const lookm::stage_bytes & s) {
+    return py::dict("weights"_a = s.weights, "encoder_weights"_a = s.encoder_weights,
+                    "encoder_compute"_a = s.encoder_compute, "kv"_a = s.kv, "compute"_a = s.compute,
+                    "scores"_a = s.scores, "moving"_a = s.moving, "pictures"_a = s.pictures, "total"_a = s.total());
+}
+
+py::dict to_dict(const lookm::memory_plan & p, const lookm::prompt_pattern & pattern, int32_t n_images) {
+    return py::dict("images"_a = n_images, "tiles_per_image"_a = pattern.n_tiles,
+                    "cells_per_image"_a = pattern.image_cells, "marks_per_image"_a = pattern.mark_cells,
+                    "prompt_cells"_a = p.prompt_cells, "text_cells"_a = p.text_cells, "kept_cells"_a = p.kept_cells,
+                    "n_ctx"_a = p.n_ctx, "kv_bytes_full"_a = p.kv_full, "kv_bytes_kept"_a = p.kv_kept,
+                    "kv_bytes_capped"_a = p.kv_capped, "reading"_a = to_dict(p.reading),
+                    "answering"_a = to_dict(p.answering), "peak_bytes"_a = p.peak(), "scratch_bytes"_a = p.scratch,
+                    "memory_bytes"_a = p.memory, "fits"_a = p.fits(), "most_images"_a = p.most_images,
+                    "most_images_in_n_ctx"_a = pattern.most_images(p.n_ctx));
+}
+
+py::dict plan(lookm::planner & planner, const std::string & one, const std::string & two, const image_array & image,
+              const lookm::plan_request & request) {
+    if (image.ndim() != 3 || image.shape(2) != 3 || image.size() == 0) {
+        throw std::invalid_argument("image: expected an RGB array of shape [height, width, 3]");
+    }
+    const lookm::image_view view = {image.data(), static_cast<uint32_t>(image.shape(1)),
+                                    static_cast<uint32_t>(image.shape(0))};
+    lookm::memory_plan found;
+    {
+        const py::gil_scoped_release nogil;
+        found = planner.plan(one, two, view, request);
+    }
+    return to_dict(found, planner.pattern(), request.n_images);
+}
+
+} // namespace
+
+void bind_plan(py::module_ & m) {
+    py::class_<lookm::planner>(m, "Planner")
+        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
+                         int32_t n_batch, int32_t n_ubatch, int32_t n_gpu_layers, const std::string & flash_attn,
+                         const std::string & type_k, const std::string & type_v, bool verbose, int64_t compute_bytes,
+                         bool scored, bool shrink) {
+                 lookm::model_options o;
+                 o.model_path = model_path;
+                 o.mmproj_path = mmproj_path;
+                 o.n_ctx = n_ctx;
+                 o.n_batch = n_batch;
+                 o.n_ubatch = n_ubatch;
+                 o.n_gpu_layers = n_gpu_layers;
+                 o.flash_attn = flash_attn;
+                 o.type_k = type_k;
+                 o.type_v = type_v;
+                 o.verbose = verbose;
+                 o.compute_bytes = compute_bytes;
+                 o.scored = scored;
+                 o.shrink = shrink;
+                 const py::gil_scoped_release nogil;
+                 return std::make_unique<lookm::planner>(o);
+             }),
+             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+             "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+             "verbose"_a = false, "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false,
+             "shrink"_a = true)
+        .def_property_readonly("media_marker", [](const lookm::planner & p) { return p.markers().image; })
+        .def_property_readonly("context_marker", [](const lookm::planner & p) { return p.markers().context; })
+        .def("apply_template", &lookm::planner::apply_template, "messages"_a)
+        .def(
+            "plan",
+            [](lookm::planner & p, const std::string & one, const std::string & two, const image_array & image,
+               int32_t n_images, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options, int32_t n_answer,
+               std::optional<int64_t> kv_cells, std::optional<int64_t> kv_memory, uint64_t memory) {
+                return plan(p, one, two, image,
+                            {n_images,
+                             {kv_ratio, method, important_ratio, recent_ratio, options},
+                             n_answer,
+                             kv_cells,
+                             kv_memory,
+                             memory});
+            },
+            "one"_a, "two"_a, "image"_a, py::kw_only(), "n_images"_a, "kv_ratio"_a, "method"_a,
+            "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"), "n_answer"_a = 0,
+            "kv_cells"_a = py::none(), "kv_memory"_a = py::none(), "memory"_a = 0);
+}

@@ -1,0 +1,241 @@
+#include "lookm/llama/plan.h"
+
+#include "lookm/llama/accumulators.h"
+#include "lookm/llama/flash_attn.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+constexpr int32_t most_planned = 1 << 20; // images, and cells past which no context is planned
+constexpr int32_t n_step = 256;           // cells: sized_context's granularity
+
+size_t end_of_images(const std::vector<token_kind> & kinds) {
+    const auto last = std::find(kinds.rbegin(), kinds.rend(), token_kind::image);
+    return static_cast<size_t>(kinds.rend() - last);
+}
+
+uint64_t memory_of_devices() {
+    uint64_t memory = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        size_t free = 0, total = 0;
+        ggml_backend_dev_memory(ggml_backend_dev_get(i), &free, &total);
+        memory += total;
+    }
+    return memory;
+}
+
+void check_at_least(const char * argument, int64_t value, int64_t least) {
+    if (value < least) {
+        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) + ", expected " +
+                                    std::to_string(least) + " or more");
+    }
+}
+
+// The largest n in [low, high] that is good, where all below a good one are good; low - 1 when none is.
+template <class Good>
+int32_t last_good(int32_t low, int32_t high, Good good) {
+    while (low <= high) {
+        const int32_t middle = low + (high - low) / 2;
+        if (good(middle)) {
+            low = middle + 1;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return high;
+}
+
+} // namespace
+
+size_t memory_plan::peak() const {
+    return std::max(reading.total(), answering.total());
+}
+
+bool memory_plan::fits() const {
+    // scratch is gone before the kept cells are copied
+    const size_t compressing = reading.total() - reading.moving + scratch;
+    return std::max(peak(), compressing) <= memory && prompt_cells <= n_ctx;
+}
+
+prompt_pattern::prompt_pattern(const prompt & one, const prompt & two) {
+    const std::vector<token_kind> a = one.kinds();
+    const std::vector<token_kind> b = two.kinds();
+    const size_t first = end_of_images(a);
+    const size_t second = end_of_images(b);
+    if (second <= first || b.size() <= a.size()) {
+        throw std::invalid_argument("messages: the chat template drops images");
+    }
+    before_.assign(b.begin(), b.begin() + static_cast<int64_t>(first));
+    each_.assign(b.begin() + static_cast<int64_t>(first), b.begin() + static_cast<int64_t>(second));
+    after_.assign(b.begin() + static_cast<int64_t>(second), b.end());
+    image_cells = static_cast<int32_t>(std::count(each_.begin(), each_.end(), token_kind::image));
+    mark_cells = static_cast<int32_t>(each_.size()) - image_cells;
+    n_tiles = one.n_tiles();
+}
+
+std::vector<token_kind> prompt_pattern::kinds(int32_t n_images) const {
+    std::vector<token_kind> out = before_;
+    for (int32_t i = 1; i < n_images; ++i) {
+        out.insert(out.end(), each_.begin(), each_.end());
+    }
+    out.insert(out.end(), after_.begin(), after_.end());
+    return out;
+}
+
+int64_t prompt_pattern::n_cells(int32_t n_images) const {
+    return std::ssize(before_) + (n_images - 1) * std::ssize(each_) + std::ssize(after_);
+}
+
+int32_t prompt_pattern::most_images(int32_t n_cells) const {
+    const int64_t left = n_cells - this->n_cells(1);
+    return left < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(1 + left / std::ssize(each_), most_planned));
+}
+
+planner::planner(const model_options & options) : options_(options), markers_(random_markers()) {
+    options_.no_alloc = true;
+    check_compute_bytes(options_.compute_bytes);
+    if (options_.mmproj_path.empty()) {
+        throw std::invalid_argument("mmproj: \"\" is no file; expected the projector that images need");
+    }
+    model_ = load_model(options_, devices_);
+    encoder_ = std::make_unique<dry_encoder>(model_.get(), options_, markers_.image);
+    if (better_without_flash(model_.get(), options_)) {
+        options_.flash_attn = "off";
+    }
+    room_ = std::make_unique<sized_context>(model_.get(), options_);
+    check_decoder_only(model_.get(), room_->get(), options_);
+    n_ctx_ = room_->limit();
+    template_ = std::make_unique<chat_template>(model_.get());
+}
+
+context_bytes planner::open(int64_t n_cells) {
+    room_->open(static_cast<int32_t>(n_cells));
+    return kv_cache::bytes_by_use(room_->get());
+}
+
+// The lesser of both caps, in cells.
+std::optional<int64_t> planner::cap(const plan_request & request) {
+    if (request.kv_cells) {
+        check_at_least("kv_cells", *request.kv_cells, 1);
+    }
+    if (!request.kv_bytes) {
+        return request.kv_cells;
+    }
+    check_at_least("kv_memory", *request.kv_bytes, 1);
+    const auto within = [&](int32_t steps) {
+        return open(int64_t(steps) * n_step).cells <= static_cast<size_t>(*request.kv_bytes);
+    };
+    const int32_t steps = last_good(1, room_->limit() / n_step, within);
+    if (steps == 0) {
+        throw std::invalid_argument("kv_memory: " + std::to_string(*request.kv_bytes) + " bytes, expected " +
+                                    std::to_string(open(n_step).cells) + " or more, what " + std::to_string(n_step) +
+                                    " cells take");
+    }
+    const int64_t cells = int64_t(steps) * n_step;
+    return std::min(cells, request.kv_cells.value_or(cells));
+}
+
+stage_bytes planner::measure(int32_t n_images) const {
+    stage_bytes out;
+    out.encoder_weights = encoding_.weights;
+    out.encoder_compute = encoding_.compute;
+    out.pictures = n_images * (rgb_ + encoding_.prepared);
+    return out;
+}
+
+memory_plan planner::plan_for(int32_t n_images, const plan_request & request, const compress_options & options) {
+    const std::vector<token_kind> kinds = pattern_->kinds(n_images);
+    const bool compressed = evicts(options);
+    memory_plan p;
+    p.prompt_cells = static_cast<int32_t>(kinds.size());
+    p.text_cells = static_cast<int32_t>(std::count(kinds.begin(), kinds.end(), token_kind::text));
+    p.kept_cells = compressed ? make_budget(options.method, options.ratios, kinds).n_keep() : p.prompt_cells;
+    p.n_ctx = n_ctx_;
+    p.scratch = compressed ? static_cast<size_t>(options_.compute_bytes) : 0;
+
+    const int32_t n_full = p.prompt_cells + (compressed ? 0 : request.n_answer); // as session::prefill opens
+    context_bytes reading = open(n_full);
+    p.kv_full = reading.cells;
+    if (request.kv_cells) {
+        reading = *request.kv_cells < n_full ? open(*request.kv_cells) : reading;
+        p.kv_capped = reading.cells;
+        p.kept_cells = static_cast<int32_t>(std::min<int64_t>(p.kept_cells, *request.kv_cells));
+    }
+    p.reading = measure(n_images);
+    p.reading.weights = reading.weights;
+    p.reading.kv = reading.cells;
+    p.reading.compute = reading.compute;
+    if (room_->unsupported().empty()) { // a compressor is made with the context
+        const kv_cache kv(room_->get());
+        p.reading.scores = accumulators::bytes_for(kv.layers()) * (compressed && needs_squares(options.method) ? 2 : 1);
+    }
+    p.answering = p.reading;
+    p.kv_kept = p.reading.kv;
+    const int32_t size = room_->size();
+    if (p.kept_cells == p.prompt_cells) {
+        return p;
+    }
+    const int32_t n_window = std::min(p.prompt_cells, kv_cache::window_cells(room_->get()));
+    room_->open_for_answer(std::max(p.kept_cells, n_window) + request.n_answer); // as session::shrink does
+    if (room_->size() == size) {                                                 // session::shrink moves nothing
+        return p;
+    }
+    const context_bytes answering = kv_cache::bytes_by_use(room_->get());
+    const size_t unused = (room_->size() - p.kept_cells) * kv_cache::bytes_per_token(room_->get());
+    p.reading.moving = answering.cells - std::min(answering.cells, unused);
+    p.answering.kv = p.kv_kept = answering.cells;
+    p.answering.compute = answering.compute;
+    p.answering.scores = 0;
+    return p;
+}
+
+int32_t planner::most_images(const plan_request & request, const compress_options & options) {
+    return last_good(1, pattern_->most_images(n_ctx_), [&](int32_t n) {
+        memory_plan p = plan_for(n, request, options);
+        p.memory = request.memory;
+        return p.fits();
+    });
+}
+
+memory_plan planner::plan(const std::string & one, const std::string & two, const image_view & image,
+                          const plan_request & request) {
+    check_at_least("images", request.n_images, 1);
+    check_at_least("max_tokens", request.n_answer, 0);
+    const compress_options options = checked(request.kv);
+    const std::vector<image_view> images = {image, image};
+    const std::span<const image_view> both = images;
+    const prompt first = tokenize(model_.get(), encoder_->get(), one, markers_, both.first(1), {});
+    pattern_ =
+        std::make_unique<prompt_pattern>(first, tokenize(model_.get(), encoder_->get(), two, markers_, both, {}));
+    encoding_ = encoder_->measure(first);
+    rgb_ = size_t(3) * image.width * image.height;
+
+    plan_request filled = request;
+    filled.memory = request.memory ? request.memory : memory_of_devices();
+    filled.n_answer = std::min(request.n_answer, n_ctx_);
+    const int64_t n_cells = pattern_->n_cells(request.n_images) + filled.n_answer;
+    if (n_cells > most_planned) {
+        throw std::invalid_argument("images: " + std::to_string(request.n_images) +
+                                    " with their prompt and answer "
+                                    "are " +
+                                    std::to_string(n_cells) + " cells, expected at most " +
+                                    std::to_string(most_planned));
+    }
+    model_options roomy = options_; // a plan may ask for more cells than n_ctx, and is told so
+    roomy.n_ctx = std::max(n_ctx_, static_cast<int32_t>(n_cells));
+    room_ = std::make_unique<sized_context>(model_.get(), roomy);
+    check_supported(request.kv, room_->unsupported());
+    filled.kv_cells = cap(request);
+
+    memory_plan p = plan_for(request.n_images, filled, options);
+    p.memory = filled.memory;
+    p.most_images = most_images(filled, options);
+    return p;
+}
+
+} // namespace lookm

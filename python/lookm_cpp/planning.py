@@ -1,0 +1,157 @@
+"""Whether a prompt about images will fit into memory, before any weight is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+
+from lookm_cpp import _core
+from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
+from lookm_cpp.compression import METHOD, Compression
+from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lookm_cpp._core import MemoryPlan
+    from lookm_cpp.options import CompressionOverrides
+
+QUESTION = "What do these images show?"
+IMAGE_SIZE = (1024, 768)
+UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+
+
+def parse_bytes(amount: int | str, argument: str) -> int:
+    """A number of bytes from itself, or from a text such as ``"8GiB"`` or ``"1.5 MB"``; capitals do not matter.
+
+    Raises:
+        ValueError: It is neither, or less than one byte.
+
+    >>> parse_bytes("1.5KiB", "memory"), parse_bytes("2 gb", "memory"), parse_bytes(512, "memory")
+    (1536, 2000000000, 512)
+    """
+    found = _AMOUNT.fullmatch(str(amount))
+    units = {name.lower(): size for name, size in UNITS.items()}
+    size = units.get(found[2].lower()) if found else None
+    if not found or size is None or float(found[1]) * size < 1 or float(found[1]) * size >= 1 << 62:
+        raise ValueError(f"{argument} is {amount!r}, expected bytes such as 512MiB, 8GiB or 16GB")
+    return int(float(found[1]) * size)
+
+
+def plan(
+    model_path: str | os.PathLike[str],
+    *,
+    images: int,
+    mmproj: str | os.PathLike[str] | None = None,
+    image_size: tuple[int, int] = IMAGE_SIZE,
+    question: str = QUESTION,
+    max_tokens: int = 512,
+    memory: int | str | None = None,
+    kv_cells: int | None = None,
+    kv_memory: int | str | None = None,
+    n_ctx: int = 0,
+    n_batch: int = 2048,
+    n_ubatch: int = 512,
+    n_gpu_layers: int = -1,
+    flash_attn: bool | Literal["auto"] = "auto",
+    type_k: str = "f16",
+    type_v: str = "f16",
+    compute_bytes: int = 64 << 20,
+    shrink: bool = True,
+    verbose: bool = False,
+    **compression: Unpack[CompressionOverrides],
+) -> MemoryPlan:
+    """Say what memory ``Llava`` would take for a question about images, from the files' headers alone.
+
+    llama.cpp and its image library are asked to cut and count the images and to size all buffers as for a real run, but
+    nothing is read into them. The prompt's last stage is taken at its longest: ``max_tokens`` of answer.
+
+    Args:
+        model_path: The GGUF language model.
+        images: How many images the prompt has, all of one size.
+        mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model.
+        image_size: ``(width, height)`` of an image in pixels.
+        question: What comes after the images; all of it counts as text.
+        max_tokens: Cells for the answer.
+        memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this machine's devices report.
+        kv_cells: Most cells that the cache may have while the prompt is read.
+        kv_memory: The same in bytes, or as ``"512MiB"``.
+        n_ctx: As of ``Llava``, as all that follow.
+        n_batch: Tokens handed to llama.cpp at once.
+        n_ubatch: Tokens computed at once.
+        n_gpu_layers: Layers on the accelerator; bytes on all devices are added up.
+        flash_attn: ``True``, ``False`` or ``"auto"``.
+        type_k: Type of the K cache.
+        type_v: Type of the V cache.
+        compute_bytes: What scoring and compression may take.
+        shrink: Contexts by need, or one of ``n_ctx`` cells.
+        verbose: Let llama.cpp write its log to stderr.
+        **compression: ``kv_ratio`` and the other options of a compression.
+
+    Returns:
+        A dict of counts in cells and sizes in bytes. ``reading`` and ``answering`` are the two stages, each with its
+        parts and their ``total``; ``peak_bytes`` is the larger total. ``scratch_bytes`` bounds what scoring and
+        compression take for a moment; ``fits`` and ``most_images``, the largest number of such images that fits into
+        memory and ``n_ctx``, leave room for it. Not counted: Python and libraries themselves.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: An argument is outside its range, or as of ``Llava``.
+
+    >>> from lookm_cpp.embedded import MMPROJ, MODEL
+    >>> found = plan(MODEL, mmproj=MMPROJ, images=20, kv_ratio=0.5, memory="1GiB")
+    >>> found["cells_per_image"], found["fits"], found["kv_bytes_kept"] < found["kv_bytes_full"]
+    (64, True, True)
+    """
+    how = Compression(kv_ratio=1.0, method=METHOD).override(**compression)
+    size = _checked_size(image_size)
+    if PLACEHOLDER in question:
+        raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
+    model = existing_file(model_path, "model_path")
+    planner = _core.Planner(
+        str(model),
+        str(find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")),
+        n_ctx=n_ctx,
+        n_batch=n_batch,
+        n_ubatch=n_ubatch,
+        n_gpu_layers=n_gpu_layers,
+        flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
+        type_k=type_k,
+        type_v=type_v,
+        verbose=verbose,
+        compute_bytes=compute_bytes,
+        scored=how.scores_all_queries(),
+        shrink=shrink,
+    )
+    image = Image.new("RGB", size)
+    markers = (planner.media_marker, planner.context_marker)
+    one, two = (template_input(question_messages(question, [image] * n), *markers) for n in (1, 2))
+    return planner.plan(
+        planner.apply_template(one.messages),
+        planner.apply_template(two.messages),
+        one.images[0],
+        n_images=images,
+        kv_ratio=how.kv_ratio,
+        method=how.method,
+        important_ratio=how.important_ratio,
+        recent_ratio=how.recent_ratio,
+        options=how.method_options(0),
+        n_answer=max_tokens,
+        kv_cells=kv_cells,
+        kv_memory=None if kv_memory is None else parse_bytes(kv_memory, "kv_memory"),
+        memory=0 if memory is None else parse_bytes(memory, "memory"),
+    )
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ValueError(f"image_size is {width}x{height}, expected WxH of 1 to {MAX_PIXELS} pixels in all")
+    return width, height
