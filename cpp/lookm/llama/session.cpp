@@ -2,6 +2,7 @@
 
 #include "lookm/llama/flash_attn.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
 
 #include "mtmd-helper.h"
@@ -22,11 +23,6 @@ constexpr int64_t most_compute_bytes = int64_t(1) << 40;
 
 bool evicts(const compress_options & o) {
     return o.method.evicts && o.ratios.important + o.ratios.recent < 1.0;
-}
-
-// Throws std::invalid_argument for what is wrong, at any ratio.
-compress_options checked(const kv_options & kv) {
-    return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
 }
 
 } // namespace
@@ -105,6 +101,10 @@ session::session(const model_options & options) : options_(options), markers_(ra
 
 session::~session() = default;
 
+compress_options session::checked(const kv_options & kv) {
+    return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+}
+
 bool session::scores_all_queries(const kv_options & kv) {
     const compress_options o = checked(kv);
     return evicts(o) && o.method.scorer == scorer::cumulative;
@@ -132,6 +132,25 @@ void session::clear() {
     prompt_logits_.clear();
     n_past_ = 0;
     ready_ = false;
+    copy_.reset();
+}
+
+void session::abandon() {
+    if (room_->compressor()) {
+        room_->compressor()->tap().disarm();
+    }
+    clear();
+}
+
+// Empties the context and makes room for a prompt that is to be compressed like this.
+void session::begin(const compress_options & options, int32_t n_room) {
+    stats_ = {};
+    stats_.method = options.method.name;
+    clear();
+    room_->open(n_room);
+    if (evicts(options)) {
+        room_->compressor()->observe(options);
+    }
 }
 
 void session::check_fits(const prompt & p) const {
@@ -142,9 +161,6 @@ void session::check_fits(const prompt & p) const {
     if (n > n_ctx()) {
         throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images) +
                                     " images) do not fit into n_ctx " + std::to_string(n_ctx()));
-    }
-    if (p.chunks.back().image) { // mtmd asks for no logits of an image
-        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
     }
     const int32_t n_at_once = std::min(options_.n_batch, options_.n_ubatch);
     for (const prompt_chunk & c : p.chunks) {
@@ -162,28 +178,21 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     check(kv);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
+    if (p.chunks.back().image) { // mtmd asks for no logits of an image
+        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
+    }
     compress_options options = checked(kv);
     options.kind = p.kinds();
-    const bool tap = evicts(options);
-    stats_ = {};
-    stats_.method = kv.method;
-    clear();
     n_answer = std::clamp(n_answer, 0, n_ctx());
     try {
         // with compression the answer's cells are found among those that it frees
-        room_->open(p.n_cells() + (tap ? 0 : n_answer));
-        if (tap) {
-            room_->compressor()->observe(options);
-        }
+        begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer));
         process(p, progress);
         compress(options, progress);
         shrink(n_answer);
         ready_ = true;
     } catch (...) {
-        if (room_->compressor()) {
-            room_->compressor()->tap().disarm();
-        }
-        clear();
+        abandon();
         throw;
     }
 }
