@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lookm_cpp import Llava, embedded
+from lookm_cpp import Llava
 from lookm_cpp.compression import Compression
 from lookm_cpp.embedded import demo_prompts
 from lookm_cpp.evaluation.lab import Lab
-from lookm_cpp.evaluation.tiny import embedded_setup
+from lookm_cpp.evaluation.options import make_setup
 
 PROMPT = next(prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4)
 CONTEXT, QUESTION = PROMPT.content.rpartition("<image>")[0] + "<image>", " " + PROMPT.question
@@ -18,7 +18,7 @@ IMAGES = [str(image) for image in PROMPT.images]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(embedded_setup(embedded.MODEL, embedded.MMPROJ), 120) as opened:
+    with Lab(make_setup("embedded", None), 120) as opened:
         yield opened
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp import embedded, methods
+from lookm_cpp import methods
 from lookm_cpp.cli import main
 from lookm_cpp.evaluation.arms import full_cache, known_methods, make_arms
+from lookm_cpp.evaluation.options import make_setup
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.records import Records
-from lookm_cpp.evaluation.tiny import TinyRun, embedded_setup, run_tiny
+from lookm_cpp.evaluation.tiny import TinyRun, run_tiny
 from lookm_cpp.evaluation.tiny_prompts import SIZES, TASKS, make_context
 from lookm_cpp.evaluation.tiny_report import rows_of
 
-SETUP = embedded_setup(embedded.MODEL, embedded.MMPROJ)
+SETUP = make_setup("embedded", None)
 Capture = pytest.CaptureFixture[str]
 
 

@@ -91,5 +91,28 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     return arms
 
 
+def ratio_arms(methods: Sequence[str], ratios: Sequence[float], caches: Sequence[str], text_overflow: str) -> list[Arm]:
+    """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full cache, once.
+
+    Raises:
+        ValueError: A method, a ratio or a cache type is unknown or out of range.
+    """
+    arms: dict[str, Arm] = {}
+    for cache in caches:
+        if cache not in _SHARE:
+            raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+        for name in methods:
+            if name not in _core.methods():
+                raise ValueError(f"--methods has {name!r}, expected some of {', '.join(_core.methods())}")
+            for ratio in ratios:
+                if not 0 < ratio <= 1:
+                    raise ValueError(f"--ratios has {ratio:g}, expected shares in (0, 1]")
+                full = name == "origin" or ratio == 1
+                compression = Compression(ratio, name, text_overflow=text_overflow)
+                arm = full_cache(cache) if full else Arm(name, cache, ratio, compression)
+                arms.setdefault(arm.key, arm)
+    return list(arms.values())
+
+
 # The smallest important share there is, none for its recency, and text as a floor: the text's cells and no other.
 _TEXT_ONLY = Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from lookm_cpp import _core
 from lookm_cpp.answer import Answer
-from lookm_cpp.chat import question_messages, template_input
+from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import Compression
 from lookm_cpp.images import ImageLike
 
@@ -122,6 +122,12 @@ class Lab:
             stats = self.session.stats
             trials.append(Trial(answer, stats["prompt_cells"], stats["kept_cells"], stats["kv_bytes_used_after"]))
         return trials
+
+    def image_cells(self, image: ImageLike) -> int:
+        """Cells that one image takes."""
+        self.prompt(PLACEHOLDER, [image], before_question=True)
+        self._read(Compression())
+        return self.session.stats["image_cells"]
 
     def _read(self, observer: Compression) -> None:
         if self._observed == observer:

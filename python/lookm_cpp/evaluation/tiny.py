@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lookm_cpp.evaluation.arms import Arm
 from lookm_cpp.evaluation.lab import Lab, Setup, looks_at_window
@@ -109,8 +108,3 @@ def _ask(
             for question, trial in zip(asked, trials, strict=True)
         ]
     return found
-
-
-def embedded_setup(model: Path, mmproj: Path) -> Setup:
-    """The embedded model is too small to be worth sharing among threads."""
-    return Setup(model, mmproj, n_threads=1)
