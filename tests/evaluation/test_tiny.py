@@ -14,9 +14,9 @@ from lookm_cpp.evaluation.arms import full_cache, known_methods, make_arms
 from lookm_cpp.evaluation.options import make_setup
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.records import Records
-from lookm_cpp.evaluation.tiny import TinyRun, run_tiny
+from lookm_cpp.evaluation.report import rows_of
+from lookm_cpp.evaluation.suite import SuiteRun, run_suite
 from lookm_cpp.evaluation.tiny_prompts import SIZES, TASKS, make_context
-from lookm_cpp.evaluation.tiny_report import rows_of
 
 SETUP = make_setup("embedded", None)
 Capture = pytest.CaptureFixture[str]
@@ -78,18 +78,18 @@ def test_arms_have_equal_bytes() -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyRun, Path, list[dict[str, Any]]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRun, Path, list[dict[str, Any]]]:
     arms = make_arms(["h2o", "snapkv", "text_prior_pivot_merge"], [0.2], ["q8_0"])
-    run = TinyRun(SETUP, arms, ("after", "before"), 1, 0)
+    run = SuiteRun("tiny", SETUP, arms, ("after", "before"), [make_context(load_pictures(), 0, 0)], 0, 160)
     path = tmp_path_factory.mktemp("tiny") / "records.jsonl"
     with Records(path, run.identity()) as records:
-        run_tiny(run, records, lambda done, total: None)
+        run_suite(run, records, lambda done, total: None)
         return run, path, records.all
 
 
-def test_rows(found: tuple[TinyRun, Path, list[dict[str, Any]]]) -> None:
+def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
     run, _, records = found
-    rows = rows_of(records, run.arms, run.places, run.n_contexts)
+    rows = rows_of(run, records)
     assert len(rows) == 2 * len(run.arms)
     assert {row.prompts for row in rows} == {6}
     full = [row for row in rows if row.name == "full cache" and row.cache == "f16"]
@@ -105,7 +105,7 @@ def test_rows(found: tuple[TinyRun, Path, list[dict[str, Any]]]) -> None:
     assert all((row.against_random is None) == (row.name == "random" or row.budget is None) for row in rows)
 
 
-def test_a_run_goes_on(found: tuple[TinyRun, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     """Cut off at any line, it ends with the records of the whole one, and asks nothing twice."""
     run, path, records = found
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -113,11 +113,11 @@ def test_a_run_goes_on(found: tuple[TinyRun, Path, list[dict[str, Any]]], tmp_pa
     cut.write_text("".join(lines[: len(lines) * 2 // 3])[:-20], encoding="utf-8")
     with Records(cut, run.identity()) as resumed:
         before = len(resumed.all)
-        run_tiny(run, resumed, lambda done, total: None)
+        run_suite(run, resumed, lambda done, total: None)
     assert sorted(resumed.all, key=json.dumps) == sorted(records, key=json.dumps)
     assert before > len(lines) // 2
     with Records(cut, run.identity()) as complete:
-        run_tiny(run, complete, lambda done, total: None)
+        run_suite(run, complete, lambda done, total: None)
         assert len(complete.all) == len(records)
 
 

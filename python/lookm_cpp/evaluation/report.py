@@ -1,4 +1,4 @@
-"""What ``lookm eval tiny`` found, as numbers and as tables."""
+"""What a suite found, as numbers and as tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 
+from lookm_cpp.console import print_json
 from lookm_cpp.evaluation.arms import FULL, RANDOM, TEXT_ONLY, Arm, full_cache
 from lookm_cpp.evaluation.records import Record
 from lookm_cpp.evaluation.statistics import Difference, Scores, scores_of
-from lookm_cpp.evaluation.tiny_prompts import TASKS
+from lookm_cpp.evaluation.suite import SuiteRun
 
 PLACE_TITLES = {
     "after": "Compressed after the whole prompt",
@@ -58,26 +60,28 @@ class Row:
         return asdict(self)
 
 
-def rows_of(records: Sequence[Record], arms: Sequence[Arm], places: Sequence[str], n_contexts: int) -> list[Row]:
+def rows_of(run: SuiteRun, records: Sequence[Record]) -> list[Row]:
     """A row for each arm and place that was asked in full."""
     rows = []
-    for place in places:
-        by_arm: dict[str, list[Record]] = {arm.key: [] for arm in arms}
+    numbers = list(dict.fromkeys(context.number for context in run.contexts))
+    asked = list(dict.fromkeys(question.task for context in run.contexts for question in context.questions))
+    for place in run.places:
+        by_arm: dict[str, list[Record]] = {arm.key: [] for arm in run.arms}
         for record in records:
-            if record["place"] == place and record["arm"] in by_arm and record["context"] < n_contexts:
+            if record["place"] == place and record["arm"] in by_arm and record["context"] in numbers:
                 by_arm[record["arm"]].append(record)
         full = by_arm[full_cache().key]
-        tasks = [task for task in TASKS if any(record["task"] == task for record in full)]
-        scores = {key: _scores(found, n_contexts, tasks) for key, found in by_arm.items() if found}
-        for arm in arms:
+        tasks = [task for task in asked if any(record["task"] == task for record in full)]
+        scores = {key: _scores(found, numbers, tasks) for key, found in by_arm.items() if found}
+        for arm in run.arms:
             if len(by_arm[arm.key]) == len(full) > 0:
                 rows.append(_row(place, arm, by_arm[arm.key], full, scores, tasks))
     return rows
 
 
-def _scores(found: Sequence[Record], n_contexts: int, tasks: Sequence[str]) -> Scores:
+def _scores(found: Sequence[Record], numbers: Sequence[int], tasks: Sequence[str]) -> Scores:
     triples = [(record["context"], record["task"], record["score"]) for record in found]
-    return scores_of(triples, range(n_contexts), tasks)
+    return scores_of(triples, numbers, tasks)
 
 
 def _row(
@@ -180,3 +184,18 @@ def _by_task(rows: Sequence[Row], title: str) -> Table:
     for line in lines:
         table.add_row(*line)
     return table
+
+
+def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
+    """All tables, or one JSON object."""
+    if as_json:
+        n_contexts = len({context.number for context in run.contexts})
+        print_json({**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]})
+        return
+    console = Console(highlight=False)
+    for table in tables(rows):
+        console.print(table)
+    console.print(
+        f"{rows[0].prompts} prompts in each cell; + and -: better and worse than random cells of the same bytes, with "
+        "95 % certainty. The first token of an answer comes from the full cache where compression follows the prompt."
+    )
