@@ -98,6 +98,19 @@ void prefill(const py_session & self, const std::string & prompt, const std::vec
     session.prefill(prompt, views, contexts, kv, n_answer, report);
 }
 
+void read(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+          const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer) {
+    std::vector<lookm::image_view> views;
+    for (const image_array & image : images) {
+        views.push_back(view(image));
+    }
+    lookm::session & session = self.get();
+    const py::object none = py::none();
+    const lookm::progress_fn report = reporter(none);
+    const py::gil_scoped_release nogil;
+    session.read(prompt, views, contexts, kv, n_answer, report);
+}
+
 py::object next(const py_session & self) {
     std::optional<std::string> piece;
     {
@@ -197,6 +210,44 @@ void bind_session(py::module_ & m) {
             "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
             "seed"_a = 0xFFFFFFFFu)
         .def("next", &next)
+        .def(
+            "read",
+            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
+               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options,
+               const std::vector<std::string> & contexts, int32_t n_answer) {
+                read(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer);
+            },
+            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
+            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0)
+        .def(
+            "trial",
+            [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options) {
+                lookm::session & session = s.get();
+                const py::gil_scoped_release nogil;
+                session.trial({kv_ratio, method, important_ratio, recent_ratio, options});
+            },
+            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
+        .def(
+            "follow",
+            [](const py_session & s, const std::string & text) {
+                lookm::session & session = s.get();
+                const py::gil_scoped_release nogil;
+                session.follow(text);
+            },
+            "text"_a)
+        .def(
+            "tokens_of", [](const py_session & s, const std::string & text) { return s.get().tokens_of(text); },
+            "text"_a)
+        .def(
+            "text_of",
+            [](const py_session & s, const std::vector<int32_t> & tokens) {
+                return py::bytes(s.get().text_of(tokens));
+            },
+            "tokens"_a)
         .def_property_readonly("can_continue", [](const py_session & s) { return s.get().can_continue(); })
         .def_property_readonly("stats", [](const py_session & s) { return to_dict(s.get().stats()); })
         .def(

@@ -271,6 +271,43 @@ class Session:
         """Sample and decode one token; its text as bytes (may be half a UTF-8 character), ``None`` at the end of the
         answer. Raises ``RuntimeError`` when the context is full (see ``can_continue``)."""
 
+    def read(
+        self,
+        prompt: str,
+        images: list[npt.NDArray[np.uint8]],
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
+    ) -> None:
+        """As ``prefill``, but every cell stays, and a copy of all is kept for trials. The prompt may end with an image,
+        where ``follow`` adds what is to be answered. The method says which attention is observed."""
+
+    def trial(
+        self,
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+    ) -> None:
+        """The cells as they were read, compressed like this, whatever a trial before has made of them. Raises
+        ``ValueError`` where it takes attention that was not observed."""
+
+    def follow(self, text: str) -> None:
+        """Text behind the compressed prompt, uncompressed, in the place of all that came behind it since ``trial``."""
+
+    def tokens_of(self, text: str) -> list[int]:
+        """Tokens of a text, without those that begin or end a prompt; control tokens are only text."""
+
+    def text_of(self, tokens: list[int]) -> bytes:
+        """Text of tokens, as UTF-8 that may be cut within a character."""
+
     @property
     def can_continue(self) -> bool:
         """Whether a free cell is left for another token."""

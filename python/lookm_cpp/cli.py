@@ -16,6 +16,7 @@ from lookm_cpp.asking import Question, ask_once, ask_twice
 from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
+from lookm_cpp.evaluation.commands import app as evaluation
 from lookm_cpp.explaining.command import explain
 from lookm_cpp.files import read_text
 from lookm_cpp.info import devices, model_info
@@ -32,6 +33,7 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(evaluation, name="eval")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Method = Annotated[str, typer.Option("--method", help="Compression method; origin compresses nothing.")]

@@ -115,6 +115,15 @@ void compressor::resume() {
     }
 }
 
+bool compressor::covers(const compress_options & options) const {
+    const budget b = budget_of(options, options.kind);
+    if (!b.evicts() || !needs_sums(options.method)) {
+        return true;
+    }
+    return observed_ && tap_.plan().first_query == first_query(options.method, b, options.kind) &&
+           (tap_.plan().squares || !needs_squares(options.method));
+}
+
 ranking compressor::rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
                                std::span<const token_kind> kind) const {
     std::vector<float> sum, squares;

@@ -60,6 +60,9 @@ class compressor {
     void observe(const compress_options & options);
     // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to observe.
     void resume();
+    // Whether what was observed of the prompt under way is all that compress() with these options, kinds included,
+    // needs.
+    bool covers(const compress_options & options) const;
 
     // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed. Cells
     // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.

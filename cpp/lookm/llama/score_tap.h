@@ -47,6 +47,8 @@ class score_tap {
     // An exception inside the callback stops that graph; it comes out here, after llama.cpp has returned.
     void rethrow();
 
+    const tap_plan & plan() const { return plan_; } // of the last arm()
+
     // score [n_head_kv, n_cells of the sequence] of layers()[i], in the order of cells
     std::vector<float> scores(size_t i, const std::vector<cell> & cells) const;
     // the same of squared probabilities; throws std::logic_error unless the plan asked for them

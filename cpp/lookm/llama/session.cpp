@@ -2,6 +2,7 @@
 
 #include "lookm/llama/flash_attn.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
 
 #include "mtmd-helper.h"
@@ -154,6 +155,25 @@ void session::clear() {
     prompt_logits_.clear();
     n_past_ = 0;
     ready_ = false;
+    copy_.reset();
+}
+
+void session::abandon() {
+    if (room_->compressor()) {
+        room_->compressor()->tap().disarm();
+    }
+    clear();
+}
+
+// Empties the context and makes room for a prompt that is to be compressed like this.
+void session::begin(const compress_options & options, int32_t n_room) {
+    stats_ = {};
+    stats_.method = options.method.name;
+    clear();
+    room_->open(n_room);
+    if (evicts(options)) {
+        room_->compressor()->observe(options);
+    }
 }
 
 void session::check_fits(const prompt & p) const {
@@ -165,9 +185,6 @@ void session::check_fits(const prompt & p) const {
         throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images) +
                                     " images) do not fit into n_ctx " + std::to_string(n_ctx()));
     }
-    if (p.chunks.back().image) { // mtmd asks for no logits of an image
-        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
-    }
     check_ubatch(p, mmproj_.get(), options_);
 }
 
@@ -177,13 +194,12 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     check(kv);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
+    if (p.chunks.back().image) { // mtmd asks for no logits of an image
+        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
+    }
     compress_options options = checked(kv);
     options.kind = p.kinds();
     options.explain = explains_;
-    const bool tap = evicts(options);
-    stats_ = {};
-    stats_.method = kv.method;
-    clear();
     explanation_.reset();
     if (explains_) {
         explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p, images);
@@ -191,19 +207,13 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     n_answer = std::clamp(n_answer, 0, n_ctx());
     try {
         // with compression the answer's cells are found among those that it frees
-        room_->open(p.n_cells() + (tap ? 0 : n_answer));
-        if (tap) {
-            room_->compressor()->observe(options);
-        }
+        begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer));
         process(p, progress);
         compress(options, progress);
         shrink(n_answer);
         ready_ = true;
     } catch (...) {
-        if (room_->compressor()) {
-            room_->compressor()->tap().disarm();
-        }
-        clear();
+        abandon();
         throw;
     }
 }

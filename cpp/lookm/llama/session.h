@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace lookm {
 
@@ -96,6 +97,23 @@ class session {
     void prefill(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
 
+    // Trials (trials.cpp): one prompt is read once, and then compressed and answered as often as one likes.
+    //
+    // As prefill(), but every cell stays as it is and a copy of all is kept. The prompt may end with an image, where
+    // follow() adds what is to be answered. kv says which attention is observed: a trial() can use what another method
+    // needs less of, as h2o of what roco does.
+    void read(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+              const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+    // The cells as they were read, compressed like this, whatever a trial before has made of them. Throws
+    // std::invalid_argument where it takes attention that was not observed.
+    void trial(const kv_options & kv);
+    // Text behind the compressed prompt, uncompressed, in the place of all that has come behind it since trial().
+    void follow(const std::string & text);
+
+    // Tokens of a text, control tokens among them only text; and text of tokens, possibly cut within a character.
+    std::vector<int32_t> tokens_of(const std::string & text) const;
+    std::string text_of(std::span<const int32_t> tokens) const;
+
     void start(const sampling_options & sampling); // an answer to the last prompt begins
     // One more token: its text, possibly half a UTF-8 character; nullopt at the end of the answer. Throws
     // std::runtime_error when no cell is free.
@@ -111,8 +129,11 @@ class session {
   private:
     struct progress_state;
     class stop_switch;
+    struct prompt_copy;
 
     void clear();
+    void abandon(); // after an exception within a prompt
+    void begin(const compress_options & options, int32_t n_room);
     void check_fits(const prompt & p) const;
     void process(const prompt & p, const progress_fn & progress);
     void process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state);
@@ -140,6 +161,7 @@ class session {
     session_stats stats_;
     bool explains_ = false;
     std::optional<explanation> explanation_;
+    std::unique_ptr<prompt_copy> copy_; // of the last read()
 };
 
 } // namespace lookm

@@ -1,0 +1,118 @@
+"""What is compared: methods, controls and rivals, each at several shares of the full cache's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lookm_cpp import _core
+from lookm_cpp.compression import METHOD, Compression
+
+FULL = "full cache"
+RANDOM = "random"
+TEXT_ONLY = "text cells only"
+BUDGETS = (0.5, 0.35, 0.2, 0.1, 0.05)
+CACHES = ("f16", "q8_0", "q4_0")
+
+# Bits a value, scales included, relative to f16.
+_SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
+_CONTROLS = (RANDOM, "streaming_llm")
+_COMBINED = ("text_prior_h2o", METHOD, RANDOM)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to hold a prompt in memory.
+
+    Attributes:
+        name: Of the method, or of what stands beside the methods.
+        cache: Type of the K and V cache.
+        budget: Share of the bytes of the full f16 cache that it was given; ``None`` where it takes what it takes.
+        compression: What is done.
+    """
+
+    name: str
+    cache: str
+    budget: float | None
+    compression: Compression
+
+    @property
+    def key(self) -> str:
+        """Names it in records: ``h2o/f16/0.2``."""
+        return f"{self.name}/{self.cache}/{'-' if self.budget is None else f'{self.budget:g}'}"
+
+
+def known_methods() -> list[str]:
+    """Every method that compresses, controls last."""
+    names = [name for name in _core.methods() if name != "origin"]
+    return [name for name in names if name not in _CONTROLS] + list(_CONTROLS)
+
+
+def full_cache(cache: str = "f16") -> Arm:
+    """Nothing compressed, but by the cache's type."""
+    return Arm(FULL, cache, None, Compression())
+
+
+def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence[str]) -> list[Arm]:
+    """Every method at every budget, the controls with them, and the same on quantized caches at the same bytes.
+
+    Text may be evicted here (``text_overflow="evict"``), so that all methods keep the same number of cells. The default
+    method is also run as it is by default, where text is a floor and small budgets are exceeded.
+
+    Raises:
+        ValueError: A method, a budget or a cache type is unknown or out of range.
+    """
+    for name in methods:
+        if name not in known_methods():
+            raise ValueError(f"--methods has {name!r}, expected some of {', '.join(known_methods())}")
+    for budget in budgets:
+        if not 0 < budget < 1:
+            raise ValueError(f"--ratios has {budget:g}, expected shares between 0 and 1")
+    for cache in caches:
+        if cache not in _SHARE:
+            raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+    names = list(dict.fromkeys([*methods, *_CONTROLS]))
+    arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
+    for budget in budgets:
+        arms += [Arm(name, "f16", budget, Compression(budget, name, text_overflow="evict")) for name in names]
+        if METHOD in names:
+            arms.append(Arm(f"{METHOD}, text a floor", "f16", budget, Compression(budget, METHOD)))
+    for cache in caches:
+        if cache == "f16":
+            continue
+        arms.append(full_cache(cache))
+        for budget in budgets:
+            ratio = budget / _SHARE[cache]
+            arms += [
+                Arm(name, cache, budget, Compression(ratio, name, text_overflow="evict"))
+                for name in _COMBINED
+                if name in names and ratio < 1
+            ]
+    return arms
+
+
+def ratio_arms(methods: Sequence[str], ratios: Sequence[float], caches: Sequence[str], text_overflow: str) -> list[Arm]:
+    """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full cache, once.
+
+    Raises:
+        ValueError: A method, a ratio or a cache type is unknown or out of range.
+    """
+    arms: dict[str, Arm] = {}
+    for cache in caches:
+        if cache not in _SHARE:
+            raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+        for name in methods:
+            if name not in _core.methods():
+                raise ValueError(f"--methods has {name!r}, expected some of {', '.join(_core.methods())}")
+            for ratio in ratios:
+                if not 0 < ratio <= 1:
+                    raise ValueError(f"--ratios has {ratio:g}, expected shares in (0, 1]")
+                full = name == "origin" or ratio == 1
+                compression = Compression(ratio, name, text_overflow=text_overflow)
+                arm = full_cache(cache) if full else Arm(name, cache, ratio, compression)
+                arms.setdefault(arm.key, arm)
+    return list(arms.values())
+
+
+# The smallest important share there is, none for its recency, and text as a floor: the text's cells and no other.
+_TEXT_ONLY = Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0)

@@ -1,0 +1,160 @@
+"""One prompt read once, and compressed and answered as often as there is something to try."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from lookm_cpp import _core
+from lookm_cpp.answer import Answer
+from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
+from lookm_cpp.compression import Compression
+from lookm_cpp.images import ImageLike
+
+# Its observation, sums and sums of squares of all queries, serves every method but those that look at a window.
+_OBSERVER = Compression(kv_ratio=0.5, method="roco")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model, and how its cache is stored.
+
+    Attributes:
+        model: The GGUF language model.
+        mmproj: Its projector; ``None`` for text alone.
+        cache: Type of the K and the V cache.
+        n_threads: CPU threads; 0 lets the core choose.
+        n_gpu_layers: Layers on the accelerator; -1 for all.
+        n_ctx: Most cells of prompt and answer; 0 for the model's own.
+    """
+
+    model: Path
+    mmproj: Path | None
+    cache: str = "f16"
+    n_threads: int = 0
+    n_gpu_layers: int = -1
+    n_ctx: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An answer, and the cache that it was given with.
+
+    Attributes:
+        answer: The text, space around cut off.
+        prompt_cells: Cells of what was compressed.
+        kept_cells: Those that were left, the same number in every layer and head.
+        kv_bytes: What they take.
+    """
+
+    answer: str
+    prompt_cells: int
+    kept_cells: int
+    kv_bytes: int
+
+
+class Lab:
+    """Reads prompts and tries compressions out on them. ``max_tokens`` bounds question and answer together."""
+
+    def __init__(self, setup: Setup, max_tokens: int) -> None:
+        self.session = _core.Session(
+            str(setup.model),
+            str(setup.mmproj or ""),
+            n_ctx=setup.n_ctx,
+            n_threads=setup.n_threads,
+            n_gpu_layers=setup.n_gpu_layers,
+            type_k=setup.cache,
+            type_v=setup.cache,
+            scored=True,
+        )
+        self._max_tokens = max_tokens
+        self._observed: Compression | None = None
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.session.close()
+
+    def prompt(
+        self,
+        text: str,
+        images: Sequence[ImageLike],
+        *,
+        question: str = "",
+        contexts: Sequence[str] = (),
+        before_question: bool = False,
+    ) -> None:
+        """Set the prompt of the trials that follow; it is read when the first of them comes.
+
+        Args:
+            text: The user's turn; each ``<image>`` stands for the next image.
+            images: The images.
+            question: What comes behind ``text`` in the same turn.
+            contexts: Texts to come first, evictable as images are.
+            before_question: Compress what lies before ``question`` and leave the rest as it is; each ``trial`` may
+                then ask another question on a copy.
+        """
+        mark = f"[{secrets.token_hex(8)}]"
+        messages = question_messages(f"{text}{mark}", images, contexts)
+        found = template_input(messages, self.session.media_marker, self.session.context_marker)
+        head, _, self._tail = self.session.apply_template(found.messages).partition(mark)
+        self._head = head if before_question else f"{head}{question}{self._tail}"
+        self._before_question = before_question
+        self._found = found
+        self._observed = None
+
+    def trial(self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0) -> list[Trial]:
+        """Compress the prompt anew and answer; ``questions`` only where the prompt was set ``before_question``."""
+        self._read(compression if looks_at_window(compression) else _OBSERVER)
+        self._try(compression, seed)
+        trials = []
+        for question in questions:
+            if self._before_question:
+                self.session.follow(f"{question}{self._tail}")
+            self.session.start(temperature=0.0)
+            answer = "".join(Answer(self.session, (), self._max_tokens)).strip()
+            stats = self.session.stats
+            trials.append(Trial(answer, stats["prompt_cells"], stats["kept_cells"], stats["kv_bytes_used_after"]))
+        return trials
+
+    def image_cells(self, image: ImageLike) -> int:
+        """Cells that one image takes."""
+        self.prompt(PLACEHOLDER, [image], before_question=True)
+        self._read(Compression())
+        return self.session.stats["image_cells"]
+
+    def _read(self, observer: Compression) -> None:
+        if self._observed == observer:
+            return
+        self.session.read(
+            self._head,
+            self._found.images,
+            kv_ratio=observer.kv_ratio,
+            method=observer.method,
+            important_ratio=observer.important_ratio,
+            recent_ratio=observer.recent_ratio,
+            options=observer.method_options(0),
+            contexts=self._found.contexts,
+            n_answer=self._max_tokens,
+        )
+        self._observed = observer
+
+    def _try(self, compression: Compression, seed: int) -> None:
+        self.session.trial(
+            kv_ratio=compression.kv_ratio,
+            method=compression.method,
+            important_ratio=compression.important_ratio,
+            recent_ratio=compression.recent_ratio,
+            options=compression.method_options(seed),
+        )
+
+
+def looks_at_window(compression: Compression) -> bool:
+    """Whether the method looks at the attention of a prompt's last queries, which must be observed for itself."""
+    return compression.method == "snapkv" or compression.scorer == "window"

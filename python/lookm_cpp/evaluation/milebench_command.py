@@ -1,0 +1,113 @@
+"""The command ``lookm eval milebench``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from lookm_cpp.compression import METHOD, TEXT_OVERFLOW
+from lookm_cpp.console import format_bytes, print_json
+from lookm_cpp.evaluation.arms import ratio_arms
+from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
+from lookm_cpp.evaluation.milebench_data import TASKS, Dataset, read_dataset
+from lookm_cpp.evaluation.options import (
+    GpuLayers,
+    Json,
+    Mmproj,
+    Model,
+    NCtx,
+    Output,
+    Threads,
+    make_setup,
+    numbers,
+    progress_bar,
+    words,
+)
+from lookm_cpp.evaluation.records import Records
+
+
+def milebench(
+    data: Annotated[Path, typer.Option("--data", help="The folder that holds NAME/NAME.json.")],
+    model: Model,
+    datasets: Annotated[
+        str | None, typer.Option("--datasets", help="Names with commas.  [default: all that are there]")
+    ] = None,
+    mmproj: Mmproj = None,
+    methods: Annotated[str, typer.Option("--methods", help="Names with commas.")] = f"origin,h2o,snapkv,{METHOD}",
+    ratios: Annotated[str, typer.Option("--ratios", help="Shares of the cells to keep.")] = "1.0,0.5,0.2,0.05",
+    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
+    text_overflow: Annotated[
+        str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
+    ] = TEXT_OVERFLOW,
+    adversarial: Annotated[bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")] = False,
+    combined: Annotated[
+        int | None, typer.Option("--combined", help="The combined-image variant with so many pictures.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of an answer.")] = 512,
+    max_context: Annotated[
+        int,
+        typer.Option("--max-context", help="Tokens of a prompt, cut on the left.  [default: what n_ctx leaves]"),
+    ] = 0,
+    image_tokens: Annotated[
+        int, typer.Option("--image-tokens", help="Tokens that a picture counts.  [default: those of the first one]")
+    ] = 0,
+    limit: Annotated[int, typer.Option("--limit", help="Only the first so many samples of each; 0 for all.")] = 0,
+    n_ctx: NCtx = 0,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = -1,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """MileBench's questions and metrics, for a copy of its data that you have."""
+    for option, value, least in (
+        ("--max-tokens", max_tokens, 1),
+        ("--max-context", max_context, 0),
+        ("--image-tokens", image_tokens, 0),
+        ("--limit", limit, 0),
+        ("--combined", combined if combined is not None else 1, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{option} is {value}, expected at least {least}")
+    if adversarial and combined is not None:
+        raise ValueError("--adversarial is given with --combined, expected one or the other")
+    arms = ratio_arms(words(methods), numbers(ratios, "--ratios"), words(caches), text_overflow)
+    names = words(datasets) or [name for group in TASKS.values() for name in group if (data / name).is_dir()]
+    found = [_limited(read_dataset(data, name, adversarial=adversarial, combined=combined), limit) for name in names]
+    if not any(dataset.samples for dataset in found):
+        raise ValueError(f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets")
+    setup = make_setup(model, mmproj, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
+    run = MileBenchRun(setup, arms, found, combined is not None, max_tokens, max_context, image_tokens)
+    variant = "adversarial" if adversarial else f"combined {combined}" if combined else "plain"
+    with Records(output, run.identity(variant)) as records:
+        with progress_bar("samples") as progress:
+            run_milebench(run, records, progress)
+        rows = rows_of(run, records.all)
+    if as_json:
+        print_json({**run.identity(variant), "rows": [row.as_dict() for row in rows]})
+    else:
+        Console(highlight=False).print(_table(rows))
+
+
+def _limited(dataset: Dataset, limit: int) -> Dataset:
+    return replace(dataset, samples=dataset.samples[:limit]) if limit else dataset
+
+
+def _table(rows: list[MileBenchRow]) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, title="Scores of 100; cells kept and KV bytes as they were, means")
+    table.title_justify = "left"
+    for title in ("method", "ratio", "cells", "KV bytes"):
+        table.add_column(title, justify="left" if title == "method" else "right")
+    for title in (*rows[0].datasets, *rows[0].tasks):
+        table.add_column(title, justify="right", overflow="fold")
+    for row in rows:
+        name = row.arm.name if row.arm.cache == "f16" else f"{row.arm.name}, {row.arm.cache}"
+        ratio = "" if row.arm.budget is None else f"{row.arm.budget:g}"
+        scores = [f"{value:.2f}" for value in (*row.datasets.values(), *row.tasks.values())]
+        table.add_row(name, ratio, f"{row.kept_share:.1%}", format_bytes(row.kv_bytes), *scores)
+    return table

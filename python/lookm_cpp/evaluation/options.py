@@ -1,0 +1,84 @@
+"""Options that the commands of ``lookm eval`` share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from lookm_cpp import embedded
+from lookm_cpp.evaluation.lab import Setup
+from lookm_cpp.files import existing_file, find_mmproj
+
+EMBEDDED = "embedded"
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")]
+Mmproj = Annotated[
+    str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="A JSONL file of every answer; a run goes on where it ended.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.")]
+GpuLayers = Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")]
+
+
+def make_setup(
+    model: str,
+    mmproj: str | None,
+    *,
+    text_only: bool = False,
+    threads: int | None = None,
+    n_gpu_layers: int = -1,
+    n_ctx: int = 0,
+) -> Setup:
+    """The model's files; the embedded model is too small to be worth sharing among threads.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A projector is given where none belongs, or none can be found.
+    """
+    if model == EMBEDDED:
+        if mmproj is not None:
+            raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
+        return Setup(embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx)
+    file = existing_file(model, "--model")
+    projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
+    return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx)
+
+
+def words(text: str | None) -> list[str]:
+    """What stands between commas.
+
+    >>> words("h2o, snapkv")
+    ['h2o', 'snapkv']
+    """
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers between commas; ``option`` is the name that an error gives them.
+
+    Raises:
+        ValueError: One is none.
+    """
+    try:
+        return [float(word) for word in words(text)]
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}, expected numbers with commas between them") from None
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal that can draw it."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal or console.is_dumb_terminal) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

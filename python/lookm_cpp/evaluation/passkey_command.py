@@ -1,0 +1,68 @@
+"""The command ``lookm eval passkey``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lookm_cpp.compression import METHOD
+from lookm_cpp.evaluation.arms import make_arms
+from lookm_cpp.evaluation.options import (
+    EMBEDDED,
+    GpuLayers,
+    Json,
+    Model,
+    NCtx,
+    Output,
+    Threads,
+    make_setup,
+    numbers,
+    progress_bar,
+    words,
+)
+from lookm_cpp.evaluation.passkey_prompts import embedded_contexts, text_contexts
+from lookm_cpp.evaluation.pictures import load_pictures
+from lookm_cpp.evaluation.records import Records
+from lookm_cpp.evaluation.report import print_report, rows_of
+from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
+
+MAX_TOKENS = 64
+
+
+def passkey(
+    model: Model = EMBEDDED,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Names with commas; random and streaming_llm come along.")
+    ] = f"h2o,snapkv,pivot_merge,text_prior_h2o,{METHOD}",
+    ratios: Annotated[str, typer.Option("--ratios", help="Shares of the full cache's bytes.")] = "0.5,0.2,0.1",
+    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")] = "f16",
+    place: Annotated[
+        str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
+    ] = "both",
+    filler: Annotated[
+        int, typer.Option("--filler", help="Sentences that hide the number, about ten tokens each; not for 'embedded'.")
+    ] = 250,
+    trials: Annotated[int, typer.Option("--trials", help="Numbers to hide, each at five depths.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Of the numbers.")] = 0,
+    n_ctx: NCtx = 0,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = -1,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for a model of text."""
+    for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
+        if value < least:
+            raise ValueError(f"{option} is {value}, expected at least {least}")
+    arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
+    setup = make_setup(model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
+    if model == EMBEDDED:
+        asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"
+    else:
+        asked, name = text_contexts(filler, trials, seed), f"passkey {filler}"
+    run = SuiteRun(name, setup, arms, places_of(place), asked, seed, MAX_TOKENS)
+    with Records(output, run.identity()) as records:
+        with progress_bar("prompts") as progress:
+            run_suite(run, records, progress)
+        print_report(run, rows_of(run, records.all), as_json=as_json)

@@ -1,0 +1,71 @@
+"""A number hidden in a long text, every part of which may be evicted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.evaluation.pictures import Picture
+from lookm_cpp.evaluation.suite import Context, Question
+from lookm_cpp.evaluation.tiny_prompts import PEOPLE
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+_TASK = "Somewhere in the following text a secret number is hidden. Find it and keep it in mind.\n"
+_FILLER = (
+    "The river runs past the old mill.",
+    "A cart stands in the shade of the barn.",
+    "In the evening the swallows come back.",
+    "The road to the village is long and dusty.",
+)
+_QUESTION = "What is the secret number?"
+
+
+@dataclass(frozen=True)
+class NumberQuestion(Question):
+    """A question that a number answers, whatever stands around it."""
+
+    def score(self, answer: str) -> float:
+        """Whether the number is among the answer's numbers, as a whole.
+
+        >>> asked = NumberQuestion("", "", "48213")
+        >>> asked.score("It is 48213."), asked.score("148213"), asked.score("48 213")
+        (1.0, 0.0, 0.0)
+        """
+        only_digits = "".join(character if character.isdigit() else " " for character in answer)
+        return float(self.answer in only_digits.split())
+
+
+def text_contexts(n_filler: int, n_trials: int, seed: int) -> list[Context]:
+    """For each trial the number at five depths of a text of ``n_filler`` sentences."""
+    contexts = []
+    for trial in range(n_trials):
+        rng = random.Random(f"lookm eval passkey {seed} {trial}")
+        key = str(rng.randint(10000, 99999))
+        for depth in DEPTHS:
+            filler = [_FILLER[i % len(_FILLER)] for i in range(n_filler)]
+            filler.insert(round(depth * n_filler), f"The secret number is {key}. Remember it: {key}.")
+            asked = NumberQuestion(f"depth_{depth:.0%}", _QUESTION, key)
+            contexts.append(Context(trial, "", (), (_TASK + " ".join(filler),), (asked,)))
+    return contexts
+
+
+def embedded_contexts(pool: Sequence[Picture], n_trials: int, seed: int) -> list[Context]:
+    """What the embedded model can read: the codes of one, three and ten persons, then four pictures.
+
+    The codes are evictable text; every picture is, too.
+    """
+    contexts = []
+    for trial in range(n_trials):
+        rng = random.Random(f"lookm eval passkey {seed} {trial}")
+        pictures = tuple(picture.image for picture in rng.sample(pool, 4))
+        text = "".join(f" Image {place}:{PLACEHOLDER}" for place in range(1, len(pictures) + 1)).lstrip()
+        for n_people in (1, 3, 10):
+            codes = {person: str(rng.randint(2000, 9999)) for person in rng.sample(PEOPLE, n_people)}
+            person = rng.choice(list(codes))
+            told = " ".join(f"The code of {name} is {code}." for name, code in codes.items())
+            asked = NumberQuestion(f"{n_people}_codes", f" What is the code of {person}?", codes[person])
+            contexts.append(Context(trial, text, pictures, (told,), (asked,)))
+    return contexts

@@ -1,0 +1,201 @@
+"""What a suite found, as numbers and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from lookm_cpp.console import print_json
+from lookm_cpp.evaluation.arms import FULL, RANDOM, TEXT_ONLY, Arm, full_cache
+from lookm_cpp.evaluation.records import Record
+from lookm_cpp.evaluation.statistics import Difference, Scores, scores_of
+from lookm_cpp.evaluation.suite import SuiteRun
+
+PLACE_TITLES = {
+    "after": "Compressed after the whole prompt",
+    "before": "Compressed before the question; every question on a copy",
+}
+MARKS = {1: "+", 0: "", -1: "-"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm in one place.
+
+    Attributes:
+        place: ``after`` the whole prompt, or ``before`` the question.
+        name: Of the arm.
+        cache: Type of its K and V cache.
+        budget: Share of the full f16 cache's bytes that it was given, if any.
+        prompts: How many were asked.
+        score: Mean of the tasks' means, of 100.
+        tasks: Mean of each task.
+        against_full: Difference to the full cache, with its 95 % interval.
+        against_random: The same to cells at random of the same bytes; none where no such arm was run.
+        kept_share: Kept cells of all cells.
+        bytes_share: Their bytes of the full f16 cache's.
+        kv_bytes: Mean bytes of the kept cells.
+    """
+
+    place: str
+    name: str
+    cache: str
+    budget: float | None
+    prompts: int
+    score: float
+    tasks: dict[str, float]
+    against_full: Difference
+    against_random: Difference | None
+    kept_share: float
+    bytes_share: float
+    kv_bytes: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def rows_of(run: SuiteRun, records: Sequence[Record]) -> list[Row]:
+    """A row for each arm and place that was asked in full."""
+    rows = []
+    numbers = list(dict.fromkeys(context.number for context in run.contexts))
+    asked = list(dict.fromkeys(question.task for context in run.contexts for question in context.questions))
+    for place in run.places:
+        by_arm: dict[str, list[Record]] = {arm.key: [] for arm in run.arms}
+        for record in records:
+            if record["place"] == place and record["arm"] in by_arm and record["context"] in numbers:
+                by_arm[record["arm"]].append(record)
+        full = by_arm[full_cache().key]
+        tasks = [task for task in asked if any(record["task"] == task for record in full)]
+        scores = {key: _scores(found, numbers, tasks) for key, found in by_arm.items() if found}
+        for arm in run.arms:
+            if len(by_arm[arm.key]) == len(full) > 0:
+                rows.append(_row(place, arm, by_arm[arm.key], full, scores, tasks))
+    return rows
+
+
+def _scores(found: Sequence[Record], numbers: Sequence[int], tasks: Sequence[str]) -> Scores:
+    triples = [(record["context"], record["task"], record["score"]) for record in found]
+    return scores_of(triples, numbers, tasks)
+
+
+def _row(
+    place: str,
+    arm: Arm,
+    found: Sequence[Record],
+    full: Sequence[Record],
+    scores: dict[str, Scores],
+    tasks: Sequence[str],
+) -> Row:
+    mine = scores[arm.key]
+    # random keeps as many bytes at the same budget, whatever the cache
+    rival = Arm(RANDOM, arm.cache, arm.budget, arm.compression).key
+    beside = scores.get(rival) if arm.budget is not None and rival != arm.key else None
+    total_bytes, total = (sum(record[name] for record in full) for name in ("kv_bytes", "prompt_cells"))
+    kv_bytes, kept = (sum(record[name] for record in found) for name in ("kv_bytes", "kept_cells"))
+    return Row(
+        place,
+        arm.name,
+        arm.cache,
+        arm.budget,
+        len(found),
+        mine.mean(),
+        dict(zip(tasks, mine.by_task(), strict=True)),
+        mine.minus(scores[full_cache().key]),
+        mine.minus(beside) if beside else None,
+        kept / total,
+        kv_bytes / total_bytes,
+        kv_bytes / len(found),
+    )
+
+
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
+    """For each place the methods by budget, then every task's score of what was run."""
+    for place in dict.fromkeys(row.place for row in rows):
+        yield _overview([row for row in rows if row.place == place], PLACE_TITLES[place])
+    for place in dict.fromkeys(row.place for row in rows):
+        yield _by_task([row for row in rows if row.place == place], PLACE_TITLES[place])
+
+
+def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of the overview: a line for each name and cache, a column for each budget.
+
+    A cell is ``score mark (difference to the full cache: low to high) share of bytes``.
+    """
+    budgets = sorted({row.budget for row in rows if row.budget is not None}, reverse=True)
+    lines = []
+    for name, cache in dict.fromkeys((row.name, row.cache) for row in rows if row.budget is not None):
+        found = {row.budget: row for row in rows if (row.name, row.cache) == (name, cache)}
+        cells = [_cell(found[budget]) if budget in found else "" for budget in budgets]
+        lines.append([name if cache == "f16" else f"{name}, {cache}", *cells])
+    return ["method", *(f"{100 * budget:g} %" for budget in budgets)], lines
+
+
+def _cell(row: Row) -> str:
+    mark = MARKS[row.against_random.sign] if row.against_random else ""
+    change = row.against_full
+    return f"{row.score:.0f}{mark} ({change.low:+.0f} to {change.high:+.0f}) {100 * row.bytes_share:.1f}"
+
+
+def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """What has no budget: the full cache in every type, and the text cells alone."""
+    return [
+        [row.name if row.cache == "f16" else f"{row.name}, {row.cache}", _cell(row)]
+        for row in rows
+        if row.name in (FULL, TEXT_ONLY)
+    ]
+
+
+def _overview(rows: Sequence[Row], title: str) -> Table:
+    titles, lines = overview_cells(rows)
+    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % of the change from full) bytes in %")
+    table.title_justify = "left"
+    for heading in titles:
+        table.add_column(heading, overflow="fold")
+    for name, cell in fixed_cells(rows):
+        table.add_row(name, cell)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def task_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of the tasks' table."""
+    tasks = list(rows[0].tasks)
+    lines = []
+    for row in rows:
+        name = row.name if row.cache == "f16" else f"{row.name}, {row.cache}"
+        scores = [f"{row.tasks[task]:.0f}" for task in tasks]
+        lines.append([name, f"{100 * row.bytes_share:.1f}", f"{100 * row.kept_share:.1f}", f"{row.score:.0f}", *scores])
+    return ["method", "bytes %", "cells %", "mean", *(task.replace("_", " ") for task in tasks)], lines
+
+
+def _by_task(rows: Sequence[Row], title: str) -> Table:
+    titles, lines = task_cells(rows)
+    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: every task, of 100")
+    table.title_justify = "left"
+    for heading in titles:
+        table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
+    """All tables, or one JSON object."""
+    if as_json:
+        n_contexts = len({context.number for context in run.contexts})
+        print_json({**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]})
+        return
+    console = Console(highlight=False)
+    for table in tables(rows):
+        console.print(table)
+    console.print(
+        f"{rows[0].prompts} prompts in each cell; + and -: better and worse than random cells of the same bytes, with "
+        "95 % certainty. The first token of an answer comes from the full cache where compression follows the prompt."
+    )

@@ -1,0 +1,167 @@
+"""Questions asked of every arm, each context in one or both places of compression."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from lookm_cpp.evaluation.arms import Arm
+from lookm_cpp.evaluation.lab import Lab, Setup, looks_at_window
+from lookm_cpp.evaluation.records import Record, Records
+
+PLACES = ("after", "before")
+
+
+def places_of(word: str) -> tuple[str, ...]:
+    """What ``--place`` means.
+
+    Raises:
+        ValueError: It is no place.
+    """
+    if word not in (*PLACES, "both"):
+        raise ValueError(f"--place is {word!r}, expected after, before or both")
+    return PLACES if word == "both" else (word,)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question at the end of a context.
+
+    Attributes:
+        task: What kind it is of; a context has one of each kind at most.
+        text: With the space that parts it from the context.
+        answer: The right answer, word for word.
+    """
+
+    task: str
+    text: str
+    answer: str
+
+    def score(self, answer: str) -> float:
+        """1 for the right answer word for word, else 0."""
+        return float(answer == self.answer)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What comes before the question.
+
+    Attributes:
+        number: Contexts of the same number are drawn together when intervals are computed.
+        text: The user's turn before the question; each ``<image>`` stands for the next image.
+        images: The images.
+        evictable: Texts that come first of all, evictable as images are.
+        questions: Questions about them.
+    """
+
+    number: int
+    text: str
+    images: tuple[Image.Image, ...]
+    evictable: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """What is asked, and with what.
+
+    Attributes:
+        name: Of the suite.
+        setup: The model.
+        arms: What is compared.
+        places: ``after`` the whole prompt, or ``before`` the question.
+        contexts: What is asked about, in order.
+        seed: Of the contexts.
+        max_tokens: Most tokens of question and answer together.
+    """
+
+    name: str
+    setup: Setup
+    arms: Sequence[Arm]
+    places: Sequence[str]
+    contexts: Sequence[Context]
+    seed: int
+    max_tokens: int
+
+    def identity(self) -> dict[str, str | int]:
+        """What records must have in common to be compared; larger models go by the first megabyte."""
+        digest = hashlib.sha256()
+        for file in (self.setup.model, self.setup.mmproj):
+            if file:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.sha256(stream.read(_HASHED)).digest())
+                digest.update(b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode())
+        return {"suite": self.name, "model": digest.hexdigest()[:16], "seed": self.seed}
+
+
+_HASHED = 16 << 20
+
+
+def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], None]) -> None:
+    """Ask everything that the records do not hold yet; ``progress(done, total)`` counts contexts."""
+    done = {_key(record) for record in records.all}
+    contexts = run.contexts
+    caches = list(dict.fromkeys(arm.cache for arm in run.arms))
+    total, n = len(caches) * len(run.places) * len(contexts), 0
+    for cache in caches:
+        arms = sorted((arm for arm in run.arms if arm.cache == cache), key=lambda arm: looks_at_window(arm.compression))
+        setup = Setup(**{**vars(run.setup), "cache": cache})
+        with Lab(setup, run.max_tokens) as lab:
+            # contexts come first, so that a run cut short has asked the same of every arm
+            for context in contexts:
+                for place in run.places:
+                    for asked in _asked_at_once(context, place):
+                        left = [arm for arm in arms if not _keys(context, place, arm, asked) <= done]
+                        new = _ask(lab, context, place, asked, left)
+                        records.add(record for record in new if _key(record) not in done)
+                    n += 1
+                    progress(n, total)
+
+
+def _key(record: Record) -> tuple[str, str, int, str]:
+    return record["place"], record["arm"], record["context"], record["task"]
+
+
+def _keys(context: Context, place: str, arm: Arm, asked: Sequence[Question]) -> set[tuple[str, str, int, str]]:
+    return {(place, arm.key, context.number, question.task) for question in asked}
+
+
+def _asked_at_once(context: Context, place: str) -> Iterator[tuple[Question, ...]]:
+    """Compressed before the question, one cache serves all; after it, each question has its own."""
+    if place == "before":
+        yield context.questions
+    else:
+        yield from ((question,) for question in context.questions)
+
+
+def _ask(lab: Lab, context: Context, place: str, asked: Sequence[Question], arms: Sequence[Arm]) -> list[Record]:
+    before = place == "before"
+    lab.prompt(
+        context.text,
+        context.images,
+        question="" if before else asked[0].text,
+        contexts=context.evictable,
+        before_question=before,
+    )
+    texts = [question.text for question in asked] if before else [""]
+    found: list[Record] = []
+    for arm in arms:
+        trials = lab.trial(arm.compression, texts, seed=context.number)
+        found += [
+            {
+                "place": place,
+                "arm": arm.key,
+                "context": context.number,
+                "task": question.task,
+                "score": question.score(trial.answer),
+                "prompt_cells": trial.prompt_cells,
+                "kept_cells": trial.kept_cells,
+                "kv_bytes": trial.kv_bytes,
+                "answer": trial.answer,
+            }
+            for question, trial in zip(asked, trials, strict=True)
+        ]
+    return found

@@ -1,0 +1,68 @@
+"""The command ``lookm eval tiny``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
+from lookm_cpp.evaluation.options import EMBEDDED, Json, Mmproj, Model, Output, make_setup, numbers, progress_bar, words
+from lookm_cpp.evaluation.pictures import load_pictures
+from lookm_cpp.evaluation.records import Records
+from lookm_cpp.evaluation.report import print_report, rows_of
+from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
+from lookm_cpp.evaluation.tiny_prompts import make_context
+
+N_CONTEXTS = 42
+MAX_TOKENS = 160  # a question and the longest right answer take 90
+QUICK_CONTEXTS, QUICK_RATIOS = 3, "0.5,0.2"
+QUICK_METHODS = "h2o,snapkv,text_prior_h2o,text_prior_pivot_merge"
+
+
+def tiny(
+    model: Model = EMBEDDED,
+    mmproj: Mmproj = None,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Names with commas; random and streaming_llm come along.  [default: all]"),
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option("--ratios", help="Shares of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]"),
+    ] = None,
+    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")] = ",".join(
+        CACHES
+    ),
+    place: Annotated[
+        str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
+    ] = "both",
+    contexts: Annotated[
+        int | None,
+        typer.Option(
+            "--contexts",
+            help="Contexts of 4, 8 and 16 pictures by turns; each has 5 or 6 questions.  "
+            f"[default: {N_CONTEXTS}, with --quick {QUICK_CONTEXTS}]",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the contexts.")] = 0,
+    output: Output = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look in under a minute: few contexts, methods and ratios.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Questions about the shipped held-out pictures, for the embedded model or one of its kind."""
+    n_contexts = contexts if contexts is not None else QUICK_CONTEXTS if quick else N_CONTEXTS
+    if n_contexts < 1:
+        raise ValueError(f"--contexts is {n_contexts}, expected at least 1")
+    names = words(methods) or (words(QUICK_METHODS) if quick else known_methods())
+    budgets = numbers(ratios or (QUICK_RATIOS if quick else ",".join(map(str, BUDGETS))), "--ratios")
+    arms = make_arms(names, budgets, ["f16"] if quick else words(caches))
+    pool = load_pictures()
+    asked = [make_context(pool, number, seed) for number in range(n_contexts)]
+    run = SuiteRun("tiny", make_setup(model, mmproj), arms, places_of(place), asked, seed, MAX_TOKENS)
+    with Records(output, run.identity()) as records:
+        with progress_bar("contexts") as progress:
+            run_suite(run, records, progress)
+        print_report(run, rows_of(run, records.all), as_json=as_json)

@@ -1,0 +1,113 @@
+"""One prompt tried again and again: each trial is what a fresh prompt would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from lookm_cpp import Llava
+from lookm_cpp.compression import Compression
+from lookm_cpp.embedded import demo_prompts
+from lookm_cpp.evaluation.lab import Lab
+from lookm_cpp.evaluation.options import make_setup
+
+PROMPT = next(prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4)
+CONTEXT, QUESTION = PROMPT.content.rpartition("<image>")[0] + "<image>", " " + PROMPT.question
+IMAGES = [str(image) for image in PROMPT.images]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(make_setup("embedded", None), 120) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[Llava]:
+    with Llava.embedded(seed=3) as opened:
+        yield opened
+
+
+def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
+    lab.prompt(CONTEXT, IMAGES, question=QUESTION)
+    ways = [
+        Compression(0.35, "text_prior_pivot_merge"),
+        Compression(0.35, "h2o"),
+        Compression(0.2, "random"),
+        Compression(),
+        Compression(0.35, "roco"),
+        Compression(0.35, "snapkv"),
+        Compression(0.35, "h2o", scorer="window", window=7),
+        Compression(0.1, "avg_merge"),
+        Compression(0.35, "h2o"),
+    ]
+    answers = set()
+    for way in ways:
+        (trial,) = lab.trial(way, seed=3)
+        fresh = llm.ask(
+            PROMPT.content,
+            IMAGES,
+            kv_ratio=way.kv_ratio,
+            method=way.method,
+            scorer=way.scorer,
+            window=way.window,
+            seed=3,
+        )
+        assert trial.answer == fresh, way
+        assert trial.kept_cells == llm.stats.kept_cells
+        assert trial.kv_bytes == llm.stats.kv_bytes_used_after
+        answers.add(fresh)
+    assert len(answers) > 4, "the ways must differ for the comparison to mean anything"
+
+
+def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
+    """With all cells kept it is the whole prompt; with fewer, no question knows of the ones before it."""
+    questions = [QUESTION, " What is in image 1?", " What is at the top left of image 1?", QUESTION]
+    lab.prompt(CONTEXT, IMAGES, before_question=True)
+    full = [trial.answer for trial in lab.trial(Compression(), questions)]
+    assert full == [llm.ask(CONTEXT + question, IMAGES) for question in questions]
+    small = lab.trial(Compression(0.35, "h2o"), questions)
+    assert small[0] == small[3]
+    assert [lab.trial(Compression(0.35, "h2o"), [question])[0] for question in questions] == small
+    llm.ask(PROMPT.content, IMAGES, kv_ratio=0.35, method="h2o")
+    assert small[0].prompt_cells < llm.stats.prompt_cells, "the question is not compressed"
+    assert small[0].kept_cells < llm.stats.kept_cells
+
+
+def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
+    """What is kept cannot depend on a question that comes later: text alone, cut off at the end of the context."""
+    lab.prompt(CONTEXT, IMAGES, before_question=True)
+    (kept,) = lab.trial(Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION])
+    assert kept.prompt_cells - kept.kept_cells == 64 * len(IMAGES)
+
+
+def test_wrong_turns(lab: Lab) -> None:
+    session = lab.session
+    lab.prompt(CONTEXT, IMAGES, before_question=True)
+    lab.trial(Compression(0.5, "h2o"), [QUESTION])
+    with pytest.raises(ValueError, match='method: "snapkv" takes attention that was not observed'):
+        session.trial(kv_ratio=0.5, method="snapkv")
+    session.trial(kv_ratio=0.5, method="h2o")
+    with pytest.raises(ValueError, match="start: no prompt has been processed"):
+        session.start()  # the prompt ends with an image: there is nothing to answer
+    with pytest.raises(ValueError, match="text: it is empty"):
+        session.follow("")
+    with pytest.raises(ValueError, match="do not fit behind the prompt"):
+        session.follow(" What is in image 1?" * 1000)
+    session.follow(" What is in image 1? ASSISTANT:")
+    session.start(temperature=0.0)
+    assert session.next() is not None
+    session.prefill("USER: Who? ASSISTANT:", [], kv_ratio=1.0, method="h2o")
+    with pytest.raises(ValueError, match="no prompt has been read"):
+        session.trial(kv_ratio=0.5, method="h2o")
+    with pytest.raises(ValueError, match="no prompt has been tried"):
+        session.follow(" Who?")
+
+
+def test_tokens_and_text(lab: Lab) -> None:
+    text = "Image 1: The code of Ivan is 8801.</s>"
+    tokens = lab.session.tokens_of(text)
+    assert lab.session.text_of(tokens).decode() == text
+    assert len(lab.session.tokens_of("</s>")) > 1, "control tokens are only text"
+    with pytest.raises(ValueError, match="tokens: 99999 is none of"):
+        lab.session.text_of([99999])

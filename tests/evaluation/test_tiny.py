@@ -1,0 +1,152 @@
+"""``lookm eval tiny``: prompts that the model can answer, equal bytes, a run that goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lookm_cpp import methods
+from lookm_cpp.cli import main
+from lookm_cpp.evaluation.arms import full_cache, known_methods, make_arms
+from lookm_cpp.evaluation.options import make_setup
+from lookm_cpp.evaluation.pictures import load_pictures
+from lookm_cpp.evaluation.records import Records
+from lookm_cpp.evaluation.report import rows_of
+from lookm_cpp.evaluation.suite import SuiteRun, run_suite
+from lookm_cpp.evaluation.tiny_prompts import SIZES, TASKS, make_context
+
+SETUP = make_setup("embedded", None)
+Capture = pytest.CaptureFixture[str]
+
+
+def test_pictures_are_all_there() -> None:
+    pictures = load_pictures()
+    assert {kind: sum(p.kind == kind for p in pictures) for kind in ("grid", "single", "shape")} == {
+        "grid": 160,
+        "single": 96,
+        "shape": 96,
+    }
+    assert all(picture.image.size == (64, 64) for picture in pictures)
+    emoji = {name for picture in pictures if picture.kind != "shape" for name in picture.names}
+    assert len(emoji) == 48
+    assert all(len(set(picture.names)) == 4 for picture in pictures if picture.kind == "grid")
+
+
+def test_right_answers_follow_from_the_pictures() -> None:
+    pool = load_pictures()
+    corners = ("top left", "top right", "bottom left", "bottom right")
+    for number in range(30):
+        context = make_context(pool, number, 0)
+        assert len(context.pictures) == context.text.count("<image>") == SIZES[number % 3]
+        for asked in context.questions:
+            place = int((re.search(r"image (\d+)", asked.text) or [0, 1])[1])
+            picture = context.pictures[place - 1]
+            if asked.task == "text_needle":
+                assert f" {asked.answer} " in f" {context.text}"
+            elif asked.task == "easy_vqa":
+                question = asked.text.partition(", ")[2]
+                assert asked.answer == f"The answer is {dict(picture.questions)[question]}."
+            elif asked.task == "description":
+                assert asked.answer.count("Image ") == 4
+            else:
+                at = next((corners.index(c) for c in corners if c in asked.answer), 0)
+                assert picture.names[at] in asked.answer
+                assert picture.kind == ("single" if asked.task == "image_needle" else "grid")
+        wrong = context.questions[0].answer.replace(".", "!")
+        assert context.questions[0].score(wrong) == 0
+    again, other = (make_context(pool, 5, seed) for seed in (0, 1))
+    assert again.text == make_context(pool, 5, 0).text != other.text
+
+
+def test_arms_have_equal_bytes() -> None:
+    assert set(known_methods()) == set(methods()) - {"origin"}
+    arms = make_arms(["h2o", "text_prior_h2o"], [0.5, 0.2], ["f16", "q8_0", "q4_0"])
+    assert [arm.key for arm in arms if arm.budget is None] == [
+        "full cache/f16/-",
+        "text cells only/f16/-",
+        "full cache/q8_0/-",
+        "full cache/q4_0/-",
+    ]
+    assert {arm.name for arm in arms if arm.cache == "q4_0"} == {"full cache", "text_prior_h2o", "random"}
+    assert "random/q4_0/0.5" not in {arm.key for arm in arms}, "all of q4_0 is less"
+    for wrong in ((["h3o"], [0.5], []), (["h2o"], [1.0], []), (["h2o"], [0.5], ["q5"])):
+        with pytest.raises(ValueError, match="expected"):
+            make_arms(*wrong)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRun, Path, list[dict[str, Any]]]:
+    arms = make_arms(["h2o", "snapkv", "text_prior_pivot_merge"], [0.2], ["q8_0"])
+    run = SuiteRun("tiny", SETUP, arms, ("after", "before"), [make_context(load_pictures(), 0, 0)], 0, 160)
+    path = tmp_path_factory.mktemp("tiny") / "records.jsonl"
+    with Records(path, run.identity()) as records:
+        run_suite(run, records, lambda done, total: None)
+        return run, path, records.all
+
+
+def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
+    run, _, records = found
+    rows = rows_of(run, records)
+    assert len(rows) == 2 * len(run.arms)
+    assert {row.prompts for row in rows} == {6}
+    full = [row for row in rows if row.name == "full cache" and row.cache == "f16"]
+    assert all(row.score > 85 and row.kept_share == row.bytes_share == 1 for row in full)
+    assert all(set(row.tasks) == set(TASKS) for row in rows)
+    given = [row for row in rows if row.budget is not None and "floor" not in row.name]
+    assert all(row.bytes_share == pytest.approx(0.2, abs=0.006) for row in given), "equal bytes, whatever the type"
+    q8 = [row for row in given if row.cache == "q8_0"]
+    assert q8
+    assert all(row.kept_share == pytest.approx(0.2 * 16 / 8.5, abs=0.01) for row in q8)
+    text = next(row for row in rows if row.name == "text cells only")
+    assert text.tasks["image_needle"] == 0 < text.tasks["text_needle"]
+    assert all((row.against_random is None) == (row.name == "random" or row.budget is None) for row in rows)
+
+
+def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """Cut off at any line, it ends with the records of the whole one, and asks nothing twice."""
+    run, path, records = found
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("".join(lines[: len(lines) * 2 // 3])[:-20], encoding="utf-8")
+    with Records(cut, run.identity()) as resumed:
+        before = len(resumed.all)
+        run_suite(run, resumed, lambda done, total: None)
+    assert sorted(resumed.all, key=json.dumps) == sorted(records, key=json.dumps)
+    assert before > len(lines) // 2
+    with Records(cut, run.identity()) as complete:
+        run_suite(run, complete, lambda done, total: None)
+        assert len(complete.all) == len(records)
+
+
+def test_command(capfd: Capture, tmp_path: Path) -> None:
+    flags = ["--contexts", "1", "--methods", "h2o", "--ratios", "0.3", "--caches", "f16", "--place", "after"]
+    assert main(["eval", "tiny", *flags, "--json", "-o", str(tmp_path / "a.jsonl")]) == 0
+    rows = json.loads(capfd.readouterr().out)["rows"]
+    assert {row["name"] for row in rows} == {"full cache", "text cells only", "h2o", "random", "streaming_llm"}
+    assert main(["eval", "tiny", *flags, "-o", str(tmp_path / "a.jsonl")]) == 0
+    assert "6 prompts in each cell" in capfd.readouterr().out
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 5 * 6
+    assert json.loads(lines[1])["arm"] == full_cache().key
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--place", "inside"], "--place is 'inside', expected after, before or both"),
+        (["--contexts", "0"], "--contexts is 0, expected at least 1"),
+        (["--ratios", "much"], "--ratios is 'much', expected numbers"),
+        (["--ratios", "2"], "--ratios has 2, expected shares between 0 and 1"),
+        (["--methods", "h3o"], "--methods has 'h3o', expected some of h2o"),
+        (["--mmproj", "a.gguf"], "--mmproj is 'a.gguf', expected none"),
+    ],
+)
+def test_mistakes_are_one_line(capfd: Capture, flags: list[str], message: str) -> None:
+    assert main(["eval", "tiny", *flags]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"lookm: {message}")
+    assert err.count("\n") == 1
