@@ -26,7 +26,8 @@ bool evicts(const compress_options & o) {
 
 // Throws std::invalid_argument for what is wrong, at any ratio.
 compress_options checked(const kv_options & kv) {
-    return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    const method m = resolve(kv.method, kv.options);
+    return {m, split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio, m.recent_share)};
 }
 
 } // namespace
