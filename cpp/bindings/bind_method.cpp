@@ -21,12 +21,13 @@ void bind_method(py::module_ & m) {
     });
     py::class_<lookm::method_options>(m, "MethodOptions")
         .def(py::init([](const std::string & fidelity, const std::optional<std::string> & scorer,
-                         std::optional<int32_t> window, const std::string & text_overflow, bool merge_keys,
-                         bool merge_within_modality, double visual_quota, uint32_t seed) {
+                         std::optional<int32_t> window, const std::optional<std::string> & text_overflow,
+                         bool merge_keys, bool merge_within_modality, std::optional<double> visual_quota,
+                         uint32_t seed) {
                  return lookm::method_options{
                      fidelity, scorer, window, text_overflow, merge_keys, merge_within_modality, visual_quota, seed};
              }),
              py::kw_only(), "fidelity"_a = "paper", "scorer"_a = py::none(), "window"_a = py::none(),
-             "text_overflow"_a = "keep", "merge_keys"_a = true, "merge_within_modality"_a = false,
-             "visual_quota"_a = 0.0, "seed"_a = 0);
+             "text_overflow"_a = py::none(), "merge_keys"_a = true, "merge_within_modality"_a = false,
+             "visual_quota"_a = py::none(), "seed"_a = 0);
 }

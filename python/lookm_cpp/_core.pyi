@@ -149,10 +149,10 @@ class MethodOptions:
         fidelity: str = "paper",
         scorer: str | None = None,
         window: int | None = None,
-        text_overflow: str = "keep",
+        text_overflow: str | None = None,
         merge_keys: bool = True,
         merge_within_modality: bool = False,
-        visual_quota: float = 0.0,
+        visual_quota: float | None = None,
         seed: int = 0,
     ) -> None: ...
 

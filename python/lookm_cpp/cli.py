@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lookm_cpp import __version__, embedded, llama_cpp_version
 from lookm_cpp.asking import Question, ask_once, ask_twice
-from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW
+from lookm_cpp.compression import FIDELITY, METHOD
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
 from lookm_cpp.evaluation.commands import app as evaluation
@@ -86,14 +86,15 @@ def ask(
     ] = None,
     method: Method = METHOD,
     important_ratio: Annotated[
-        float | None, typer.Option("--important-ratio", help="Share kept for its score.  [default: half of --kv-ratio]")
+        float | None, typer.Option("--important-ratio", help="Share kept for its score.  [default: by the method]")
     ] = None,
     recent_ratio: Annotated[
-        float | None, typer.Option("--recent-ratio", help="Share kept as the last.  [default: half of --kv-ratio]")
+        float | None, typer.Option("--recent-ratio", help="Share kept as the last.  [default: by the method]")
     ] = None,
     text_overflow: Annotated[
-        str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
-    ] = TEXT_OVERFLOW,
+        str | None,
+        typer.Option("--text-overflow", help="keep: all text stays; evict: exact.  [default: the method's own]"),
+    ] = None,
     fidelity: Annotated[
         str, typer.Option("--fidelity", help="paper or upstream, where LOOK-M's paper and its code differ.")
     ] = FIDELITY,
@@ -111,8 +112,9 @@ def ask(
         bool, typer.Option("--merge-within-modality", help="Merge text into text and images into images only.")
     ] = False,
     visual_quota: Annotated[
-        float, typer.Option("--visual-quota", help="Least share of the important cells that are image cells.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--visual-quota", help="Least share of images in the important.  [default: the method's own]"),
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[

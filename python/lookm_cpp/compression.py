@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 METHOD = "text_prior_pivot_merge"
 IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
-TEXT_OVERFLOW = "keep"
 FIDELITY = "paper"
 
 RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
@@ -28,28 +27,30 @@ class Compression:
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their score; half of ``kv_ratio`` unless given.
-        recent_ratio: Share kept because they are the last; half of ``kv_ratio`` unless given.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+        important_ratio: Share kept for their score; half of ``kv_ratio`` unless given, with ``lookm_plus`` 0.9 of it.
+        recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
+        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
+            method's own unless given: ``keep``, with ``lookm_plus`` ``evict``.
         fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
         scorer: ``cumulative``, ``window`` or ``none`` in place of the method's own.
         window: The last so many queries are the window scorer's.
         merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
         merge_within_modality: Merge text into text and images into images only.
-        visual_quota: Least share of the important cells that are image cells, in [0, 1].
+        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
+            0, with ``lookm_plus`` 0.5.
     """
 
     kv_ratio: float = 1.0
     method: str = METHOD
     important_ratio: float | None = None
     recent_ratio: float | None = None
-    text_overflow: str = TEXT_OVERFLOW
+    text_overflow: str | None = None
     fidelity: str = FIDELITY
     scorer: str | None = None
     window: int | None = None
     merge_keys: bool = True
     merge_within_modality: bool = False
-    visual_quota: float = 0.0
+    visual_quota: float | None = None
 
     @property
     def has_ratio(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
-from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, TEXT_OVERFLOW, Compression
+from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
@@ -40,15 +40,18 @@ class Llava:
         mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model; ``False`` for text alone.
         kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given.
-        recent_ratio: Share kept because they are the last; half of ``kv_ratio`` unless given.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly.
+        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given, with ``lookm_plus`` 0.9
+            of it.
+        recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
+        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
+            method's own unless given: ``keep``, with ``lookm_plus`` ``evict``.
         fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
         scorer: ``cumulative`` (all queries), ``window`` (the last) or ``none``, in place of the method's own.
         window: The last so many queries are the window's; unless given those of the text after the last image.
         merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
         merge_within_modality: Merge text into text and images into images only.
-        visual_quota: Least share of the important cells that are image cells, in [0, 1].
+        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
+            0, with ``lookm_plus`` 0.5.
         n_ctx: Most cells of prompt and answer together; 0 takes the model's own training length.
         n_batch: Tokens handed to llama.cpp at once.
         n_ubatch: Tokens computed at once.
@@ -91,13 +94,13 @@ class Llava:
         method: str = METHOD,
         important_ratio: float | None = None,
         recent_ratio: float | None = None,
-        text_overflow: str = TEXT_OVERFLOW,
+        text_overflow: str | None = None,
         fidelity: str = FIDELITY,
         scorer: str | None = None,
         window: int | None = None,
         merge_keys: bool = True,
         merge_within_modality: bool = False,
-        visual_quota: float = 0.0,
+        visual_quota: float | None = None,
         n_ctx: int = 0,
         n_batch: int = 2048,
         n_ubatch: int = 512,

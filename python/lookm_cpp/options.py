@@ -19,10 +19,10 @@ class MethodOptions(TypedDict, total=False):
     fidelity: str
     scorer: str | None
     window: int | None
-    text_overflow: str
+    text_overflow: str | None
     merge_keys: bool
     merge_within_modality: bool
-    visual_quota: float
+    visual_quota: float | None
     seed: int
 
 
@@ -49,13 +49,13 @@ class LlavaOptions(TypedDict, total=False):
     method: str
     important_ratio: float | None
     recent_ratio: float | None
-    text_overflow: str
+    text_overflow: str | None
     fidelity: str
     scorer: str | None
     window: int | None
     merge_keys: bool
     merge_within_modality: bool
-    visual_quota: float
+    visual_quota: float | None
     n_ctx: int
     n_batch: int
     n_ubatch: int

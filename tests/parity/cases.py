@@ -28,13 +28,13 @@ class Keywords(TypedDict, total=False):
     method: str
     important_ratio: float
     recent_ratio: float
-    text_overflow: str
+    text_overflow: str | None
     fidelity: str
     scorer: str | None
     window: int | None
     merge_keys: bool
     merge_within_modality: bool
-    visual_quota: float
+    visual_quota: float | None
     seed: int
 
 
@@ -128,13 +128,13 @@ def options(draw: st.DrawFn) -> ref.Options:
         "origin",
         important_ratio=draw(st.floats(0.05, 1 - recent)),
         recent_ratio=recent,
-        text_overflow="keep" if fidelity == "upstream" else draw(st.sampled_from(["keep", "evict"])),
+        text_overflow="keep" if fidelity == "upstream" else draw(st.sampled_from([None, "keep", "evict"])),
         fidelity=fidelity,
         scorer=draw(st.sampled_from([None, None, "cumulative", "window", "none"])),
         window=draw(st.sampled_from([None, None, 1, 16, 1000])),
         merge_keys=draw(st.booleans()),
         merge_within_modality=draw(st.booleans()),
-        visual_quota=draw(st.sampled_from([0.0, 0.0, 0.3, 0.6, 1.0])),
+        visual_quota=draw(st.sampled_from([None, 0.0, 0.3, 0.6, 1.0])),
         seed=draw(st.sampled_from([0, 1, 2**32 - 2])),
     )
 

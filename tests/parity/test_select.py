@@ -62,13 +62,19 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
         assert (kept[:, -1] == n - 1).all()
         return
     assert (kept[:, kept.shape[1] - n_recent :] == np.arange(n - n_recent, n)).all(), "the recent window stays"
+    row = ref.method_of(o)
+    if row and row.keeps_question and n_important + n_recent < n:
+        n_both, n_question = n_important + n_recent, int(np.argmin(np.append(is_text[::-1], False)))
+        n_recent = max(n_recent, min(n_both // 2, n_question))
+        n_important = n_both - n_recent
+        assert (kept[:, len(kept[0]) - n_recent :] == np.arange(n - n_recent, n)).all(), "the question stays"
     before = np.arange(n - n_recent)
     text_before, images_before = before[is_text[before]], before[~is_text[before]]
-    n_visual = min(math.floor(o.visual_quota * n_important), len(images_before))
+    n_visual = min(math.floor((row.visual_quota if row else 0) * n_important), len(images_before))
     if method == "origin":
         assert kept.shape[1] == n
         return
-    if not (method.startswith("text_prior") and o.text_overflow == "keep"):
+    if not (row and row.prior and row.text_overflow == "keep"):
         assert kept.shape[1] == max(n_important + n_recent, 1), "the budget is exact"
     else:
         assert kept.shape[1] == max(max(n_important, len(text_before) + n_visual) + n_recent, 1) or kept.shape[1] == n
@@ -76,7 +82,7 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
     assert all(np.isin(images_before, row).sum() >= n_visual for row in kept), "image cells have their quota"
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "random"])
+@pytest.mark.parametrize("method", [name for name, row in ROWS.items() if row.by != "draw" and not row.spread])
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_heads_choose_alone(method: str, prompt: Prompt) -> None:

@@ -105,18 +105,21 @@ def drawn(seed: int, layer: int, head: int, cell: int) -> float:
 def rank(
     score: Floats, squares: Floats | None, is_text: Bools, options: Options, layer: int = 0
 ) -> tuple[F32, F32 | None]:
-    """By what cells are ranked: a score and, for RoCo, a deviation, ``[n_head_kv, n]`` each.
+    """By what cells are ranked: a score and a lead, by which the first are chosen, ``[n_head_kv, n]`` each.
 
     RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) causal observers of cell j,
 
-        mean_j = 1/o_j sum_i A_ij,    std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2)
+        mean_j = 1/o_j sum_i A_ij,    std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2), which is the lead
+
+    A spread leads by the fractional part of g j + p (layer n_head_kv + h): g the golden ratio less one, p = 1/r of the
+    real root r of r^3 = r + 1.
 
     SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them (spec 2).
     """
     method = method_of(options)
     n_head_kv, n = score.shape
     out: F64 = score.astype(np.float64)
-    deviation = None
+    lead = None
     if method is None:
         return out.astype(np.float32), None
     if method.by == "draw":
@@ -129,7 +132,13 @@ def rank(
         out = score.astype(np.float64) / observers
         with np.errstate(invalid="ignore"):
             variance = squares.astype(np.float64) / observers - out * out
-            deviation = np.sqrt(np.where(variance < 0, 0, variance)).astype(np.float32)
+            lead = np.sqrt(np.where(variance < 0, 0, variance)).astype(np.float32)
+    if method.spread > 0:
+        golden = (5**0.5 - 1) / 2
+        root = np.roots([1, 0, -1, -1])
+        plastic = 1 / float(root[np.isreal(root)][0].real)
+        shift = plastic * (layer * n_head_kv + np.arange(n_head_kv))
+        lead = ((golden * np.arange(n)[None, :] + shift[:, None]) % 1.0).astype(np.float32)
     if method.n_pool > 1 and method.scorer != "none":
         inner = n - budget(is_text, options).n_recent
         half = method.n_pool // 2
@@ -138,22 +147,22 @@ def rank(
         with np.errstate(invalid="ignore"):
             for c in range(inner):
                 out[:, c] = padded[:, c : c + method.n_pool].sum(axis=1) / method.n_pool
-    return out.astype(np.float32), deviation
+    return out.astype(np.float32), lead
 
 
 def select(score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0) -> Ints:
     """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head (spec 1.4, 1.5, 1.9).
 
     The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
-    first; then, of RoCo, a tenth of the budget for their deviation; then, with the prior, text before image; then the
-    higher score; then the lower cell. With a visual quota the first ``n_visual`` image cells of the queue go before. A
+    first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly; then, with the
+    prior, text before image; then the higher score; then the lower cell. With a visual quota the first ``n_visual`` image cells of the queue go before. A
     number that is NaN counts as minus infinity.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)
     method = method_of(options)
     prior, n_sink = (method.prior, method.n_sink) if method else (False, 0)
-    ranks, deviation = rank(score, squares, is_text, options, layer)
+    ranks, lead = rank(score, squares, is_text, options, layer)
 
     def down(x: np.float32) -> float:
         return math.inf if np.isnan(x) else -float(x)
@@ -161,12 +170,16 @@ def select(score: Floats, is_text: Bools, options: Options, squares: Floats | No
     kept = []
     for h in range(len(score)):
         cells = range(n - n_recent)
-        robust: set[int] = set()
-        if deviation is not None:
-            by_deviation = sorted(cells, key=lambda c: (down(deviation[h, c]), c))
-            robust = set(by_deviation[: min((n_important + n_recent) // 10, n_important)])
+        first: set[int] = set()
+        if lead is not None and method is not None:
+            may = [c for c in cells if not (method.spread and is_text[c])]
+            n_first = min((n_important + n_recent) // 10, n_important)
+            if method.spread:
+                room = max(n_visual, n_important - (int(is_text[cells].sum()) if prior else 0))
+                n_first = math.floor(method.spread * min(room, len(may)))
+            first = set(sorted(may, key=lambda c: (down(lead[h, c]), c))[:n_first])
         queue = sorted(
-            cells, key=lambda c: (c >= n_sink, c not in robust, prior and not is_text[c], down(ranks[h, c]), c)
+            cells, key=lambda c: (c >= n_sink, c not in first, prior and not is_text[c], down(ranks[h, c]), c)
         )
         visual = [c for c in queue if not is_text[c]][:n_visual]
         queue = visual + [c for c in queue if c not in visual]

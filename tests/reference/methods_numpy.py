@@ -23,6 +23,8 @@ class Method(NamedTuple):
     ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
     ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell is ranked by, its attention in ``sum``,
     or the ``mean`` of it with the cells of largest deviation first; a ``draw``; or nothing but being ``recent``.
+    ``spread``: share of the images' part that lies evenly over them. ``keeps_question``: the text after the last image is
+    recent, within half the budget. The last two are the row's own options.
     """
 
     scorer: Scorer
@@ -32,6 +34,10 @@ class Method(NamedTuple):
     n_pool: int = 1
     by: Literal["sum", "mean", "draw", "recent"] = "sum"
     filter: Filter = "all"
+    spread: float = 0.0
+    keeps_question: bool = False
+    text_overflow: str = "keep"
+    visual_quota: float = 0.0
 
 
 METHODS: dict[str, Method | None] = {
@@ -48,6 +54,16 @@ METHODS: dict[str, Method | None] = {
     "text_prior_pivot_merge": Method("cumulative", prior=True, merge="pivot"),
     "streaming_llm": Method("none", prior=False, merge="none", n_sink=4, by="recent"),
     "random": Method("none", prior=False, merge="none", by="draw"),
+    "lookm_plus": Method(
+        "window",
+        prior=True,
+        merge="none",
+        n_pool=5,
+        spread=0.5,
+        keeps_question=True,
+        text_overflow="evict",
+        visual_quota=0.5,
+    ),
 }
 
 
@@ -57,13 +73,13 @@ class Options(NamedTuple):
     method: str = "text_prior_pivot_merge"
     important_ratio: float = 0.1
     recent_ratio: float = 0.1
-    text_overflow: str = "keep"
+    text_overflow: str | None = None
     fidelity: Literal["paper", "upstream"] = "paper"
     scorer: Scorer | None = None
     window: int | None = None
     merge_keys: bool = True
     merge_within_modality: bool = False
-    visual_quota: float = 0.0
+    visual_quota: float | None = None
     seed: int = 0
 
 
@@ -79,7 +95,12 @@ def method_of(options: Options) -> Method | None:
             method = method._replace(n_sink=4)
         if method.by == "mean":
             method = method._replace(by="sum")
-    return method._replace(scorer=options.scorer or method.scorer)
+    quota, overflow = options.visual_quota, options.text_overflow
+    return method._replace(
+        scorer=options.scorer or method.scorer,
+        text_overflow=method.text_overflow if overflow is None else overflow,
+        visual_quota=method.visual_quota if quota is None else quota,
+    )
 
 
 class Budget(NamedTuple):
@@ -101,7 +122,8 @@ def budget(is_text: Bools, options: Options) -> Budget:
     Without text prior N and M stay as they are. With it and ``keep`` no text is ever evicted: max(N, |T'| + Q) and M;
     with ``evict`` the budget is exact again. Q = floor(visual_quota N), or as many image cells as there are, is zero
     unless asked for. ``n <= N + M`` keeps everything. A prompt so short that nothing would stay keeps its last cell, of
-    which the spec says nothing. Where cells rank by being recent, N + M - 1 and 1 take the place of N and M.
+    which the spec says nothing. Where cells rank by being recent, N + M - 1 and 1 take the place of N and M; where the
+    question is kept, its length, within half of N + M, is the least M, and N what is left.
     """
     n = len(is_text)
     method = method_of(options)
@@ -111,9 +133,14 @@ def budget(is_text: Bools, options: Options) -> Budget:
         return Budget(n - n_recent, n_recent)
     if method.by == "recent" and n_important + n_recent > 0:
         n_important, n_recent = n_important + n_recent - 1, 1
+    if method.keeps_question:
+        n_question = n - 1 - max((c for c in range(n) if not is_text[c]), default=-1)
+        both = n_important + n_recent
+        n_recent = max(n_recent, min(both // 2, n_question))
+        n_important = both - n_recent
     n_text = int(is_text[: n - n_recent].sum())
-    n_visual = min(math.floor(options.visual_quota * n_important), n - n_recent - n_text)
-    if method.prior and options.text_overflow == "keep":
+    n_visual = min(math.floor(method.visual_quota * n_important), n - n_recent - n_text)
+    if method.prior and method.text_overflow == "keep":
         n_important = max(n_important, n_text + n_visual)
     return Budget(n_important, n_recent, n_visual) if n_important + n_recent > 0 else Budget(0, 1)
 

@@ -24,7 +24,8 @@ void check_share(const char * name, double share) {
 
 } // namespace
 
-ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio) {
+ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio,
+                   double recent_share) {
     if (!(kv_ratio > 0.0 && kv_ratio <= 1.0)) {
         throw std::invalid_argument("kv_ratio: " + number(kv_ratio) + " is outside (0, 1]");
     }
@@ -38,7 +39,7 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     } else if (recent_ratio) {
         r = {std::max(0.0, kv_ratio - *recent_ratio), *recent_ratio};
     } else {
-        r = {kv_ratio / 2, kv_ratio / 2};
+        r = {kv_ratio * (1.0 - recent_share), kv_ratio * recent_share};
     }
     // a decimal pair such as 0.9 + 0.1 may exceed 1 by a rounding error, never by more
     if (r.important + r.recent > 1.0 + 1e-9) {
@@ -63,6 +64,11 @@ budget make_budget(const method & m, const ratios & r, std::span<const token_kin
     }
     if (m.sinks_only && b.n_keep() > 0) {
         b = {n_kv, b.n_keep() - 1, 1}; // which sinks and later cells divide among themselves
+    }
+    if (m.keeps_question) {
+        const auto n_question = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
+        const int32_t n_recent = std::max(b.n_recent, std::min(b.n_keep() / 2, static_cast<int32_t>(n_question)));
+        b = {n_kv, b.n_keep() - n_recent, n_recent};
     }
     const auto candidates = kind.first(n_kv - b.n_recent);
     const auto n_text = static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::text));

@@ -14,9 +14,11 @@ struct ratios {
     double recent = 0.1;
 };
 
-// kv_ratio split evenly, unless one or both shares are given: a single one leaves the rest of kv_ratio to the other.
-// Throws std::invalid_argument unless kv_ratio is in (0, 1], both shares are >= 0 and they sum to (0, 1].
-ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio);
+// kv_ratio split by the method's recent_share, evenly for LOOK-M's, unless one or both shares are given: a single one
+// leaves the rest of kv_ratio to the other. Throws std::invalid_argument unless kv_ratio is in (0, 1], both shares are
+// >= 0 and they sum to (0, 1].
+ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio,
+                   double recent_share = 0.5);
 
 // Cells to keep of one prompt; the same for every layer and KV head.
 struct budget {
@@ -32,7 +34,8 @@ struct budget {
 // N = floor(important * n), M = floor(recent * n), Q = floor(visual_quota * N) or as many image cells as there are
 // before the recent window. With prior::text and text_overflow::keep, N grows to T' + Q, T' text cells before the
 // recent window: text is a floor there, and the ratio only what is asked for. StreamingLLM has N + M - 1 and 1 in place
-// of N and M.
+// of N and M. A method that keeps the question has M = min(floor((N + M) / 2), text cells after the last image) where
+// that is more than M, and as much less for N.
 //
 // Example (LOOK-M's default shares): n = 1376, ratios 0.1 and 0.1, 663 text cells before the window:
 //   N = M = 137; keep: n_keep = 663 + 137 = 800;  evict: n_keep = 274

@@ -34,6 +34,16 @@ constexpr method table[] = {
      .n_sink = 4,
      .sinks_only = true},
     {.name = "random", .scorer = scorer::none, .prior = prior::none, .merge = merge::none, .random = true},
+    {.name = "lookm_plus",
+     .scorer = scorer::window,
+     .prior = prior::text,
+     .merge = merge::none,
+     .n_pool = 5,
+     .spread = 0.5,
+     .recent_share = 0.1,
+     .keeps_question = true,
+     .text_overflow = text_overflow::evict,
+     .visual_quota = 0.5},
 };
 
 std::string quoted(std::string_view text) {
@@ -103,9 +113,11 @@ method resolve(std::string_view name, const method_options & o) {
     method m = find(name);
     const fidelity of =
         parse<fidelity>("fidelity", o.fidelity, {{"paper", fidelity::paper}, {"upstream", fidelity::upstream}});
-    m.text_overflow = parse<enum text_overflow>("text_overflow", o.text_overflow,
-                                                {{"keep", text_overflow::keep}, {"evict", text_overflow::evict}});
-    if (of == fidelity::upstream && m.text_overflow == text_overflow::evict) {
+    if (o.text_overflow) {
+        m.text_overflow = parse<enum text_overflow>("text_overflow", *o.text_overflow,
+                                                    {{"keep", text_overflow::keep}, {"evict", text_overflow::evict}});
+    }
+    if (of == fidelity::upstream && o.text_overflow == "evict") {
         throw std::invalid_argument("text_overflow: \"evict\" does not go with fidelity \"upstream\", where text is a "
                                     "floor; expected keep");
     }
@@ -118,15 +130,15 @@ method resolve(std::string_view name, const method_options & o) {
     if (o.window && *o.window < 1) {
         throw std::invalid_argument("window: " + std::to_string(*o.window) + " is too small; expected 1 query or more");
     }
-    if (!(o.visual_quota >= 0.0 && o.visual_quota <= 1.0)) {
+    m.visual_quota = o.visual_quota.value_or(m.visual_quota);
+    if (!(m.visual_quota >= 0.0 && m.visual_quota <= 1.0)) {
         char number[32];
-        std::snprintf(number, sizeof(number), "%g", o.visual_quota);
+        std::snprintf(number, sizeof(number), "%g", m.visual_quota);
         throw std::invalid_argument(std::string("visual_quota: ") + number + " is outside [0, 1]");
     }
     m.window = o.window;
     m.merge_keys = o.merge_keys;
     m.merge_within_modality = o.merge_within_modality;
-    m.visual_quota = o.visual_quota;
     m.seed = o.seed;
     return m;
 }

@@ -56,13 +56,18 @@ struct method {
     bool deviation = false;     // cells are ranked by mean attention, those of the largest deviation first
     bool sinks_only = false;    // nothing but sinks stays for its importance, all else for being recent
     bool random = false;        // important cells are drawn
+    double spread = 0.0; // share of the images' part of the budget that lies evenly over them, whatever the scores
+    double recent_share = 0.5;   // of a kv_ratio that the user does not split
+    bool keeps_question = false; // the recent window grows to the text after the last image, within half the budget
+
+    // the user's, or the row's own where he says nothing
+    enum text_overflow text_overflow = text_overflow::keep;
+    double visual_quota = 0.0; // least share of the important budget that image cells get
 
     // the user's
-    enum text_overflow text_overflow = text_overflow::keep;
     std::optional<int32_t> window = {}; // queries of the window scorer
     bool merge_keys = true;             // false: K rows stay as they are, only V is merged
     bool merge_within_modality = false; // text goes into text and image into image, or is dropped
-    double visual_quota = 0.0;          // least share of the important budget that image cells get
     uint32_t seed = 0;                  // of random
 };
 
@@ -74,10 +79,10 @@ struct method_options {
     std::string fidelity = "paper";
     std::optional<std::string> scorer = {}; // in place of the row's
     std::optional<int32_t> window = {};
-    std::string text_overflow = "keep";
+    std::optional<std::string> text_overflow = {}; // this and visual_quota: the row's own unless given
     bool merge_keys = true;
     bool merge_within_modality = false;
-    double visual_quota = 0.0;
+    std::optional<double> visual_quota = {};
     uint32_t seed = 0;
 };
 

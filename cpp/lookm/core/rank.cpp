@@ -49,9 +49,15 @@ ranking means(const budget & b, const attention_sums & sums, int32_t first_query
         const double square = mean * mean;
         out.score.push_back(static_cast<float>(mean));
         const double variance = sums.sum_of_squares[i] / n - square;
-        out.deviation.push_back(static_cast<float>(std::sqrt(variance < 0.0 ? 0.0 : variance)));
+        out.lead.push_back(static_cast<float>(std::sqrt(variance < 0.0 ? 0.0 : variance)));
     }
     return out;
+}
+
+// Float rounding may not give 1: it is the largest lead below it.
+float even_spread(int64_t layer_and_head, int32_t cell) {
+    const double x = 0.6180339887498949 * cell + 0.7548776662466927 * static_cast<double>(layer_and_head);
+    return std::min(static_cast<float>(x - std::floor(x)), 0x1.fffffep-1f);
 }
 
 // score [n]: each the mean of n_pool neighbours
@@ -99,6 +105,11 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums, in
         out = means(b, sums, first_query);
     } else {
         out.score.assign(sums.sum.begin(), sums.sum.end());
+    }
+    for (int64_t h = 0; m.spread > 0.0 && h < n_head_kv; ++h) {
+        for (int32_t c = 0; c < b.n_kv; ++c) {
+            out.lead.push_back(even_spread(layer * n_head_kv + h, c));
+        }
     }
     for (int64_t h = 0; m.n_pool > 1 && h < n_head_kv; ++h) {
         pool(out.score.data() + h * b.n_kv, b.n_kv - b.n_recent, m.n_pool);

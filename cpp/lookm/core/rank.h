@@ -19,7 +19,7 @@ struct attention_sums {
 // By what select() ranks the cells of one layer, both [n_head_kv, n_kv].
 struct ranking {
     std::vector<float> score;
-    std::vector<float> deviation; // empty unless the method ranks by it
+    std::vector<float> lead; // by what the first of the queue are chosen, deviation or spread; else empty
 };
 
 constexpr int32_t default_window = 32; // queries of a window scorer that nothing else tells how many
@@ -32,8 +32,12 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
 // Sums to ranks. With f = first_query, and n_j = n_kv - max(j, f) the queries that see cell j by a causal mask:
 //
 //   none       score_j = j, so that later cells rank higher; random: a hash of (seed, layer, head, j), in [0, 1)
-//   deviation  score_j = sum_j / n_j,  deviation_j = sqrt(max(0, sum_of_squares_j / n_j - score_j^2))
+//   deviation  score_j = sum_j / n_j,  lead_j = sqrt(max(0, sum_of_squares_j / n_j - score_j^2))
 //              (RoCo, arXiv 2402.06262: mean attention over the causal observers, standard deviation of it)
+//   spread     score_j = sum_j,  lead_j = frac(0.6180339887498949 j + 0.7548776662466927 (layer n_head_kv + h))
+//              (the golden ratio's multiples fill [0, 1) evenly, so that the cells of the largest leads, however many,
+//              lie evenly over the prompt; the other number, of the plane's like sequence, shifts them by layer and
+//              head)
 //   otherwise  score_j = sum_j
 //
 // and with n_pool > 1 the scores before the recent window are averaged over n_pool neighbours, cells outside counting

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -21,12 +22,13 @@ float key_of(float x) {
 // The queue of one head's cells before the recent window.
 class queue {
   public:
-    queue(const method & m, const budget & b, const float * score, const float * deviation,
-          std::span<const token_kind> kind)
-        : m_(m), kind_(kind), score_(score), robust_(deviation ? b.n_kv : 0, false), order_(b.n_kv - b.n_recent) {
+    queue(const method & m, const budget & b, const float * score, const float * lead, std::span<const token_kind> kind)
+        : m_(m), kind_(kind), score_(score), leads_(lead ? b.n_kv : 0, false), order_(b.n_kv - b.n_recent) {
         std::iota(order_.begin(), order_.end(), 0);
-        if (deviation) {
-            protect(b, deviation);
+        if (lead && m.spread > 0.0) {
+            lead_images(b, lead);
+        } else if (lead) {
+            let_lead(order_, std::min(b.n_keep() / n_keep_per_robust, b.n_important), lead);
         }
     }
 
@@ -41,19 +43,28 @@ class queue {
     const std::vector<int32_t> & order() const { return order_; }
 
   private:
-    void protect(const budget & b, const float * deviation) {
-        const int32_t n = std::min(b.n_keep() / n_keep_per_robust, b.n_important);
-        std::nth_element(order_.begin(), order_.begin() + n, order_.end(), [&](int32_t x, int32_t y) {
-            return key_of(deviation[x]) != key_of(deviation[y]) ? key_of(deviation[x]) > key_of(deviation[y]) : x < y;
+    void let_lead(std::vector<int32_t> & cells, int32_t n, const float * lead) {
+        std::nth_element(cells.begin(), cells.begin() + n, cells.end(), [&](int32_t x, int32_t y) {
+            return key_of(lead[x]) != key_of(lead[y]) ? key_of(lead[x]) > key_of(lead[y]) : x < y;
         });
-        std::for_each_n(order_.begin(), n, [&](int32_t c) { robust_[c] = true; });
+        std::for_each_n(cells.begin(), n, [&](int32_t c) { leads_[c] = true; });
+    }
+
+    void lead_images(const budget & b, const float * lead) {
+        std::vector<int32_t> images;
+        std::copy_if(order_.begin(), order_.end(), std::back_inserter(images),
+                     [&](int32_t c) { return kind_[c] == token_kind::image; });
+        const auto n_images = static_cast<int32_t>(images.size());
+        const int32_t n_text = m_.prior == prior::text ? static_cast<int32_t>(order_.size()) - n_images : 0;
+        const int32_t room = std::min(std::max(b.n_visual, b.n_important - n_text), n_images);
+        let_lead(images, static_cast<int32_t>(std::floor(m_.spread * room)), lead);
     }
 
     int tier(int32_t c) const {
         if (c < m_.n_sink) {
             return 3;
         }
-        if (!robust_.empty() && robust_[c]) {
+        if (!leads_.empty() && leads_[c]) {
             return 2;
         }
         return m_.prior == prior::text && kind_[c] == token_kind::text ? 1 : 0;
@@ -69,13 +80,13 @@ class queue {
     const method & m_;
     std::span<const token_kind> kind_;
     const float * score_;
-    std::vector<bool> robust_;
+    std::vector<bool> leads_;
     std::vector<int32_t> order_;
 };
 
-void select_head(const method & m, const budget & b, const float * score, const float * deviation,
+void select_head(const method & m, const budget & b, const float * score, const float * lead,
                  std::span<const token_kind> kind, int32_t * kept) {
-    queue q(m, b, score, deviation, kind);
+    queue q(m, b, score, lead, kind);
     q.choose(0, b.n_visual, [&](int32_t c) { return kind[c] == token_kind::image; });
     q.choose(b.n_visual, b.n_important - b.n_visual, [](int32_t) { return true; });
     std::copy_n(q.order().begin(), b.n_important, kept);
@@ -93,8 +104,8 @@ void select(const method & m, const budget & b, const ranking & ranks, std::span
         throw std::invalid_argument("select: " + std::to_string(score.size()) + " scores and " +
                                     std::to_string(kind.size()) + " kinds for n_kv " + std::to_string(n_kv));
     }
-    if (!ranks.deviation.empty() && ranks.deviation.size() != score.size()) {
-        throw std::invalid_argument("select: " + std::to_string(ranks.deviation.size()) + " deviations for " +
+    if (!ranks.lead.empty() && ranks.lead.size() != score.size()) {
+        throw std::invalid_argument("select: " + std::to_string(ranks.lead.size()) + " leads for " +
                                     std::to_string(score.size()) + " scores");
     }
     const size_t n_head_kv = score.size() / n_kv;
@@ -103,8 +114,8 @@ void select(const method & m, const budget & b, const ranking & ranks, std::span
                                     std::to_string(n_head_kv * b.n_keep()));
     }
     for (size_t h = 0; h < n_head_kv; ++h) {
-        const float * deviation = ranks.deviation.empty() ? nullptr : ranks.deviation.data() + h * n_kv;
-        select_head(m, b, score.data() + h * n_kv, deviation, kind, kept.data() + h * b.n_keep());
+        const float * lead = ranks.lead.empty() ? nullptr : ranks.lead.data() + h * n_kv;
+        select_head(m, b, score.data() + h * n_kv, lead, kind, kept.data() + h * b.n_keep());
     }
 }
 

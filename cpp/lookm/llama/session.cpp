@@ -28,7 +28,8 @@ bool evicts(const compress_options & o) {
 }
 
 compress_options checked(const kv_options & kv) {
-    return {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    const method m = resolve(kv.method, kv.options);
+    return {m, split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio, m.recent_share)};
 }
 
 void check_supported(const kv_options & kv, const std::string & unsupported) {

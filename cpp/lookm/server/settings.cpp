@@ -6,8 +6,12 @@
 namespace lookm::server {
 
 double settings::default_ratio() const {
-    const ratios r = split_ratio(kv_ratio, important_ratio, recent_ratio);
+    const ratios r = shares();
     return r.important + r.recent;
+}
+
+ratios settings::shares() const {
+    return split_ratio(kv_ratio, important_ratio, recent_ratio, resolved().recent_share);
 }
 
 bool settings::active() const {
@@ -35,7 +39,7 @@ void settings::check() const {
 }
 
 compress_options settings::options(double ratio) const {
-    const ratios own = split_ratio(kv_ratio, important_ratio, recent_ratio);
+    const ratios own = shares();
     const double scale = ratio / (own.important + own.recent);
     compress_options options;
     options.method = resolved();

@@ -15,9 +15,9 @@ struct settings {
     std::string method = "text_prior_pivot_merge";
     std::optional<double> important_ratio;
     std::optional<double> recent_ratio;
-    std::string text_overflow = "keep";
-    int32_t min_cells = 0;     // shorter prompts are left alone
-    bool strict_reuse = false; // a compressed prompt is never the prefix of another
+    std::optional<std::string> text_overflow; // the method's own unless given
+    int32_t min_cells = 0;                    // shorter prompts are left alone
+    bool strict_reuse = false;                // a compressed prompt is never the prefix of another
 
     // false: every prompt keeps its full cache, and the server is llama-server
     bool active() const;
@@ -26,6 +26,7 @@ struct settings {
     // Throws std::invalid_argument for values that do not fit each other.
     void check() const;
     struct method resolved() const;
+    ratios shares() const; // of a request that asks for none
     // One request's: its ratio is split as the server's is.
     compress_options options(double ratio) const;
 };
