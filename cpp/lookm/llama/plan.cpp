@@ -210,6 +210,7 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
     const std::vector<image_view> images = {image, image};
     const std::span<const image_view> both = images;
     const prompt first = tokenize(model_.get(), encoder_->get(), one, markers_, both.first(1), {});
+    check_ubatch(first, encoder_->get(), options_);
     pattern_ =
         std::make_unique<prompt_pattern>(first, tokenize(model_.get(), encoder_->get(), two, markers_, both, {}));
     encoding_ = encoder_->measure(first);
