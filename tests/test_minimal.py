@@ -27,8 +27,8 @@ TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
 # 1.2/3 2.0/4 ... 1.85/4 1.15/3, cell 1 would stay in place of 2
 POOLED = [2, 3, 4, 5, 6, 10, 11]
 SINKS_THEN_LAST = [0, 1, 2, 3, 9, 10, 11]
-# two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326 .944 for cells 1 2 3 4 6 7
-# 8), the other by the pooled score; then the text
+# two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326 .944 for cells 1 2 3 4
+# 6 7 8), the other by the pooled score; then the text
 EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
 
 

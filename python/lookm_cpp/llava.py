@@ -40,8 +40,8 @@ class Llava:
         mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model; ``False`` for text alone.
         kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given, with ``lookm_plus`` 0.9
-            of it.
+        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given, 0.9 of it with
+            ``lookm_plus``.
         recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
         text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
             method's own unless given: ``keep``, with ``lookm_plus`` ``evict``.

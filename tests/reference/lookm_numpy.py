@@ -155,8 +155,8 @@ def select(score: Floats, is_text: Bools, options: Options, squares: Floats | No
 
     The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
     first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly; then, with the
-    prior, text before image; then the higher score; then the lower cell. With a visual quota the first ``n_visual`` image cells of the queue go before. A
-    number that is NaN counts as minus infinity.
+    prior, text before image; then the higher score; then the lower cell. With a visual quota the first ``n_visual``
+    image cells of the queue go before. A number that is NaN counts as minus infinity.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)

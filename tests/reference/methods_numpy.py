@@ -23,8 +23,8 @@ class Method(NamedTuple):
     ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
     ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell is ranked by, its attention in ``sum``,
     or the ``mean`` of it with the cells of largest deviation first; a ``draw``; or nothing but being ``recent``.
-    ``spread``: share of the images' part that lies evenly over them. ``keeps_question``: the text after the last image is
-    recent, within half the budget. The last two are the row's own options.
+    ``spread``: share of the images' part that lies evenly over them. ``keeps_question``: the text after the last image
+    is recent, within half the budget. The last two are the row's own options.
     """
 
     scorer: Scorer

@@ -91,7 +91,9 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     return arms
 
 
-def ratio_arms(methods: Sequence[str], ratios: Sequence[float], caches: Sequence[str], text_overflow: str) -> list[Arm]:
+def ratio_arms(
+    methods: Sequence[str], ratios: Sequence[float], caches: Sequence[str], text_overflow: str | None
+) -> list[Arm]:
     """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full cache, once.
 
     Raises:

@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from lookm_cpp.compression import METHOD, TEXT_OVERFLOW
+from lookm_cpp.compression import METHOD
 from lookm_cpp.console import format_bytes, print_json
 from lookm_cpp.evaluation.arms import ratio_arms
 from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
@@ -43,8 +43,9 @@ def milebench(
     ratios: Annotated[str, typer.Option("--ratios", help="Shares of the cells to keep.")] = "1.0,0.5,0.2,0.05",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
     text_overflow: Annotated[
-        str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
-    ] = TEXT_OVERFLOW,
+        str | None,
+        typer.Option("--text-overflow", help="keep: all text stays; evict: exact.  [default: the method's own]"),
+    ] = None,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")] = False,
     combined: Annotated[
         int | None, typer.Option("--combined", help="The combined-image variant with so many pictures.")

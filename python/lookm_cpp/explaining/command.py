@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from lookm_cpp import embedded
-from lookm_cpp.compression import TEXT_OVERFLOW
 from lookm_cpp.console import prompt_progress, side_by_side
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
@@ -44,8 +43,9 @@ def explain(
     ] = None,
     kv_ratio: Annotated[float, typer.Option("--kv-ratio", help="Share of the cells to keep.")] = KV_RATIO,
     text_overflow: Annotated[
-        str, typer.Option("--text-overflow", help="keep: all text stays; evict: the budget is exact.")
-    ] = TEXT_OVERFLOW,
+        str | None,
+        typer.Option("--text-overflow", help="keep: all text stays; evict: exact.  [default: the method's own]"),
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of an answer.")] = 512,
     dark: Annotated[bool, typer.Option("--dark", help="Pictures for a dark page; pages follow the browser.")] = False,
     n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
