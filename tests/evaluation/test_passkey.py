@@ -53,7 +53,18 @@ def test_embedded(capfd: Capture, tmp_path: Path) -> None:
 def test_any_text_model(capfd: Capture, tmp_path: Path) -> None:
     """A random model finds nothing, and its cache is compressed all the same."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=1024))
-    flags = ["--trials", "1", "--ratios", "0.2", "--methods", "text_prior_pivot_merge", "--filler", "3", "--threads", "1"]
+    flags = [
+        "--trials",
+        "1",
+        "--ratios",
+        "0.2",
+        "--methods",
+        "text_prior_pivot_merge",
+        "--filler",
+        "3",
+        "--threads",
+        "1",
+    ]
     assert main(["eval", "passkey", "-m", model, *flags, "--place", "before", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)["rows"]}
     assert {row["prompts"] for row in rows.values()} == {5}
