@@ -1,12 +1,15 @@
 # Every target is a line or two that a reader could type. CMAKE_ARGS goes to CMake: CMAKE_ARGS="-DGGML_CUDA=ON" make setup
 # VENV and BUILD: where a second build goes, beside the usual one.
+# WEB_UI: whether the server's web page is built, too. It is not until `make web` is called: npm needs the network and a while.
 PYTHON ?= python3
 VENV   ?= .venv
 BUILD  ?= build/dev
+WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup demo test test-backends check-cuda lint format bench asan clean FORCE
+.PHONY: setup web demo test test-backends test-web test-load check-cuda lint format bench bench-server llama-server asan \
+        tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -18,13 +21,18 @@ $(VENV)/tools: pyproject.toml
 
 # Other CMake options than last time mean another build.
 $(VENV)/cmake_args: $(VENV)/tools FORCE
-	@echo '$(CMAKE_ARGS)' | cmp -s - $@ || echo '$(CMAKE_ARGS)' > $@
+	@echo '$(CMAKE_ARGS) $(WEB_UI)' | cmp -s - $@ || echo '$(CMAKE_ARGS) $(WEB_UI)' > $@
 
 $(VENV)/built: $(VENV)/tools $(VENV)/cmake_args $(SOURCES)
 	$(PY) -m pip install --disable-pip-version-check --no-build-isolation -v \
 	  -Cbuild-dir=$(BUILD) -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON \
-	  -Ccmake.define.GGML_RPC=ON -e .
+	  -Ccmake.define.GGML_RPC=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) -e .
 	touch $@
+
+# The server with its web page, from now on
+web:
+	mkdir -p $(BUILD) && touch $(BUILD)/web_ui
+	$(MAKE) setup WEB_UI=ON
 
 demo: setup
 	$(VENV)/bin/lookm demo
@@ -40,6 +48,15 @@ test-backends: setup
 	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake CMAKE_ARGS="$$options" && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
 	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
+
+# The server's page in a browser; chromium must be there (on Debian: apt-get install chromium).
+test-web: web
+	$(PY) -m pip install --quiet --disable-pip-version-check --group web
+	$(PY) -m pytest tests/server/test_web.py
+
+# Eight clients, fifty requests each, over four slots; in `make test` they ask a few
+test-load: setup
+	LOOKM_LOAD_REQUESTS=50 $(PY) -m pytest tests/server/test_load.py --timeout 3600
 
 # Compiled and linked, not run: one architecture, CUDA_ARCH=80-real unless given. About an hour on two cores.
 check-cuda: setup
@@ -58,6 +75,13 @@ format: $(VENV)/tools
 bench: setup
 	$(PY) -m benchmarks
 
+# The unmodified llama-server of this build, for tests/server/test_upstream.py and the benchmark
+llama-server: setup
+	$(VENV)/bin/ninja -C $(BUILD) llama-server
+
+bench-server: llama-server
+	$(PY) -m benchmarks.server
+
 # lookm-server under AddressSanitizer and UBSan: to be run when the server's hook has changed
 asan: setup
 	$(VENV)/bin/cmake -S . -B build/asan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
@@ -66,6 +90,15 @@ asan: setup
 	$(VENV)/bin/ninja -C build/asan lookm-server
 	LOOKM_SERVER_BINARY=build/asan/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  $(PY) -m pytest tests/server
+
+# Under ThreadSanitizer: our code and llama-server's. OpenMP's own barriers are unknown to it, and ggml is not built with it.
+tsan: setup
+	$(VENV)/bin/cmake -S . -B build/tsan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF -DGGML_OPENMP=OFF \
+	  -DLOOKM_SANITIZE=thread -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
+	$(VENV)/bin/ninja -C build/tsan lookm-server
+	LOOKM_SERVER_BINARY=build/tsan/cpp/lookm/server/lookm-server TSAN_OPTIONS=exitcode=66:suppressions=tests/server/tsan.txt \
+	  setarch -R $(PY) -m pytest tests/server
 
 clean:
 	rm -rf build $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

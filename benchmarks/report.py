@@ -50,10 +50,15 @@ def markdown(results: Results) -> str:
 
 
 def update_readme(path: Path, results: Results) -> None:
-    """Replace what stands between the markers."""
+    """Replace what stands between the README's markers."""
+    replace_between(path, BEGIN, END, markdown(results))
+
+
+def replace_between(path: Path, begin: str, end: str, new: str) -> None:
+    """Replace what stands between two markers of a page."""
     text = path.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{path}: the markers of the results are missing; expected {BEGIN} and {END}")
-    head, rest = text.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    path.write_text(f"{head}{BEGIN}\n\n{markdown(results)}\n\n{END}{tail}")
+    if begin not in text or end not in text:
+        raise ValueError(f"{path}: the markers of the results are missing; expected {begin} and {end}")
+    head, rest = text.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    path.write_text(f"{head}{begin}\n\n{new}\n\n{end}{tail}")

@@ -107,8 +107,9 @@ endmacro()
 # llama-server's own targets (nothing of them is built unless asked for: `ninja llama-server` makes the unmodified one),
 # and llama-ui, its web page. They are added by themselves: LLAMA_BUILD_TOOLS would add every tool there is.
 #
-# LOOKM_WEB_UI: AUTO builds the page from its sources where npm is there, ON insists on npm, OFF leaves it out. It is
-# llama.cpp's own step of the build, in the build tree; npm fetches what package-lock.json pins.
+# LOOKM_WEB_UI: AUTO builds the page from its sources where npm is there, and goes on without it where npm fails; ON insists
+# on it (cpp/lookm/server/http.cpp); OFF leaves it out. It is llama.cpp's own step of the build, in the build tree; npm
+# fetches what package-lock.json pins.
 function(lookm_add_llama_server)
     set(PROJECT_SOURCE_DIR "${lookm_llama_dir}") # as seen from inside llama.cpp's own project
     find_program(LOOKM_NPM npm)

@@ -11,6 +11,7 @@ from lookm_cpp.chat import PLACEHOLDER
 FOLDER = Path(__file__).parent / "models"
 MODEL = FOLDER / "tiny-llava-q8_0.gguf"
 MMPROJ = FOLDER / "mmproj-tiny-llava-f16.gguf"
+TEMPLATE = FOLDER / "chat.jinja"
 DEMO = FOLDER / "demo"
 
 

@@ -14,6 +14,7 @@ from lookm_cpp import embedded
 NAME = "lookm-server"
 EMBEDDED_FLAG = "--embedded"
 MODEL_FLAGS = ("-m", "--model", "-mm", "--mmproj", "-hf", "-hfr", "--hf-repo")
+TEMPLATE_FLAGS = ("--chat-template", "--chat-template-file", "--no-jinja")
 
 
 def server_path() -> Path:
@@ -32,7 +33,8 @@ def server_path() -> Path:
 
 
 def server_arguments(arguments: list[str]) -> list[str]:
-    """The server's own arguments: ``--embedded`` becomes the shipped model's files.
+    """The server's own arguments: ``--embedded`` becomes the shipped model's files, and the chat template that labels
+    pictures as the model knows them, unless another is given.
 
     >>> server_arguments(["--embedded", "--port", "8081"])[-2:]
     ['--port', '8081']
@@ -48,7 +50,8 @@ def server_arguments(arguments: list[str]) -> list[str]:
     for flag in MODEL_FLAGS:
         if flag in rest:
             raise ValueError(f"{EMBEDDED_FLAG} is given beside {flag}, expected one model")
-    return ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), *rest]
+    template = [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
+    return ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), *template, *rest]
 
 
 def serve(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import random
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from lookm_cpp.embedded import DemoPrompt
 
 from server.servers import Json, Server, content, messages, running
 
-N_CLIENTS, N_REQUESTS = 8, 6
+N_CLIENTS = 8
+N_REQUESTS = int(os.environ.get("LOOKM_LOAD_REQUESTS", "6"))
+"""Of each client; ``make test-load`` asks for fifty."""
 MAX_TOKENS = 24
 TIE = 0.05
 """Tokens whose log-probabilities are nearer than this may change places: llama.cpp's products round differently in

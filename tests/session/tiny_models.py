@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -41,10 +41,16 @@ def write_mamba(path: Path, n_embd: int = 256) -> Path:
     return _write(path, "mamba", n_embd, {"attn_norm.weight": (n_embd,), **shapes}, describe)
 
 
-def write_llama(path: Path, n_embd: int = 256, pieces: Sequence[str] = (), n_ctx: int = 512) -> Path:
-    """What LOOK-M is for. ``pieces`` are tokens beside the bytes, merged from smaller ones."""
+def write_llama(
+    path: Path,
+    n_embd: int = 256,
+    pieces: Sequence[str] = (),
+    n_ctx: int = 512,
+    added: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """What LOOK-M is for. ``pieces``: tokens beside the bytes, merged from smaller ones; ``added``: to the weights."""
     layer = {**_attention("attn", n_embd), **_feed_forward(n_embd)}
-    return _write(path, "llama", n_embd, layer, _describe_attention, pieces=pieces, n_ctx=n_ctx)
+    return _write(path, "llama", n_embd, layer, _describe_attention, pieces=pieces, n_ctx=n_ctx, added=added)
 
 
 def write_mpt(path: Path, n_embd: int = 256) -> Path:
@@ -125,6 +131,7 @@ def _write(
     outer: Shapes | None = None,
     pieces: Sequence[str] = (),
     n_ctx: int = 512,
+    added: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded; norms are ones."""
     writer = gguf.GGUFWriter(path, arch)
@@ -140,6 +147,7 @@ def _write(
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
         noise = rng.standard_normal(shape, dtype=np.float32) / np.float32(shape[-1] ** 0.5)
+        noise += (added or {}).get(name, 0)
         writer.add_tensor(name, np.ones(shape, np.float32) if name.endswith("norm.weight") else noise)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

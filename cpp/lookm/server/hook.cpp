@@ -85,8 +85,10 @@ void hook::finish(const slot_prompt & p) {
         return;
     }
     remember(p);
-    LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms\n", p.slot, p.task, before,
-            cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds);
+    const std::string staged =
+        result.n_staged > 0 ? ", " + std::to_string(result.n_staged) + " layers merged on the CPU" : "";
+    LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot, p.task, before,
+            cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds, staged.c_str());
     const std::lock_guard lock(mutex_);
     ++counters_.prompts;
     counters_.cells_before += static_cast<uint64_t>(before);

@@ -1,0 +1,241 @@
+"""Requests a minute and decode speed of lookm-server beside llama-server: ``make bench-server``.
+
+A cache of the same cells, and so of the same bytes, for each of three servers: the unmodified llama-server of this
+build, lookm-server at ratio 1 and at ratio 0.2. It holds ``FIT`` conversations whole; so llama-server and ratio 1 have
+no more slots than that, however many clients ask, while compressed prompts leave room for more. Each client asks one
+request after the other, and nothing is reused. All three servers run at once and one works: a round asks the same
+requests of one after the other, the next round in another order, and each round gives ratios. Their median counts, as
+a machine's speed drifts more between rounds than within one.
+
+Writes ``benchmarks/server.json``, and the tables of ``docs/server.md`` from it (``--report`` does only that).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import typer
+from lookm_cpp import embedded
+from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.serve import server_arguments, server_path
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.models import N_VOCAB, write_llava_shape
+from benchmarks.report import replace_between
+from benchmarks.tables import Table
+
+ROOT = Path(__file__).parents[1]
+RAW = ROOT / "benchmarks" / "server.json"
+PAGE = ROOT / "docs" / "server.md"
+BUILD = ROOT / "build" / "bench"
+UPSTREAM = ROOT / "build" / "dev" / "bin" / "llama-server"
+BEGIN = "<!-- throughput: written by python -m benchmarks.server -->"
+END = "<!-- end of throughput -->"
+
+FIT = 4  # conversations that the cache holds whole
+SLOTS = (1, 4, 8)
+N_ANSWER = 48
+N_PROMPT = 512  # of the random model; the embedded one's prompts have eight pictures
+RATIO = 0.2
+SERVERS = ("llama-server", "ratio 1", f"ratio {RATIO:g}")
+FIRST_TOKEN = 300  # of the random vocabulary, past its control tokens and bytes
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model, and what it is asked."""
+
+    name: str
+    model: tuple[str, ...]
+    compress: tuple[str, ...]
+    path: str
+    cells: int  # of the cache
+
+    def body(self, number: int) -> Json:
+        """Request ``number``."""
+        options = {"temperature": 0, "cache_prompt": False, "ignore_eos": True, "n_predict": N_ANSWER}
+        if self.path == "/completion":
+            tokens = np.random.default_rng(number).integers(FIRST_TOKEN, N_VOCAB, N_PROMPT)
+            return options | {"prompt": [int(token) for token in tokens]}
+        prompts = [prompt for prompt in embedded.demo_prompts() if len(prompt.images) == 8]
+        prompt = prompts[number % len(prompts)]
+        parts: list[Json] = []
+        for i, text in enumerate(prompt.content.split(PLACEHOLDER)):
+            if i > 0:
+                image = base64.b64encode(prompt.images[(i - 1 + number) % 8].read_bytes()).decode()
+                parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}})
+            parts.append({"type": "text", "text": text})
+        return options | {"messages": [{"role": "user", "content": parts}]}
+
+
+def workloads(layers: int) -> list[Workload]:
+    """The embedded model with pictures, and a random one of LLaVA-1.5-7B's layer shape with text."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    model = BUILD / f"llava-shape-{layers}.gguf"
+    if not model.exists():
+        write_llava_shape(model, layers)
+    by_text = ("--kv-method", "pivot_merge")  # a text prior leaves prompts without images alone
+    return [
+        Workload("embedded model, 8 pictures", ("--embedded",), (), "/v1/chat/completions", FIT * 640),
+        Workload(
+            f"7B shape, {layers} layers, {N_PROMPT} tokens",
+            ("-m", str(model)),
+            by_text,
+            "/completion",
+            FIT * (N_PROMPT + 2 * N_ANSWER),
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def running(server: str, workload: Workload, slots: int) -> Iterator[httpx.Client]:
+    """One of the three, ready to be asked."""
+    ratio = () if server == SERVERS[0] else ("--kv-ratio", server.split()[1], *workload.compress)
+    n_slots = slots if server == SERVERS[2] else min(slots, FIT)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = ("-c", str(workload.cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0", "--port", str(port))
+    binary = UPSTREAM if server == SERVERS[0] else server_path()
+    command = [str(binary), *server_arguments([*workload.model, *flags, *ratio])]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_ARG_", "OMP_"))}
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600)
+    try:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/health").status_code == 200:
+                    break
+            if child.poll() is not None:
+                raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+            time.sleep(0.1)
+        yield client
+    finally:
+        client.close()
+        child.terminate()
+        child.wait()
+
+
+def ask(client: httpx.Client, workload: Workload, body: Json) -> Json:
+    """The timings of one answer, which must be as long as it was asked for."""
+    response = client.post(workload.path, json=body)
+    response.raise_for_status()
+    timings: Json = response.json()["timings"]
+    if timings["predicted_n"] != N_ANSWER:
+        raise AssertionError(f"{timings['predicted_n']} tokens, expected {N_ANSWER}")
+    return timings
+
+
+def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Sequence[Json]) -> Json:
+    """All requests, ``n_clients`` at a time."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(n_clients) as pool:
+        timings = list(pool.map(lambda body: ask(client, workload, body), bodies))
+    seconds = time.perf_counter() - start
+    return {
+        "requests_per_minute": 60 * len(bodies) / seconds,
+        "decode_tokens_per_s": median(t["predicted_per_second"] for t in timings),
+        "kept_cells": median(float(t.get("kept_cells", t["prompt_n"])) for t in timings),
+    }
+
+
+def measure(workload: Workload, slots: int, rounds: int, per_client: int, say: Any) -> list[Json]:
+    """Rounds, each with what every server did in it."""
+    done = []
+    with contextlib.ExitStack() as stack:
+        clients = {server: stack.enter_context(running(server, workload, slots)) for server in SERVERS}
+        for client in clients.values():
+            ask(client, workload, workload.body(0))  # pages the weights in
+        for number in range(rounds):
+            first = 1 + number * slots * per_client
+            bodies = [workload.body(first + i) for i in range(slots * per_client)]
+            order = SERVERS[number % 3 :] + SERVERS[: number % 3]
+            entry = {server: work(clients[server], workload, slots, bodies) for server in order}
+            done.append({"workload": workload.name, "slots": slots, "cells": workload.cells, **entry})
+            say(f"{workload.name}, {slots} slots, round {number + 1} of {rounds}")
+    return done
+
+
+def tables(results: Json) -> list[Table]:
+    """Ratios to llama-server in the same round: median, and the lowest and highest of the rounds."""
+    columns = ("model", "slots", "cells", "server", "requests / minute", "range", "decode tokens/s", "range")
+    table = Table("Beside llama-server, at equal KV bytes", columns)
+    keys = dict.fromkeys((entry["workload"], entry["slots"]) for entry in results["rounds"])
+    for name, slots in keys:
+        rounds = [entry for entry in results["rounds"] if (entry["workload"], entry["slots"]) == (name, slots)]
+        for server in SERVERS[1:]:
+            cells = []
+            for figure in ("requests_per_minute", "decode_tokens_per_s"):
+                ratios = [entry[server][figure] / entry[SERVERS[0]][figure] for entry in rounds]
+                cells += [f"{median(ratios):.2f} x", f"{min(ratios):.2f} - {max(ratios):.2f}"]
+            table.rows.append([name, str(slots), str(rounds[0]["cells"]), server, *cells])
+    table.note = (
+        f"Ratios to the unmodified llama-server in the same round, {results['rounds_each']} rounds. llama-server and "
+        f"ratio 1 have at most {FIT} slots, which is what the cache holds; the clients are as many as the slots in the "
+        f"table. Decode is of one answer, beside the others' prompts and answers. Answers of {N_ANSWER} tokens."
+    )
+    return [table]
+
+
+def markdown(results: Json) -> str:
+    """The page's part that is made of figures."""
+    where = results["machine"]
+    lines = [
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} before, {results['load_after']} after; commit "
+        f"{results['commit']}, {results['date']}.",
+        "",
+    ]
+    return "\n".join(lines) + "\n" + "\n\n".join(table.markdown() for table in tables(results))
+
+
+def main(
+    report: Annotated[bool, typer.Option(help="Measure nothing; write the page again from server.json.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each case.")] = 5,
+    per_client: Annotated[int, typer.Option(min=1, help="Requests of a client in a round.")] = 2,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the random model.")] = 2,
+    slots: Annotated[list[int] | None, typer.Option(min=1, help="Slots; repeat.")] = None,
+    output: Annotated[Path, typer.Option(help="Where the raw figures go.", show_default="server.json")] = RAW,
+) -> None:
+    """Measure lookm-server beside llama-server; write server.json and the tables of docs/server.md."""
+    console = Console(stderr=True)
+    if not report:
+        if not UPSTREAM.exists():
+            raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
+        results: Json = {
+            "machine": machine.describe(),
+            "versions": machine.versions(),
+            "commit": machine.commit(ROOT),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "rounds_each": rounds,
+            "rounds": [],
+        }
+        for workload in workloads(layers):
+            for n in slots or SLOTS:
+                results["rounds"] += measure(workload, n, rounds, per_client, console.print)
+        results["load_after"] = round(os.getloadavg()[0], 2)
+        output.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(output.read_text())
+    for table in tables(results):
+        console.print(table.rich())
+    if output == RAW:
+        replace_between(PAGE, BEGIN, END, markdown(results))
+
+
+if __name__ == "__main__":
+    typer.run(main)
