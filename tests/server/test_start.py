@@ -126,6 +126,18 @@ def test_shift_and_chunk_reuse_are_off(tmp_path: Path) -> None:
     assert len(server.lines("--cache-reuse is off: ")) == 1
 
 
+def test_models_of_a_router_compress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama-server without a model starts servers of its own; what our flags said reaches them by the environment."""
+    write_llama(tmp_path / "tiny.gguf")
+    monkeypatch.setattr(servers, "command", lambda *flags: [str(server_path()), "--models-dir", str(tmp_path), *flags])
+    server = launch(tmp_path / "log", "--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "512", "-t", "1")
+    try:
+        answer = server.complete(list(range(40, 240)), model="tiny")
+        assert (answer["timings"]["prompt_cells"], answer["timings"]["kept_cells"]) == (200, 60)
+    finally:
+        assert server.stop() == 0
+
+
 def test_lookm_serve_passes_everything_on() -> None:
     lookm = Path(command()[0]).with_name("lookm")
     shown = subprocess.run([lookm, "serve", "--help"], capture_output=True, text=True, check=True).stdout
