@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 RAW = ROOT / "benchmarks" / "server.json"
 PAGE = ROOT / "docs" / "server.md"
 BUILD = ROOT / "build" / "bench"
-UPSTREAM = ROOT / "build" / "dev" / "bin" / "llama-server"
+UPSTREAM = ROOT / "build" / "dev" / "llama.cpp" / "tools" / "server" / "llama-server"
 BEGIN = "<!-- throughput: written by python -m benchmarks.server -->"
 END = "<!-- end of throughput -->"
 

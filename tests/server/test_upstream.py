@@ -15,7 +15,7 @@ from lookm_cpp.serve import server_path
 from server import servers
 from server.servers import Server, launch, messages
 
-UPSTREAM = Path(os.environ.get("LLAMA_SERVER_BINARY", Path(__file__).parents[2] / "build/dev/bin/llama-server"))
+UPSTREAM = Path(os.environ.get("LLAMA_SERVER_BINARY", Path(__file__).parents[2] / "build/dev/llama.cpp/tools/server/llama-server"))
 FLAGS = ("-c", "2048", "-np", "2", "--metrics", "--slots", "--context-shift", "--cache-reuse", "16")
 TURN = {"role": "user", "content": "What is in image 1?"}
 MEASURED = rb'"(\w+_ms|\w+_per_second|created|created_at|completed_at|t_\w+)":[\d.eE+-]+'
