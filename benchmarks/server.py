@@ -34,7 +34,7 @@ from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.serve import server_arguments, server_path
 from rich.console import Console
 
-from benchmarks import machine
+from benchmarks import CORES, machine
 from benchmarks.models import N_VOCAB, write_llava_shape
 from benchmarks.report import replace_between
 from benchmarks.tables import Table
@@ -104,7 +104,7 @@ def workloads(layers: int) -> list[Workload]:
 
 
 @contextlib.contextmanager
-def running(server: str, workload: Workload, slots: int) -> Iterator[httpx.Client]:
+def running(server: str, workload: Workload, slots: int, threads: int) -> Iterator[httpx.Client]:
     """One of the three, ready to be asked."""
     ratio = () if server == SERVERS[0] else ("--kv-ratio", server.split()[1], *workload.compress)
     n_slots = slots if server == SERVERS[2] else min(slots, FIT)
@@ -112,8 +112,9 @@ def running(server: str, workload: Workload, slots: int) -> Iterator[httpx.Clien
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ("-c", str(workload.cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0", "--port", str(port))
+    arguments = [*workload.model, *flags, *ratio, "-t", str(threads)]
     binary = UPSTREAM if server == SERVERS[0] else server_path()
-    command = [str(binary), *server_arguments([*workload.model, *flags, *ratio])]
+    command = [str(binary), *server_arguments(arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_ARG_", "OMP_"))}
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600)
@@ -151,15 +152,15 @@ def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Seque
     return {
         "requests_per_minute": 60 * len(bodies) / seconds,
         "decode_tokens_per_s": median(t["predicted_per_second"] for t in timings),
-        "kept_cells": median(float(t.get("kept_cells", t["prompt_n"])) for t in timings),
+        "kept_cells": median(float(t["kept_cells"] if "kept_cells" in t else t["prompt_n"]) for t in timings),
     }
 
 
-def measure(workload: Workload, slots: int, rounds: int, per_client: int, say: Any) -> list[Json]:
+def measure(workload: Workload, slots: int, rounds: int, per_client: int, threads: int, say: Any) -> list[Json]:
     """Rounds, each with what every server did in it."""
     done = []
     with contextlib.ExitStack() as stack:
-        clients = {server: stack.enter_context(running(server, workload, slots)) for server in SERVERS}
+        clients = {server: stack.enter_context(running(server, workload, slots, threads)) for server in SERVERS}
         for client in clients.values():
             ask(client, workload, workload.body(0))  # pages the weights in
         for number in range(rounds):
@@ -197,8 +198,8 @@ def markdown(results: Json) -> str:
     """The page's part that is made of figures."""
     where = results["machine"]
     lines = [
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} before, {results['load_after']} after; commit "
-        f"{results['commit']}, {results['date']}.",
+        f"{where['cpu']}, {where['cores']} cores, {results['threads']} threads a server; load {where['load']} before, "
+        f"{results['load_after']} after; {results['date']}, commit {results['commit']}.",
         "",
     ]
     return "\n".join(lines) + "\n" + "\n\n".join(table.markdown() for table in tables(results))
@@ -210,6 +211,7 @@ def main(
     per_client: Annotated[int, typer.Option(min=1, help="Requests of a client in a round.")] = 2,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the random model.")] = 2,
     slots: Annotated[list[int] | None, typer.Option(min=1, help="Slots; repeat.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Of each server; 0: one a core.")] = 0,
     output: Annotated[Path, typer.Option(help="Where the raw figures go.", show_default="server.json")] = RAW,
 ) -> None:
     """Measure lookm-server beside llama-server; write server.json and the tables of docs/server.md."""
@@ -217,17 +219,19 @@ def main(
     if not report:
         if not UPSTREAM.exists():
             raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
+        n_threads = threads or len(CORES)
         results: Json = {
             "machine": machine.describe(),
             "versions": machine.versions(),
             "commit": machine.commit(ROOT),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "rounds_each": rounds,
+            "threads": n_threads,
             "rounds": [],
         }
         for workload in workloads(layers):
             for n in slots or SLOTS:
-                results["rounds"] += measure(workload, n, rounds, per_client, console.print)
+                results["rounds"] += measure(workload, n, rounds, per_client, n_threads, console.print)
         results["load_after"] = round(os.getloadavg()[0], 2)
         output.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(output.read_text())

@@ -6,11 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lookm_cpp.serve import server_path
+from lookm_cpp import embedded
+from lookm_cpp.serve import server_arguments, server_path
 from session.tiny_models import write_llama, write_mamba, write_mpt
 
 from server import servers
-from server.servers import command, free_port, launch, refused, running
+from server.servers import Server, command, data_uri, free_port, launch, refused, running
 
 FLAGS = {
     "--kv-ratio": "LLAMA_ARG_KV_RATIO",
@@ -138,6 +139,32 @@ def test_models_of_a_router_compress(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert server.stop() == 0
 
 
+IMAGES = [{"type": "image_url", "image_url": {"url": data_uri(embedded.DEMO / "pic03.png")}}] * 2
+WHAT = [{"type": "text", "text": "What?"}]
+LABEL = [{"type": "text", "text": "Image 1:"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [
+        ([*WHAT, *IMAGES], "Image 1:* Image 2:* What?"),
+        ([*IMAGES, *WHAT], "Image 1:* Image 2:* What?"),
+        ([*LABEL, IMAGES[0], *WHAT], "Image 1:*What?"),
+        ([*LABEL, IMAGES[0], *LABEL, IMAGES[1], *WHAT], "Image 1:*Image 1:*What?"),
+        ("What?", "What?"),
+    ],
+)
+def test_the_shipped_model_gets_labelled_pictures(server: Server, content: object, prompt: str) -> None:
+    said = [{"role": "system", "content": "S "}, {"role": "user", "content": content}]
+    text = server.post("/apply-template", messages=said)["prompt"]
+    marker = server.http.get("/props").json()["media_marker"]
+    assert text.replace(marker, "*") == f"S USER: {prompt} ASSISTANT:"
+    turns = [*said, {"role": "assistant", "content": "A."}, {"role": "user", "content": IMAGES}]
+    text = server.post("/apply-template", messages=turns)["prompt"].replace(marker, "*")
+    n = prompt.count("*")
+    assert text == f"S USER: {prompt} ASSISTANT: A.</s>USER: Image {n + 1}:* Image {n + 2}:*  ASSISTANT:"
+
+
 def test_lookm_serve_passes_everything_on() -> None:
     lookm = Path(command()[0]).with_name("lookm")
     shown = subprocess.run([lookm, "serve", "--help"], capture_output=True, text=True, check=True).stdout
@@ -152,3 +179,9 @@ def test_lookm_serve_passes_everything_on() -> None:
     assert (done.returncode, done.stderr) == (1, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
     both = subprocess.run([lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False)
     assert (both.returncode, both.stderr) == (2, "lookm: --embedded is given beside -m, expected one model\n")
+
+
+def test_a_template_of_ones_own() -> None:
+    assert "--chat-template-file" in server_arguments(["--embedded"])
+    assert server_arguments(["--embedded", "--chat-template", "chatml"])[-2:] == ["--chat-template", "chatml"]
+    assert "--chat-template-file" not in server_arguments(["--embedded", "--chat-template", "chatml"])

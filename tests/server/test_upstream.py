@@ -15,7 +15,9 @@ from lookm_cpp.serve import server_path
 from server import servers
 from server.servers import Server, launch, messages
 
-UPSTREAM = Path(os.environ.get("LLAMA_SERVER_BINARY", Path(__file__).parents[2] / "build/dev/llama.cpp/tools/server/llama-server"))
+UPSTREAM = Path(
+    os.environ.get("LLAMA_SERVER_BINARY", Path(__file__).parents[2] / "build/dev/llama.cpp/tools/server/llama-server")
+)
 FLAGS = ("-c", "2048", "-np", "2", "--metrics", "--slots", "--context-shift", "--cache-reuse", "16")
 TURN = {"role": "user", "content": "What is in image 1?"}
 MEASURED = rb'"(\w+_ms|\w+_per_second|created|created_at|completed_at|t_\w+)":[\d.eE+-]+'
@@ -52,7 +54,8 @@ def _bytes(server: Server, method: str, path: str, body: object) -> tuple[int, b
 
 
 def _requests(short: list[DemoPrompt]) -> list[tuple[str, str, object]]:
-    chat = {"messages": messages(short[0]), "temperature": 0, "max_tokens": 24}
+    asked = messages(short[0])
+    chat = {"messages": asked, "temperature": 0, "max_tokens": 24}
     tokens = list(range(40, 140))
     complete = {"prompt": tokens, "n_predict": 12, "temperature": 0, "ignore_eos": True, "id_slot": 0}
     post, get = "POST", "GET"
@@ -63,7 +66,7 @@ def _requests(short: list[DemoPrompt]) -> list[tuple[str, str, object]]:
         (post, "/v1/chat/completions", chat),
         (post, "/v1/chat/completions", chat | {"stream": True}),
         (post, "/v1/chat/completions", chat | {"n": 2, "logprobs": True, "top_logprobs": 2}),
-        (post, "/v1/chat/completions", chat | {"messages": [*chat["messages"], TURN]}),
+        (post, "/v1/chat/completions", chat | {"messages": [*asked, TURN]}),
         (post, "/v1/chat/completions", chat | {"kv_ratio": 0.2}),  # an unknown field, as any other
         (post, "/v1/messages", {"messages": [TURN], "max_tokens": 8, "temperature": 0}),
         (post, "/v1/responses", {"input": "What is in image 1?", "max_output_tokens": 8, "temperature": 0}),
