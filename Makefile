@@ -9,7 +9,7 @@ PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
 .PHONY: setup web demo test test-backends test-web test-load check-cuda lint format bench bench-server llama-server asan \
-        tsan clean FORCE
+        clean FORCE
 
 setup: $(VENV)/built
 
@@ -90,15 +90,6 @@ asan: setup
 	$(VENV)/bin/ninja -C build/asan lookm-server
 	LOOKM_SERVER_BINARY=build/asan/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  $(PY) -m pytest tests/server
-
-# Under ThreadSanitizer: our code and llama-server's. OpenMP's own barriers are unknown to it, and ggml is not built with it.
-tsan: setup
-	$(VENV)/bin/cmake -S . -B build/tsan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF -DGGML_OPENMP=OFF \
-	  -DLOOKM_SANITIZE=thread -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
-	$(VENV)/bin/ninja -C build/tsan lookm-server
-	LOOKM_SERVER_BINARY=build/tsan/cpp/lookm/server/lookm-server TSAN_OPTIONS=exitcode=66:suppressions=tests/server/tsan.txt \
-	  setarch -R $(PY) -m pytest tests/server
 
 clean:
 	rm -rf build $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
