@@ -189,7 +189,8 @@ def tables(results: Json) -> list[Table]:
     table.note = (
         f"Ratios to the unmodified llama-server in the same round, {results['rounds_each']} rounds. llama-server and "
         f"ratio 1 have at most {FIT} slots, which is what the cache holds; the clients are as many as the slots in the "
-        f"table. Decode is of one answer, beside the others' prompts and answers. Answers of {N_ANSWER} tokens."
+        f"table. Decode is of one answer, beside the others' prompts and answers. Answers of {N_ANSWER} tokens. "
+        "Ratio 1 runs llama-server's own code: its rows show the noise."
     )
     return [table]
 

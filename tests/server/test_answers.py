@@ -11,7 +11,7 @@ from lookm_cpp import Llava
 from lookm_cpp.embedded import DemoPrompt
 
 from server.conftest import RATIO
-from server.servers import Server, content, messages, running
+from server.servers import Json, Server, content, messages, running
 
 
 def test_same_answers_and_cells_as_llava(server: Server, llm: Llava, prompts: list[DemoPrompt]) -> None:
@@ -50,6 +50,31 @@ def test_a_wrong_ratio_is_the_clients_mistake(server: Server, short: list[DemoPr
     assert response.status_code == 400
     message = response.json()["error"]["message"]
     assert message == f"kv_ratio: {json.dumps(kv_ratio)} is out of range; expected a number in (0, 1]"
+
+
+WORDS = "the code of Anna is 4821. " * 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2}),
+        ("/v1/completions", {"prompt": WORDS, "max_tokens": 2}),
+        ("/completion", {"prompt": WORDS, "n_predict": 2}),
+        ("/v1/responses", {"input": WORDS, "max_output_tokens": 2}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2}),
+    ],
+)
+def test_every_endpoint_takes_a_ratio(sums: Server, path: str, body: Json) -> None:
+    sums.erase_slots()
+    cells = "lookm:cells_before_total", "lookm:cells_after_total"
+    before = sums.metrics()
+    sums.post(path, **body, kv_ratio=0.6)
+    after = sums.metrics()
+    n_prompt, n_kept = (int(after[name] - before[name]) for name in cells)
+    assert n_prompt > 200
+    assert n_kept == 2 * int(0.3 * n_prompt)
+    assert sums.http.post(path, json=body | {"kv_ratio": 7}).status_code == 400
 
 
 def test_a_stream_says_the_same(server: Server, short: list[DemoPrompt]) -> None:

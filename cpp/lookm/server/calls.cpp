@@ -3,6 +3,7 @@
 #include "lookm/server/settings.h"
 
 #include "log.h"
+#include "server-chat.h"
 
 #include <algorithm>
 #include <cmath>
@@ -79,6 +80,14 @@ common_init_result_ptr init_from_params(common_params & params) {
         force("--cache-prompt", params.cache_prompt, false, why);
     }
     return result;
+}
+
+json anthropic_to_oai(const json & body) {
+    json converted = server_chat_convert_anthropic_to_oai(body);
+    if (current().active() && body.contains("kv_ratio")) {
+        converted["kv_ratio"] = body.at("kv_ratio");
+    }
+    return converted;
 }
 
 int32_t pack_ratio(double ratio) {

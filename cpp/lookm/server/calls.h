@@ -16,6 +16,9 @@ namespace lookm::server {
 // Loads the model, and ends the process with one line where its cache cannot be compressed.
 common_init_result_ptr init_from_params(common_params & params);
 
+// As llama-server converts it, which drops fields that it does not know.
+json anthropic_to_oai(const json & body);
+
 // A request's share rides in n_discard: that has a meaning in context shift only, which is off.
 int32_t pack_ratio(double ratio);
 double unpack_ratio(int32_t n_discard);
