@@ -6,7 +6,7 @@ BUILD  ?= build/dev
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup demo test test-backends check-cuda lint format bench asan clean FORCE
+.PHONY: setup demo test test-backends test-rpc test-vulkan check-cuda lint format bench asan clean FORCE
 
 setup: $(VENV)/built
 
@@ -34,14 +34,21 @@ test: setup
 
 # The cache on RPC servers, then on Vulkan: Mesa's lavapipe unless there is a GPU.
 DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py tests/session/test_backends.py
-test-backends: setup
+test-backends: test-rpc test-vulkan
+
+test-rpc: setup
 	$(PY) -m pytest --backend rpc --backend rpc-2 $(DEVICE_TESTS) tests/session/test_metal.py
-	options="$$(tests/backends/vulkan.sh) -DLOOKM_LLAMA_CPP_DIR=$$(echo $$PWD/build/dev/_llama_cpp/*)" && \
-	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake CMAKE_ARGS="$$options" && \
+
+test-vulkan: setup
+	llama=$$(sed -n 's/^llama.cpp_SOURCE_DIR:STATIC=//p' $(BUILD)/CMakeCache.txt) && \
+	  options=$$(tests/backends/vulkan.sh) && \
+	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake \
+	    CMAKE_ARGS="$$options -DLOOKM_LLAMA_CPP_DIR=$$llama" && \
+	  { [ ! -e build/vulkan-driver/lvp.json ] || export VK_DRIVER_FILES=$$PWD/build/vulkan-driver/lvp.json; } && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
 	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
 
-# Compiled and linked, not run: one architecture, CUDA_ARCH=80-real unless given. About an hour on two cores.
+# Compiled and linked, not run: one architecture, CUDA_ARCH=75-real unless given.
 check-cuda: setup
 	tests/backends/cuda.sh
 
