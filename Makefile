@@ -8,8 +8,8 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-backends test-web test-load check-cuda lint format bench bench-server llama-server asan \
-        clean FORCE
+.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load check-cuda lint format bench \
+        bench-server llama-server asan clean FORCE
 
 setup: $(VENV)/built
 
@@ -42,10 +42,17 @@ test: setup
 
 # The cache on RPC servers, then on Vulkan: Mesa's lavapipe unless there is a GPU.
 DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py tests/session/test_backends.py
-test-backends: setup
+test-backends: test-rpc test-vulkan
+
+test-rpc: setup
 	$(PY) -m pytest --backend rpc --backend rpc-2 $(DEVICE_TESTS) tests/session/test_metal.py
-	options="$$(tests/backends/vulkan.sh) -DLOOKM_LLAMA_CPP_DIR=$$(echo $$PWD/build/dev/_llama_cpp/*)" && \
-	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake CMAKE_ARGS="$$options" && \
+
+test-vulkan: setup
+	llama=$$(sed -n 's/^llama.cpp_SOURCE_DIR:STATIC=//p' $(BUILD)/CMakeCache.txt) && \
+	  options=$$(tests/backends/vulkan.sh) && \
+	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake \
+	    CMAKE_ARGS="$$options -DLOOKM_LLAMA_CPP_DIR=$$llama" && \
+	  { [ ! -e build/vulkan-driver/lvp.json ] || export VK_DRIVER_FILES=$$PWD/build/vulkan-driver/lvp.json; } && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
 	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
 
@@ -58,7 +65,7 @@ test-web: web
 test-load: setup
 	LOOKM_LOAD_REQUESTS=50 $(PY) -m pytest tests/server/test_load.py --timeout 3600
 
-# Compiled and linked, not run: one architecture, CUDA_ARCH=80-real unless given. About an hour on two cores.
+# Compiled and linked, not run: one architecture, CUDA_ARCH=75-real unless given.
 check-cuda: setup
 	tests/backends/cuda.sh
 

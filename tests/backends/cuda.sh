@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Compiles and links the CUDA build without a GPU: nvcc and the toolkit's libraries come as wheels from the package index.
-# Nothing of it can run here. About an hour on two cores; ccache, where installed, makes a second time short.
+# Nothing of it can run here, so the device code need not be fast: -Ofc=max is nvcc's quickest way to it. ccache, where
+# installed, makes a second time short.
 #
-# Options of ggml that only make more of the same kernels are left out: one architecture, no flash attention in ggml-cuda
-# (ours is plain graphs either way), no NCCL, and no virtual memory, which would need the driver's library.
+# Options of ggml that only make more of the same kernels are left out: one architecture, the oldest that this nvcc knows,
+# no flash attention in ggml-cuda (ours is plain graphs either way), no NCCL, and no virtual memory, which would need the
+# driver's library.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-$PWD/.venv/bin/python}
-arch=${CUDA_ARCH:-80-real}
+arch=${CUDA_ARCH:-75-real}
 build=$PWD/build/cuda
 toolkit=$build/toolkit/nvidia/cu13
 
@@ -24,12 +26,14 @@ if [ ! -e "$build/toolkit/done" ]; then
     touch "$build/toolkit/done"
 fi
 
-sources=(build/dev/_llama_cpp/*/) # where they are fetched already, ccache knows them by that path
-[ -d "${sources[0]}" ] && llama=(-DLOOKM_LLAMA_CPP_DIR="$PWD/${sources[0]%/}") || llama=()
+llama_cpp=$(sed -n 's/^llama.cpp_SOURCE_DIR:STATIC=//p' build/dev/CMakeCache.txt) # ccache knows them by that path
+command -v ccache >/dev/null && launcher=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache) || launcher=()
 PATH=$(dirname "$python"):$PATH
 cmake -S . -B "$build/check" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-    -DPython_EXECUTABLE="$python" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" "${llama[@]}" \
+    -DPython_EXECUTABLE="$python" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
+    -DLOOKM_LLAMA_CPP_DIR="$llama_cpp" \
     -DGGML_CUDA=ON -DCMAKE_CUDA_COMPILER="$toolkit/bin/nvcc" -DCUDAToolkit_ROOT="$toolkit" \
-    -DCMAKE_CUDA_ARCHITECTURES="$arch" -DGGML_CUDA_FA=OFF -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF
+    -DCMAKE_CUDA_ARCHITECTURES="$arch" -DCMAKE_CUDA_FLAGS=-Ofc=max "${launcher[@]}" \
+    -DGGML_CUDA_FA=OFF -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF
 cmake --build "$build/check" --target _core "$@"
 echo "CUDA: _core is compiled and linked for $arch; not run"

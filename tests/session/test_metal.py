@@ -27,7 +27,11 @@ FUNCTIONS = ("static bool ggml_metal_supports_mul_mat_op", "bool ggml_metal_devi
 Gate = Callable[[int, str, list[str]], bool]
 Asked = set[tuple[str, tuple[str, ...]]]
 
-CACHES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+PLAIN = ["f32", "f16", "bf16"]
+QUANTIZED = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]  # in blocks of 32, which a head of 80 is not made of
+
+CACHES = [(cache, cache, d) for cache in PLAIN + QUANTIZED for d in (64, 80, 96, 128, 256) if cache in PLAIN or d != 80]
+CACHES += [("q8_0", "f16", 128), ("f16", "q8_0", 128), ("q8_0", "q4_0", 128), ("f32", "f16", 80), ("f16", "bf16", 64)]
 
 
 def _function(text: str, start: str) -> str:
@@ -73,18 +77,22 @@ def _probe(gate: Gate, type_k: str, type_v: str, head_dim: int, flash_attn: bool
     return asked
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("head_dim", [64, 96, 128, 256])
-def test_metal_takes_every_node(metal: Any, cache: str, head_dim: int) -> None:
+@pytest.mark.parametrize(("type_k", "type_v", "head_dim"), CACHES)
+def test_metal_takes_every_node(metal: Any, type_k: str, type_v: str, head_dim: int) -> None:
+    """Each graph as one tile and as several, for all queries of a batch and for a single one."""
+    has_bfloat = "bf16" in (type_k, type_v)  # M1, which lacks it, takes all the others
     for flash_attn in (True, False):
-        if not flash_attn and cache not in {"f32", "f16", "bf16"}:
+        if not flash_attn and type_v not in PLAIN:
             continue  # llama.cpp has no quantized V without flash attention
-        asked = _probe(lambda node, *_: metal.lookm_metal_supports(node, True), cache, cache, head_dim, flash_attn)
+        asked = _probe(
+            lambda node, *_: metal.lookm_metal_supports(node, has_bfloat), type_k, type_v, head_dim, flash_attn
+        )
         ops = {op for op, _ in asked}
         assert ops >= {"MUL_MAT", "ARGMAX", "GET_ROWS", "SET_ROWS", "L2_NORM", "SUM_ROWS", "FILL", "REPEAT", "DIV"}
         assert ("SOFT_MAX" in ops) == flash_attn
-        assert any(op == "GET_ROWS" and types[0] == cache for op, types in asked), "the cache's own rows are read"
-        assert any(op == "SET_ROWS" and types[-1] == cache for op, types in asked), "and written"
+        for cache in (type_k, type_v):
+            assert any(op == "GET_ROWS" and types[0] == cache for op, types in asked), "the cache's own rows are read"
+            assert any(op == "SET_ROWS" and types[-1] == cache for op, types in asked), "and written"
 
 
 def test_metal_says_no_to_some(metal: Any) -> None:

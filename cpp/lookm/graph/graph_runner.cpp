@@ -1,6 +1,7 @@
 #include "lookm/graph/graph_runner.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -109,6 +110,15 @@ ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t) {
     leaf->data = t->data;
     leaf->buffer = t->view_src ? t->view_src->buffer : t->buffer;
     return leaf;
+}
+
+ggml_tensor * aligned(const graph_runner & runner, ggml_context * ctx, ggml_tensor * view) {
+    const size_t alignment = ggml_backend_get_alignment(runner.backend()); // of the buffer's base, too
+    if (reinterpret_cast<uintptr_t>(view->data) % alignment == 0) {
+        return view;
+    }
+    ggml_tensor * copy = ggml_cont(ctx, view);
+    return runner.supports(copy) ? copy : view;
 }
 
 size_t tile_bytes(const graph_runner & runner) {

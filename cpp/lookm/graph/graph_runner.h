@@ -88,6 +88,10 @@ bool backend_supports(ggml_backend_dev_t device, const ggml_tensor * node);
 // A leaf of ctx that stands for t's data. A view would pull everything t was computed from into the graph.
 ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t);
 
+// view, or a copy of it where its data begins where no kernel of the backend may: a part of a cache can lie anywhere,
+// and ggml-vulkan takes operands of some ops from multiples of the device's alignment only (it aborts otherwise).
+ggml_tensor * aligned(const graph_runner & runner, ggml_context * ctx, ggml_tensor * view);
+
 // Bound of one tile's intermediate tensors, half of what the runner may take: large enough to keep a device busy, and
 // on a CPU small enough for its cache.
 size_t tile_bytes(const graph_runner & runner);

@@ -11,7 +11,10 @@ namespace lookm {
 
 namespace {
 
-constexpr int64_t n_head = 4, n_head_kv = 2, n_kv = 64, n_tokens = 32, n_keep = 16;
+constexpr int64_t n_head = 4, n_head_kv = 2, n_kv = 128, n_tokens = 32, n_keep = 32;
+
+// Memory for all heads at once, and so little that there are tiles of one head each, the last of them a smaller one.
+constexpr size_t compute_bytes[] = {default_compute_bytes, size_t(64) << 10};
 
 void probe_scores(graph_runner & runner, ggml_context * ctx, const probe_layer & layer) {
     const int64_t d = layer.head_dim;
@@ -25,12 +28,18 @@ void probe_scores(graph_runner & runner, ggml_context * ctx, const probe_layer &
     ggml_tensor * sinks = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_head);
     const ggml_backend_buffer_ptr buffer{ggml_backend_alloc_ctx_tensors(ctx, runner.backend())};
     ggml_backend_buffer_clear(buffer.get(), 0);
-    if (!layer.flash_attn) {
-        add_scores_on_device(runner, probs, {sum, squares});
-        return;
+    for (const int64_t n : {n_tokens, int64_t(1)}) { // all queries, and the last one alone
+        const auto last = [&](ggml_tensor * t) {
+            return ggml_view_3d(ctx, t, t->ne[0], n, t->ne[2], t->nb[1], t->nb[2], (t->ne[1] - n) * t->nb[1]);
+        };
+        if (!layer.flash_attn) {
+            add_scores_on_device(runner, last(probs), {sum, squares});
+            continue;
+        }
+        const attention attn = {last(q), k, last(mask), nullptr, 1.0f};
+        add_scores_on_device(runner, attn, {sum, squares});
+        add_scores_on_device(runner, {attn.q, k, attn.mask, sinks, 1.0f, 0.0f, /*softcap =*/30.0f}, {sum, squares});
     }
-    add_scores_on_device(runner, {q, k, mask, nullptr, 1.0f}, {sum, squares});
-    add_scores_on_device(runner, {q, k, mask, sinks, 1.0f, 0.0f, /*softcap =*/30.0f}, {sum, squares});
 }
 
 void probe_merges(graph_runner & runner, ggml_context * ctx, const probe_layer & layer) {
@@ -64,10 +73,12 @@ void probe_merges(graph_runner & runner, ggml_context * ctx, const probe_layer &
 
 void probe_device_graphs(const probe_layer & layer, const op_gate & gate) {
     const ggml_backend_ptr cpu{ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr)};
-    graph_runner runner(cpu.get(), default_compute_bytes, gate);
-    for (const auto probe : {probe_scores, probe_merges}) {
-        const ggml_context_ptr ctx{ggml_init({16 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
-        probe(runner, ctx.get(), layer);
+    for (const size_t bytes : compute_bytes) {
+        graph_runner runner(cpu.get(), bytes, gate);
+        for (const auto probe : {probe_scores, probe_merges}) {
+            const ggml_context_ptr ctx{ggml_init({32 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+            probe(runner, ctx.get(), layer);
+        }
     }
 }
 

@@ -89,6 +89,7 @@ void run(graph_runner & runner, const score_sums & out, const std::vector<tile> 
 }
 
 struct probs_of_attention {
+    const graph_runner & runner;
     const attention & a;
     ggml_tensor *q = nullptr, *k = nullptr, *mask = nullptr, *sinks = nullptr;
 
@@ -102,8 +103,8 @@ struct probs_of_attention {
     ggml_tensor * operator()(ggml_context * ctx, const tile & t, int64_t n_group) const {
         const int64_t q0 = t.h0 * n_group;
         const int64_t n_q = t.n_h * n_group;
-        ggml_tensor * k_t = slice(ctx, k, 0, k->ne[1], t.h0, t.n_h);
-        ggml_tensor * q_t = slice(ctx, q, t.i0, t.n_i, q0, n_q);
+        ggml_tensor * k_t = aligned(runner, ctx, slice(ctx, k, 0, k->ne[1], t.h0, t.n_h));
+        ggml_tensor * q_t = aligned(runner, ctx, slice(ctx, q, t.i0, t.n_i, q0, n_q));
         ggml_tensor * m_t = ggml_view_2d(ctx, mask, mask->ne[0], t.n_i, mask->nb[1], t.i0 * mask->nb[1]);
         ggml_tensor * kq = ggml_mul_mat(ctx, k_t, q_t);
         float scale = a.scale;
@@ -114,7 +115,8 @@ struct probs_of_attention {
         }
         ggml_tensor * probs = ggml_soft_max_ext_inplace(ctx, kq, m_t, scale, a.max_bias);
         if (sinks) {
-            ggml_soft_max_add_sinks(probs, ggml_view_1d(ctx, sinks, n_q, q0 * sinks->nb[0]));
+            ggml_tensor * s_t = ggml_view_1d(ctx, sinks, n_q, q0 * sinks->nb[0]);
+            ggml_soft_max_add_sinks(probs, aligned(runner, ctx, s_t));
         }
         return probs;
     }
@@ -154,7 +156,7 @@ void add_scores_on_device(graph_runner & runner, const attention & attn, const s
     const int64_t n_head_kv = attn.k->ne[2];
     const int64_t n_group = attn.q->ne[2] / n_head_kv;
     const auto tiles = tiles_within(tile_bytes(runner), attn.k->ne[1] * n_group, n_head_kv, attn.q->ne[1]);
-    run(runner, out, tiles, n_group, probs_of_attention{attn});
+    run(runner, out, tiles, n_group, probs_of_attention{runner, attn});
 }
 
 void add_scores_on_device(graph_runner & runner, const ggml_tensor * probs, const score_sums & out) {
