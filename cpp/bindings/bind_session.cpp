@@ -52,9 +52,9 @@ py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
     return py::dict(
         "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
-        "context_cells"_a = s.context_cells, "kept_cells"_a = s.kept_cells, "kv_ratio"_a = ratio, "method"_a = s.method,
-        "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
-        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+        "context_cells"_a = s.context_cells, "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
+        "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before,
+        "kv_bytes_used_after"_a = s.bytes_used_after, "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
         "kv_bytes_allocated_after"_a = s.bytes_allocated_after, "compress_bytes_peak"_a = s.compress_bytes_peak,
         "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
         "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
@@ -139,15 +139,16 @@ void bind_session(py::module_ & m) {
                          int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
                          const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
                          const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
-                         int64_t compute_bytes, bool scored, bool shrink) {
+                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory) {
                  return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
                                       rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
-                                      scored, shrink});
+                                      scored, kv_cells, kv_memory, shrink});
              }),
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
              "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
              "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true)
+             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
+             "kv_memory"_a = 0)
         .def_static(
             "scores_all_queries",
             [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
@@ -160,6 +161,7 @@ void bind_session(py::module_ & m) {
         .def_property_readonly("media_marker", [](const py_session & s) { return s.get().markers().image; })
         .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
         .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
+        .def_property_readonly("kv_cells", [](const py_session & s) { return s.get().kv_cells(); })
         .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
         .def(
             "apply_template",

@@ -22,6 +22,7 @@ class Stats(TypedDict):
     text_cells: int
     image_cells: int
     context_cells: int
+    squeezed_cells: int
     kept_cells: int
     kv_ratio: float
     method: str
@@ -117,6 +118,8 @@ class Session:
         compute_bytes: int = 64 << 20,
         scored: bool = False,
         shrink: bool = True,
+        kv_cells: int = 0,
+        kv_memory: int = 0,
     ) -> None: ...
     @staticmethod
     def scores_all_queries(
@@ -144,6 +147,10 @@ class Session:
 
     @property
     def n_ctx(self) -> int: ...
+    @property
+    def kv_cells(self) -> int:
+        """Most cells in use at once, 0: any number."""
+
     @property
     def model_name(self) -> str: ...
     def apply_template(self, messages: str) -> str:
@@ -176,7 +183,8 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """Forget the last prompt, process this one, compress its KV cache, and free what it and ``n_answer`` more cells
-        do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``.
+        do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``
+        cells, or without end under a cap (``kv_cells``, ``kv_memory``), through which longer prompts are read, too.
 
         ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``contexts``: texts, one
         for each ``context_marker``; their cells are evicted as an image's are, and control tokens in them are only

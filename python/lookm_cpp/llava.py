@@ -13,6 +13,7 @@ from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.sizes import byte_count, cell_count
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
@@ -66,6 +67,9 @@ class Llava:
         shrink: Allocate the KV cache by need: for the prompt while it is read; then, once it is compressed, for the
             kept cells and ``max_tokens`` more, and what is over goes back to the system. ``False`` allocates ``n_ctx``
             cells once.
+        kv_cells: Most cells of the KV cache in use at any time, however long a prompt or its answer: what is cached is
+            squeezed while the prompt is read. llama.cpp allocates them in steps of 256. ``docs/long_prompts.md``
+        kv_memory: The same in bytes of the KV buffers, as a number or like ``"512MiB"``; instead of ``kv_cells``.
         verbose: Let llama.cpp write its log to stderr.
 
     Raises:
@@ -109,6 +113,8 @@ class Llava:
         compute_bytes: int = 64 << 20,
         seed: int = RANDOM_SEED,
         shrink: bool = True,
+        kv_cells: int | None = None,
+        kv_memory: int | str | None = None,
         verbose: bool = False,
     ) -> None:
         self._compression = Compression(
@@ -140,6 +146,8 @@ class Llava:
             rpc_servers=rpc_servers or "",
             tensor_split=tensor_split or (),
             shrink=shrink,
+            kv_cells=cell_count("kv_cells", kv_cells),
+            kv_memory=byte_count("kv_memory", kv_memory),
             verbose=verbose,
             compute_bytes=compute_bytes,
             scored=self._compression.scores_all_queries(),
@@ -166,6 +174,12 @@ class Llava:
         """Cells of the context, prompt and answer together."""
         self._check_open()
         return self._session.n_ctx
+
+    @property
+    def kv_cells(self) -> int | None:
+        """Most cells in use at any time, by ``kv_cells`` or ``kv_memory``."""
+        self._check_open()
+        return self._session.kv_cells or None
 
     @property
     def model_name(self) -> str:
@@ -223,7 +237,8 @@ class Llava:
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
                 ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several. Cells of a text part
                 with ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
-            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context.
+            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context
+                (with ``kv_cells``: any number).
             temperature: 0 is greedy.
             top_p: Nucleus sampling.
             top_k: Sample among so many tokens.

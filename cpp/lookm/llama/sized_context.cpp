@@ -35,6 +35,7 @@ sized_context::sized_context(llama_model * model, const model_options & options)
     make(n_least, options_.n_ubatch);
     unsupported_ = kv_cache::unsupported(get());
     bytes_per_cell_ = kv_cache::bytes_per_token(get());
+    cap_ = read_cap();
     options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
     open(0);
 }
@@ -43,8 +44,53 @@ int32_t sized_context::size() const {
     return ctx_ ? static_cast<int32_t>(llama_n_ctx(get())) : 0;
 }
 
+// Called while the smallest context is there, whose buffers tell what cells take.
+int32_t sized_context::read_cap() const {
+    const bool by_bytes = options_.kv_memory != 0;
+    if (options_.kv_cells == 0 && !by_bytes) {
+        return 0;
+    }
+    const std::string name = by_bytes ? "kv_memory: " : "kv_cells: ";
+    const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
+    if (by_bytes && options_.kv_cells != 0) {
+        throw std::invalid_argument("kv_memory: " + value + " is given with kv_cells, expected one of them");
+    }
+    if (!unsupported_.empty()) {
+        throw std::invalid_argument(name + value + " asks for compression, but " + unsupported_);
+    }
+    if (kv_cache::size_changes_rope(get())) {
+        throw std::invalid_argument(name + value +
+                                    " asks for a context smaller than its prompts, but the size of this "
+                                    "model's context decides how positions are rotated");
+    }
+    // windows are as long however few cells the other layers have
+    const int32_t n_swa = llama_model_n_swa(model_);
+    const int32_t n_window = n_swa > 0 ? n_swa + std::min(options_.n_batch, options_.n_ubatch) : 0;
+    const int32_t n_fewest = std::max(padded(n_window), by_bytes ? n_least : 1);
+    const size_t others = bytes() - bytes_per_cell_ * n_least;
+    const size_t fixed = n_window > 0 ? others / n_least * padded(n_window) : others;
+    const auto bytes_of = [&](int64_t n) { return static_cast<int64_t>(fixed + bytes_per_cell_ * n); };
+    if (!by_bytes) {
+        if (options_.kv_cells < n_fewest) {
+            throw std::invalid_argument(name + value + ", expected " + std::to_string(n_fewest) + " or more" +
+                                        (n_window > 0 ? ", as many as this model's windows need" : ""));
+        }
+        return std::min(options_.kv_cells, limit_);
+    }
+    if (options_.kv_memory < bytes_of(n_fewest)) {
+        throw std::invalid_argument(name + value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
+                                    " or more, which this model's first " + std::to_string(n_fewest) + " cells take");
+    }
+    const int64_t n = (options_.kv_memory - bytes_of(0)) / static_cast<int64_t>(bytes_per_cell_);
+    return static_cast<int32_t>(std::min<int64_t>(n, limit_) / n_least * n_least);
+}
+
+int32_t sized_context::most() const {
+    return cap_ > 0 ? std::min(padded(cap_), limit_) : limit_;
+}
+
 int32_t sized_context::cells_for(int32_t n_cells) const {
-    return options_.shrink ? std::clamp(padded(n_cells), n_least, limit_) : limit_;
+    return options_.shrink ? std::clamp(padded(n_cells), n_least, most()) : most();
 }
 
 std::optional<int32_t> sized_context::n_used() const {

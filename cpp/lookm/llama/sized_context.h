@@ -15,17 +15,20 @@ namespace lookm {
 // The llama_context of a session, no larger than what is in it. llama.cpp allocates the KV cache when a context is
 // made, so giving memory back means another context: the sequence moves over, and the old context is freed.
 //
-// With options.shrink off there is one context of n_ctx cells for good.
+// With options.shrink off there is one context for good, of n_ctx cells or as many as the cap allows.
 class sized_context {
   public:
-    // Starts with the smallest context there is, to learn what the model can do. Throws as make_context does.
+    // Starts with the smallest context there is, to learn what the model can do. Throws as make_context does, and
+    // std::invalid_argument for a cap that this model cannot have.
     sized_context(llama_model * model, const model_options & options);
 
     llama_context * get() const { return ctx_.get(); }
     lookm::compressor * compressor() const { return compressor_.get(); } // null where unsupported, and after move()
     const std::string & unsupported() const { return unsupported_; }     // why not to be compressed, "" when it can be
 
-    int32_t limit() const { return limit_; } // n_ctx: cells that a context may grow to
+    int32_t limit() const { return limit_; } // n_ctx: cells that a context may grow to where there is no cap
+    int32_t cap() const { return cap_; }     // most cells in use, 0: any number
+    int32_t most() const;                    // cells allocated at most
     int32_t size() const;                    // cells allocated now
     std::optional<int32_t> n_used() const;   // cells taken, where the memory has cells that fill up
     size_t bytes() const;                    // of the KV buffers allocated now
@@ -43,6 +46,7 @@ class sized_context {
     void move(int32_t n_cells);
 
   private:
+    int32_t read_cap() const;
     int32_t cells_for(int32_t n_cells) const;
     void check_memory(int32_t n_cells) const;
     void make(int32_t n_cells, int32_t n_ubatch);
@@ -50,6 +54,7 @@ class sized_context {
     llama_model * model_;
     model_options options_;
     int32_t limit_;
+    int32_t cap_ = 0;
     size_t bytes_per_cell_ = 0;
     bool reads_prompts_ = false; // the context has compute buffers for whole ubatches
     std::string unsupported_;
