@@ -1,12 +1,16 @@
 """Prompts read through few cells: what a cap costs in right answers, and whether it holds memory.
 
     python -m benchmarks.long_prompts accuracy      # the embedded model, about 5 minutes
+    python -m benchmarks.long_prompts talks         # the same in conversations of six turns
     python -m benchmarks.long_prompts memory        # the 7B layer shape with random weights, about 5 minutes
 
 Accuracy: every demo prompt and as many generated ones as asked for (the demo's pictures in random order behind the
 numbers that the model knows, with codes between them) are answered with the full cache, with a share of it kept by one
 compression after the prompt was read, and under a cap of the same share while it is read. Answers count if they are
 right word for word.
+
+Talks: four turns bring two to four pictures each and ask about one of them; the last two ask the questions of the first
+and of the third turn again.
 
 Memory: a process for each run, and its peak (VmHWM). What a cap should cost is what llama.cpp itself takes for weights,
 compute buffers and a cache as large as the cap: the peak of a run whose prompt just fits, uncompressed.
@@ -110,6 +114,66 @@ def accuracy(n_generated: Annotated[int, typer.Option(help="Prompts to generate.
             counts = [count + run for count, run in zip(counts, runs, strict=True)]
         row = " | ".join(f"{count} of {len(prompts)}" for count in counts)
         sys.stdout.write(f"| {name} | {row} |\n")
+        sys.stdout.flush()
+
+
+class Turn(NamedTuple):
+    """A question, its pictures, the right answer."""
+
+    content: str
+    images: list[Path]
+    answer: str
+
+
+def talk(rng: random.Random) -> list[Turn]:
+    """Six turns, images in four of them."""
+    turns: list[Turn] = []
+    again: list[Turn] = []
+    n = 0
+    for _ in range(4):
+        names = [rng.choice([*GRIDS, *SINGLES]) for _ in range(rng.randrange(2, 5))]
+        at = rng.randrange(len(names))
+        number = n + at + 1
+        if names[at] in SINGLES:
+            question, answer = f"What is in image {number}?", f"Image {number} shows {SINGLES[names[at]]}."
+        else:
+            corner = rng.randrange(4)
+            question = f"What is at the {CORNERS[corner]} of image {number}?"
+            answer = f"The {CORNERS[corner]} of image {number} shows {GRIDS[names[at]][corner]}."
+        shown = " ".join(f"Image {n + i + 1}:<image>" for i in range(len(names)))
+        turns.append(Turn(f"{shown} {question}", [DEMO / name for name in names], answer))
+        again.append(Turn(question, [], answer))
+        n += len(names)
+    return [*turns, again[0], again[2]]
+
+
+@app.command()
+def talks(n_talks: Annotated[int, typer.Option(help="Conversations to generate.")] = 24, seed: int = 1) -> None:
+    """Right answers of new and of repeated questions, a Markdown table."""
+    rng = random.Random(seed)
+    generated_talks = [talk(rng) for _ in range(n_talks)]
+    settings: dict[str, LlavaOptions] = {
+        "full cache": {},
+        "kv_ratio 0.5": {"kv_ratio": 0.5},
+        "kv_ratio 0.25": {"kv_ratio": 0.25},
+        "kv_cells 512": {"kv_cells": 512},
+        "kv_cells 256": {"kv_cells": 256},
+        "kv_cells 256, kv_ratio 0.25": {"kv_cells": 256, "kv_ratio": 0.25},
+    }
+    sys.stdout.write("| budget | new questions | asked again | cells read | most kept |\n|---|---|---|---|---|\n")
+    for name, options in settings.items():
+        new, again, n_cells, most = 0, 0, 0, 0
+        with Llava.embedded(**options) as llm:
+            for turns in generated_talks:
+                chat = llm.chat()
+                for i, turn in enumerate(turns):
+                    is_right = chat.ask(turn.content, turn.images, max_tokens=32) == turn.answer
+                    new += is_right and i < 4
+                    again += is_right and i >= 4
+                    most = max(most, chat.stats.kept_cells)
+                n_cells += chat.stats.prompt_cells
+        counts = f"{new} of {4 * n_talks} | {again} of {2 * n_talks}"
+        sys.stdout.write(f"| {name} | {counts} | {n_cells // n_talks} | {most} |\n")
         sys.stdout.flush()
 
 

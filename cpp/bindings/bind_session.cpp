@@ -97,6 +97,19 @@ void prefill(const py_session & self, const std::string & prompt, const std::vec
     session.prefill(prompt, views, contexts, kv, n_answer, report);
 }
 
+void converse(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+              const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
+              const py::object & progress) {
+    std::vector<lookm::image_view> views;
+    for (const image_array & image : images) {
+        views.push_back(view(image));
+    }
+    lookm::session & session = self.get();
+    const lookm::progress_fn report = reporter(progress);
+    const py::gil_scoped_release nogil;
+    session.converse(prompt, views, contexts, kv, n_answer, report);
+}
+
 py::object next(const py_session & self) {
     std::optional<std::string> piece;
     {
@@ -187,6 +200,34 @@ void bind_session(py::module_ & m) {
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
             "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
             "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
+        .def(
+            "converse",
+            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
+               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options,
+               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+                converse(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
+                         n_answer, progress);
+            },
+            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
+            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
+        .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
+        .def("end_conversation", [](const py_session & s) { s.get().end_conversation(); })
+        .def("state",
+             [](const py_session & s) {
+                 const std::vector<uint8_t> state = s.get().state();
+                 return py::bytes(reinterpret_cast<const char *>(state.data()), state.size());
+             })
+        .def(
+            "restore",
+            [](const py_session & s, const std::string & state, double kv_ratio, const std::string & method,
+               const lookm::method_options & options) {
+                const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
+                s.get().restore({bytes, state.size()}, {kv_ratio, method, std::nullopt, std::nullopt, options});
+            },
+            "state"_a, py::kw_only(), "kv_ratio"_a, "method"_a,
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, llama_cpp_version, methods
+from lookm_cpp.conversation import Chat
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.stats import Stats
 
 __all__ = [
+    "Chat",
     "ImageLike",
     "Llava",
     "Stats",

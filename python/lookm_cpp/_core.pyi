@@ -193,6 +193,38 @@ class Session:
         passes through. Signals are looked at between steps too.
         """
 
+    def converse(
+        self,
+        prompt: str,
+        images: list[npt.NDArray[np.uint8]],
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """``prefill`` after what is there: the first call begins a conversation, each later one goes on after the last
+        answer, with the template's text from that answer's end on. Then evictable parts of all turns shrink, the
+        oldest first, to ``kv_ratio`` of all cells so far. Raises ``ValueError`` and leaves the conversation as it is
+        where something is wrong before anything is read."""
+
+    @property
+    def talking(self) -> bool:
+        """Whether a conversation is there; one is lost when an error stops its reading."""
+
+    def end_conversation(self) -> None:
+        """Forget everything; the next ``converse`` begins one."""
+
+    def state(self) -> bytes:
+        """The conversation between two turns, for ``restore``; ``ValueError`` without one."""
+
+    def restore(self, state: bytes, *, kv_ratio: float, method: str, options: MethodOptions = ...) -> None:
+        """Take up a conversation; ``ValueError`` for a state of another model or other types of cache."""
+
     def start(
         self,
         *,

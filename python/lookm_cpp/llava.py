@@ -10,6 +10,7 @@ from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
 from lookm_cpp.compression import FIDELITY, METHOD, TEXT_OVERFLOW, Compression
+from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
-    from lookm_cpp.options import ChatOptions, LlavaOptions, Progress
+    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress
 
 
 class Llava:
@@ -154,6 +155,8 @@ class Llava:
         )
         self._compression.check(self._session)
         self._seed = seed
+        self._model = model
+        self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
         self._stats = Stats(**self._session.stats)
         self._turns = Turns()
@@ -347,6 +350,40 @@ class Llava:
         options.setdefault("temperature", 0.0)
         completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
         return completion["choices"][0]["message"]["content"].strip()
+
+    def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
+        """A conversation; options in place of the object's own, for all its turns.
+
+        Args:
+            system: What comes before everything else, if the chat template has a place for it.
+            **options: As of ``create_chat_completion``.
+
+        Raises:
+            ValueError: An option is wrong.
+
+        >>> with Llava.embedded(kv_ratio=0.6) as llm:
+        ...     chat = llm.chat()
+        ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+        ...     chat.ask("Image 1:<image> Image 2:<image> What is in image 2?", pictures)
+        'Image 2 shows an owl.'
+        """
+        self._check_open()
+        compression = self._compression.override(**options)
+        compression.check(self._session)
+        return Chat(self._place(), compression, system)
+
+    def load_state(self, path: str | os.PathLike[str]) -> Chat:
+        """The conversation that ``Chat.save`` wrote, with the same model and types of cache; it goes on where it was.
+
+        Raises:
+            ValueError: The file holds no conversation, is damaged, or is of another model, or its cells do not fit.
+            OSError: It cannot be read.
+        """
+        self._check_open()
+        return Chat.load(path, self._place())
+
+    def _place(self) -> Place:
+        return Place(self._session, self._turns, self._model, self._cache, self._seed)
 
     def close(self) -> None:
         """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""

@@ -61,9 +61,9 @@ py::list squeeze(py_sequences & c, llama_seq_id seq, const runs & given, const s
     return out;
 }
 
-runs room_for(lookm::prompt_cap & cap, int32_t n) {
+runs tuples(const std::vector<lookm::cell_run> & given) {
     runs out;
-    for (const lookm::cell_run & run : cap.room_for(n)) {
+    for (const lookm::cell_run & run : given) {
         out.emplace_back(run.first, run.n, run.n_keep);
     }
     return out;
@@ -83,7 +83,10 @@ void bind_sequences(py::module_ & m) {
                  return lookm::prompt_cap(parts, cap, n_batch, n_answer);
              }),
              "parts"_a, "cap"_a, "n_batch"_a = 512, "n_answer"_a = 0)
-        .def("room_for", &room_for, "n"_a)
+        .def(
+            "room_for", [](lookm::prompt_cap & c, int32_t n) { return tuples(c.room_for(n)); }, "n"_a)
+        .def(
+            "leave", [](lookm::prompt_cap & c, int32_t n_most) { return tuples(c.leave(n_most)); }, "n_most"_a)
         .def("add", &lookm::prompt_cap::add, "n"_a)
         .def_property_readonly("n_next", &lookm::prompt_cap::n_next)
         .def_property_readonly("n_at_once", &lookm::prompt_cap::n_at_once)

@@ -106,6 +106,19 @@ def test_an_image_that_must_be_read_at_once() -> None:
         Reader(images(6, whole=True), 70)
 
 
+def test_what_a_ratio_leaves_changes_no_floor_of_the_cap() -> None:
+    """A ratio that allows more than the cap does, right before room for the answer is made."""
+    reader = Reader(images(12), 256)
+    while reader.step():
+        pass
+    assert reader.plan.leave(250) == []
+    reader.room(reader.plan.n_answer)
+    runs = reader.plan.leave(150)
+    freed = sum(n - n_keep for _, n, n_keep in runs)
+    assert len(reader.held) - freed == reader.plan.n_held
+    assert reader.plan.n_held < len(reader.held)
+
+
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 90), st.booleans(), st.booleans()), min_size=1, max_size=30),

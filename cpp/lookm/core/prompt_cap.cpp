@@ -24,8 +24,12 @@ int32_t prompt_cap::answer_share(int32_t cap, int32_t n_answer) {
     return n_answer > 0 ? std::min(n_answer, most) : most;
 }
 
-prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer)
+prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer,
+                       const std::vector<int32_t> & held)
     : parts_(std::move(parts)), now_(parts_.size()), cap_(cap), n_answer_(answer_share(cap, n_answer)) {
+    for (size_t i = 0; i < held.size(); ++i) {
+        now_[i] = {parts_[i].n_cells, held[i]};
+    }
     share_out(n_batch);
     if (fits()) {
         return;
@@ -107,13 +111,36 @@ std::vector<cell_run> prompt_cap::room_for(int32_t n) {
     return runs;
 }
 
-bool prompt_cap::shrink(int32_t n, std::vector<cell_run> & runs) {
+std::vector<int32_t> prompt_cap::held() const {
+    std::vector<int32_t> out;
+    for (const state & s : now_) {
+        out.push_back(s.n_held);
+    }
+    return out;
+}
+
+std::vector<cell_run> prompt_cap::leave(int32_t n_most) {
+    double n_image = 0, n_text = 0;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+        (parts_[i].evictable ? n_image : n_text) += now_[i].n_read;
+    }
+    prompt_cap other = *this; // of other shares; the cap's own stay what they are
+    other.image_share_ = std::clamp((n_most - n_text) / std::max(n_image, 1.0), least_image_share, 1.0);
+    other.n_first_ = n_sinks;
+    other.n_last_ = n_most / 8;
+    std::vector<cell_run> runs;
+    other.shrink(cap_ - n_most, runs, false);
+    now_ = other.now_;
+    return runs;
+}
+
+bool prompt_cap::shrink(int32_t n, std::vector<cell_run> & runs, bool text_too) {
     const int32_t n_all = n_held();
     const std::vector<state> before = now_;
     int32_t missing = n_all + n - cap_;
     for (const bool evictable : {true, false}) {
         int32_t first = 0; // of the part
-        for (size_t i = 0; i < parts_.size() && missing > 0; ++i) {
+        for (size_t i = 0; i < parts_.size() && missing > 0 && (evictable || text_too); ++i) {
             const int32_t held = before[i].n_held;
             const int32_t from = std::max(first, n_first_), to = std::min(first + held, n_all - n_last_);
             const int32_t n_keep = std::max(1, floor_of(i) - (held - (to - from)));

@@ -31,9 +31,11 @@ struct cell_run {
 //   if that is too much still, text share = (room - image floors) / text, 1/4 at least
 class prompt_cap {
   public:
-    // n_batch: most cells that may be read at once; n_answer: cells that the answer may take, 0 for any number.
-    // Throws std::invalid_argument that names the least cap that would do.
-    prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer);
+    // n_batch: most cells that may be read at once; n_answer: cells that the answer may take, 0 for any number; held:
+    // of each of the first parts, which have been read, the cells that are left. Throws std::invalid_argument that
+    // names the least cap that would do.
+    prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer,
+               const std::vector<int32_t> & held = {});
 
     int32_t n_at_once() const { return n_at_once_; } // cells to read at once, but for parts that must be whole
     int32_t n_next() const;                          // cells to read next: no more than those, of one part
@@ -43,6 +45,11 @@ class prompt_cap {
 
     // What has to shrink before n more cells are read, ascending; from here on it counts as done.
     std::vector<cell_run> room_for(int32_t n);
+    // The same, so that no more than these are left, by evictable parts alone.
+    std::vector<cell_run> leave(int32_t n_most);
+    const std::vector<prompt_part> & parts() const { return parts_; }
+    std::vector<int32_t> held() const; // of each part
+
     void add(int32_t n); // n_next() have been read, or fewer
 
     // Cells that the answer of n_answer tokens (0: any number) is left under this cap.
@@ -55,7 +62,7 @@ class prompt_cap {
 
     void share_out(int32_t n_batch);
     bool fits() const;
-    bool shrink(int32_t n, std::vector<cell_run> & runs);
+    bool shrink(int32_t n, std::vector<cell_run> & runs, bool text_too = true);
     int32_t floor_of(size_t part) const;
     size_t under_way() const; // the part that is read next, or past the last
 

@@ -42,6 +42,19 @@ std::vector<float> accumulators::read(size_t i, const std::vector<cell> & cells)
     return out;
 }
 
+void accumulators::write(size_t i, const std::vector<cell> & cells, const std::vector<float> & values) {
+    ggml_tensor * t = tensors_[i];
+    std::vector<float> all(t->ne[0] * t->ne[1]);
+    const size_t stream = cells.empty() ? 0 : cells.front().stream;
+    ggml_backend_tensor_get(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+    for (int64_t h = 0; h < t->ne[1]; ++h) {
+        for (size_t c = 0; c < cells.size(); ++c) {
+            all[h * t->ne[0] + cells[c].index] = values[h * cells.size() + c];
+        }
+    }
+    ggml_backend_tensor_set(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+}
+
 void accumulators::move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
                         std::span<const int32_t> emptied) {
     ggml_tensor * t = tensors_[i];

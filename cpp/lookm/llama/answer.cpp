@@ -63,7 +63,7 @@ bool session::full() const {
 
 void session::make_cell() {
     if (room_->cap() == 0 || room_->size() < room_->most()) {
-        room_->move(2 * room_->size());
+        talking_ ? carry(2 * room_->size()) : room_->move(2 * room_->size());
         return;
     }
     // the prompt's cells stay; to forget half at once makes n tokens cost O(log n) holes

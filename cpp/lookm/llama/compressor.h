@@ -58,6 +58,7 @@ class compressor {
     // Before a prefill: starts to observe what compress() with these options, kinds included, will need of it. That may
     // be nothing.
     void observe(const compress_options & options);
+    bool observed() const { return observed_; }
     // The same where squeeze() will be called: every query counts, up to tap().forget().
     void observe_all(const compress_options & options);
     // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to observe.

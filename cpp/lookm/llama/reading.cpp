@@ -16,27 +16,6 @@ namespace {
 
 constexpr double seconds_between_reports = 0.1;
 
-// A new part begins at cell split_at, too.
-std::vector<prompt_part> parts_of(const prompt & p, const mtmd_context * mmproj, prior prior, int32_t split_at) {
-    std::vector<prompt_part> parts;
-    int32_t n = 0;
-    for (const prompt_chunk & chunk : p.chunks) {
-        if (chunk.image) {
-            parts.push_back(
-                {chunk.n_cells(), token_kind::image, true, mtmd_decode_use_non_causal(mmproj, chunk.image)});
-            n += chunk.n_cells();
-            continue;
-        }
-        for (size_t i = 0; i < chunk.kind.size(); ++i, ++n) {
-            if (i == 0 || n == split_at || chunk.kind[i] != chunk.kind[i - 1]) {
-                parts.push_back({0, chunk.kind[i], prior == prior::none || chunk.kind[i] == token_kind::image});
-            }
-            ++parts.back().n_cells;
-        }
-    }
-    return parts;
-}
-
 } // namespace
 
 struct session::progress_state {
@@ -112,6 +91,27 @@ struct session::image_batches {
     }
 };
 
+// A new part begins at cell split_at, too.
+std::vector<prompt_part> session::parts_of(const prompt & p, prior prior, int32_t split_at) const {
+    std::vector<prompt_part> parts;
+    int32_t n = 0;
+    for (const prompt_chunk & chunk : p.chunks) {
+        if (chunk.image) {
+            parts.push_back(
+                {chunk.n_cells(), token_kind::image, true, mtmd_decode_use_non_causal(mmproj_.get(), chunk.image)});
+            n += chunk.n_cells();
+            continue;
+        }
+        for (size_t i = 0; i < chunk.kind.size(); ++i, ++n) {
+            if (i == 0 || n == split_at || chunk.kind[i] != chunk.kind[i - 1]) {
+                parts.push_back({0, chunk.kind[i], prior == prior::none || chunk.kind[i] == token_kind::image});
+            }
+            ++parts.back().n_cells;
+        }
+    }
+    return parts;
+}
+
 std::optional<prompt_cap> session::through_cap(const prompt & p, const compress_options & options, int32_t n_answer) {
     const int32_t cap = room_->cap();
     if (cap == 0 || p.n_cells() + prompt_cap::answer_share(cap, n_answer) <= cap) {
@@ -126,8 +126,7 @@ std::optional<prompt_cap> session::through_cap(const prompt & p, const compress_
     }
     squeezing_ = options;
     forget_scores_at_ = first_query(options.method, budget_of(options, options.kind), options.kind);
-    return prompt_cap(parts_of(p, mmproj_.get(), options.method.prior, forget_scores_at_), cap, options_.n_batch,
-                      n_answer);
+    return prompt_cap(parts_of(p, options.method.prior, forget_scores_at_), cap, options_.n_batch, n_answer);
 }
 
 void session::make_room(int32_t n) {
@@ -138,8 +137,12 @@ void session::make_room(int32_t n) {
     if (forget_scores_at_ > 0 && n_held + stats_.squeezed_cells == forget_scores_at_) {
         room_->compressor()->tap().forget();
     }
+    squeeze(n_held, [&] { return reading_->room_for(n); });
+}
+
+void session::squeeze(int32_t n_held, const std::function<std::vector<cell_run>()> & plan) {
     squeezing_.kind = reading_->kinds();
-    const std::vector<cell_run> runs = reading_->room_for(n);
+    const std::vector<cell_run> runs = plan();
     if (runs.empty()) {
         return;
     }

@@ -108,6 +108,13 @@ void score_tap::forget() {
     }
 }
 
+void score_tap::restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores) {
+    sums_.write(i, cells, scores);
+    for (int64_t & n : n_seen_[i]) {
+        n = std::max<int64_t>(n, 1);
+    }
+}
+
 void score_tap::move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
                      std::span<const int32_t> emptied) {
     sums_.move(i, stream, from, to, emptied);

@@ -54,6 +54,8 @@ class score_tap {
     // the same of squared probabilities; throws std::logic_error unless the plan asked for them
     std::vector<float> squares(size_t i, const std::vector<cell> & cells) const;
 
+    // Puts scores back into another context's tap, which has been armed: its sequence goes on where it was.
+    void restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores);
     // Sums follow their rows (accumulators::move).
     void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
               std::span<const int32_t> emptied);

@@ -74,6 +74,8 @@ void session::clear() {
     sampler_.reset();
     prompt_logits_.clear();
     reading_.reset();
+    talking_ = false;
+    answer_pos_ = 0;
     n_past_ = 0;
     ready_ = false;
 }

@@ -87,6 +87,20 @@ class session {
     void prefill(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
 
+    // A conversation: the first call forgets what was there, each later one goes on after the last answer, with text as
+    // the chat template has it from that answer's end on. What is new is read with what is left of earlier turns, and
+    // then evictable parts of all turns shrink, the oldest first, until kv_ratio of all cells so far is left. A cap
+    // holds over all of it. Throws as prefill() does; where it throws before anything is read, the conversation goes
+    // on.
+    void converse(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+    bool talking() const { return talking_; } // false again once an error has stopped a turn's reading
+    void end_conversation() { clear(); }
+
+    // The conversation between two turns, to go on with in another session of the same model and cache types.
+    std::vector<uint8_t> state() const;
+    void restore(std::span<const uint8_t> state, const kv_options & kv); // throws std::invalid_argument
+
     void start(const sampling_options & sampling); // an answer to the last prompt begins
     // One more token: its text, possibly half a UTF-8 character; nullopt at the end of the answer. Throws
     // std::runtime_error when no cell is free. Under a cap one always is: the older half of the answer's cells goes.
@@ -109,7 +123,13 @@ class session {
     void process_image(const mtmd_input_chunk * chunk, progress_state & state);
     void check_stopped(); // rethrows what a callback inside llama.cpp has thrown
     void decode(const llama_token * tokens, int32_t n, bool logits);
+    std::vector<prompt_part> parts_of(const prompt & p, prior prior, int32_t split_at) const;
     void make_room(int32_t n); // under a cap, before n more cells come
+    void squeeze(int32_t n_held, const std::function<std::vector<cell_run>()> & plan);
+    std::vector<std::vector<float>> scores() const;
+    void restore_scores(const std::vector<std::vector<float>> & scores);
+    void carry(int32_t n_cells); // to a context of so many, scores and all
+    std::vector<prompt_part> parts_so_far() const;
     int32_t next_batch(int32_t n_left) const;
     void added(int32_t n);
     void compress(compress_options options, const progress_fn & progress);
@@ -126,7 +146,8 @@ class session {
     mtmd::context_ptr mmproj_;
     std::unique_ptr<chat_template> template_;
     compress_options squeezing_;         // how
-    std::optional<prompt_cap> reading_;  // a prompt that is longer than the cap
+    std::optional<prompt_cap> reading_;  // a prompt that is longer than the cap, or a conversation
+    bool talking_ = false;               // a conversation is in the cache
     int32_t forget_scores_at_ = 0;       // cells read when a window scorer's first query comes
     llama_pos answer_pos_ = 0;           // of the first cell of the answer that is not forgotten
     std::vector<float> prompt_logits_;   // of the prompt's last token, while the answer has none of its own

@@ -143,30 +143,53 @@ void sized_context::open(int32_t n_cells) {
     } else {
         make(wanted, options_.n_ubatch);
     }
+    make_compressor();
+}
+
+void sized_context::make_compressor() {
     if (!compressor_ && unsupported_.empty()) {
         compressor_ = std::make_unique<lookm::compressor>(get(), static_cast<size_t>(options_.compute_bytes));
     }
 }
 
-void sized_context::move(int32_t n_cells) {
-    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
-    if (size() == wanted) {
-        return;
-    }
+std::vector<uint8_t> sized_context::sequence() const {
     // by way of the host: llama.cpp's copy on the device is wrong for quantized caches
     std::vector<uint8_t> cells(llama_state_seq_get_size(get(), 0));
+    forget_errors();
     const size_t n_read = llama_state_seq_get_data(get(), cells.data(), cells.size(), 0);
     if (n_read == 0 || n_read > cells.size()) {
         throw std::runtime_error("the KV cache of " + std::to_string(size()) +
                                  " cells cannot be read out: " + last_logged_error());
     }
+    cells.resize(n_read);
+    return cells;
+}
+
+void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
+    open(n_cells);
+    forget_errors();
+    if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
+        clear();
+        throw std::invalid_argument("state: it does not fit this model's KV cache: " + last_logged_error());
+    }
+}
+
+void sized_context::move(int32_t n_cells, bool to_read) {
+    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
+    if (size() == wanted && (reads_prompts_ || !to_read)) {
+        return;
+    }
+    std::vector<uint8_t> cells = sequence();
     // a sliding window's cache is sized by n_ubatch
     const bool plain = kv_cache::memory_type(get()) == "kv_cache";
-    make(wanted, plain ? n_ubatch_decode : options_.n_ubatch);
+    make(wanted, plain && !to_read ? n_ubatch_decode : options_.n_ubatch);
     forget_errors();
-    if (llama_state_seq_set_data(get(), cells.data(), n_read, 0) != n_read) {
+    if (llama_state_seq_set_data(get(), cells.data(), cells.size(), 0) != cells.size()) {
         throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(wanted) +
                                  " cells: " + last_logged_error());
+    }
+    if (to_read) {
+        make_compressor();
     }
     cells = {};
     return_to_system();

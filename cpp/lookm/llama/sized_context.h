@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace lookm {
 
@@ -42,13 +44,18 @@ class sized_context {
     // Carries the sequence over to a context of at least n_cells (at most limit()), if that is not the size it has.
     // Exact: the next token's logits are those without the move, but logits already computed are gone. Never holds more
     // than both the larger context and a copy of the sequence's cells. Throws std::runtime_error when memory runs out;
-    // the sequence is lost then.
-    void move(int32_t n_cells);
+    // the sequence is lost then. to_read: more of a prompt will follow, which the context is to read and compress.
+    void move(int32_t n_cells, bool to_read = false);
+
+    std::vector<uint8_t> sequence() const; // its cells and their rows
+    // An empty context of at least n_cells takes them in; std::invalid_argument for what is no such sequence.
+    void restore(std::span<const uint8_t> sequence, int32_t n_cells);
 
   private:
     int32_t read_cap() const;
     int32_t cells_for(int32_t n_cells) const;
     void check_memory(int32_t n_cells) const;
+    void make_compressor();
     void make(int32_t n_cells, int32_t n_ubatch);
 
     llama_model * model_;
