@@ -53,9 +53,9 @@ py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
     return py::dict(
         "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
-        "context_cells"_a = s.context_cells, "kept_cells"_a = s.kept_cells, "kv_ratio"_a = ratio, "method"_a = s.method,
-        "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
-        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+        "context_cells"_a = s.context_cells, "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
+        "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before,
+        "kv_bytes_used_after"_a = s.bytes_used_after, "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
         "kv_bytes_allocated_after"_a = s.bytes_allocated_after, "compress_bytes_peak"_a = s.compress_bytes_peak,
         "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
         "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
@@ -111,6 +111,19 @@ void read(const py_session & self, const std::string & prompt, const std::vector
     session.read(prompt, views, contexts, kv, n_answer, report);
 }
 
+void converse(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+              const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
+              const py::object & progress) {
+    std::vector<lookm::image_view> views;
+    for (const image_array & image : images) {
+        views.push_back(view(image));
+    }
+    lookm::session & session = self.get();
+    const lookm::progress_fn report = reporter(progress);
+    const py::gil_scoped_release nogil;
+    session.converse(prompt, views, contexts, kv, n_answer, report);
+}
+
 py::object next(const py_session & self) {
     std::optional<std::string> piece;
     {
@@ -153,15 +166,16 @@ void bind_session(py::module_ & m) {
                          int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
                          const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
                          const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
-                         int64_t compute_bytes, bool scored, bool shrink) {
+                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory) {
                  return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
                                       rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
-                                      scored, shrink});
+                                      scored, kv_cells, kv_memory, shrink});
              }),
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
              "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
              "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true)
+             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
+             "kv_memory"_a = 0)
         .def_static(
             "scores_all_queries",
             [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
@@ -174,6 +188,7 @@ void bind_session(py::module_ & m) {
         .def_property_readonly("media_marker", [](const py_session & s) { return s.get().markers().image; })
         .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
         .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
+        .def_property_readonly("kv_cells", [](const py_session & s) { return s.get().kv_cells(); })
         .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
         .def(
             "apply_template",
@@ -199,6 +214,34 @@ void bind_session(py::module_ & m) {
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
             "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
             "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
+        .def(
+            "converse",
+            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
+               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+               std::optional<double> recent_ratio, const lookm::method_options & options,
+               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+                converse(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
+                         n_answer, progress);
+            },
+            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
+            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
+        .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
+        .def("end_conversation", [](const py_session & s) { s.get().end_conversation(); })
+        .def("state",
+             [](const py_session & s) {
+                 const std::vector<uint8_t> state = s.get().state();
+                 return py::bytes(reinterpret_cast<const char *>(state.data()), state.size());
+             })
+        .def(
+            "restore",
+            [](const py_session & s, const std::string & state, double kv_ratio, const std::string & method,
+               const lookm::method_options & options) {
+                const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
+                s.get().restore({bytes, state.size()}, {kv_ratio, method, std::nullopt, std::nullopt, options});
+            },
+            "state"_a, py::kw_only(), "kv_ratio"_a, "method"_a,
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, llama_cpp_version, methods
+from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
@@ -21,6 +22,7 @@ from lookm_cpp.planning import plan
 from lookm_cpp.stats import Stats
 
 __all__ = [
+    "Chat",
     "Explanation",
     "ImageLike",
     "Llava",

@@ -22,6 +22,7 @@ class Stats(TypedDict):
     text_cells: int
     image_cells: int
     context_cells: int
+    squeezed_cells: int
     kept_cells: int
     kv_ratio: float
     method: str
@@ -185,6 +186,8 @@ class Session:
         compute_bytes: int = 64 << 20,
         scored: bool = False,
         shrink: bool = True,
+        kv_cells: int = 0,
+        kv_memory: int = 0,
     ) -> None: ...
     @staticmethod
     def scores_all_queries(
@@ -212,6 +215,10 @@ class Session:
 
     @property
     def n_ctx(self) -> int: ...
+    @property
+    def kv_cells(self) -> int:
+        """Most cells in use at once, 0: any number."""
+
     @property
     def model_name(self) -> str: ...
     def apply_template(self, messages: str) -> str:
@@ -244,7 +251,8 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """Forget the last prompt, process this one, compress its KV cache, and free what it and ``n_answer`` more cells
-        do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``.
+        do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``
+        cells, or without end under a cap (``kv_cells``, ``kv_memory``), through which longer prompts are read, too.
 
         ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``contexts``: texts, one
         for each ``context_marker``; their cells are evicted as an image's are, and control tokens in them are only
@@ -252,6 +260,38 @@ class Session:
         model cuts them into), ``prefill`` (cells), ``compress`` (layers); an exception it raises stops the work and
         passes through. Signals are looked at between steps too.
         """
+
+    def converse(
+        self,
+        prompt: str,
+        images: list[npt.NDArray[np.uint8]],
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """``prefill`` after what is there: the first call begins a conversation, each later one goes on after the last
+        answer, with the template's text from that answer's end on. Then evictable parts of all turns shrink, the
+        oldest first, to ``kv_ratio`` of all cells so far. Raises ``ValueError`` and leaves the conversation as it is
+        where something is wrong before anything is read."""
+
+    @property
+    def talking(self) -> bool:
+        """Whether a conversation is there; one is lost when an error stops its reading."""
+
+    def end_conversation(self) -> None:
+        """Forget everything; the next ``converse`` begins one."""
+
+    def state(self) -> bytes:
+        """The conversation between two turns, for ``restore``; ``ValueError`` without one."""
+
+    def restore(self, state: bytes, *, kv_ratio: float, method: str, options: MethodOptions = ...) -> None:
+        """Take up a conversation; ``ValueError`` for a state of another model or other types of cache."""
 
     def start(
         self,

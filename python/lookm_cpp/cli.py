@@ -134,6 +134,12 @@ def ask(
     tensor_split: Annotated[
         str | None, typer.Option("--tensor-split", help="Share of the layers for each device: 3,1.")
     ] = None,
+    kv_cells: Annotated[
+        int | None, typer.Option("--kv-cells", help="Most cells in use; longer prompts are squeezed while read.")
+    ] = None,
+    kv_memory: Annotated[
+        str | None, typer.Option("--kv-memory", help="The same in bytes of the KV cache: 512MiB.")
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Answer with the full cache, too, side by side.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Json = False,
@@ -164,6 +170,8 @@ def ask(
         "rpc_servers": rpc,
         "tensor_split": None if tensor_split is None else _numbers(tensor_split),
         "seed": seed,
+        "kv_cells": kv_cells,
+        "kv_memory": kv_memory,
         "verbose": verbose,
     }
     sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}
@@ -171,6 +179,8 @@ def ask(
         raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
     if text_only and (model == EMBEDDED or mmproj is not None):
         raise ValueError("--text-only is given with a projector, expected one or the other")
+    if compare and (kv_cells is not None or kv_memory is not None):
+        raise ValueError("--compare needs the full cache, expected no --kv-cells or --kv-memory with it")
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
     asked = Question(question, image or (), contexts)
     projector: str | Literal[False] | None = False if text_only else mmproj

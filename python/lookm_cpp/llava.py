@@ -10,11 +10,13 @@ from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
 from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
+from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.sizes import byte_count, cell_count
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
-    from lookm_cpp.options import ChatOptions, LlavaOptions, Progress
+    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress
 
 
 class Llava:
@@ -71,6 +73,9 @@ class Llava:
         shrink: Allocate the KV cache by need: for the prompt while it is read; then, once it is compressed, for the
             kept cells and ``max_tokens`` more, and what is over goes back to the system. ``False`` allocates ``n_ctx``
             cells once.
+        kv_cells: Most cells of the KV cache in use at any time, however long a prompt or its answer: what is cached is
+            squeezed while the prompt is read. llama.cpp allocates them in steps of 256. ``docs/long_prompts.md``
+        kv_memory: The same in bytes of the KV buffers, as a number or like ``"512MiB"``; instead of ``kv_cells``.
         verbose: Let llama.cpp write its log to stderr.
 
     Raises:
@@ -114,6 +119,8 @@ class Llava:
         compute_bytes: int = 64 << 20,
         seed: int = RANDOM_SEED,
         shrink: bool = True,
+        kv_cells: int | None = None,
+        kv_memory: int | str | None = None,
         verbose: bool = False,
     ) -> None:
         self._compression = Compression(
@@ -145,12 +152,16 @@ class Llava:
             rpc_servers=rpc_servers or "",
             tensor_split=tensor_split or (),
             shrink=shrink,
+            kv_cells=cell_count("kv_cells", kv_cells),
+            kv_memory=byte_count("kv_memory", kv_memory),
             verbose=verbose,
             compute_bytes=compute_bytes,
             scored=self._compression.scores_all_queries(),
         )
         self._compression.check(self._session)
         self._seed = seed
+        self._model = model
+        self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
         self._stats = Stats(**self._session.stats)
         self._turns = Turns()
@@ -171,6 +182,12 @@ class Llava:
         """Cells of the context, prompt and answer together."""
         self._check_open()
         return self._session.n_ctx
+
+    @property
+    def kv_cells(self) -> int | None:
+        """Most cells in use at any time, by ``kv_cells`` or ``kv_memory``."""
+        self._check_open()
+        return self._session.kv_cells or None
 
     @property
     def model_name(self) -> str:
@@ -228,7 +245,8 @@ class Llava:
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
                 ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several. Cells of a text part
                 with ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
-            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context.
+            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context
+                (with ``kv_cells``: any number).
             temperature: 0 is greedy.
             top_p: Nucleus sampling.
             top_k: Sample among so many tokens.
@@ -375,6 +393,40 @@ class Llava:
         self._check_open()
         explainer = Explainer(self, self._session, self._turns)
         return explainer.explain(question, images, contexts_of(context), methods, options)
+
+    def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
+        """A conversation; options in place of the object's own, for all its turns.
+
+        Args:
+            system: What comes before everything else, if the chat template has a place for it.
+            **options: As of ``create_chat_completion``.
+
+        Raises:
+            ValueError: An option is wrong.
+
+        >>> with Llava.embedded(kv_ratio=0.6) as llm:
+        ...     chat = llm.chat()
+        ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+        ...     chat.ask("Image 1:<image> Image 2:<image> What is in image 2?", pictures)
+        'Image 2 shows an owl.'
+        """
+        self._check_open()
+        compression = self._compression.override(**options)
+        compression.check(self._session)
+        return Chat(self._place(), compression, system)
+
+    def load_state(self, path: str | os.PathLike[str]) -> Chat:
+        """The conversation that ``Chat.save`` wrote, with the same model and types of cache; it goes on where it was.
+
+        Raises:
+            ValueError: The file holds no conversation, is damaged, or is of another model, or its cells do not fit.
+            OSError: It cannot be read.
+        """
+        self._check_open()
+        return Chat.load(path, self._place())
+
+    def _place(self) -> Place:
+        return Place(self._session, self._turns, self._model, self._cache, self._seed)
 
     def close(self) -> None:
         """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""

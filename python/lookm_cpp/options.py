@@ -69,6 +69,8 @@ class LlavaOptions(TypedDict, total=False):
     compute_bytes: int
     seed: int
     shrink: bool
+    kv_cells: int | None
+    kv_memory: int | str | None
     verbose: bool
 
 

@@ -20,6 +20,7 @@ class Stats:
         text_cells: Those of text, template included, contexts not.
         image_cells: Those of images.
         context_cells: Those of contexts: text that may be evicted as an image may.
+        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells`` were in use.
         kept_cells: Cells left after compression; the same number in every layer and head.
         kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
         method: The method that ran.
@@ -43,6 +44,7 @@ class Stats:
     text_cells: int
     image_cells: int
     context_cells: int
+    squeezed_cells: int
     kept_cells: int
     kv_ratio: float
     method: str

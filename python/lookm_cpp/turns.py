@@ -43,4 +43,4 @@ class Turns:
             RuntimeError: A newer one took its place.
         """
         if turn != self._turn:
-            raise RuntimeError("this answer was ended by a newer prompt of the same Llava")
+            raise RuntimeError("this answer or conversation was ended by a newer prompt of the same Llava")

@@ -81,7 +81,8 @@ std::vector<float> sequences::text(llama_seq_id seq, const std::vector<llama_tok
     return logits(-1);
 }
 
-void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t height) {
+void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t height, int32_t n_batch,
+                      const std::function<void(int32_t)> & between) {
     current_ = seq;
     const llama_rope_type rope = llama_model_rope_type(model_);
     const bool two_d = rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE;
@@ -91,20 +92,27 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
     std::normal_distribution<float> normal;
     std::vector<float> values(n_embd * width * height);
     std::generate(values.begin(), values.end(), [&] { return normal(generator); });
-    llama_batch_ext * batch = llama_batch_ext_init(ctx_.get());
-    for (int32_t i = 0; i < width * height; ++i) {
-        const int32_t at = llama_batch_ext_add_embd(batch, seq, {values.data() + i * n_embd, 1, n_embd});
-        const llama_pos pos[4] = {first, first + i / width, first + i % width, 0};
-        const llama_pos in_line[4] = {first + i, first + i, first + i, 0};
-        llama_batch_ext_set_pos(batch, at, two_d ? pos : in_line);
+    const int32_t n_all = width * height;
+    for (int32_t i = 0; i < n_all;) {
+        const int32_t end = n_batch > 0 ? std::min(n_all, i + n_batch) : n_all;
+        llama_batch_ext * batch = llama_batch_ext_init(ctx_.get());
+        for (; i < end; ++i) {
+            const int32_t at = llama_batch_ext_add_embd(batch, seq, {values.data() + i * n_embd, 1, n_embd});
+            const llama_pos pos[4] = {first, first + i / width, first + i % width, 0};
+            const llama_pos in_line[4] = {first + i, first + i, first + i, 0};
+            llama_batch_ext_set_pos(batch, at, two_d ? pos : in_line);
+        }
+        llama_set_causal_attn(ctx_.get(), options_.causal_images);
+        const int32_t status = llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch);
+        llama_set_causal_attn(ctx_.get(), true);
+        llama_batch_ext_free(batch);
+        compressor_.tap().rethrow();
+        check(status);
+        if (between && i < n_all) {
+            between(i);
+        }
     }
-    llama_set_causal_attn(ctx_.get(), options_.causal_images);
-    const int32_t status = llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch);
-    llama_set_causal_attn(ctx_.get(), true);
-    llama_batch_ext_free(batch);
-    compressor_.tap().rethrow();
-    check(status);
-    n_past_[seq] += two_d ? std::max(width, height) : width * height;
+    n_past_[seq] += two_d ? std::max(width, height) : n_all;
 }
 
 std::vector<std::vector<float>> sequences::together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
@@ -142,6 +150,36 @@ void sequences::remove(llama_seq_id seq, llama_pos p0, llama_pos p1) {
 
 lookm::compress_result sequences::compress(llama_seq_id seq, const lookm::compress_options & options) {
     return compressor_.compress(seq, options);
+}
+
+std::vector<std::vector<int32_t>> sequences::squeeze(llama_seq_id seq, const lookm::compress_options & options,
+                                                     const std::vector<lookm::cell_run> & runs) {
+    const size_t n_before = cells(seq).size();
+    const auto kept = compressor_.squeeze(seq, options, runs);
+    compressor_.resume();
+    std::vector<std::vector<int32_t>> out;
+    for (size_t l = 0; l < kept.size(); ++l) {
+        const int64_t n_head = kv().layers()[l].k.n_head_kv;
+        const int64_t n_kept = static_cast<int64_t>(kept[l].size()) / n_head;
+        out.emplace_back();
+        for (int64_t h = 0; h < n_head; ++h) {
+            int64_t at = h * n_kept;
+            int32_t next = 0;
+            const auto untouched = [&](int32_t end) {
+                for (; next < end; ++next) {
+                    out.back().push_back(next);
+                }
+            };
+            for (const lookm::cell_run & run : runs) {
+                untouched(run.first);
+                out.back().insert(out.back().end(), kept[l].begin() + at, kept[l].begin() + at + run.n_keep);
+                at += run.n_keep;
+                next = run.first + run.n;
+            }
+            untouched(static_cast<int32_t>(n_before));
+        }
+    }
+    return out;
 }
 
 void sequences::mask(llama_seq_id seq, const std::vector<std::vector<int32_t>> & kept) {

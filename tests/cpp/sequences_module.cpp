@@ -1,10 +1,12 @@
 #include "oracle_types.h"
 #include "sequences.h"
 
+#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <tuple>
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -41,9 +43,63 @@ py::dict compress(py_sequences & c, llama_seq_id seq, const std::string & method
     return py::dict("kept"_a = kept, "n_keep"_a = r.n_keep, "note"_a = r.note);
 }
 
+using runs = std::vector<std::tuple<int32_t, int32_t, int32_t>>; // first, n, n_keep
+
+py::list squeeze(py_sequences & c, llama_seq_id seq, const runs & given, const std::string & method, bool on_device) {
+    std::vector<lookm::cell_run> list;
+    for (const auto & [first, n, n_keep] : given) {
+        list.push_back({first, n, n_keep});
+    }
+    const auto kept = c.s.squeeze(seq, {lookm::resolve(method, {}), {}, on_device}, list);
+    py::list out;
+    for (size_t i = 0; i < kept.size(); ++i) {
+        const int64_t n_head = c.n_head_kv(static_cast<int32_t>(i));
+        py::array_t<int32_t> a({n_head, static_cast<int64_t>(kept[i].size()) / n_head});
+        std::copy(kept[i].begin(), kept[i].end(), a.mutable_data());
+        out.append(a);
+    }
+    return out;
+}
+
+runs tuples(const std::vector<lookm::cell_run> & given) {
+    runs out;
+    for (const lookm::cell_run & run : given) {
+        out.emplace_back(run.first, run.n, run.n_keep);
+    }
+    return out;
+}
+
 } // namespace
 
 void bind_sequences(py::module_ & m) {
+    // parts: cells, is it text, is it evictable, must it be whole
+    py::class_<lookm::prompt_cap>(m, "PromptCap")
+        .def(py::init([](const std::vector<std::tuple<int32_t, bool, bool, bool>> & given, int32_t cap, int32_t n_batch,
+                         int32_t n_answer) {
+                 std::vector<lookm::prompt_part> parts;
+                 for (const auto & [n, text, evictable, whole] : given) {
+                     parts.push_back({n, text ? lookm::token_kind::text : lookm::token_kind::image, evictable, whole});
+                 }
+                 return lookm::prompt_cap(parts, cap, n_batch, n_answer);
+             }),
+             "parts"_a, "cap"_a, "n_batch"_a = 512, "n_answer"_a = 0)
+        .def(
+            "room_for", [](lookm::prompt_cap & c, int32_t n) { return tuples(c.room_for(n)); }, "n"_a)
+        .def(
+            "leave", [](lookm::prompt_cap & c, int32_t n_most) { return tuples(c.leave(n_most)); }, "n_most"_a)
+        .def("add", &lookm::prompt_cap::add, "n"_a)
+        .def_property_readonly("n_next", &lookm::prompt_cap::n_next)
+        .def_property_readonly("n_at_once", &lookm::prompt_cap::n_at_once)
+        .def_property_readonly("n_answer", &lookm::prompt_cap::n_answer)
+        .def_property_readonly("n_held", &lookm::prompt_cap::n_held)
+        .def_property_readonly("is_text", [](const lookm::prompt_cap & c) {
+            std::vector<bool> out;
+            for (const lookm::token_kind kind : c.kinds()) {
+                out.push_back(kind == lookm::token_kind::text);
+            }
+            return out;
+        });
+
     py::class_<py_sequences>(m, "Sequences")
         .def(py::init([](const std::shared_ptr<py_model> & model, int32_t n_ctx, int32_t n_seq, int32_t n_ubatch,
                          bool unified, bool flash_attn, bool causal_images, const std::string & type_k,
@@ -58,6 +114,10 @@ void bind_sequences(py::module_ & m) {
                         const std::vector<llama_token> & tokens) { return vector_of(c.s.text(seq, tokens)); })
         .def("image", [](py_sequences & c, llama_seq_id seq, uint32_t seed, int32_t width,
                          int32_t height) { c.s.image(seq, seed, width, height); })
+        .def(
+            "image_in_batches",
+            [](py_sequences & c, llama_seq_id seq, uint32_t seed, int32_t width, int32_t height, int32_t n_batch,
+               const std::function<void(int32_t)> & between) { c.s.image(seq, seed, width, height, n_batch, between); })
         .def("together",
              [](py_sequences & c, const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
                  py::list out;
@@ -69,6 +129,9 @@ void bind_sequences(py::module_ & m) {
         .def("copy", [](py_sequences & c, llama_seq_id from, llama_seq_id to) { c.s.copy(from, to); })
         .def("remove", [](py_sequences & c, llama_seq_id seq, llama_pos p0, llama_pos p1) { c.s.remove(seq, p0, p1); })
         .def("arm", [](py_sequences & c) { c.s.arm(); })
+        .def("observe_all",
+             [](py_sequences & c, const std::string & method) { c.s.observe_all({lookm::resolve(method, {}), {}}); })
+        .def("squeeze", &squeeze, "seq"_a, "runs"_a, py::kw_only(), "method"_a, "on_device"_a = false)
         .def("compress", &compress, "seq"_a, py::kw_only(), "method"_a = "text_prior_pivot_merge",
              "important_ratio"_a = 0.1, "recent_ratio"_a = 0.1, "on_device"_a = false)
         .def(

@@ -52,12 +52,13 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     return r;
 }
 
-budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind) {
+budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind, int32_t n_prompt) {
     const auto n_kv = static_cast<int32_t>(kind.size());
     budget b;
     b.n_kv = n_kv;
-    b.n_important = static_cast<int32_t>(std::floor(r.important * n_kv));
-    b.n_recent = static_cast<int32_t>(std::floor(r.recent * n_kv));
+    const int32_t n_all = std::max(n_prompt, n_kv);
+    b.n_important = static_cast<int32_t>(std::floor(r.important * n_all));
+    b.n_recent = static_cast<int32_t>(std::floor(r.recent * n_all));
     const budget all = {n_kv, n_kv - std::min(b.n_recent, n_kv), std::min(b.n_recent, n_kv)};
     if (!m.evicts || b.n_keep() >= n_kv) {
         return all;

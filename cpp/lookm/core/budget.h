@@ -40,7 +40,9 @@ struct budget {
 // Example (LOOK-M's default shares): n = 1376, ratios 0.1 and 0.1, 663 text cells before the window:
 //   N = M = 137; keep: n_keep = 663 + 137 = 800;  evict: n_keep = 274
 //
-// A method that does not evict, n <= N + M, or a floor that leaves nothing to evict, gives n_keep = n.
-budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind);
+// n is n_prompt where the cells are what is left of a longer prompt: a ratio is a share of all it had.
+//
+// A method that does not evict, no more cells than N + M, or a floor that leaves nothing to evict, gives n_keep = n.
+budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind, int32_t n_prompt = 0);
 
 } // namespace lookm

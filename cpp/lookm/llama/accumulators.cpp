@@ -50,6 +50,36 @@ std::vector<float> accumulators::read(size_t i, const std::vector<cell> & cells)
     return out;
 }
 
+void accumulators::write(size_t i, const std::vector<cell> & cells, const std::vector<float> & values) {
+    ggml_tensor * t = tensors_[i];
+    std::vector<float> all(t->ne[0] * t->ne[1]);
+    const size_t stream = cells.empty() ? 0 : cells.front().stream;
+    ggml_backend_tensor_get(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+    for (int64_t h = 0; h < t->ne[1]; ++h) {
+        for (size_t c = 0; c < cells.size(); ++c) {
+            all[h * t->ne[0] + cells[c].index] = values[h * cells.size() + c];
+        }
+    }
+    ggml_backend_tensor_set(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+}
+
+void accumulators::move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
+                        std::span<const int32_t> emptied) {
+    ggml_tensor * t = tensors_[i];
+    std::vector<float> all(t->ne[0] * t->ne[1]);
+    ggml_backend_tensor_get(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+    const std::vector<float> old = all;
+    for (int64_t h = 0; h < t->ne[1]; ++h) {
+        for (const int32_t c : emptied) {
+            all[h * t->ne[0] + c] = 0.0f;
+        }
+        for (size_t r = 0; r < to.size(); ++r) {
+            all[h * t->ne[0] + to[r]] = old[h * t->ne[0] + from[h * to.size() + r]];
+        }
+    }
+    ggml_backend_tensor_set(t, all.data(), stream * t->nb[2], all.size() * sizeof(float));
+}
+
 size_t accumulators::bytes() const {
     size_t bytes = 0;
     for (const ggml_backend_buffer_ptr & buffer : buffers_) {

@@ -5,6 +5,7 @@
 #include "ggml-cpp.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace lookm {
@@ -21,6 +22,11 @@ class accumulators {
     const ggml_tensor * tensor(size_t i) const { return tensors_[i]; }
     // [n_head_kv, n_cells of the sequence] in the order of cells, from their stream
     std::vector<float> read(size_t i, const std::vector<cell> & cells) const;
+    void write(size_t i, const std::vector<cell> & cells, const std::vector<float> & values); // as read() gives them
+    // Rows move in one stream of layers[i]: cell to[r] gets what cell from[h, r] of KV head h has, and emptied cells
+    // get zeros. A cell may be named in all three.
+    void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
+              std::span<const int32_t> emptied);
     size_t bytes() const;
 
   private:

@@ -57,11 +57,23 @@ void session::start(const sampling_options & s) {
 
 bool session::full() const {
     // without cells to count, positions bound them
-    return room_->n_used().value_or(n_past_) >= room_->size();
+    const int32_t cap = room_->cap() ? room_->cap() : room_->size();
+    return room_->n_used().value_or(n_past_) >= std::min(room_->size(), cap);
+}
+
+void session::make_cell() {
+    if (room_->cap() == 0 || room_->size() < room_->most()) {
+        talking_ ? carry(2 * room_->size()) : room_->move(2 * room_->size());
+        return;
+    }
+    // the prompt's cells stay; to forget half at once makes n tokens cost O(log n) holes
+    const llama_pos n = std::max(1, (n_past_ - answer_pos_) / 2);
+    kv_cache::forget(room_->get(), answer_pos_, answer_pos_ + n);
+    answer_pos_ += n;
 }
 
 bool session::can_continue() const {
-    return room_->n_used().value_or(n_past_) + (pending_ ? 1 : 0) <= n_ctx();
+    return room_->cap() > 0 || room_->n_used().value_or(n_past_) + (pending_ ? 1 : 0) <= n_ctx();
 }
 
 llama_token session::sample() {
@@ -90,7 +102,7 @@ std::optional<std::string> session::next() {
         }
         const stopwatch watch;
         if (full()) {
-            room_->move(2 * room_->size());
+            make_cell();
         }
         const llama_token token = *pending_;
         pending_.reset();

@@ -2,6 +2,7 @@
 
 #include "lookm/core/select.h"
 #include "lookm/graph/compress_forms.h"
+#include "lookm/llama/cell_lists.h"
 
 #include <algorithm>
 #include <chrono>
@@ -10,33 +11,6 @@
 namespace lookm {
 
 namespace {
-
-// Token order -> cell index, for every entry.
-std::vector<int32_t> to_cells(const std::vector<int32_t> & order, const std::vector<cell> & cells) {
-    std::vector<int32_t> out(order.size());
-    std::transform(order.begin(), order.end(), out.begin(), [&](int32_t c) { return cells[c].index; });
-    return out;
-}
-
-// Kind of each cell of the storage, as far as cells reach.
-std::vector<token_kind> by_cell(const std::vector<token_kind> & kind, const std::vector<cell> & cells) {
-    std::vector<token_kind> out;
-    for (size_t i = 0; i < cells.size(); ++i) {
-        out.resize(std::max(out.size(), static_cast<size_t>(cells[i].index) + 1), token_kind::image);
-        out[cells[i].index] = kind[i];
-    }
-    return out;
-}
-
-// Upstream compresses prompts with images only when text outranks images.
-budget budget_of(const compress_options & options, std::span<const token_kind> kind) {
-    const auto n_kv = static_cast<int32_t>(kind.size());
-    const bool all_text = std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
-    if (options.method.prior == prior::text && all_text) {
-        return {n_kv, n_kv, 0};
-    }
-    return make_budget(options.method, options.ratios, kind);
-}
 
 std::string why_nothing(const method & m, const budget & b, const compress_result & r) {
     if (!m.evicts) {
@@ -47,18 +21,6 @@ std::string why_nothing(const method & m, const budget & b, const compress_resul
     }
     return "nothing to evict: the budget of " + std::to_string(b.n_keep()) + " cells covers the prompt's " +
            std::to_string(b.n_kv);
-}
-
-std::vector<token_kind> kinds_of(const std::vector<cell> & cells, const std::vector<token_kind> & given) {
-    if (!given.empty() && given.size() != cells.size()) {
-        throw std::invalid_argument("kind: " + std::to_string(given.size()) + " kinds given for " +
-                                    std::to_string(cells.size()) + " cells, expected one each");
-    }
-    std::vector<token_kind> kind = given;
-    if (kind.empty()) {
-        std::transform(cells.begin(), cells.end(), std::back_inserter(kind), [](const cell & c) { return c.kind; });
-    }
-    return kind;
 }
 
 // pivot [n_head_kv, n_evict] as an index into kept -> [n_head_kv, n_kv], see compress_result::merged_into
@@ -80,6 +42,16 @@ bool host_memory(const kv_layer & layer) {
 }
 
 } // namespace
+
+// Upstream compresses prompts with images only when text outranks images.
+budget budget_of(const compress_options & options, std::span<const token_kind> kind) {
+    const auto n_kv = static_cast<int32_t>(kind.size());
+    const bool all_text = std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
+    if (options.method.prior == prior::text && all_text) {
+        return {n_kv, n_kv, 0};
+    }
+    return make_budget(options.method, options.ratios, kind, options.n_prompt);
+}
 
 compressor::compressor(llama_context * ctx, size_t compute_bytes)
     : kv_(ctx), tap_(kv_, compute_bytes), runners_(compute_bytes), cpu_(kv_.cpu_backend(), compute_bytes) {}
@@ -106,6 +78,14 @@ void compressor::observe(const compress_options & options) {
     tap_.disarm();
     if (observed_) {
         tap_.arm({needs_squares(options.method), first_query(options.method, b, options.kind)});
+    }
+}
+
+void compressor::observe_all(const compress_options & options) {
+    observed_ = needs_sums(options.method);
+    tap_.disarm();
+    if (observed_) {
+        tap_.arm({needs_squares(options.method), 0});
     }
 }
 

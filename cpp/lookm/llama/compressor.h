@@ -2,6 +2,7 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/core/method.h"
+#include "lookm/core/prompt_cap.h"
 #include "lookm/core/rank.h"
 #include "lookm/graph/compress_graph.h"
 #include "lookm/graph/graph_runner.h"
@@ -25,6 +26,7 @@ struct compress_options {
     // declared evictable by calling it image.
     std::vector<token_kind> kind = {};
     bool explain = false; // fill in compress_result::merged_into and score, too
+    int32_t n_prompt = 0; // cells that the prompt had before squeeze(), of which ratios are shares
 };
 
 struct compress_result {
@@ -44,6 +46,9 @@ struct compress_result {
     std::vector<std::vector<float>> score;
 };
 
+// What compress() would keep of cells of these kinds (options.kind).
+budget budget_of(const compress_options & options, std::span<const token_kind> kind);
+
 // LOOK-M on a live context: observe a prefill, then compress its cells once.
 class compressor {
   public:
@@ -58,6 +63,9 @@ class compressor {
     // Before a prefill: starts to observe what compress() with these options, kinds included, will need of it. That may
     // be nothing.
     void observe(const compress_options & options);
+    bool observed() const { return observed_; }
+    // The same where squeeze() will be called: every query counts, up to tap().forget().
+    void observe_all(const compress_options & options);
     // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to observe.
     void resume();
     // Whether what was observed of the prompt under way is all that compress() with these options, kinds included,
@@ -74,6 +82,16 @@ class compressor {
     // state and must be cleared by the caller. n_keep is decided before any layer is touched.
     compress_result compress(llama_seq_id seq, const compress_options & options,
                              const std::function<void(int, int)> & progress = {});
+
+    // Between two batches of a prefill: in every layer and KV head of seq each run of its cells (ascending, apart, in
+    // the order of its tokens) shrinks to the n_keep of the highest rank. By the method's way of merging, evicted rows
+    // go into rows that stay of these runs. No other row moves. Kept rows take their scores along. ratios mean nothing
+    // here, kind is of the cells there are now. The tap is disarmed; see resume(). No other sequence may share the
+    // cells. Throws std::invalid_argument for runs or kinds that do not fit the cells.
+    //
+    // Returns for each layer which cells of the runs stayed, in token order: [n_head_kv, sum of n_keep]
+    std::vector<std::vector<int32_t>> squeeze(llama_seq_id seq, const compress_options & options,
+                                              std::span<const cell_run> runs);
 
     // Backends refuse what gate refuses, too, from the next prompt on. For tests.
     void restrict_to(const op_gate & gate);

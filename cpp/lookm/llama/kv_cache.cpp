@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <typeinfo>
 
 #if defined(__GNUG__)
@@ -248,8 +249,15 @@ std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
     const auto stream = static_cast<int32_t>(kv_->get_stream(seq));
     std::vector<cell> out;
-    // By position, then by cell: those of one image may share their position, and llama.cpp fills free cells upwards.
-    for (const auto & [pos, index] : cells.seq_pos_get(seq)) {
+    // Those of one image may share their position: then by their place in it, then by cell, as llama.cpp fills free
+    // cells upwards.
+    const auto & by_pos = cells.seq_pos_get(seq);
+    std::vector<std::pair<llama_pos, uint32_t>> order(by_pos.begin(), by_pos.end());
+    std::stable_sort(order.begin(), order.end(), [&](const auto & a, const auto & b) {
+        const llama_kv_cell_ext x = cells.ext_get(a.second), y = cells.ext_get(b.second);
+        return std::tie(a.first, x.y, x.x) < std::tie(b.first, y.y, y.x);
+    });
+    for (const auto & [pos, index] : order) {
         const bool text = cells.ext_get(index).tok != LLAMA_TOKEN_NULL;
         out.push_back({static_cast<int32_t>(index), text ? token_kind::text : token_kind::image, stream});
     }
@@ -313,6 +321,29 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
     }
     // through the cache's own call, which also lets the next token take the first freed cell
     kv_->seq_rm(seq, pos_dropped, -1);
+}
+
+void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> of, size_t n_keep) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
+    llama_pos pos_last = 0;
+    for (const int32_t index : of) {
+        pos_last = std::max(pos_last, cells.pos_get(index));
+    }
+    for (size_t r = 0; r < of.size(); ++r) {
+        llama_kv_cell_ext ext = cells.ext_get(of[r]);
+        ext.x = ext.y = pos_last; // no later than any cell of an image that is still being read
+        cells.seq_rm(of[r], seq);
+        cells.pos_set(of[r], r < n_keep ? pos_last : pos_dropped);
+        cells.ext_set(of[r], ext);
+        cells.seq_add(of[r], seq);
+    }
+    kv_->seq_rm(seq, pos_dropped, -1);
+}
+
+void kv_cache::forget(llama_context * ctx, llama_pos p0, llama_pos p1) {
+    if (llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx))) {
+        kv->seq_rm(0, p0, p1);
+    }
 }
 
 void kv_cache::set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data) {

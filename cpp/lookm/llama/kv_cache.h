@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -70,7 +71,8 @@ class kv_cache {
     // Throws std::invalid_argument for a sequence that this context cannot have.
     void check(llama_seq_id seq) const;
 
-    // Cells of a sequence in the order of their tokens. Cells made from embeddings are image cells.
+    // Cells of a sequence in the order of their tokens; those that keep() or shrink() has put at one position in the
+    // order of their rows. Cells made from embeddings are image cells.
     std::vector<cell> cells(llama_seq_id seq) const;
 
     // The first of those cells, if they are what keep() has left of a prompt: n of them, all at one position.
@@ -84,6 +86,14 @@ class kv_cache {
     // leaves all others: they are emptied, or stay as they are with the sequences that share them. The next token still
     // comes after the whole prompt, and sees every kept cell.
     void keep(llama_seq_id seq, const std::vector<int32_t> & target);
+
+    // The first n_keep of these cells of seq, ascending and no other sequence's, now hold what is left of all of them:
+    // they take the latest position among them, and the others are emptied. Cells that come later see them; the next
+    // token's position stays what it is.
+    void shrink(llama_seq_id seq, std::span<const int32_t> cells, size_t n_keep);
+
+    // Empties the cells of sequence 0 at positions [p0, p1) in layers that see every earlier token, and in no others.
+    static void forget(llama_context * ctx, llama_pos p0, llama_pos p1);
 
     // Installs (or, with nullptr, removes) the callback that sees every node the scheduler computes.
     void set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data);

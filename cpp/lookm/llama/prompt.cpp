@@ -63,10 +63,10 @@ prompt_chunk chunk_of(text_run run) {
 }
 
 // Without images: the runs are one.
-prompt text_prompt(const llama_model * model, std::vector<text_run> runs) {
+prompt text_prompt(const llama_model * model, std::vector<text_run> runs, bool begins) {
     const llama_vocab * vocab = llama_model_get_vocab(model);
     text_run run = runs.empty() ? text_run() : std::move(runs.front());
-    if (llama_vocab_get_add_bos(vocab)) {
+    if (begins && llama_vocab_get_add_bos(vocab)) {
         run.tokens.insert(run.tokens.begin(), llama_vocab_bos(vocab));
         run.kind.insert(run.kind.begin(), token_kind::text);
     }
@@ -168,7 +168,7 @@ int32_t prompt::n_tiles() const {
 
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
                 const prompt_markers & markers, std::span<const image_view> images,
-                std::span<const std::string> contexts) {
+                std::span<const std::string> contexts, bool begins) {
     check_markers("images", "image", images.size(), count(text, markers.image));
     check_markers("contexts", "context", contexts.size(), count(text, markers.context));
     for (const std::string & part : contexts) {
@@ -182,7 +182,7 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
     }
     std::vector<text_run> runs = tokenize_runs(model, text, markers, contexts);
     if (!mmproj) {
-        return text_prompt(model, std::move(runs));
+        return text_prompt(model, std::move(runs), begins);
     }
     prompt p;
     p.n_images = static_cast<int32_t>(images.size());
@@ -193,7 +193,7 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
     }
     const std::string outline = with_stand_ins(text, markers);
     const std::vector<llama_token> stand_in = tokenize_run(model, markers.context, markers.image, {}).tokens;
-    const mtmd_input_text input = {outline.data(), outline.size(), /*add_special =*/true, /*parse_special =*/true};
+    const mtmd_input_text input = {outline.data(), outline.size(), /*add_special =*/begins, /*parse_special =*/true};
     p.media.reset(mtmd_input_chunks_init());
     forget_errors();
     if (mtmd_tokenize(mmproj, p.media.get(), &input, pointers.data(), pointers.size()) != 0) {

@@ -69,10 +69,11 @@ struct prompt_markers {
 
 // Splits text that holds one marker per image and one per context: a text whose cells are evictable as an image's are,
 // and in which control tokens are text. mmproj may be null when there are no images.
+// begins: no text comes before it, so that it gets the tokens that begin one.
 // Throws std::invalid_argument when markers and images or contexts do not match, or an image cannot be used.
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
                 const prompt_markers & markers, std::span<const image_view> images,
-                std::span<const std::string> contexts);
+                std::span<const std::string> contexts, bool begins = true);
 
 // Markers that no user text holds by chance.
 prompt_markers random_markers();

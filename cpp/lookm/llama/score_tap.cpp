@@ -84,15 +84,12 @@ void score_tap::arm(const tap_plan & plan) {
         throw std::invalid_argument("first_query: " + std::to_string(plan.first_query) + ", expected 0 or more");
     }
     plan_ = plan;
-    sums_.clear();
     if (!plan.squares) {
         squares_.reset();
     } else if (!squares_) {
         squares_.emplace(kv_.layers());
     }
-    if (squares_) {
-        squares_->clear();
-    }
+    forget();
     n_read_.assign(kv_.layers().size(), 0);
     n_seen_.clear();
     for (const kv_layer & layer : kv_.layers()) {
@@ -102,6 +99,28 @@ void score_tap::arm(const tap_plan & plan) {
     seconds_ = 0.0;
     compute_peak_ = 0;
     listen();
+}
+
+void score_tap::forget() {
+    sums_.clear();
+    if (squares_) {
+        squares_->clear();
+    }
+}
+
+void score_tap::restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores) {
+    sums_.write(i, cells, scores);
+    for (int64_t & n : n_seen_[i]) {
+        n = std::max<int64_t>(n, 1);
+    }
+}
+
+void score_tap::move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
+                     std::span<const int32_t> emptied) {
+    sums_.move(i, stream, from, to, emptied);
+    if (squares_) {
+        squares_->move(i, stream, from, to, emptied);
+    }
 }
 
 void score_tap::listen() {

@@ -8,6 +8,7 @@
 #include <exception>
 #include <map>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace lookm {
@@ -40,6 +41,7 @@ class score_tap {
 
     void arm(const tap_plan & plan = {}); // zero the sums and start to listen; throws std::invalid_argument
     void disarm(); // stop to listen: decode runs as if the tap had never been, and compute buffers are freed
+    void forget(); // zero the sums, and go on as before
     void listen(); // go on after disarm(), with the sums so far
     // Rows that come next, or came last, are n more than the prompt's own: another sequence's in the same stream. n <
     // 0: the prompt's first -n tokens are in the cache already. Matters where first_query > 0.
@@ -53,6 +55,12 @@ class score_tap {
     std::vector<float> scores(size_t i, const std::vector<cell> & cells) const;
     // the same of squared probabilities; throws std::logic_error unless the plan asked for them
     std::vector<float> squares(size_t i, const std::vector<cell> & cells) const;
+
+    // Puts scores back into another context's tap, which has been armed: its sequence goes on where it was.
+    void restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores);
+    // Sums follow their rows (accumulators::move).
+    void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
+              std::span<const int32_t> emptied);
 
     void restrict_to(const op_gate & gate) { runners_.restrict_to(gate); } // for tests
 

@@ -1,11 +1,7 @@
 #include "lookm/llama/session.h"
 
 #include "lookm/llama/flash_attn.h"
-#include "lookm/llama/log.h"
-#include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
-
-#include "mtmd-helper.h"
 
 #include <algorithm>
 #include <sstream>
@@ -15,8 +11,6 @@
 namespace lookm {
 
 namespace {
-
-constexpr double seconds_between_reports = 0.1;
 
 constexpr int64_t least_compute_bytes = 1 << 20;
 constexpr int64_t most_compute_bytes = int64_t(1) << 40;
@@ -68,58 +62,6 @@ void check_decoder_only(const llama_model * model, const llama_context * ctx, co
     }
 }
 
-struct session::progress_state {
-    const progress_fn & report;
-    int n_tiles, n_cells;
-    int tiles_done = 0, cells_done = 0;
-
-    stopwatch since_report = {};
-
-    void tiles(int n) {
-        tiles_done += n;
-        tell(phase::encode, tiles_done, n_tiles);
-    }
-    void cells(int n) {
-        cells_done += n;
-        tell(phase::prefill, cells_done, n_cells);
-    }
-    void tell(phase p, int done, int total) {
-        since_report = {};
-        if (report) {
-            report(p, done, total);
-        }
-    }
-};
-
-// While it lives, llama.cpp asks before every node of a graph whether to go on: the user may have had enough.
-class session::stop_switch {
-  public:
-    stop_switch(session & s, progress_state & state) : session_(s), state_(state) {
-        llama_set_abort_callback(session_.room_->get(), asked, this);
-    }
-    ~stop_switch() { llama_set_abort_callback(session_.room_->get(), nullptr, nullptr); }
-    stop_switch(const stop_switch &) = delete;
-    stop_switch & operator=(const stop_switch &) = delete;
-
-  private:
-    static bool asked(void * self) {
-        auto & s = *static_cast<stop_switch *>(self);
-        if (s.state_.since_report.seconds() < seconds_between_reports) {
-            return false;
-        }
-        try {
-            s.state_.cells(0);
-        } catch (...) { // C code lies above: carry the exception around it
-            s.session_.stopped_ = std::current_exception();
-            return true;
-        }
-        return false;
-    }
-
-    session & session_;
-    progress_state & state_;
-};
-
 session::session(const model_options & options) : options_(options), markers_(random_markers()) {
     check_compute_bytes(options_.compute_bytes);
     model_ = load_model(options_, devices_);
@@ -154,9 +96,13 @@ void session::clear() {
     pending_.reset();
     sampler_.reset();
     prompt_logits_.clear();
+    reading_.reset();
+    talking_ = false;
+    answer_pos_ = 0;
     n_past_ = 0;
     ready_ = false;
     copy_.reset();
+    explanation_.reset();
 }
 
 void session::abandon() {
@@ -166,13 +112,16 @@ void session::abandon() {
     clear();
 }
 
-// Empties the context and makes room for a prompt that is to be compressed like this.
-void session::begin(const compress_options & options, int32_t n_room) {
+// Empties the context and makes room for a prompt that is to be compressed like this, maybe read through a cap.
+void session::begin(const compress_options & options, int32_t n_room, std::optional<prompt_cap> cap) {
     stats_ = {};
     stats_.method = options.method.name;
     clear();
+    reading_ = std::move(cap);
     room_->open(n_room);
-    if (evicts(options)) {
+    if (reading_) {
+        room_->compressor()->observe_all(options);
+    } else if (evicts(options)) {
         room_->compressor()->observe(options);
     }
 }
@@ -201,17 +150,23 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     compress_options options = checked(kv);
     options.kind = p.kinds();
     options.explain = explains_;
-    explanation_.reset();
-    if (explains_) {
-        explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p, images);
-    }
     n_answer = std::clamp(n_answer, 0, n_ctx());
+    std::optional<prompt_cap> cap = through_cap(p, options, n_answer);
+    if (cap && explains_) {
+        throw std::invalid_argument("kv_cells: a prompt that is read through the cap loses cells while it is read and "
+                                    "cannot be explained; expected at least its " +
+                                    std::to_string(p.n_cells()) + " cells");
+    }
     try {
         // with compression the answer's cells are found among those that it frees
-        begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer));
+        begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer), std::move(cap));
+        if (explains_) {
+            explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p, images);
+        }
         process(p, progress);
         compress(options, progress);
         shrink(n_answer);
+        answer_pos_ = n_past_;
         ready_ = true;
     } catch (...) {
         abandon();
@@ -219,97 +174,28 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     }
 }
 
-void session::process(const prompt & p, const progress_fn & progress) {
-    progress_state state{progress, p.n_tiles(), p.n_cells()};
-    state.cells(0);
-    const stop_switch stop(*this, state);
-    for (size_t i = 0; i < p.chunks.size(); ++i) {
-        const prompt_chunk & chunk = p.chunks[i];
-        if (chunk.image) {
-            process_image(chunk.image, state);
-            stats_.image_cells += chunk.n_cells();
-        } else {
-            process_text(chunk.tokens, i + 1 == p.chunks.size(), state);
-            stats_.text_cells += chunk.n_cells() - chunk.n_context();
-            stats_.context_cells += chunk.n_context();
+void session::compress(compress_options options, const progress_fn & progress) {
+    if (reading_) {
+        options.n_prompt = stats_.prompt_cells;
+        options.kind = reading_->kinds();
+        const int32_t n_keep = evicts(options) ? budget_of(options, options.kind).n_keep() : reading_->n_held();
+        if (n_keep + reading_->n_answer() > room_->cap()) {
+            make_room(reading_->n_answer());
+            options.kind = reading_->kinds();
         }
     }
-    llama_synchronize(room_->get());
-    stats_.prompt_cells = p.n_cells();
-    stats_.encode_images = p.n_images;
-}
-
-void session::process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state) {
-    const auto n_tokens = static_cast<int32_t>(tokens.size());
-    const int32_t n_batch = room_->n_batch();
-    for (int32_t i = 0; i < n_tokens; i += n_batch) {
-        const stopwatch watch;
-        const int32_t n = std::min(n_batch, n_tokens - i);
-        decode(tokens.data() + i, n, last && i + n == n_tokens);
-        stats_.prefill_seconds += watch.seconds();
-        state.cells(n);
-    }
-}
-
-void session::process_image(const mtmd_input_chunk * chunk, progress_state & state) {
-    forget_errors();
-    const stopwatch encode;
-    if (mtmd_encode_chunk(mmproj_.get(), chunk) != 0) {
-        throw std::runtime_error("image encoder failed: " + last_logged_error());
-    }
-    stats_.encode_seconds += encode.seconds();
-    state.tiles(1);
-
-    const stopwatch prefill;
-    const int32_t status =
-        mtmd_helper_decode_image_chunk(mmproj_.get(), room_->get(), chunk, mtmd_get_output_embd(mmproj_.get()), n_past_,
-                                       0, room_->n_batch(), &n_past_, nullptr, nullptr);
-    check_stopped();
-    if (status != 0) {
-        throw std::runtime_error("prefill of an image failed: " + last_logged_error());
-    }
-    stats_.prefill_seconds += prefill.seconds();
-    state.cells(static_cast<int>(mtmd_input_chunk_get_n_tokens(chunk)));
-}
-
-void session::check_stopped() {
-    if (stopped_) {
-        std::rethrow_exception(std::exchange(stopped_, nullptr));
-    }
-    if (room_->compressor()) {
-        room_->compressor()->tap().rethrow();
-    }
-}
-
-void session::decode(const llama_token * tokens, int32_t n, bool logits) {
-    llama_batch batch = llama_batch_init(n, 0, 1);
-    batch.n_tokens = n;
-    for (int32_t i = 0; i < n; ++i) {
-        batch.token[i] = tokens[i];
-        batch.pos[i] = n_past_ + i;
-        batch.n_seq_id[i] = 1;
-        batch.seq_id[i][0] = 0;
-        batch.logits[i] = logits && i + 1 == n;
-    }
-    forget_errors();
-    const int32_t status = llama_decode(room_->get(), batch);
-    llama_batch_free(batch);
-    check_stopped();
-    if (status != 0) {
-        throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + ": " +
-                                 last_logged_error());
-    }
-    n_past_ += n;
-}
-
-void session::compress(const compress_options & options, const progress_fn & progress) {
-    stats_.kept_cells = stats_.prompt_cells;
+    stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
     compressor * const compressor = room_->compressor();
     const size_t per_cell = compressor ? compressor->kv().bytes_per_cell() : 0;
-    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.prompt_cells;
+    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
     stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
     if (!evicts(options)) {
-        stats_.note = options.method.evicts ? "kv_ratio 1 keeps the full cache" : "method origin keeps the full cache";
+        stats_.note = !options.method.evicts       ? "method origin keeps the full cache"
+                      : stats_.squeezed_cells == 0 ? "kv_ratio 1 keeps the full cache"
+                                                   : "";
+        if (compressor) {
+            compressor->tap().disarm();
+        }
         return;
     }
     const auto report = [&](int done, int total) {
@@ -319,10 +205,10 @@ void session::compress(const compress_options & options, const progress_fn & pro
     };
     compress_result result = compressor->compress(0, options, report);
     stats_.kept_cells = result.n_keep;
-    stats_.note = result.note;
+    stats_.note = stats_.squeezed_cells == 0 ? result.note : "";
     stats_.bytes_used_after = per_cell * compressor->kv().n_used();
     stats_.compress_bytes_peak = result.peak_bytes;
-    stats_.compress_seconds = result.seconds;
+    stats_.compress_seconds += result.seconds;
     stats_.score_seconds = result.score_seconds;
     stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
     if (explanation_) {
@@ -332,7 +218,7 @@ void session::compress(const compress_options & options, const progress_fn & pro
 
 void session::shrink(int32_t n_answer) {
     const auto kept = room_->n_used();
-    if (!kept || *kept == stats_.prompt_cells) {
+    if (!kept || (*kept == stats_.prompt_cells && !reading_)) {
         return; // opened in the right size
     }
     const stopwatch watch;

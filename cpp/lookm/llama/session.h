@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/core/budget.h"
+#include "lookm/core/prompt_cap.h"
 #include "lookm/llama/compressor.h"
 #include "lookm/llama/explanation.h"
 #include "lookm/llama/model.h"
@@ -55,7 +56,7 @@ struct sampling_options {
 
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.
 struct session_stats {
-    int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0, kept_cells = 0;
+    int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0, squeezed_cells = 0, kept_cells = 0;
     std::string method, note;
     size_t bytes_used_before = 0, bytes_used_after = 0;
     size_t bytes_allocated_before = 0, bytes_allocated_after = 0;
@@ -83,7 +84,8 @@ class session {
 
     const prompt_markers & markers() const { return markers_; }
     const std::string & flash_attn() const { return options_.flash_attn; } // off where auto was resolved to it
-    int32_t n_ctx() const { return room_->limit(); } // cells that prompt and answer may take together
+    int32_t n_ctx() const { return room_->limit(); }  // cells that prompt and answer may take together
+    int32_t kv_cells() const { return room_->cap(); } // most cells in use at once, 0: any number
     std::string model_name() const;
     std::string apply_template(const std::string & messages) const { return template_->apply(messages); }
 
@@ -94,6 +96,10 @@ class session {
     // frees the memory that neither they nor n_answer more cells need (sized_context). The answer may grow past
     // n_answer, up to n_ctx. Logits of the prompt's last token are those of the full cache. Cells of contexts are
     // evicted as an image's.
+    //
+    // Under a cap (model_options) that the prompt and its answer would exceed, the prompt is read piece by piece, and
+    // what is cached is squeezed before a piece that would not fit (prompt_cap); kv_ratio then holds of what is left.
+    // Throws std::invalid_argument where no squeezing makes it fit.
     void prefill(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
 
@@ -114,9 +120,23 @@ class session {
     std::vector<int32_t> tokens_of(const std::string & text) const;
     std::string text_of(std::span<const int32_t> tokens) const;
 
+    // A conversation: the first call forgets what was there, each later one goes on after the last answer, with text as
+    // the chat template has it from that answer's end on. What is new is read with what is left of earlier turns, and
+    // then evictable parts of all turns shrink, the oldest first, until kv_ratio of all cells so far is left. A cap
+    // holds over all of it. Throws as prefill() does; where it throws before anything is read, the conversation goes
+    // on.
+    void converse(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+    bool talking() const { return talking_; } // false again once an error has stopped a turn's reading
+    void end_conversation() { clear(); }
+
+    // The conversation between two turns, to go on with in another session of the same model and cache types.
+    std::vector<uint8_t> state() const;
+    void restore(std::span<const uint8_t> state, const kv_options & kv); // throws std::invalid_argument
+
     void start(const sampling_options & sampling); // an answer to the last prompt begins
     // One more token: its text, possibly half a UTF-8 character; nullopt at the end of the answer. Throws
-    // std::runtime_error when no cell is free.
+    // std::runtime_error when no cell is free. Under a cap one always is: the older half of the answer's cells goes.
     std::optional<std::string> next();
     bool can_continue() const; // whether a cell is free for another token
 
@@ -128,21 +148,34 @@ class session {
 
   private:
     struct progress_state;
+    struct image_batches;
     class stop_switch;
     struct prompt_copy;
 
     void clear();
     void abandon(); // after an exception within a prompt
-    void begin(const compress_options & options, int32_t n_room);
+    void begin(const compress_options & options, int32_t n_room, std::optional<prompt_cap> cap = {});
     void check_fits(const prompt & p) const;
+    // Plan of a prompt that the cap does not hold, or nothing. Throws std::invalid_argument where there is none.
+    std::optional<prompt_cap> through_cap(const prompt & p, const compress_options & options, int32_t n_answer);
     void process(const prompt & p, const progress_fn & progress);
     void process_text(const std::vector<llama_token> & tokens, bool last, progress_state & state);
     void process_image(const mtmd_input_chunk * chunk, progress_state & state);
     void check_stopped(); // rethrows what a callback inside llama.cpp has thrown
     void decode(const llama_token * tokens, int32_t n, bool logits);
-    void compress(const compress_options & options, const progress_fn & progress);
+    std::vector<prompt_part> parts_of(const prompt & p, prior prior, int32_t split_at) const;
+    void make_room(int32_t n); // under a cap, before n more cells come
+    void squeeze(int32_t n_held, const std::function<std::vector<cell_run>()> & plan);
+    std::vector<std::vector<float>> scores() const;
+    void restore_scores(const std::vector<std::vector<float>> & scores);
+    void carry(int32_t n_cells); // to a context of so many, scores and all
+    std::vector<prompt_part> parts_so_far() const;
+    int32_t next_batch(int32_t n_left) const;
+    void added(int32_t n);
+    void compress(compress_options options, const progress_fn & progress);
     void shrink(int32_t n_answer);
     bool full() const; // no cell is free in the context as it is now
+    void make_cell();  // frees one, by more memory or by forgetting
     llama_token sample();
 
     model_options options_;
@@ -152,6 +185,11 @@ class session {
     prompt_markers markers_;
     mtmd::context_ptr mmproj_;
     std::unique_ptr<chat_template> template_;
+    compress_options squeezing_;         // how
+    std::optional<prompt_cap> reading_;  // a prompt that is longer than the cap, or a conversation
+    bool talking_ = false;               // a conversation is in the cache
+    int32_t forget_scores_at_ = 0;       // cells read when a window scorer's first query comes
+    llama_pos answer_pos_ = 0;           // of the first cell of the answer that is not forgotten
     std::vector<float> prompt_logits_;   // of the prompt's last token, while the answer has none of its own
     llama_sampler_ptr sampler_;          // null: no answer is under way
     std::optional<llama_token> pending_; // sampled, not yet in the cache

@@ -35,6 +35,7 @@ sized_context::sized_context(llama_model * model, const model_options & options)
     make(n_least, options_.n_ubatch);
     unsupported_ = kv_cache::unsupported(get());
     bytes_per_cell_ = kv_cache::bytes_per_token(get());
+    cap_ = read_cap();
     options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
     open(0);
 }
@@ -43,8 +44,53 @@ int32_t sized_context::size() const {
     return ctx_ ? static_cast<int32_t>(llama_n_ctx(get())) : 0;
 }
 
+// Called while the smallest context is there, whose buffers tell what cells take.
+int32_t sized_context::read_cap() const {
+    const bool by_bytes = options_.kv_memory != 0;
+    if (options_.kv_cells == 0 && !by_bytes) {
+        return 0;
+    }
+    const std::string name = by_bytes ? "kv_memory: " : "kv_cells: ";
+    const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
+    if (by_bytes && options_.kv_cells != 0) {
+        throw std::invalid_argument("kv_memory: " + value + " is given with kv_cells, expected one of them");
+    }
+    if (!unsupported_.empty()) {
+        throw std::invalid_argument(name + value + " asks for compression, but " + unsupported_);
+    }
+    if (kv_cache::size_changes_rope(get())) {
+        throw std::invalid_argument(name + value +
+                                    " asks for a context smaller than its prompts, but the size of this "
+                                    "model's context decides how positions are rotated");
+    }
+    // windows are as long however few cells the other layers have
+    const int32_t n_swa = llama_model_n_swa(model_);
+    const int32_t n_window = n_swa > 0 ? n_swa + std::min(options_.n_batch, options_.n_ubatch) : 0;
+    const int32_t n_fewest = std::max(padded(n_window), by_bytes ? n_least : 1);
+    const size_t others = bytes() - bytes_per_cell_ * n_least;
+    const size_t fixed = n_window > 0 ? others / n_least * padded(n_window) : others;
+    const auto bytes_of = [&](int64_t n) { return static_cast<int64_t>(fixed + bytes_per_cell_ * n); };
+    if (!by_bytes) {
+        if (options_.kv_cells < n_fewest) {
+            throw std::invalid_argument(name + value + ", expected " + std::to_string(n_fewest) + " or more" +
+                                        (n_window > 0 ? ", as many as this model's windows need" : ""));
+        }
+        return std::min(options_.kv_cells, limit_);
+    }
+    if (options_.kv_memory < bytes_of(n_fewest)) {
+        throw std::invalid_argument(name + value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
+                                    " or more, which this model's first " + std::to_string(n_fewest) + " cells take");
+    }
+    const int64_t n = (options_.kv_memory - bytes_of(0)) / static_cast<int64_t>(bytes_per_cell_);
+    return static_cast<int32_t>(std::min<int64_t>(n, limit_) / n_least * n_least);
+}
+
+int32_t sized_context::most() const {
+    return cap_ > 0 ? std::min(padded(cap_), limit_) : limit_;
+}
+
 int32_t sized_context::cells_for(int32_t n_cells) const {
-    return options_.shrink ? std::clamp(padded(n_cells), n_least, limit_) : limit_;
+    return options_.shrink ? std::clamp(padded(n_cells), n_least, most()) : most();
 }
 
 std::optional<int32_t> sized_context::n_used() const {
@@ -100,6 +146,10 @@ void sized_context::open(int32_t n_cells) {
     } else {
         make(wanted, options_.n_ubatch);
     }
+    make_compressor();
+}
+
+void sized_context::make_compressor() {
     if (!compressor_ && unsupported_.empty() && !options_.no_alloc) {
         compressor_ = std::make_unique<lookm::compressor>(get(), static_cast<size_t>(options_.compute_bytes));
     }
@@ -111,23 +161,46 @@ void sized_context::open_for_answer(int32_t n_cells) {
     make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch);
 }
 
-void sized_context::move(int32_t n_cells) {
-    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
-    if (size() == wanted) {
-        return;
-    }
+std::vector<uint8_t> sized_context::sequence() const {
     // by way of the host: llama.cpp's copy on the device is wrong for quantized caches
     std::vector<uint8_t> cells(llama_state_seq_get_size(get(), 0));
+    forget_errors();
     const size_t n_read = llama_state_seq_get_data(get(), cells.data(), cells.size(), 0);
     if (n_read == 0 || n_read > cells.size()) {
         throw std::runtime_error("the KV cache of " + std::to_string(size()) +
                                  " cells cannot be read out: " + last_logged_error());
     }
-    open_for_answer(wanted);
+    cells.resize(n_read);
+    return cells;
+}
+
+void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
+    open(n_cells);
     forget_errors();
-    if (llama_state_seq_set_data(get(), cells.data(), n_read, 0) != n_read) {
+    if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
+        clear();
+        throw std::invalid_argument("state: it does not fit this model's KV cache: " + last_logged_error());
+    }
+}
+
+void sized_context::move(int32_t n_cells, bool to_read) {
+    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
+    if (size() == wanted && (reads_prompts_ || !to_read)) {
+        return;
+    }
+    std::vector<uint8_t> cells = sequence();
+    if (to_read) {
+        make(wanted, options_.n_ubatch);
+    } else {
+        open_for_answer(wanted);
+    }
+    forget_errors();
+    if (llama_state_seq_set_data(get(), cells.data(), cells.size(), 0) != cells.size()) {
         throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(wanted) +
                                  " cells: " + last_logged_error());
+    }
+    if (to_read) {
+        make_compressor();
     }
     cells = {};
     return_to_system();

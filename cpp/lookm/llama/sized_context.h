@@ -8,24 +8,29 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace lookm {
 
 // The llama_context of a session, no larger than what is in it. llama.cpp allocates the KV cache when a context is
 // made, so giving memory back means another context: the sequence moves over, and the old context is freed.
 //
-// With options.shrink off there is one context of n_ctx cells for good.
+// With options.shrink off there is one context for good, of n_ctx cells or as many as the cap allows.
 class sized_context {
   public:
-    // Starts with the smallest context there is, to learn what the model can do. Throws as make_context does.
+    // Starts with the smallest context there is, to learn what the model can do. Throws as make_context does, and
+    // std::invalid_argument for a cap that this model cannot have.
     sized_context(llama_model * model, const model_options & options);
 
     llama_context * get() const { return ctx_.get(); }
     lookm::compressor * compressor() const { return compressor_.get(); } // null where unsupported, and after move()
     const std::string & unsupported() const { return unsupported_; }     // why not to be compressed, "" when it can be
 
-    int32_t limit() const { return limit_; } // n_ctx: cells that a context may grow to
+    int32_t limit() const { return limit_; } // n_ctx: cells that a context may grow to where there is no cap
+    int32_t cap() const { return cap_; }     // most cells in use, 0: any number
+    int32_t most() const;                    // cells allocated at most
     int32_t size() const;                    // cells allocated now
     std::optional<int32_t> n_used() const;   // cells taken, where the memory has cells that fill up
     size_t bytes() const;                    // of the KV buffers allocated now
@@ -42,17 +47,24 @@ class sized_context {
     // Carries the sequence over to a context of at least n_cells (at most limit()), if that is not the size it has.
     // Exact: the next token's logits are those without the move, but logits already computed are gone. Never holds more
     // than both the larger context and a copy of the sequence's cells. Throws std::runtime_error when memory runs out;
-    // the sequence is lost then.
-    void move(int32_t n_cells);
+    // the sequence is lost then. to_read: more of a prompt will follow, which the context is to read and compress.
+    void move(int32_t n_cells, bool to_read = false);
+
+    std::vector<uint8_t> sequence() const; // its cells and their rows
+    // An empty context of at least n_cells takes them in; std::invalid_argument for what is no such sequence.
+    void restore(std::span<const uint8_t> sequence, int32_t n_cells);
 
   private:
+    int32_t read_cap() const;
     int32_t cells_for(int32_t n_cells) const;
     void check_memory(int32_t n_cells) const;
+    void make_compressor();
     void make(int32_t n_cells, int32_t n_ubatch);
 
     llama_model * model_;
     model_options options_;
     int32_t limit_;
+    int32_t cap_ = 0;
     size_t bytes_per_cell_ = 0;
     bool reads_prompts_ = false; // the context has compute buffers for whole ubatches
     std::string unsupported_;

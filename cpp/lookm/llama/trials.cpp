@@ -19,6 +19,11 @@ void session::read(const std::string & text, std::span<const image_view> images,
     check_fits(p);
     compress_options options = checked(kv);
     options.kind = p.kinds();
+    if (through_cap(p, options, n_answer)) {
+        throw std::invalid_argument("kv_cells: " + std::to_string(room_->cap()) +
+                                    " cells do not hold the prompt whose cells are to be tried; expected at least " +
+                                    std::to_string(p.n_cells()));
+    }
     const int32_t n_room = std::min(n_ctx(), p.n_cells() + std::clamp(n_answer, 0, n_ctx() - p.n_cells()));
     try {
         begin(options, n_room);

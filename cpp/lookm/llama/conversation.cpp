@@ -1,0 +1,311 @@
+// The part of a session that goes on from one prompt and its answer to the next.
+
+#include "lookm/llama/log.h"
+#include "lookm/llama/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+constexpr int32_t no_cap = 1 << 29;
+constexpr int32_t cells_per_part = 8; // of a cap, on average
+constexpr uint32_t state_version = 1;
+
+class writer {
+  public:
+    template <class T>
+    void put(const T & value) {
+        static_assert(std::is_trivially_copyable_v<T>);
+        const auto * bytes = reinterpret_cast<const uint8_t *>(&value);
+        out.insert(out.end(), bytes, bytes + sizeof(T));
+    }
+    template <class T>
+    void put(const std::vector<T> & values) {
+        put<uint64_t>(values.size());
+        const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
+        out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
+    }
+    std::vector<uint8_t> out;
+};
+
+class reader {
+  public:
+    explicit reader(std::span<const uint8_t> bytes) : left_(bytes) {}
+
+    template <class T>
+    T get() {
+        T value;
+        std::memcpy(&value, take(sizeof(T)), sizeof(T));
+        return value;
+    }
+    template <class T>
+    std::vector<T> get_all() {
+        const auto n = get<uint64_t>();
+        if (n > left_.size() / sizeof(T)) {
+            fail();
+        }
+        std::vector<T> values(n);
+        if (n > 0) {
+            std::memcpy(values.data(), take(n * sizeof(T)), n * sizeof(T));
+        }
+        return values;
+    }
+    bool empty() const { return left_.empty(); }
+
+    [[noreturn]] static void fail() {
+        throw std::invalid_argument("state: it is damaged, or was made by another version; expected what state() gave");
+    }
+
+  private:
+    const uint8_t * take(size_t n) {
+        if (n > left_.size()) {
+            fail();
+        }
+        const uint8_t * at = left_.data();
+        left_ = left_.subspan(n);
+        return at;
+    }
+
+    std::span<const uint8_t> left_;
+};
+
+std::vector<int32_t> sizes(const std::vector<prompt_part> & parts) {
+    std::vector<int32_t> out;
+    for (const prompt_part & p : parts) {
+        out.push_back(p.n_cells);
+    }
+    return out;
+}
+
+struct counts {
+    int32_t prompt, text, image, context, squeezed;
+};
+
+} // namespace
+
+// Scores of every layer, in the order of cells; nothing where none are taken.
+std::vector<std::vector<float>> session::scores() const {
+    compressor * const c = room_->compressor();
+    std::vector<std::vector<float>> out;
+    for (size_t i = 0; c && c->observed() && i < c->kv().layers().size(); ++i) {
+        out.push_back(c->tap().scores(i, c->kv().cells(0)));
+    }
+    return out;
+}
+
+void session::restore_scores(const std::vector<std::vector<float>> & scores) {
+    if (compressor * const c = room_->compressor()) {
+        c->observe_all(squeezing_);
+        for (size_t i = 0; i < scores.size(); ++i) {
+            c->tap().restore(i, c->kv().cells(0), scores[i]);
+        }
+        c->tap().disarm();
+    }
+}
+
+void session::carry(int32_t n_cells) {
+    const std::vector<std::vector<float>> kept = scores();
+    room_->move(n_cells, true);
+    restore_scores(kept);
+}
+
+// What is left of each part, the answer now one of them. Shares are of that, so that a part of an earlier turn gives up
+// more with every turn that needs it to. Every part keeps a cell: under a cap the oldest are taken together.
+std::vector<prompt_part> session::parts_so_far() const {
+    std::vector<prompt_part> parts;
+    if (reading_) {
+        parts = reading_->parts();
+        const std::vector<int32_t> held = reading_->held();
+        for (size_t i = 0; i < parts.size(); ++i) {
+            parts[i].n_cells = held[i];
+            parts[i].whole = false;
+        }
+    }
+    if (n_past_ > answer_pos_) {
+        parts.push_back({n_past_ - answer_pos_, token_kind::text, squeezing_.method.prior == prior::none});
+    }
+    const size_t n_most = room_->cap() > 0 ? std::max(1, room_->cap() / cells_per_part) : parts.size();
+    while (parts.size() > n_most) {
+        parts[1] = {parts[0].n_cells + parts[1].n_cells, token_kind::image, true};
+        parts.erase(parts.begin());
+    }
+    return parts;
+}
+
+void session::converse(const std::string & text, std::span<const image_view> images,
+                       std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                       const progress_fn & progress) {
+    check(kv);
+    const bool begins = !talking_;
+    prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts, begins);
+    if (!begins && pending_) {
+        if (p.chunks.empty() || p.chunks.front().image) {
+            p.chunks.insert(p.chunks.begin(), prompt_chunk());
+        }
+        p.chunks.front().tokens.insert(p.chunks.front().tokens.begin(), *pending_);
+        p.chunks.front().kind.insert(p.chunks.front().kind.begin(), token_kind::text);
+    }
+    check_fits(p);
+    compress_options options = {resolve(kv.method, kv.options),
+                                split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    const double ratio = options.ratios.important + options.ratios.recent;
+    const bool squeezes = room_->compressor() && options.method.evicts;
+    if (squeezes && needs_squares(options.method)) {
+        throw std::invalid_argument("method: \"" + kv.method +
+                                    "\" does not go with a conversation, as it needs the "
+                                    "attention of all queries to all cells");
+    }
+
+    std::vector<prompt_part> parts = begins ? std::vector<prompt_part>() : parts_so_far();
+    const std::vector<int32_t> held = sizes(parts);
+    const std::vector<prompt_part> more = parts_of(p, options.method.prior, -1);
+    parts.insert(parts.end(), more.begin(), more.end());
+    n_answer = std::clamp(n_answer, 0, n_ctx());
+    const bool capped = room_->cap() > 0 && squeezes;
+    prompt_cap plan(std::move(parts), capped ? room_->cap() : no_cap, options_.n_batch, n_answer, held);
+    const int32_t n_held = begins ? 0 : plan.n_held();
+    const int32_t room = room_->cap() > 0 ? room_->cap() : n_ctx();
+    if (!capped && n_held + p.n_cells() >= room) {
+        throw std::invalid_argument("prompt: " + std::to_string(p.n_cells()) + " cells after the conversation's " +
+                                    std::to_string(n_held) + " do not fit into " +
+                                    (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
+    }
+
+    const session_stats before = begins ? session_stats() : stats_;
+    const int32_t n_answered = begins ? 0 : n_past_ - answer_pos_;
+    try {
+        if (begins) {
+            clear();
+            room_->open(p.n_cells() + n_answer);
+            squeezing_ = options;
+            restore_scores({});
+        } else {
+            squeezing_ = options;
+            carry(n_held + p.n_cells() + n_answer);
+        }
+        stats_ = {};
+        stats_.method = kv.method;
+        stats_.text_cells = before.text_cells + n_answered;
+        stats_.image_cells = before.image_cells;
+        stats_.context_cells = before.context_cells;
+        stats_.squeezed_cells = before.squeezed_cells;
+        reading_ = std::move(plan);
+        forget_scores_at_ = 0;
+        pending_.reset();
+        sampler_.reset();
+        prompt_logits_.clear();
+        if (squeezes) {
+            room_->compressor()->resume();
+        }
+        process(p, progress);
+        stats_.prompt_cells = before.prompt_cells + n_answered + p.n_cells();
+        const size_t per_cell = room_->compressor() ? room_->compressor()->kv().bytes_per_cell() : 0;
+        stats_.bytes_used_before = per_cell * reading_->n_held();
+        if (squeezes && ratio < 1.0) {
+            const auto n_most = static_cast<int32_t>(ratio * stats_.prompt_cells);
+            squeeze(reading_->n_held(), [&] { return reading_->leave(n_most); });
+        }
+        if (capped) {
+            make_room(reading_->n_answer());
+        }
+        if (squeezes) {
+            room_->compressor()->tap().disarm();
+        }
+        stats_.kept_cells = reading_->n_held();
+        stats_.bytes_used_after = per_cell * reading_->n_held();
+        stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
+        answer_pos_ = n_past_;
+        talking_ = ready_ = true;
+    } catch (...) {
+        if (room_->compressor()) {
+            room_->compressor()->tap().disarm();
+        }
+        clear();
+        throw;
+    }
+}
+
+std::vector<uint8_t> session::state() const {
+    if (!talking_) {
+        throw std::invalid_argument("state: no conversation is under way; expected one");
+    }
+    writer w;
+    w.put(state_version);
+    w.put<int32_t>(n_past_);
+    w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
+    const int32_t n_answered = n_past_ - answer_pos_;
+    w.put(counts{stats_.prompt_cells + n_answered, stats_.text_cells + n_answered, stats_.image_cells,
+                 stats_.context_cells, stats_.squeezed_cells});
+    w.put(parts_so_far());
+    w.put(room_->sequence());
+    const std::vector<std::vector<float>> all = scores();
+    w.put<uint64_t>(all.size());
+    for (const std::vector<float> & layer : all) {
+        w.put(layer);
+    }
+    return std::move(w.out);
+}
+
+void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
+    check(kv);
+    reader r(state);
+    if (r.get<uint32_t>() != state_version) {
+        reader::fail();
+    }
+    const auto n_past = r.get<int32_t>();
+    const auto pending = r.get<int32_t>();
+    const auto c = r.get<counts>();
+    const auto parts = r.get_all<prompt_part>();
+    const std::vector<int32_t> held = sizes(parts);
+    const auto sequence = r.get_all<uint8_t>();
+    std::vector<std::vector<float>> all(std::min<uint64_t>(r.get<uint64_t>(), 1 << 16));
+    for (std::vector<float> & layer : all) {
+        layer = r.get_all<float>();
+    }
+    if (!r.empty()) {
+        reader::fail();
+    }
+    const int32_t n_held = std::accumulate(held.begin(), held.end(), 0);
+    if (n_held > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
+        throw std::invalid_argument(
+            "state: its " + std::to_string(n_held) + " cells do not fit into " +
+            (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap()) : "n_ctx " + std::to_string(n_ctx())));
+    }
+    clear();
+    squeezing_ = {resolve(kv.method, kv.options), {}};
+    room_->restore(sequence, n_held);
+    compressor * const compressor = room_->compressor();
+    const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;
+    bool fits = all.empty() || all.size() == n_layers;
+    for (size_t i = 0; fits && i < all.size(); ++i) {
+        fits = all[i].size() == static_cast<size_t>(n_held * compressor->kv().layers()[i].k.n_head_kv);
+    }
+    if (!fits || room_->n_used().value_or(n_held) != n_held) {
+        clear();
+        reader::fail();
+    }
+    restore_scores(all);
+    reading_ = prompt_cap(parts, no_cap, options_.n_batch, 1, held);
+    n_past_ = answer_pos_ = n_past;
+    if (pending != LLAMA_TOKEN_NULL) {
+        pending_ = pending;
+    }
+    stats_ = {};
+    stats_.method = kv.method;
+    stats_.prompt_cells = c.prompt;
+    stats_.text_cells = c.text;
+    stats_.image_cells = c.image;
+    stats_.context_cells = c.context;
+    stats_.squeezed_cells = c.squeezed;
+    stats_.kept_cells = n_held;
+    talking_ = true;
+}
+
+} // namespace lookm

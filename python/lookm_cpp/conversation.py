@@ -1,0 +1,194 @@
+"""Several questions and answers in one KV cache."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookm_cpp import _core
+from lookm_cpp.answer import Answer, stop_strings
+from lookm_cpp.chat import contexts_of, question_messages, template_input
+from lookm_cpp.compression import Compression
+from lookm_cpp.images import ImageLike
+from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.statefile import fingerprint, read_state, write_state
+from lookm_cpp.stats import Stats
+from lookm_cpp.turns import Turns
+
+if TYPE_CHECKING:
+    from lookm_cpp.options import Progress
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where conversations take place: a session, whose turn it is, and what their states must agree with."""
+
+    session: _core.Session
+    turns: Turns
+    model: Path
+    cache: dict[str, str]
+    seed: int
+
+
+class Chat:
+    """A conversation with a model: each question is read after all earlier ones and their answers.
+
+    What a turn brings is compressed together with what is left of earlier turns, so that ``kv_ratio`` of all cells so
+    far is left after it, and never more than the ``kv_cells`` of the ``Llava``. Images give way first, the oldest ones
+    before the newest; text does under ``kv_cells`` alone, when no image is left to. ``docs/conversations.md``
+
+    Made by ``Llava.chat`` and ``Llava.load_state``. One conversation at a time per ``Llava``: another one, or another
+    prompt, ends it, and the next call raises ``RuntimeError``.
+    """
+
+    def __init__(self, place: Place, compression: Compression, system: str | None, *, n_turns: int = 0) -> None:
+        self._place = place
+        self._compression = compression
+        self._system = system
+        self._n_turns = n_turns
+        self._turn: int | None = place.turns.begin() if n_turns else None
+        self._stats = Stats(**place.session.stats)
+
+    @property
+    def n_turns(self) -> int:
+        """Questions answered so far."""
+        return self._n_turns
+
+    @property
+    def stats(self) -> Stats:
+        """Cells and bytes of the whole conversation, answers included; times of the last turn."""
+        return self._stats
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence[ImageLike] = (),
+        *,
+        context: str | Sequence[str] | None = None,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """One more turn; arguments as of ``Llava.ask``. What is wrong with them leaves the conversation as it is.
+
+        Raises:
+            ValueError: As ``Llava.ask``, or the chat template rewrites earlier turns.
+            RuntimeError: Another prompt or conversation has taken this one's place, or llama.cpp failed.
+        """
+        place = self._place
+        stops = stop_strings(stop)
+        message = question_messages(question, images, contexts_of(context))[0]
+        seed = place.seed if seed is None else seed
+        compression = self._compression
+        with place.turns.hold():
+            turn = self._turn
+            if turn is not None:
+                place.turns.check(turn)
+                if not place.session.talking:
+                    raise RuntimeError("this conversation was lost in an error while its last turn was read")
+            prompt = self._prompt(message, goes_on=turn is not None)
+            if turn is None:
+                turn = place.turns.begin()
+                place.session.end_conversation()
+            place.session.converse(
+                prompt.text,
+                prompt.images,
+                kv_ratio=compression.kv_ratio,
+                method=compression.method,
+                important_ratio=compression.important_ratio,
+                recent_ratio=compression.recent_ratio,
+                options=compression.method_options(0 if seed == RANDOM_SEED else seed),
+                contexts=prompt.contexts,
+                n_answer=max(0, max_tokens or 0),
+                progress=progress,
+            )
+            self._turn = turn
+            place.session.start(
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
+                repeat_penalty=repeat_penalty,
+                frequency_penalty=frequency_penalty,
+                presence_penalty=presence_penalty,
+                seed=seed,
+            )
+            text = "".join(Answer(place.session, stops, max_tokens))
+            self._n_turns += 1
+            self._stats = Stats(**place.session.stats)
+        return text.strip()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file stays as it was.
+
+        Raises:
+            ValueError: Nothing has been asked yet.
+            RuntimeError: Another prompt or conversation has taken this one's place.
+            OSError: The file cannot be written.
+        """
+        place = self._place
+        with place.turns.hold():
+            if self._turn is None:
+                raise ValueError("chat has no turn yet, expected a conversation to save")
+            place.turns.check(self._turn)
+            state = place.session.state()
+        header = {
+            "model": fingerprint(place.model),
+            "cache": place.cache,
+            "compression": asdict(self._compression),
+            "system": self._system,
+            "turns": self._n_turns,
+        }
+        write_state(path, header, state)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], place: Place) -> Chat:
+        """The conversation of a file; see ``Llava.load_state``."""
+        header, state = read_state(path)
+        name = f"state file {os.fspath(path)!r}"
+        if header["model"] != fingerprint(place.model):
+            raise ValueError(f"{name} is of another model than {place.model.name!r}, expected a conversation with it")
+        for key, value in place.cache.items():
+            if header["cache"][key] != value:
+                raise ValueError(f"{name} was made with {key} {header['cache'][key]!r}, expected {value!r}")
+        compression = Compression(**header["compression"])
+        with place.turns.hold():
+            place.turns.begin()  # whatever was there has ended, even if this fails
+            place.session.restore(
+                state, kv_ratio=compression.kv_ratio, method=compression.method, options=compression.method_options(0)
+            )
+            return cls(place, compression, header["system"], n_turns=header["turns"])
+
+    def _prompt(self, message: dict[str, Any], *, goes_on: bool) -> _Prompt:
+        """The template's text of this turn: of a later one what comes after the last answer."""
+        session, answer = self._place.session, f"answer{uuid.uuid4().hex}"
+        earlier: list[dict[str, Any]] = [{"role": "system", "content": self._system}] if self._system else []
+        if goes_on:
+            earlier += [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        found = template_input([*earlier, message], session.media_marker, session.context_marker)
+        text = session.apply_template(found.messages)
+        if goes_on:
+            _, *after = text.split(answer)
+            if len(after) != 1:
+                raise ValueError(f"messages: the chat template shows an answer {len(after)} times, expected once")
+            text = after[0]
+        return _Prompt(text, found.images, found.contexts)
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    text: str
+    images: list[Any]
+    contexts: list[str]

@@ -1,0 +1,39 @@
+"""How large the KV cache may become, as users say it."""
+
+from __future__ import annotations
+
+import re
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+MOST_CELLS = (1 << 31) - 1
+MOST_BYTES = (1 << 63) - 1
+
+
+def cell_count(argument: str, count: int | None) -> int:
+    """A number of cells for the core, 0 for ``None``.
+
+    Raises:
+        ValueError: It is less than 1 or too large.
+    """
+    if count is not None and not 1 <= count <= MOST_CELLS:
+        raise ValueError(f"{argument} is {count}, expected 1 to {MOST_CELLS}")
+    return count or 0
+
+
+def byte_count(argument: str, size: int | str | None) -> int:
+    """Bytes for the core, 0 for ``None``.
+
+    Raises:
+        ValueError: It is no size, less than 1 or too large.
+
+    >>> byte_count("kv_memory", "512MiB"), byte_count("kv_memory", "1.5 GB"), byte_count("kv_memory", 4096)
+    (536870912, 1500000000, 4096)
+    """
+    if size is None:
+        return 0
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(size))
+    unit = UNITS.get(found[2].upper()) if found else None
+    count = int(float(found[1]) * unit) if found and unit else 0
+    if not 1 <= count <= MOST_BYTES:
+        raise ValueError(f"{argument} is {size!r}, expected bytes, or a number with KiB, MiB, GiB, KB, MB or GB")
+    return count
