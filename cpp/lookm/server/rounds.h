@@ -69,10 +69,10 @@ void drop_foreign_cells(Slot & slot) {
     }
 }
 
-// Cells that the slot's prompt will take yet.
+// Cells that the slot's prompt will take yet; none where the slot holds more of another prompt, which makes room first.
 template <class Slot>
 int32_t n_unread(const Slot & slot) {
-    return slot.task->n_tokens() - the_hook().n_used(slot.id);
+    return std::max(0, slot.task->n_tokens() - the_hook().n_used(slot.id));
 }
 
 // Cells that all others under way, answers and prompts, may take while `next` is read.
