@@ -1,6 +1,7 @@
 #include "lookm/llama/session.h"
 
 #include "lookm/llama/flash_attn.h"
+#include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
 
 #include <algorithm>
