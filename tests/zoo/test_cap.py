@@ -26,7 +26,7 @@ def test_a_prompt_through_a_cap(name: str, tmp_path: Path) -> None:
     cap = 2 * sum(sum(tiles) for tiles in pair.tiles) // 3 + (largest if pair.at_once else 0)
     options: Options = {"n_threads": 1, "n_ubatch": 128, "kv_cells": cap}
     if name in WINDOWS:
-        with pytest.raises(ValueError, match="kv_cells: .*, as many as this model's windows need"):
+        with pytest.raises(ValueError, match=r"kv_cells: .*, as many as this model's windows need"):
             _core.Session(str(model), str(mmproj), **options)
         return
     session = _core.Session(str(model), str(mmproj), **options)
