@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from lookm_cpp import _core
+from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
 from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import Compression
@@ -16,6 +16,8 @@ from lookm_cpp.images import ImageLike
 
 # Its observation, sums and sums of squares of all queries, serves every method but those that look at a window.
 _OBSERVER = Compression(kv_ratio=0.5, method="roco")
+_LONG = (True, *[False] * 98, True)
+"""Kinds of a prompt in which a window is not all there is."""
 
 
 @dataclass(frozen=True)
@@ -157,4 +159,4 @@ class Lab:
 
 def looks_at_window(compression: Compression) -> bool:
     """Whether the method looks at the attention of a prompt's last queries, which must be observed for itself."""
-    return compression.method == "snapkv" or compression.scorer == "window"
+    return arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0
