@@ -72,6 +72,7 @@ class Explanation(TypedDict):
     pieces: list[ExplainedPiece]
     layers: list[ExplainedLayer]
 
+@type_check_only
 class StageBytes(TypedDict):
     """What a session holds at one time, in bytes."""
 

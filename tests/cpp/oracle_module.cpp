@@ -164,13 +164,13 @@ lookm::method_options method_options_of(const py::kwargs & given) {
         } else if (name == "window") {
             o.window = value.cast<std::optional<int32_t>>();
         } else if (name == "text_overflow") {
-            o.text_overflow = value.cast<std::string>();
+            o.text_overflow = value.cast<std::optional<std::string>>();
         } else if (name == "merge_keys") {
             o.merge_keys = value.cast<bool>();
         } else if (name == "merge_within_modality") {
             o.merge_within_modality = value.cast<bool>();
         } else if (name == "visual_quota") {
-            o.visual_quota = value.cast<double>();
+            o.visual_quota = value.cast<std::optional<double>>();
         } else if (name == "seed") {
             o.seed = value.cast<uint32_t>();
         } else {

@@ -94,13 +94,14 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
 
 ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query, int64_t n_head_kv,
              int32_t layer) {
-    if (!needs_sums(m)) {
-        return without_scores(m, b, n_head_kv, layer);
-    }
     const auto n = static_cast<size_t>(n_head_kv * b.n_kv);
-    check_size("sums", sums.sum.size(), n);
+    if (needs_sums(m)) {
+        check_size("sums", sums.sum.size(), n);
+    }
     ranking out;
-    if (m.deviation) {
+    if (!needs_sums(m)) {
+        out = without_scores(m, b, n_head_kv, layer);
+    } else if (m.deviation) {
         check_size("sums of squares", sums.sum_of_squares.size(), n);
         out = means(b, sums, first_query);
     } else {
@@ -111,7 +112,7 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums, in
             out.lead.push_back(even_spread(layer * n_head_kv + h, c));
         }
     }
-    for (int64_t h = 0; m.n_pool > 1 && h < n_head_kv; ++h) {
+    for (int64_t h = 0; needs_sums(m) && m.n_pool > 1 && h < n_head_kv; ++h) {
         pool(out.score.data() + h * b.n_kv, b.n_kv - b.n_recent, m.n_pool);
     }
     return out;
