@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 TITLES = {"after": "after the whole prompt", "before": "before the question"}
 # What is drawn; everything is in the tables.
 LINES = {
+    ("lookm_plus", "f16"): ("#c8372d", "-"),
     ("text_prior_pivot_merge", "f16"): ("#2a9d5c", "-"),
     ("text_prior_avg_merge", "f16"): ("#1f6fb4", "-"),
     ("text_prior_h2o", "f16"): ("#7fb8e0", "-"),
