@@ -111,8 +111,8 @@ def test_a_session_runs_every_method(llm: Llava, describe: DemoPrompt, method: s
     stats = llm.stats
     assert stats.method == method
     n = stats.prompt_cells
-    kept = n if method == "origin" else 2 * int(0.25 * n)
-    assert stats.kept_cells == kept
+    shares = (0.45, 0.05) if method == "lookm_plus" else (0.25, 0.25)
+    assert stats.kept_cells == (n if method == "origin" else sum(int(share * n) for share in shares))
     assert bool(stats.note) == (method == "origin")
     assert (stats.score_seconds > 0) == (method not in ("origin", "streaming_llm", "random"))
 
