@@ -85,9 +85,14 @@ std::unique_ptr<py_session> make_session(const lookm::model_options & options) {
     return std::make_unique<py_session>(options);
 }
 
-void prefill(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
-             const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
-             const py::object & progress) {
+// session::prefill, converse or read
+using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_view>,
+                                         std::span<const std::string>, const lookm::kv_options &, int32_t,
+                                         const lookm::progress_fn &);
+
+void run(reading how, const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+         const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
+         const py::object & progress = py::none()) {
     std::vector<lookm::image_view> views;
     for (const image_array & image : images) {
         views.push_back(view(image));
@@ -95,33 +100,7 @@ void prefill(const py_session & self, const std::string & prompt, const std::vec
     lookm::session & session = self.get();
     const lookm::progress_fn report = reporter(progress);
     const py::gil_scoped_release nogil;
-    session.prefill(prompt, views, contexts, kv, n_answer, report);
-}
-
-void read(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
-          const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer) {
-    std::vector<lookm::image_view> views;
-    for (const image_array & image : images) {
-        views.push_back(view(image));
-    }
-    lookm::session & session = self.get();
-    const py::object none = py::none();
-    const lookm::progress_fn report = reporter(none);
-    const py::gil_scoped_release nogil;
-    session.read(prompt, views, contexts, kv, n_answer, report);
-}
-
-void converse(const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
-              const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
-              const py::object & progress) {
-    std::vector<lookm::image_view> views;
-    for (const image_array & image : images) {
-        views.push_back(view(image));
-    }
-    lookm::session & session = self.get();
-    const lookm::progress_fn report = reporter(progress);
-    const py::gil_scoped_release nogil;
-    session.converse(prompt, views, contexts, kv, n_answer, report);
+    (session.*how)(prompt, views, contexts, kv, n_answer, report);
 }
 
 py::object next(const py_session & self) {
@@ -208,8 +187,8 @@ void bind_session(py::module_ & m) {
                double kv_ratio, const std::string & method, std::optional<double> important_ratio,
                std::optional<double> recent_ratio, const lookm::method_options & options,
                const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
-                prefill(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
-                        n_answer, progress);
+                run(&lookm::session::prefill, s, prompt, images, contexts,
+                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, progress);
             },
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
             "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
@@ -220,8 +199,8 @@ void bind_session(py::module_ & m) {
                double kv_ratio, const std::string & method, std::optional<double> important_ratio,
                std::optional<double> recent_ratio, const lookm::method_options & options,
                const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
-                converse(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
-                         n_answer, progress);
+                run(&lookm::session::converse, s, prompt, images, contexts,
+                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, progress);
             },
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
             "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
@@ -259,7 +238,8 @@ void bind_session(py::module_ & m) {
                double kv_ratio, const std::string & method, std::optional<double> important_ratio,
                std::optional<double> recent_ratio, const lookm::method_options & options,
                const std::vector<std::string> & contexts, int32_t n_answer) {
-                read(s, prompt, images, contexts, {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer);
+                run(&lookm::session::read, s, prompt, images, contexts,
+                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer);
             },
             "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
             "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
