@@ -126,6 +126,7 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_text_overflow": "keep",
         "kv_min_cells": 0,
         "kv_strict_reuse": False,
+        "kv_cells": 0,
     }
     assert server.http.get("/props").json()["lookm"] == expected
     server.complete(list(range(40, 60)), kv_ratio=0.25, id_slot=1)

@@ -77,3 +77,24 @@ def test_a_prompt_that_ends_with_an_image(folder: Path, tmp_path: Path) -> None:
         assert response.status_code == 400
         assert "ends with an image" in response.json()["error"]["message"]
         assert _ask(server, pictures, text="A<image>B")["tokens"]
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen3.5"])
+def test_a_cap(name: str, folder: Path, tmp_path: Path) -> None:
+    """Positions of M-RoPE, and layers without a cache, while cells go between two batches."""
+    files = write_pair(name, tmp_path)
+    pictures = _pictures(name) * 6
+    text = "".join(f"{i}<image>" for i in range(len(pictures))) + " Which of them is it?"
+    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1, kv_cells=128)
+    session.prefill(text.replace("<image>", session.media_marker), pictures, kv_ratio=1.0, method=METHOD, n_answer=16)
+    session.start(temperature=0.0)
+    first = session.next()
+    stats = session.stats
+    assert stats["prompt_cells"] > 128 > stats["kept_cells"]
+    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-cells", "256", "-np", "2", "-kvu")
+    with running(folder, *flags, "-c", "4096") as server:
+        answers = [_ask(server, pictures, text=text, id_slot=slot) for slot in (0, 1, 0)]
+        assert {answer["timings"]["kept_cells"] for answer in answers} == {stats["kept_cells"]}
+        assert answers[0]["tokens"] == answers[1]["tokens"] == answers[2]["tokens"]
+        assert first is not None
+        assert answers[0]["content"].encode().startswith(first) or not first.isascii()

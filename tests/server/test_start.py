@@ -22,6 +22,8 @@ FLAGS = {
     "--kv-text-overflow": "LLAMA_ARG_KV_TEXT_OVERFLOW",
     "--kv-min-cells": "LLAMA_ARG_KV_MIN_CELLS",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
+    "--kv-cells": "LLAMA_ARG_KV_CELLS",
+    "--kv-memory": "LLAMA_ARG_KV_MEMORY",
 }
 
 
@@ -66,8 +68,18 @@ def test_a_bad_value_in_the_environment() -> None:
 
 
 def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ("0.5", "0.75", "h2o", "0.125", "0.25", "evict", "7", "1")
-    for variable, value in zip(FLAGS.values(), values, strict=True):
+    values = (
+        "0.5",
+        "0.75",
+        "h2o",
+        "0.125",
+        "0.25",
+        "evict",
+        "7",
+        "1",
+        "2048",
+    )  # --kv-memory does not go with --kv-cells
+    for variable, value in zip(list(FLAGS.values())[:-1], values, strict=True):
         monkeypatch.setitem(servers.QUIET_ENVIRONMENT, variable, value)
     with running(folder, "--kv-min-cells", "9", "-c", "512") as server:
         assert server.http.get("/props").json()["lookm"] == {
@@ -79,6 +91,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_text_overflow": "evict",
             "kv_min_cells": 9,
             "kv_strict_reuse": True,
+            "kv_cells": 512,  # of each of four slots
         }
 
 

@@ -68,7 +68,7 @@ void session::make_cell() {
     }
     // the prompt's cells stay; to forget half at once makes n tokens cost O(log n) holes
     const llama_pos n = std::max(1, (n_past_ - answer_pos_) / 2);
-    kv_cache::forget(room_->get(), answer_pos_, answer_pos_ + n);
+    kv_cache::forget(room_->get(), 0, answer_pos_, answer_pos_ + n);
     answer_pos_ += n;
 }
 

@@ -340,9 +340,9 @@ void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> of, size_t n_ke
     kv_->seq_rm(seq, pos_dropped, -1);
 }
 
-void kv_cache::forget(llama_context * ctx, llama_pos p0, llama_pos p1) {
+void kv_cache::forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1) {
     if (llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx))) {
-        kv->seq_rm(0, p0, p1);
+        kv->seq_rm(seq, p0, p1);
     }
 }
 

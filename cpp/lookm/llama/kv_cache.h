@@ -92,8 +92,8 @@ class kv_cache {
     // token's position stays what it is.
     void shrink(llama_seq_id seq, std::span<const int32_t> cells, size_t n_keep);
 
-    // Empties the cells of sequence 0 at positions [p0, p1) in layers that see every earlier token, and in no others.
-    static void forget(llama_context * ctx, llama_pos p0, llama_pos p1);
+    // Empties the cells of seq at positions [p0, p1) in layers that see every earlier token, and in no others.
+    static void forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1);
 
     // Installs (or, with nullptr, removes) the callback that sees every node the scheduler computes.
     void set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data);

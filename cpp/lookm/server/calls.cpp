@@ -1,5 +1,7 @@
 #include "lookm/server/calls.h"
 
+#include "lookm/server/cache_size.h"
+#include "lookm/server/flags.h"
 #include "lookm/server/settings.h"
 
 #include "log.h"
@@ -15,6 +17,8 @@
 namespace lookm::server {
 
 namespace {
+
+cache_size the_cache; // fixed when the model is loaded
 
 constexpr double ratio_one = 1e9; // n_discard is an int32_t, and nine decimals of a ratio are enough
 
@@ -59,6 +63,11 @@ double request_ratio(const json & data) {
 } // namespace
 
 common_init_result_ptr init_from_params(common_params & params) {
+    try {
+        the_cache = apply_cap(params);
+    } catch (const std::exception & error) {
+        stop(as_flags(error.what()));
+    }
     common_init_result_ptr result = (common_init_from_params) (params);
     if (!current().active() || !result->context()) {
         return result;
@@ -72,6 +81,14 @@ common_init_result_ptr init_from_params(common_params & params) {
         stop("--kv-ratio: " + why_not + " (--kv-ratio 1 runs this model uncompressed)");
     }
     the_hook().attach(result->context());
+    if (the_cache.n_cells > 0) {
+        try {
+            check_allocated(result->context());
+        } catch (const std::exception & error) {
+            stop(as_flags(error.what()));
+        }
+        the_hook().cap(the_cache.n_cells, params.n_batch);
+    }
     force("--context-shift", params.ctx_shift, false, "compressed cells have no position of their own");
     force("--cache-reuse", params.n_cache_reuse, 0, "compressed cells have no position of their own");
     if (kv_cache::memory_type(result->context()) != "kv_cache") {
@@ -80,6 +97,13 @@ common_init_result_ptr init_from_params(common_params & params) {
         force("--cache-prompt", params.cache_prompt, false, why);
     }
     return result;
+}
+
+uint32_t tokens_of_a_slot(const llama_context * ctx) {
+    if (the_cache.n_cells == 0) {
+        return llama_n_ctx_seq(ctx);
+    }
+    return the_cache.n_tokens > 0 ? the_cache.n_tokens : llama_model_n_ctx_train(llama_get_model(ctx));
 }
 
 json anthropic_to_oai(const json & body) {
@@ -98,10 +122,10 @@ double unpack_ratio(int32_t n_discard) {
     return n_discard / ratio_one;
 }
 
-int32_t guarded(int32_t status, const std::function<void()> & then) {
+int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
     constexpr int32_t compute_error = -3;
     try {
-        if (status != 0) {
+        if (const int32_t status = decode(); status != 0) {
             the_hook().after_failure();
             return status;
         }

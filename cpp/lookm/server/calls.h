@@ -16,6 +16,9 @@ namespace lookm::server {
 // Loads the model, and ends the process with one line where its cache cannot be compressed.
 common_init_result_ptr init_from_params(common_params & params);
 
+// llama_n_ctx_seq, or with a cap the tokens that a slot may have.
+uint32_t tokens_of_a_slot(const llama_context * ctx);
+
 // As llama-server converts it, which drops fields that it does not know.
 json anthropic_to_oai(const json & body);
 
@@ -23,8 +26,9 @@ json anthropic_to_oai(const json & body);
 int32_t pack_ratio(double ratio);
 double unpack_ratio(int32_t n_discard);
 
-// A failed decode, or one after which `then` throws, is llama-server's "Compute error."; the reason is in the log.
-int32_t guarded(int32_t status, const std::function<void()> & then);
+// A failed decode, or one that or after which `then` throws, is llama-server's "Compute error."; the reason is in the
+// log.
+int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then);
 
 // The parameters of a request as llama-server shows them, n_discard shown as what it stands for.
 void show_ratio(json & params);

@@ -4,6 +4,7 @@
 //   common_init_from_params         the model is loaded: can its cache be compressed?
 //   eval_llama_cmpl_schema          a request's JSON becomes parameters: its kv_ratio
 //   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's: it keeps its kv_ratio
+//   llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
 //   on_update_slots                 one round of the loop: which prompts go on in it
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
 //   llama_process                   } and the prompt is compressed after its last token
@@ -46,8 +47,8 @@
         round();                                                                                                       \
         lookm::server::after_round(held);                                                                              \
     })
-#define mtmd_helper_decode_image_chunk(...)                                                                            \
-    lookm::server::decode_image(slot, [&] { return (mtmd_helper_decode_image_chunk) (__VA_ARGS__); })
+#define mtmd_helper_decode_image_chunk(...) lookm::server::decode_image(slot, __VA_ARGS__)
+#define llama_n_ctx_seq(...) lookm::server::tokens_of_a_slot(__VA_ARGS__)
 #define llama_process(...)                                                                                             \
     lookm::server::decode_batch(slots, params_base.kv_unified, ctx_tgt, batch.view,                                    \
                                 [&] { return (llama_process) (__VA_ARGS__); })

@@ -5,10 +5,12 @@
 #include "arg.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <stdexcept>
 
 namespace lookm::server {
@@ -41,6 +43,21 @@ int32_t whole_number(const std::string & text) {
         throw std::invalid_argument("\"" + text + "\" is not a whole number");
     }
     return static_cast<int32_t>(value);
+}
+
+int64_t bytes(const std::string & text) {
+    static const std::map<std::string, double> units = {
+        {"", 1},         {"b", 1},    {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30},
+        {"tib", 0x1p40}, {"kb", 1e3}, {"mb", 1e6},     {"gb", 1e9},     {"tb", 1e12}};
+    const size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
+    std::string unit = text.substr(end);
+    std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
+    const auto found = units.find(unit);
+    const double value = found == units.end() || end == 0 ? 0.0 : number(text.substr(0, end)) * found->second;
+    if (!(value >= 1.0 && value < 0x1p62)) {
+        throw std::invalid_argument("\"" + text + "\", expected bytes such as 512MiB, 8GiB or 16GB");
+    }
+    return static_cast<int64_t>(value);
 }
 
 bool truth(const std::string & text) {
@@ -91,6 +108,12 @@ const std::vector<flag> & flags() {
             with_value("--kv-min-cells", "N", "leave prompts alone that are shorter than this (default: 0)",
                        "LLAMA_ARG_KV_MIN_CELLS",
                        [](settings & s, const std::string & v) { s.min_cells = whole_number(v); }),
+            with_value("--kv-cells", "N",
+                       "most KV cells of the cache, shared out evenly to the slots: longer prompts are squeezed while\n"
+                       "they are read, and -c is how many tokens each slot may have (default: as many as -c names)",
+                       "LLAMA_ARG_KV_CELLS", [](settings & s, const std::string & v) { s.kv_cells = whole_number(v); }),
+            with_value("--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
+                       "LLAMA_ARG_KV_MEMORY", [](settings & s, const std::string & v) { s.kv_memory = bytes(v); }),
         };
         common_arg strict({"--kv-strict-reuse"}, "never reuse a compressed prompt as the prefix of another", //
                           [](common_params &) {});
@@ -117,13 +140,19 @@ void set(const flag & f, const std::string & where, const std::string & value) {
     }
 }
 
-// settings speaks of kv_ratio, a command line of --kv-ratio
+} // namespace
+
 std::string as_flags(std::string text) {
     static constexpr const char * names[][2] = {
-        {"kv_ratio_max", "--kv-ratio-max"},      {"important_ratio", "--kv-important-ratio"},
-        {"recent_ratio", "--kv-recent-ratio"},   {"kv_min_cells", "--kv-min-cells"},
-        {"text_overflow", "--kv-text-overflow"}, {"kv_ratio", "--kv-ratio"},
+        {"kv_ratio_max", "--kv-ratio-max"},
+        {"important_ratio", "--kv-important-ratio"},
+        {"recent_ratio", "--kv-recent-ratio"},
+        {"kv_min_cells", "--kv-min-cells"},
+        {"text_overflow", "--kv-text-overflow"},
+        {"kv_ratio", "--kv-ratio"},
         {"method: \"", "--kv-method: \""},
+        {"kv_cells", "--kv-cells"},
+        {"kv_memory", "--kv-memory"},
     };
     for (const auto & [from, to] : names) {
         for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + std::string(to).size())) {
@@ -132,8 +161,6 @@ std::string as_flags(std::string text) {
     }
     return text;
 }
-
-} // namespace
 
 std::vector<char *> take_flags(int argc, char ** argv) {
     for (const flag & f : flags()) {

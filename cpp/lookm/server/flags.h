@@ -11,6 +11,9 @@ namespace lookm::server {
 // The values are also put into the environment: llama-server in router mode starts other servers, and they read it.
 std::vector<char *> take_flags(int argc, char ** argv);
 
+// settings speaks of kv_ratio, a command line of --kv-ratio.
+std::string as_flags(std::string text);
+
 // The section of --help that is ours, on stdout; called by llama.cpp after its own.
 void print_flags(int argc, char ** argv);
 

@@ -6,6 +6,7 @@
 #include "log.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace lookm::server {
 
@@ -19,6 +20,8 @@ void hook::attach(llama_context * ctx) {
     compressor_ = std::make_unique<compressor>(ctx);
     ctx_ = ctx;
     observed_ = -1;
+    reading_.reset();
+    slot_cells_ = 0;
     gauge_allocated_ = static_cast<int32_t>(n_cells() * compressor_->kv().layers().front().k.storage->ne[2]);
 }
 
@@ -30,8 +33,44 @@ bool hook::wants(const slot_prompt & p) const {
     return p.has_image || s.resolved().prior == prior::none;
 }
 
-bool hook::may_reuse(const slot_prompt & p, int32_t n_common) const {
+void hook::cap(int32_t n, int32_t n_batch) {
+    slot_cells_ = n;
+    n_batch_ = n_batch;
+}
+
+bool hook::exceeds(const slot_prompt & p) const {
+    return capped() && p.n_tokens + prompt_cap::answer_share(slot_cells_, 0) > slot_cells_;
+}
+
+std::vector<prompt_part> hook::parts_of(const slot_prompt & p) const {
+    std::vector<prompt_part> parts = p.parts();
+    for (prompt_part & part : parts) {
+        part.evictable = part.evictable || current().resolved().prior == prior::none;
+    }
+    return parts;
+}
+
+std::string hook::refusal(const slot_prompt & p) const {
+    try {
+        if (exceeds(p)) {
+            prompt_cap(parts_of(p), slot_cells_, n_batch_, 0);
+        }
+        return "";
+    } catch (const std::invalid_argument & error) {
+        return error.what();
+    }
+}
+
+bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens & held) const {
     const packed_cells packed = compressor_->kv().packed(p.slot);
+    if (capped()) {
+        const int32_t n_used = this->n_used(p.slot);
+        const int32_t n_more = p.n_tokens - n_common + prompt_cap::answer_share(slot_cells_, 0);
+        const bool has_holes = n_used - packed.n != held.n - (packed.n > 0 ? held.n_up_to(packed.pos) : 0);
+        if (n_common == 0 || has_holes || n_used + n_more > slot_cells_) {
+            return false;
+        }
+    }
     if (packed.n == 0) {
         return n_common == 0 || !wants(p);
     }
@@ -43,7 +82,7 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common) const {
     return p.ratio == (found == ratio_by_shape_.end() ? current().default_ratio() : found->second);
 }
 
-void hook::before_decode(const slot_prompt * p, const foreign_rows & foreign) {
+void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & foreign) {
     if (!p) {
         compressor_->tap().disarm();
         return;
@@ -54,41 +93,94 @@ void hook::before_decode(const slot_prompt * p, const foreign_rows & foreign) {
         compressor_->resume();
     }
     compressor_->tap().skip(foreign.before);
+    if (reading_ && n > 0) {
+        reading_->make_room(n, foreign.before);
+    }
+}
+
+void hook::make_room(const slot_prompt * p, int32_t n) {
+    if (p && reading_) {
+        reading_->make_room(n, 0);
+    }
+}
+
+void hook::after_decode(int32_t n, const foreign_rows & foreign) {
+    if (reading_ && n > 0) {
+        reading_->added(n);
+    }
+    compressor_->tap().skip(foreign.after);
+}
+
+void hook::before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n) {
+    const int32_t n_over = capped() ? n_used(slot) + n - slot_cells_ : 0;
+    if (n_over <= 0) {
+        return;
+    }
+    auto & [of, first] = answer_by_slot_[slot];
+    if (of != task) {
+        of = task;
+        first = begin;
+    }
+    // half at once: n tokens then cost O(log n) holes
+    const llama_pos end = std::min(pos, first + std::max(n_over, (pos - first) / 2));
+    if (end > first) {
+        kv_cache::forget(ctx_, slot, first, end);
+        first = end;
+    }
+}
+
+int32_t hook::n_image_batch(int32_t n_batch, bool whole) const {
+    return reading_ && !whole ? std::min(n_batch, reading_->n_at_once()) : n_batch;
 }
 
 void hook::begin(const slot_prompt & p) {
     const packed_cells packed = compressor_->kv().packed(p.slot);
     options_ = current().options(p.ratio);
     options_.kind = p.kind(packed);
+    observed_ = p.task;
+    reading_.reset();
+    if (exceeds(p) && n_used(p.slot) == 0) {
+        reading_.emplace(*compressor_, p.slot, options_, parts_of(p), slot_cells_, n_batch_);
+        return;
+    }
     compressor_->observe(options_);
     compressor_->tap().skip(packed.n - n_used(p.slot)); // cells of tokens that this prompt goes on from
-    observed_ = p.task;
 }
 
 void hook::finish(const slot_prompt & p) {
-    const bool wanted = wants(p) && observed_ == p.task;
+    const bool observed = observed_ == p.task;
+    const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
     prompt_cells & cells = by_slot_[p.slot] = {p.task, p.n_tokens, n_used(p.slot)};
-    if (!wanted) {
+    std::optional<capped_prompt> capped = observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
+    if (!wanted && !capped) {
         return;
     }
     observed_ = -1;
     const stopwatch watch;
     llama_synchronize(ctx_);
-    const int32_t before = n_used(p.slot);
-    const compress_result result = compressor_->compress(p.slot, options_);
-    const double seconds = watch.seconds();
+    const double seconds_before = capped ? capped->seconds() : 0.0;
+    if (capped) {
+        options_ = capped->finish(wanted);
+    }
+    const int32_t before = capped ? p.n_tokens : n_used(p.slot);
+    const compress_result result = wanted ? compressor_->compress(p.slot, options_) : compress_result();
+    const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
-    if (!result.note.empty()) {
+    if (cells.kept == before) {
         LOG_INF("slot     compress: id %2d | task %d | %d cells kept: %s\n", p.slot, p.task, before,
                 result.note.c_str());
         return;
     }
-    remember(p);
-    const std::string staged =
-        result.n_staged > 0 ? ", " + std::to_string(result.n_staged) + " layers merged on the CPU" : "";
+    if (wanted && result.note.empty()) {
+        remember(p);
+    }
+    std::string how = capped ? ", read through " + std::to_string(slot_cells_) + " cells" : "";
+    if (result.n_staged > 0) {
+        how += ", " + std::to_string(result.n_staged) + " layers merged on the CPU";
+    }
     LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot, p.task, before,
-            cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds, staged.c_str());
+            cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds, how.c_str());
     const std::lock_guard lock(mutex_);
     ++counters_.prompts;
     counters_.cells_before += static_cast<uint64_t>(before);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/llama/compressor.h"
+#include "lookm/server/capped_prompt.h"
 
 #include "llama.h"
 
@@ -10,6 +11,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,6 +27,14 @@ struct slot_prompt {
     double ratio; // share to keep
     // What each token is, from the first one on that is not packed yet; asked for when it is observed.
     std::function<std::vector<token_kind>(packed_cells)> kind;
+    // Its images and the text between them; asked for when it may be read through a cap. Images are evictable.
+    std::function<std::vector<prompt_part>()> parts;
+};
+
+// Cells of a slot as llama-server sees them: of its tokens, those up to a position.
+struct slot_tokens {
+    int32_t n;
+    std::function<int32_t(llama_pos)> n_up_to;
 };
 
 // Rows of a batch that are not the observed prompt's, before and after its own ones; 0 where each slot has a stream.
@@ -61,17 +72,35 @@ class hook {
 
     // Whether this prompt is to be compressed, as far as one can know before it is processed.
     bool wants(const slot_prompt & p) const;
-    // Whether the slot's cells may be the prefix of this prompt; n_common tokens are the same. Cells of a prompt that
-    // was not compressed may not be where this one is to be: the attention of their tokens was not summed up.
-    bool may_reuse(const slot_prompt & p, int32_t n_common) const;
+    // Whether its attention is summed up while it is read: to compress it, or to read it through the slot's cells.
+    bool observes(const slot_prompt & p) const { return wants(p) || exceeds(p); }
+    // Whether the slot's cells, of these tokens, may be the prefix of this prompt; n_common tokens are the same. Cells
+    // of a prompt that was not compressed may not be where this one is to be: the attention of their tokens was not
+    // summed up. Nor may cells of tokens of which some have none any more.
+    bool may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens & held) const;
+
+    // Each slot has n cells for a prompt and its answer (--kv-cells), and n_batch of them come at once.
+    void cap(int32_t n, int32_t n_batch);
+    bool capped() const { return slot_cells_ > 0; }
+    int32_t slot_cells() const { return slot_cells_; }
+    // Why this prompt, in an empty slot, cannot be read at all; "" when it can.
+    std::string refusal(const slot_prompt & p) const;
 
     int32_t n_cells() const { return compressor_->kv().n_cells(); }
     int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
     int32_t n_used(int32_t slot) const { return static_cast<int32_t>(compressor_->kv().cells(slot).size()); }
 
-    // Around a decode: the prompt under way that it goes on with, or nullptr for none. Then nothing is observed.
-    void before_decode(const slot_prompt * p, const foreign_rows & foreign = {});
-    void after_decode(const foreign_rows & foreign) { compressor_->tap().skip(foreign.after); }
+    // Around a decode: the prompt under way that it goes on with by n tokens, or nullptr for none. Then nothing is
+    // observed.
+    void before_decode(const slot_prompt * p, int32_t n = 0, const foreign_rows & foreign = {});
+    void after_decode(int32_t n, const foreign_rows & foreign);
+    // Before an answer goes on by n tokens from position pos, its first one being at begin: where the slot's cells are
+    // all taken, the older half of the answer makes room.
+    void before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n);
+    // Of a prompt that is read through a cap, between two batches of a decode: room for n more cells.
+    void make_room(const slot_prompt * p, int32_t n);
+    // Cells of an image that may come at once.
+    int32_t n_image_batch(int32_t n_batch, bool whole) const;
     // After a decode that failed: throws what the observation may have thrown, or returns.
     void after_failure() { compressor_->tap().rethrow(); }
     // After the decode of a prompt's last token.
@@ -87,6 +116,8 @@ class hook {
     int32_t gauge_allocated() const { return gauge_allocated_; }
 
   private:
+    bool exceeds(const slot_prompt & p) const; // the slot's cells
+    std::vector<prompt_part> parts_of(const slot_prompt & p) const;
     void begin(const slot_prompt & p);
     void remember(const slot_prompt & p);
 
@@ -94,6 +125,10 @@ class hook {
     std::unique_ptr<compressor> compressor_;
     int32_t observed_ = -1;    // task of the prompt whose attention the tap has summed up
     compress_options options_; // of that prompt
+    int32_t slot_cells_ = 0;   // 0: no cap
+    int32_t n_batch_ = 0;
+    std::optional<capped_prompt> reading_;                            // that prompt, if it is read through the cap
+    std::map<int32_t, std::pair<int32_t, llama_pos>> answer_by_slot_; // task, and where its answer now begins
 
     std::map<int32_t, prompt_cells> by_slot_;
     // Packed cells carry no mark of the ratio they were made with, and they move (slot files, prompt cache). Position

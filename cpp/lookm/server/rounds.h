@@ -6,7 +6,10 @@
 
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
+#include "lookm/server/image_batches.h"
 #include "lookm/server/settings.h"
+
+#include "mtmd-helper.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -38,15 +41,34 @@ slot_prompt prompt_of(const Slot & slot) {
         }
         return out;
     };
-    return {slot.id, slot.task->id, slot.task->n_tokens(), has_image, unpack_ratio(slot.task->params.n_discard), kind};
+    const auto parts = [&slot, &tokens] {
+        std::vector<prompt_part> out;
+        for (size_t i = 0; i < tokens.size();) {
+            if (tokens[i] == LLAMA_TOKEN_NULL) {
+                const mtmd_input_chunk * chunk = tokens.find_chunk(i).get();
+                const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+                out.push_back({n, token_kind::image, true, mtmd_decode_use_non_causal(slot.mctx, chunk)});
+                i += n;
+                continue;
+            }
+            if (out.empty() || out.back().kind == token_kind::image) {
+                out.push_back({0, token_kind::text, false});
+            }
+            ++out.back().n_cells;
+            ++i;
+        }
+        return out;
+    };
+    return {slot.id, slot.task->id, slot.task->n_tokens(), has_image, unpack_ratio(slot.task->params.n_discard),
+            kind,    parts};
 }
 
-// Whether the slot's prompt is to be compressed and has not been decoded to its end.
+// Whether the slot's prompt is to be compressed, now or meanwhile, and has not been decoded to its end.
 template <class Slot>
 bool is_under_way(const Slot & slot) {
     using state = state_of<Slot>;
     return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
-           completes(slot) && the_hook().wants(prompt_of(slot));
+           completes(slot) && the_hook().observes(prompt_of(slot));
 }
 
 // Prompts that are read one after another: those, and whatever else has images, as llama-server fails where an image
@@ -55,7 +77,7 @@ template <class Slot>
 bool takes_turns(const Slot & slot) {
     using state = state_of<Slot>;
     return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
-           completes(slot) && (prompt_of(slot).has_image || the_hook().wants(prompt_of(slot)));
+           completes(slot) && (prompt_of(slot).has_image || the_hook().observes(prompt_of(slot)));
 }
 
 // A new prompt, in a slot whose cells it must not go on from.
@@ -63,7 +85,10 @@ template <class Slot>
 void drop_foreign_cells(Slot & slot) {
     if (slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) && slot.prompt.n_tokens() > 0) {
         const auto n_common = static_cast<int32_t>(slot.prompt.tokens.get_common_prefix(slot.task->tokens));
-        if (!the_hook().may_reuse(prompt_of(slot), n_common)) {
+        const auto n_up_to = [&slot](llama_pos pos) {
+            return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
+        };
+        if (!the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to})) {
             slot.prompt_clear();
         }
     }
@@ -143,15 +168,22 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
             refuse(slot, "prompt: it ends with an image; expected text after it");
         }
         drop_foreign_cells(slot);
+        if (slot.state == state::SLOT_STATE_STARTED && completes(slot) && slot.prompt.n_tokens() == 0) {
+            const std::string why = the_hook().refusal(prompt_of(slot));
+            if (!why.empty()) {
+                refuse(slot, why.c_str());
+            }
+        }
         if (takes_turns(slot) && (!next || rank(slot) < rank(*next))) {
             next = &slot;
         }
     }
-    const bool fits = !next || !unified || has_room(slots, *next);
+    const bool shared = unified && !the_hook().capped(); // else each slot has cells of its own
+    const bool fits = !next || !shared || has_room(slots, *next);
     const bool waits = !fits && next->state == state::SLOT_STATE_STARTED;
     // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
     int32_t n_left =
-        next && unified && !waits ? the_hook().n_free() - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
+        next && shared && !waits ? the_hook().n_free() - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
     for (slot_type & slot : slots) {
         bool hold = takes_turns(slot) && (&slot != next || waits);
         if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task) {
@@ -180,15 +212,41 @@ void after_round(const std::vector<std::pair<Slot *, state_of<Slot>>> & held) {
 }
 
 // An image of the slot's prompt is decoded, by itself.
-template <class Slot, class Decode>
-int32_t decode_image(const Slot & slot, Decode && decode) {
+template <class Slot>
+int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx, const mtmd_input_chunk * chunk,
+                     float * embd, llama_pos n_past, llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
+                     mtmd_helper_post_decode_callback callback, void * user_data) {
     hook & h = the_hook();
-    if (!h.attached(slot.ctx_tgt)) {
-        return decode();
+    if (!h.attached(ctx)) {
+        return mtmd_helper_decode_image_chunk(mctx, ctx, chunk, embd, n_past, seq, n_batch, new_n_past, callback,
+                                              user_data);
     }
     const slot_prompt p = prompt_of(slot);
-    h.before_decode(is_under_way(slot) ? &p : nullptr);
-    return guarded(decode(), [] {});
+    image_batches batches(h, is_under_way(slot) ? &p : nullptr, mtmd_decode_use_non_causal(mctx, chunk),
+                          static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk)), n_batch, callback, user_data);
+    return guarded(
+        [&] {
+            batches.before();
+            const int32_t status = mtmd_helper_decode_image_chunk(
+                mctx, ctx, chunk, embd, n_past, seq, batches.n_at_once(), new_n_past, image_batches::after, &batches);
+            batches.rethrow();
+            return status;
+        },
+        [] {});
+}
+
+// The slot's answer goes on in this batch: where the slot's cells are all taken, its older half makes room.
+template <class Slot>
+void make_room_for_answer(const Slot & slot, const common_batch & batch) {
+    if (slot.state != state_of<Slot>::SLOT_STATE_GENERATING || !completes(slot)) {
+        return;
+    }
+    const auto own = [&](const auto & t) { return t.seq_id == slot.id; };
+    const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
+    if (first != batch.tokens.end()) {
+        const auto n = static_cast<int32_t>(std::count_if(first, batch.tokens.end(), own));
+        the_hook().before_answer(slot.id, slot.task->id, slot.task->tokens.pos_next(), first->pos[0], n);
+    }
 }
 
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.
@@ -207,23 +265,33 @@ int32_t decode_batch(const Slots & slots, bool unified, const llama_context * ct
     };
     const auto observed = std::find_if(slots.begin(), slots.end(), [&](const slot_type & slot) {
         return completes(slot) && in_batch(slot, false) &&
-               (is_under_way(slot) || (slot.state == state::SLOT_STATE_DONE_PROMPT && h.wants(prompt_of(slot))));
+               (is_under_way(slot) || (slot.state == state::SLOT_STATE_DONE_PROMPT && h.observes(prompt_of(slot))));
     });
     foreign_rows foreign;
+    int32_t n_own = 0;
     if (observed != slots.end()) {
         const auto own = [&](const auto & t) { return t.seq_id == observed->id; };
+        n_own = static_cast<int32_t>(std::count_if(batch.tokens.begin(), batch.tokens.end(), own));
         const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
         const auto last = std::find_if(batch.tokens.rbegin(), batch.tokens.rend(), own);
         if (unified) {
             foreign = {first - batch.tokens.begin(), last - batch.tokens.rbegin()};
         }
-        const slot_prompt p = prompt_of(*observed);
-        h.before_decode(&p, foreign);
-    } else {
-        h.before_decode(nullptr);
     }
-    return guarded(decode(), [&] {
-        h.after_decode(foreign);
+    const auto run = [&] {
+        if (observed != slots.end()) {
+            const slot_prompt p = prompt_of(*observed);
+            h.before_decode(&p, n_own, foreign);
+        } else {
+            h.before_decode(nullptr);
+        }
+        for (const slot_type & slot : slots) {
+            make_room_for_answer(slot, batch);
+        }
+        return decode();
+    };
+    return guarded(run, [&] {
+        h.after_decode(n_own, foreign);
         for (const slot_type & slot : slots) {
             if (slot.state != state::SLOT_STATE_DONE_PROMPT || !completes(slot) || !in_batch(slot, true)) {
                 continue;

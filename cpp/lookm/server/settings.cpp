@@ -15,7 +15,7 @@ ratios settings::shares() const {
 }
 
 bool settings::active() const {
-    return resolved().evicts && default_ratio() < 1.0;
+    return resolved().evicts && (default_ratio() < 1.0 || capped());
 }
 
 struct method settings::resolved() const {
@@ -31,6 +31,16 @@ void settings::check() const {
         std::ostringstream text;
         text << "kv_ratio_max: " << kv_ratio_max << " is out of range; expected " << ratio << " (kv_ratio) to 1";
         throw std::invalid_argument(text.str());
+    }
+    if (kv_cells < 0 || kv_memory < 0 || (kv_cells > 0 && kv_memory > 0)) {
+        throw std::invalid_argument("kv_cells: " + std::to_string(kv_cells) + " and kv_memory: " +
+                                    std::to_string(kv_memory) + " bytes; expected one of them, 1 or more");
+    }
+    if (capped() && (!resolved().evicts || needs_squares(resolved()))) {
+        throw std::invalid_argument(
+            "kv_cells: method " + method +
+            (resolved().evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
+            "; expected another one");
     }
     if (min_cells < 0) {
         throw std::invalid_argument("kv_min_cells: " + std::to_string(min_cells) +

@@ -18,9 +18,12 @@ struct settings {
     std::optional<std::string> text_overflow; // the method's own unless given
     int32_t min_cells = 0;                    // shorter prompts are left alone
     bool strict_reuse = false;                // a compressed prompt is never the prefix of another
+    int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
+    int64_t kv_memory = 0;                    // the same in bytes
 
     // false: every prompt keeps its full cache, and the server is llama-server
     bool active() const;
+    bool capped() const { return kv_cells > 0 || kv_memory > 0; }
     // the share that requests get which ask for none: the two shares, where both are given, say more than kv_ratio
     double default_ratio() const;
     // Throws std::invalid_argument for values that do not fit each other.
