@@ -8,7 +8,7 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load check-cuda lint format bench \
+.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load check-cuda lint format docs bench \
         bench-server llama-server asan clean FORCE
 
 setup: $(VENV)/built
@@ -78,6 +78,11 @@ lint: $(VENV)/tools
 format: $(VENV)/tools
 	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
+
+# A site in build/docs; nothing is compiled. Its pages open from there, its search wants `mkdocs serve`.
+docs: $(VENV)/tools
+	$(PY) -m pip install --quiet --disable-pip-version-check --group docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 bench: setup
 	$(PY) -m benchmarks

@@ -1,4 +1,4 @@
-"""What the README shows runs: its Python blocks in order in one namespace, its ``lookm`` commands one by one.
+"""What README and quick start show runs: Python blocks in order in one namespace, ``lookm`` commands one by one.
 
 A block whose info string says more than the language, as in ``bash norun``, is only to be read; ``run`` says the same
 as nothing.
@@ -17,19 +17,20 @@ from typing import Any
 import pytest
 from lookm_cpp.embedded import DEMO
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = pytest.mark.parametrize("page", ["README.md", "docs/quick_start.md"])
 BLOCK = re.compile(r"^```(\w+)(?: run)?[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELLS = {"bash", "console", "sh", "shell"}
 
 
-def _blocks(*languages: str) -> list[str]:
-    text = README.read_text(encoding="utf-8")
+def _blocks(page: str, *languages: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
     return [body for language, body in BLOCK.findall(text) if language in languages]
 
 
-def _commands() -> list[str]:
+def _commands(page: str) -> list[str]:
     """Lines that begin with ``lookm``, a prompt before it aside, with their continuation lines."""
-    lines = "\n".join(_blocks(*SHELLS)).replace("\\\n", " ").splitlines()
+    lines = "\n".join(_blocks(page, *SHELLS)).replace("\\\n", " ").splitlines()
     bare = [line.strip().removeprefix("$ ").strip() for line in lines]
     return [line for line in bare if line.startswith("lookm ")]
 
@@ -43,16 +44,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_python_snippets(folder: Path) -> None:
-    snippets = _blocks("python")
+@PAGES
+def test_python_snippets(page: str, folder: Path) -> None:
+    snippets = _blocks(page, "python")
     assert snippets
     namespace: dict[str, Any] = {"__name__": "readme"}
     for snippet in snippets:
-        exec(compile(snippet, str(README), "exec"), namespace)
+        exec(compile(snippet, page, "exec"), namespace)
 
 
-def test_commands(folder: Path) -> None:
-    commands = _commands()
+@PAGES
+def test_commands(page: str, folder: Path) -> None:
+    commands = _commands(page)
     assert commands
     for command in commands:
         words = shlex.split(command, comments=True)
