@@ -9,7 +9,7 @@ PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
 .PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load check-cuda lint format docs bench \
-        bench-server llama-server asan clean FORCE
+        bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -94,13 +94,16 @@ llama-server: setup
 bench-server: llama-server
 	$(PY) -m benchmarks.server
 
-# lookm-server under AddressSanitizer and UBSan: to be run when the server's hook has changed
-asan: setup
-	$(VENV)/bin/cmake -S . -B build/asan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
-	  -DLOOKM_SANITIZE=address,undefined -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
+# lookm-server under AddressSanitizer and UBSan, or under ThreadSanitizer: to be run when the server's hook has changed
+asan: SANITIZE = address,undefined
+tsan: SANITIZE = thread
+asan tsan: setup
+	$(VENV)/bin/cmake -S . -B build/$@ -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF -DGGML_RPC=ON \
+	  -DLOOKM_SANITIZE=$(SANITIZE) -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
-	$(VENV)/bin/ninja -C build/asan lookm-server
-	LOOKM_SERVER_BINARY=build/asan/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	$(VENV)/bin/ninja -C build/$@ lookm-server
+	LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  TSAN_OPTIONS=halt_on_error=1 \
 	  $(PY) -m pytest tests/server
 
 clean:

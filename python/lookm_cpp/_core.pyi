@@ -189,6 +189,7 @@ class Session:
         shrink: bool = True,
         kv_cells: int = 0,
         kv_memory: int = 0,
+        swa_full: bool = False,
     ) -> None: ...
     @staticmethod
     def scores_all_queries(

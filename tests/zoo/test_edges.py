@@ -109,3 +109,21 @@ def test_a_projector_for_sound_alone(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"mmproj: .*mmproj\.gguf\" encodes no images"):
         _open((write_pair("llava-1.5", tmp_path).model, mmproj))
+
+
+def test_trials_need_whole_windows(tmp_path: Path) -> None:
+    """They go back to the prompt's end, where a window has moved on."""
+    files = write_pair("gemma-3", tmp_path)
+    image = np.zeros((64, 96, 3), np.uint8)
+    narrow, session = _open(files), _open(files, swa_full=True)
+    text = f"A{session.media_marker}B and what comes behind it"
+    with pytest.raises(ValueError, match="swa_full: false, but trials go back to the prompt's end"):
+        narrow.read(text.replace(session.media_marker, narrow.media_marker), [image], kv_ratio=0.3, method=METHOD)
+    session.read(text, [image], kv_ratio=0.3, method=METHOD, n_answer=16)
+    session.trial(kv_ratio=0.3, method=METHOD)
+    answers = []
+    for _ in range(2):
+        session.follow(" or not?")
+        session.start(temperature=0.0)
+        answers.append([session.next() for _ in range(4)])
+    assert answers[0] == answers[1]

@@ -2,12 +2,11 @@
 
 #include "lookm/llama/log.h"
 #include "lookm/llama/session.h"
+#include "lookm/llama/state_bytes.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
-#include <type_traits>
 #include <utility>
 
 namespace lookm {
@@ -17,64 +16,6 @@ namespace {
 constexpr int32_t no_cap = 1 << 29;
 constexpr int32_t cells_per_part = 8; // of a cap, on average
 constexpr uint32_t state_version = 1;
-
-class writer {
-  public:
-    template <class T>
-    void put(const T & value) {
-        static_assert(std::is_trivially_copyable_v<T>);
-        const auto * bytes = reinterpret_cast<const uint8_t *>(&value);
-        out.insert(out.end(), bytes, bytes + sizeof(T));
-    }
-    template <class T>
-    void put(const std::vector<T> & values) {
-        put<uint64_t>(values.size());
-        const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
-        out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
-    }
-    std::vector<uint8_t> out;
-};
-
-class reader {
-  public:
-    explicit reader(std::span<const uint8_t> bytes) : left_(bytes) {}
-
-    template <class T>
-    T get() {
-        T value;
-        std::memcpy(&value, take(sizeof(T)), sizeof(T));
-        return value;
-    }
-    template <class T>
-    std::vector<T> get_all() {
-        const auto n = get<uint64_t>();
-        if (n > left_.size() / sizeof(T)) {
-            fail();
-        }
-        std::vector<T> values(n);
-        if (n > 0) {
-            std::memcpy(values.data(), take(n * sizeof(T)), n * sizeof(T));
-        }
-        return values;
-    }
-    bool empty() const { return left_.empty(); }
-
-    [[noreturn]] static void fail() {
-        throw std::invalid_argument("state: it is damaged, or was made by another version; expected what state() gave");
-    }
-
-  private:
-    const uint8_t * take(size_t n) {
-        if (n > left_.size()) {
-            fail();
-        }
-        const uint8_t * at = left_.data();
-        left_ = left_.subspan(n);
-        return at;
-    }
-
-    std::span<const uint8_t> left_;
-};
 
 std::vector<int32_t> sizes(const std::vector<prompt_part> & parts) {
     std::vector<int32_t> out;
@@ -236,7 +177,7 @@ std::vector<uint8_t> session::state() const {
     if (!talking_) {
         throw std::invalid_argument("state: no conversation is under way; expected one");
     }
-    writer w;
+    state_writer w;
     w.put(state_version);
     w.put<int32_t>(n_past_);
     w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
@@ -255,9 +196,9 @@ std::vector<uint8_t> session::state() const {
 
 void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     check(kv);
-    reader r(state);
+    state_reader r(state);
     if (r.get<uint32_t>() != state_version) {
-        reader::fail();
+        state_reader::fail();
     }
     const auto n_past = r.get<int32_t>();
     const auto pending = r.get<int32_t>();
@@ -270,7 +211,7 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
         layer = r.get_all<float>();
     }
     if (!r.empty()) {
-        reader::fail();
+        state_reader::fail();
     }
     const int32_t n_held = std::accumulate(held.begin(), held.end(), 0);
     if (n_held > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
@@ -289,7 +230,7 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     }
     if (!fits || room_->n_used().value_or(n_held) != n_held) {
         clear();
-        reader::fail();
+        state_reader::fail();
     }
     restore_scores(all);
     reading_ = prompt_cap(parts, no_cap, options_.n_batch, 1, held);

@@ -171,6 +171,7 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     params.n_batch = options.n_batch;
     params.n_ubatch = std::min(options.n_ubatch, options.n_batch);
     params.n_seq_max = 1;
+    params.swa_full = options.swa_full;
     params.n_threads = thread_count(options);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = parse_flash_attn(options.flash_attn);

@@ -31,6 +31,7 @@ struct model_options {
     int32_t kv_cells = 0;  // most cells in use at once; 0: n_ctx
     int64_t kv_memory = 0; // most bytes of KV buffers at once; 0: what kv_cells or n_ctx takes
     bool shrink = true;    // contexts no larger than what is in them (sized_context)
+    bool swa_full = false; // sliding windows' layers keep all cells, and can go back to any token
     bool no_alloc = false; // only to learn sizes: no weights are loaded, nothing is allocated for contexts
 };
 

@@ -31,6 +31,10 @@ void session::read(const std::string & text, std::span<const image_view> images,
         if (room_->compressor()) {
             room_->compressor()->tap().disarm();
         }
+        if (kv_cache::window_cells(room_->get()) > 0 && !options_.swa_full) {
+            throw std::invalid_argument("swa_full: false, but trials go back to the prompt's end, expected true for a "
+                                        "model with sliding windows");
+        }
         auto copy = std::make_unique<prompt_copy>();
         copy->kind = options.kind;
         copy->n_past = n_past_;

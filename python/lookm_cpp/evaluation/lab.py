@@ -71,6 +71,7 @@ class Lab:
             type_k=setup.cache,
             type_v=setup.cache,
             scored=True,
+            swa_full=True,
         )
         self._max_tokens = max_tokens
         self._observed: Compression | None = None

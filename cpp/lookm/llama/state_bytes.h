@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <stdexcept>
+#include <type_traits>
+#include <vector>
+
+namespace lookm {
+
+// Plain values and vectors of them, one after another.
+class state_writer {
+  public:
+    template <class T>
+    void put(const T & value) {
+        static_assert(std::is_trivially_copyable_v<T>);
+        const auto * bytes = reinterpret_cast<const uint8_t *>(&value);
+        out.insert(out.end(), bytes, bytes + sizeof(T));
+    }
+    template <class T>
+    void put(const std::vector<T> & values) {
+        put<uint64_t>(values.size());
+        const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
+        out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
+    }
+    std::vector<uint8_t> out;
+};
+
+// The same, read back; throws std::invalid_argument for bytes that a writer has not written.
+class state_reader {
+  public:
+    explicit state_reader(std::span<const uint8_t> bytes) : left_(bytes) {}
+
+    template <class T>
+    T get() {
+        T value;
+        std::memcpy(&value, take(sizeof(T)), sizeof(T));
+        return value;
+    }
+    template <class T>
+    std::vector<T> get_all() {
+        const auto n = get<uint64_t>();
+        if (n > left_.size() / sizeof(T)) {
+            fail();
+        }
+        std::vector<T> values(n);
+        if (n > 0) {
+            std::memcpy(values.data(), take(n * sizeof(T)), n * sizeof(T));
+        }
+        return values;
+    }
+    bool empty() const { return left_.empty(); }
+
+    [[noreturn]] static void fail() {
+        throw std::invalid_argument("state: it is damaged, or was made by another version; expected what state() gave");
+    }
+
+  private:
+    const uint8_t * take(size_t n) {
+        if (n > left_.size()) {
+            fail();
+        }
+        const uint8_t * at = left_.data();
+        left_ = left_.subspan(n);
+        return at;
+    }
+
+    std::span<const uint8_t> left_;
+};
+
+} // namespace lookm
