@@ -120,6 +120,18 @@ def test_memory_in_bytes(folder: Path, long: list[DemoPrompt]) -> None:
         assert server.chat(long[0], max_tokens=8)["timings"]["kept_cells"] < CELLS
 
 
+def test_a_slot_file_of_a_larger_slot(folder: Path, long: list[DemoPrompt]) -> None:
+    of_eight = next(prompt for prompt in long if len(prompt.images) == 8)
+    with running(folder, "-c", "4096", "-np", "1") as server:
+        server.chat(of_eight, max_tokens=8, id_slot=0)
+        assert CELLS < server.post("/slots/0?action=save", filename="large")["n_saved"] < 2 * CELLS
+    with running(folder, "--kv-cells", str(2 * CELLS), "-c", "4096", "-np", "2", "-kvu") as server:
+        response = server.http.post("/slots/0?action=restore", json={"filename": "large"})
+        assert response.status_code == 400, response.text
+        assert server.lines("cells do not fit into a slot's 512 (--kv-cells)")
+        assert server.uses_cells(0)
+
+
 def test_a_prompt_that_cannot_be_read(folder: Path, prompts: list[DemoPrompt]) -> None:
     talk = [{"role": "user", "content": "What is in image 2? " * 200}]  # text keeps a quarter of its cells at least
     with running(folder, "--kv-cells", "256", "-c", "4096", "-np", "2", "-kvu") as server:

@@ -1,5 +1,6 @@
 #include "lookm/server/slot_file.h"
 
+#include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
 
 #include "log.h"
@@ -73,8 +74,18 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     if (!file || header[2] > capacity) {
         return 0;
     }
+    if (llama_state_seq_set_data(ctx, state.data(), state.size(), seq) != state.size()) {
+        return 0;
+    }
+    const hook & h = the_hook();
+    if (h.capped() && h.n_used(seq) > h.slot_cells()) { // saved by a server of larger slots
+        LOG_ERR("srv        lookm: %s: %d cells do not fit into a slot's %d (--kv-cells)\n", path, h.n_used(seq),
+                h.slot_cells());
+        llama_memory_seq_rm(llama_get_memory(ctx), seq, -1, -1);
+        return 0;
+    }
     *n_tokens = header[2];
-    return llama_state_seq_set_data(ctx, state.data(), state.size(), seq) == state.size() ? size : 0;
+    return size;
 }
 
 } // namespace lookm::server
