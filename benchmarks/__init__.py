@@ -2,8 +2,6 @@
 
 import os
 
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
 # One OpenMP thread on each core, said before OpenMP is loaded. Without it a kernel that does not balance load (seen on
 # a virtual machine of two cores) may run all threads on one core and make every figure one of waiting at barriers.
 os.environ.setdefault("OMP_PROC_BIND", "true")

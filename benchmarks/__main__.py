@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 from lookm_cpp import devices
+from lookm_cpp.benching import machine
+from lookm_cpp.benching.machine import CORES
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks import CORES, machine
+from benchmarks.commit import commit
 from benchmarks.report import show, update_readme
 from benchmarks.results import Results
 from benchmarks.suite import Settings, run
@@ -37,7 +39,7 @@ def measure(settings: Settings, console: Console) -> Results:
         machine=machine.describe(),
         versions=machine.versions(),
         command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
-        commit=machine.commit(HERE),
+        commit=commit(HERE),
         date=f"{datetime.now(timezone.utc):%Y-%m-%d}",
         settings=settings.as_dict(),
         read_bandwidth=machine.read_bandwidth(settings.n_threads),

@@ -15,8 +15,10 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
+from lookm_cpp.benching import machine
+from lookm_cpp.benching.machine import CORES
 
-from benchmarks import CORES, machine
+from benchmarks.commit import commit
 from benchmarks.measure import N_UBATCH, compressed_prefill, context, load, plain_prefill
 
 HERE = Path(__file__).parent
@@ -56,7 +58,7 @@ def main(
     """Measure and write."""
     n_threads = threads or len(CORES)
     points = measure([512, 1024] if quick else list(cells or CELLS), 1 if quick else rounds, n_threads)
-    run = {"machine": machine.describe(), "commit": machine.commit(HERE), "n_threads": n_threads, "n_ubatch": N_UBATCH}
+    run = {"machine": machine.describe(), "commit": commit(HERE), "n_threads": n_threads, "n_ubatch": N_UBATCH}
     raw = (BUILD if quick else HERE) / "growth.json"
     raw.write_text(json.dumps(run | {"kv_ratio": RATIO, "points": points}, indent=1) + "\n")
 

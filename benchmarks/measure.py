@@ -7,8 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import PeakMemory
-from benchmarks.models import BLOCK, BLOCK_BYTES, matrices, write_llava_shape
+from lookm_cpp.benching.machine import PeakMemory
+from lookm_cpp.benching.pairs import take_turns
+
+from benchmarks.models import llava_shape, write_llava_shape
 from benchmarks.results import Compression, Decode, Prefill
 
 # The pipeline and a bare llama.cpp context behind one API, built with LOOKM_BUILD_TESTING=ON.
@@ -91,12 +93,8 @@ def compressed_prefill(ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: b
 
 
 def weight_bytes(n_layer: int) -> int:
-    """Weights that one token reads: every matrix but the embeddings, of which it reads a row."""
-    return sum(
-        rows * columns // BLOCK * BLOCK_BYTES
-        for name, (rows, columns) in matrices(n_layer).items()
-        if name != "token_embd"
-    )
+    """Weights that one token reads."""
+    return llava_shape(n_layer).weight_bytes()
 
 
 def paired_decode(ours: Any, native: Any, compression: Compression, n_blocks: int, n_tokens: int) -> Decode:
@@ -111,13 +109,6 @@ def paired_decode(ours: Any, native: Any, compression: Compression, n_blocks: in
         n_keep=compression.n_keep,
         bytes_per_token=weight_bytes(ours.n_layer) + ours.bytes_per_cell * depth,
     )
-    sides = [(ours, result.ours), (native, result.native)]
-    for _ in range(n_blocks + 1):
-        for ctx, seconds in sides:
-            start = time.perf_counter()
-            for _ in range(n_tokens):
-                ctx.decode(TEXT_TOKEN)
-            seconds.append((time.perf_counter() - start) / n_tokens)
-        sides.reverse()
-    del result.ours[0], result.native[0]
+    step_ours, step_native = (lambda ctx=ctx: ctx.decode(TEXT_TOKEN) for ctx in (ours, native))
+    result.ours, result.native = take_turns([step_ours, step_native], n_blocks, n_tokens)
     return result

@@ -30,14 +30,16 @@ import httpx
 import numpy as np
 import typer
 from lookm_cpp import embedded
+from lookm_cpp.benching import machine
+from lookm_cpp.benching.machine import CORES
+from lookm_cpp.benching.table import Table
 from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.serve import server_arguments, server_path
 from rich.console import Console
 
-from benchmarks import CORES, machine
+from benchmarks.commit import commit
 from benchmarks.models import N_VOCAB, write_llava_shape
 from benchmarks.report import replace_between
-from benchmarks.tables import Table
 
 ROOT = Path(__file__).parents[1]
 RAW = ROOT / "benchmarks" / "server.json"
@@ -224,7 +226,7 @@ def main(
         results: Json = {
             "machine": machine.describe(),
             "versions": machine.versions(),
-            "commit": machine.commit(ROOT),
+            "commit": commit(ROOT),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "rounds_each": rounds,
             "threads": n_threads,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-from rich.box import SIMPLE
-from rich.table import Table as RichTable
-from rich.text import Text
+from lookm_cpp.benching.pairs import times_as_fast
+from lookm_cpp.benching.table import Table
 
 from benchmarks.measure import weight_bytes
 from benchmarks.results import Compression, Decode, Prefill, Results
@@ -19,33 +16,6 @@ COST_GOAL = 0.05  # of prefill, at most
 MEMORY_GOAL = 0.05  # of the full KV, at most
 MIB = 1 << 20
 GB = 1e9
-
-
-@dataclass
-class Table:
-    """Columns, rows of text, and the line that stands below them."""
-
-    title: str
-    columns: Sequence[str]
-    rows: list[list[str]] = field(default_factory=list)
-    note: str = ""
-
-    def rich(self) -> RichTable:
-        """For a terminal."""
-        table = RichTable(
-            title=Text(self.title), box=SIMPLE, title_justify="left", caption=Text(self.note), caption_justify="left"
-        )
-        for column in self.columns:
-            table.add_column(Text(column), justify="right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return table
-
-    def markdown(self) -> str:
-        """For the README."""
-        lines = [f"### {self.title}", ""]
-        lines += [f"| {' | '.join(row)} |" for row in (self.columns, ["---:"] * len(self.columns), *self.rows)]
-        return "\n".join([*lines, "", self.note] if self.note else lines)
 
 
 def verdict(good: bool) -> str:
@@ -60,9 +30,8 @@ def switch(on: bool) -> str:
 
 def speed_ratio(pairs: Decode) -> tuple[float, float, float]:
     """Our tokens/s over native ones, block by block: median, lower and upper quartile."""
-    ratios = np.array(pairs.native) / np.array(pairs.ours)
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return float(middle), float(low), float(high)
+    found = times_as_fast(pairs.ours, pairs.native)
+    return found.median, found.low, found.high
 
 
 def decode_table(results: Results) -> Table:

@@ -225,13 +225,13 @@ void bind_session(py::module_ & m) {
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,
-               float frequency_penalty, float presence_penalty, uint32_t seed) {
-                s.get().start(
-                    {temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed});
+               float frequency_penalty, float presence_penalty, uint32_t seed, bool ignore_eos) {
+                s.get().start({temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty, presence_penalty,
+                               seed, ignore_eos});
             },
             py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40, "min_p"_a = 0.05f,
             "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
-            "seed"_a = 0xFFFFFFFFu)
+            "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
         .def("next", &next)
         .def(
             "read",

@@ -306,8 +306,10 @@ class Session:
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
         seed: int = 0xFFFFFFFF,
+        ignore_eos: bool = False,
     ) -> None:
-        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy."""
+        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy. With ``ignore_eos`` no
+        token ends it."""
 
     def next(self) -> bytes | None:
         """Sample and decode one token; its text as bytes (may be half a UTF-8 character), ``None`` at the end of the

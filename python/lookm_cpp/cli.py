@@ -13,6 +13,7 @@ from rich.console import Console
 
 from lookm_cpp import __version__, embedded, llama_cpp_version
 from lookm_cpp.asking import Question, ask_once, ask_twice
+from lookm_cpp.benching.command import bench
 from lookm_cpp.compression import FIDELITY, METHOD
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
@@ -189,6 +190,7 @@ def ask(
 
 
 app.command()(explain)
+app.command()(bench)
 
 
 @app.command()

@@ -73,7 +73,7 @@ def plan_command(
         raise ValueError(f"--flash-attn is {flash_attn!r}, expected auto, on or off")
     if model == EMBEDDED and mmproj is not None:
         raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
-    size = _size(image_size)
+    size = image_pixels(image_size)
     found = plan(
         embedded.MODEL if model == EMBEDDED else model,
         mmproj=embedded.MMPROJ if model == EMBEDDED else mmproj,
@@ -105,7 +105,12 @@ def plan_command(
         console.print(Text(line))
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_pixels(text: str) -> tuple[int, int]:
+    """``--image-size`` as width and height.
+
+    Raises:
+        ValueError: It is no size.
+    """
     width, x, height = text.partition("x")
     if not (x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()):
         raise ValueError(f"--image-size is {text!r}, expected WxH such as 1024x768")

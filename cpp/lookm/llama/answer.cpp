@@ -28,6 +28,17 @@ void check_sampling(const sampling_options & s) {
     check("presence_penalty", s.presence_penalty, true, "a finite number");
 }
 
+// Takes every token that ends an answer out of the choice.
+llama_sampler * never_ending(const llama_vocab * vocab) {
+    std::vector<llama_logit_bias> ends;
+    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
+        if (llama_vocab_is_eog(vocab, token)) {
+            ends.push_back({token, -INFINITY});
+        }
+    }
+    return llama_sampler_init_logit_bias(llama_vocab_n_tokens(vocab), static_cast<int32_t>(ends.size()), ends.data());
+}
+
 } // namespace
 
 void session::start(const sampling_options & s) {
@@ -38,6 +49,9 @@ void session::start(const sampling_options & s) {
     llama_sampler_ptr chain{llama_sampler_chain_init(llama_sampler_chain_default_params())};
     const auto add = [&](llama_sampler * one) { llama_sampler_chain_add(chain.get(), one); };
     const llama_vocab * vocab = llama_model_get_vocab(model_.get());
+    if (s.ignore_eos) {
+        add(never_ending(vocab));
+    }
     add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), n_penalized, s.repeat_penalty, s.frequency_penalty,
                                      s.presence_penalty));
     if (s.temperature <= 0.0f) {

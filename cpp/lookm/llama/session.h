@@ -52,6 +52,7 @@ struct sampling_options {
     float frequency_penalty = 0.0f;
     float presence_penalty = 0.0f;
     uint32_t seed = LLAMA_DEFAULT_SEED;
+    bool ignore_eos = false; // no token ends the answer
 };
 
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.

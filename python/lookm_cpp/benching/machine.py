@@ -1,21 +1,23 @@
-"""What the figures were taken on, and what the kernel says about this process's memory."""
+"""What figures are taken on, and what the kernel says about memory."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
 import re
-import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from lookm_cpp import _core
 
-from benchmarks import CORES
-
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 PROC = Path("/proc/self")
 MIB = 1 << 20
 
@@ -51,23 +53,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def commit(folder: Path) -> str:
-    """The commit that is checked out, marked when tracked files differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "--no-optional-locks", *words], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        head = git("rev-parse", "HEAD")
-        ours = [f":(exclude){name}" for name in ("README.md", "results.json")]  # what a run itself rewrites
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *ours)
-        return head + (" with local changes" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def pin(core: int) -> None:
     """Keep the calling thread on one core, where the system can."""
     if hasattr(os, "sched_setaffinity"):
@@ -87,6 +72,21 @@ def read_bandwidth(n_threads: int, n_bytes: int = 512 * MIB, rounds: int = 5) ->
     for pool in pools:
         pool.shutdown()
     return float(round(n_bytes / best))
+
+
+def available_memory() -> int | None:
+    """Bytes that this machine can still give away, or ``None`` where the kernel does not say."""
+    info = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return int(found[1]) * 1024 if found else None
+
+
+def give_back() -> None:
+    """Let glibc return freed memory to the system, so that what comes next is not served from what was freed."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def status_bytes(name: str) -> int:

@@ -1,0 +1,203 @@
+"""What the options of ``lookm bench`` mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lookm_cpp import embedded
+from lookm_cpp.benching.job import FULL_CACHE, Job, cases_of
+from lookm_cpp.benching.random_model import gguf_package
+from lookm_cpp.benching.shapes import SHAPES
+from lookm_cpp.benching.subject import Subject, embedded_subject, own_subject, random_subject
+from lookm_cpp.compression import Compression
+from lookm_cpp.evaluation.options import numbers, words
+from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.info import model_info
+from lookm_cpp.plan_command import image_pixels
+
+NAMES = (*SHAPES, embedded.NAME)
+CELLS = "1k,2k,4k,8k,16k"
+RATIOS = "1,0.5,0.35,0.2,0.05"
+CACHES = "f16,q8_0"
+LAYERS, BLOCKS = 4, 16
+QUICK_CELLS, QUICK_RATIOS, QUICK_LAYERS, QUICK_BLOCKS = "1k", "1,0.2", 1, 6
+LEAST_CELLS = 128
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A run as it was asked for.
+
+    Attributes:
+        names: Shapes, and ``embedded``; none where there are files of one's own.
+        model: The user's model, if it is to be measured.
+        mmproj: Its projector, if it has one.
+        layers: Of each shape, 0 for all.
+        cells: Lengths of the prompt.
+        caches: Types of cache that are measured.
+        pattern: A job that lacks its model and its length.
+        bandwidth: Bytes a second, if the user knows.
+        settings: All of it for the record.
+    """
+
+    names: tuple[str, ...]
+    model: Path | None
+    mmproj: Path | None
+    layers: int
+    cells: tuple[int, ...]
+    caches: tuple[str, ...]
+    pattern: Job
+    bandwidth: float | None
+    settings: dict[str, Any]
+
+    def subjects(self, folder: Path, *, on_cpu: bool) -> list[Subject]:
+        """What is measured; models of random weights are written to ``folder``."""
+        if self.model is not None:
+            return [own_subject(self.model, self.mmproj, self.caches)]
+        n_ctx = max(self.cells) + self.pattern.decoded_tokens
+        return [
+            embedded_subject(self.caches)
+            if name == embedded.NAME
+            else random_subject(name, self.layers, folder, n_ctx, self.caches, on_cpu=on_cpu)
+            for name in self.names
+        ]
+
+
+def choices_of(
+    *,
+    model: str | None,
+    mmproj: str | None,
+    text_only: bool,
+    shapes: str | None,
+    layers: int | None,
+    cells: str | None,
+    ratios: str | None,
+    caches: str | None,
+    method: str,
+    answer: int,
+    blocks: int | None,
+    block_tokens: int,
+    image_size: str,
+    threads: int | None,
+    gpu_layers: int,
+    flash_attn: str,
+    bandwidth: float | None,
+    quick: bool,
+) -> Choices:
+    """Options as they were given; ``quick`` fills in others than usual.
+
+    Raises:
+        ValueError: One is outside its range, or two do not go together.
+        FileNotFoundError: A file does not exist.
+        RuntimeError: Random weights are asked for and the package ``gguf`` is missing.
+    """
+    layers = (QUICK_LAYERS if quick else LAYERS) if layers is None else layers
+    blocks = (QUICK_BLOCKS if quick else BLOCKS) if blocks is None else blocks
+    at_least = (("--layers", layers, 0), ("--answer", answer, 2), ("--blocks", blocks, 1))
+    for option, value, least in (*at_least, ("--block-tokens", block_tokens, 1), ("--threads", threads or 0, 0)):
+        if value < least:
+            raise ValueError(f"{option} is {value}, expected at least {least}")
+    if flash_attn not in ("auto", "on", "off"):
+        raise ValueError(f"--flash-attn is {flash_attn!r}, expected auto, on or off")
+    if bandwidth is not None and not 0 < bandwidth < 1e6:
+        raise ValueError(f"--bandwidth is {bandwidth:g}, expected GB/s above 0")
+    names, own, projector = _models(model, mmproj, shapes, text_only=text_only)
+    shares = _ratios(ratios or (QUICK_RATIOS if quick else RATIOS), method)
+    lengths = _cells(cells or (QUICK_CELLS if quick else CELLS))
+    cases = cases_of(_caches(caches or CACHES), shares)
+    pattern = Job(
+        model="",
+        mmproj=None,
+        cells=0,
+        cases=cases,
+        method=method,
+        answer_tokens=answer,
+        n_blocks=blocks,
+        block_tokens=block_tokens,
+        n_threads=threads or 0,
+        n_gpu_layers=gpu_layers,
+        flash_attn=flash_attn,
+        image_size=image_pixels(image_size),
+    )
+    settings = {
+        "models": list(names) if own is None else [own.name],
+        "layers": layers,
+        "cells": list(lengths),
+        "ratios": shares,
+        "caches": words(caches or CACHES),
+        "method": method,
+        "answer_tokens": answer,
+        "blocks": blocks,
+        "block_tokens": block_tokens,
+        "image_size": list(pattern.image_size),
+        "threads": threads or 0,
+        "gpu_layers": gpu_layers,
+        "flash_attn": flash_attn,
+        "quick": quick,
+    }
+    measured = tuple(dict.fromkeys(case.cache for case in cases))
+    speed = None if bandwidth is None else 1e9 * bandwidth
+    return Choices(names, own, projector, layers, lengths, measured, pattern, speed, settings)
+
+
+def _models(
+    model: str | None, mmproj: str | None, shapes: str | None, *, text_only: bool
+) -> tuple[tuple[str, ...], Path | None, Path | None]:
+    """Names of shapes, or the files of the user's own model."""
+    own = model not in (None, embedded.NAME)
+    if not own and mmproj is not None:
+        raise ValueError(f"--mmproj is {mmproj!r}, expected none without a model of your own by -m")
+    if text_only and (not own or mmproj is not None):
+        raise ValueError("--text-only is given without a model of your own or with a projector, expected -m alone")
+    if model is not None and shapes is not None:
+        raise ValueError(f"--shapes is {shapes!r}, expected none beside a model by -m")
+    if model is not None and own:
+        file = existing_file(model, "--model")
+        projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
+        return (), file, projector
+    names = tuple(dict.fromkeys(words(",".join(NAMES) if shapes is None else shapes))) if model is None else (model,)
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        raise ValueError(f"--shapes has {', '.join(unknown) or 'nothing'!r}, expected some of {', '.join(NAMES)}")
+    if any(name in SHAPES for name in names):
+        gguf_package()
+    return names, None, None
+
+
+def _ratios(text: str, method: str) -> list[float]:
+    shares = list(dict.fromkeys(numbers(text, "--ratios")))
+    wrong = [share for share in shares if not 0 < share <= 1]
+    if wrong or not shares:
+        raise ValueError(f"--ratios has {wrong[0] if wrong else 'nothing'}, expected shares above 0, 1 at most")
+    for share in shares:
+        Compression(kv_ratio=share, method=method).scores_all_queries()
+    return shares
+
+
+def _cells(text: str) -> tuple[int, ...]:
+    """Lengths such as ``1k`` and ``3000``, ascending."""
+    lengths = []
+    for word in words(text):
+        found = re.fullmatch(r"(\d{1,7})(k?)", word, re.ASCII | re.IGNORECASE)
+        n = int(found[1]) * (1024 if found[2] else 1) if found else 0
+        if not LEAST_CELLS <= n <= 1 << 20:
+            raise ValueError(f"--cells has {word!r}, expected lengths of {LEAST_CELLS} to 1024k such as 3000 or 4k")
+        lengths.append(n)
+    if not lengths:
+        raise ValueError(f"--cells is {text!r}, expected lengths such as 3000 or 4k")
+    return tuple(sorted(set(lengths)))
+
+
+def _caches(text: str) -> Sequence[str]:
+    names = list(dict.fromkeys(words(text)))
+    for name in names:
+        try:
+            model_info(embedded.MODEL, type_k=name, type_v=name)
+        except ValueError as error:
+            expected = str(error).rpartition("expected ")[2]
+            raise ValueError(f"--caches has {name!r}, expected {expected}") from None
+    return names or [FULL_CACHE]

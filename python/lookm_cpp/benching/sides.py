@@ -1,0 +1,146 @@
+"""What decodes by turns: a compressed cache, and llama.cpp's own at a depth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lookm_cpp import _core
+from lookm_cpp.benching.job import Case, Job
+from lookm_cpp.benching.machine import PeakMemory, give_back, status_bytes
+from lookm_cpp.benching.prompt import Filler, Prompt
+from lookm_cpp.compression import Compression
+
+_ORIGIN = Compression(method="origin")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One prompt read, compressed and answered, seconds and bytes; as of ``Stats`` where not said otherwise.
+
+    Attributes:
+        stats: Of the session, after the answer.
+        flash_attn: As the session resolved it.
+        first_token_seconds: From the call until the first token is there, image encoding included.
+        end_to_end_seconds: Until the answer's last token.
+        answer_tokens: Its tokens.
+        rss: Resident memory of the process: ``before`` the model was opened, at its ``peak`` until the answer's end,
+            and the ``final`` one; ``None`` where the kernel does not say.
+    """
+
+    stats: dict[str, Any]
+    flash_attn: str
+    first_token_seconds: float
+    end_to_end_seconds: float
+    answer_tokens: int
+    rss: dict[str, int | None]
+
+
+class Side:
+    """A session whose answer never ends."""
+
+    def __init__(self, job: Job, cache: str, *, flash_attn: str, images: bool = False, scored: bool = False) -> None:
+        self.session = _core.Session(
+            job.model,
+            (job.mmproj or "") if images else "",
+            n_threads=job.n_threads,
+            n_gpu_layers=job.n_gpu_layers,
+            flash_attn=flash_attn,
+            type_k=cache,
+            type_v=cache,
+            scored=scored,
+        )
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+
+    def begin(self) -> None:
+        """Choose the first token of an answer; nothing is decoded yet."""
+        self.session.start(temperature=0.0, ignore_eos=True)
+        self.session.next()
+
+    def step(self) -> None:
+        """Decode one token and choose the next."""
+        self.session.next()
+
+    def prefill(self, prompt: Prompt, how: Compression, n_answer: int) -> None:
+        """Read a prompt and compress it."""
+        self.session.prefill(
+            prompt.text,
+            prompt.images,
+            contexts=prompt.contexts,
+            kv_ratio=how.kv_ratio,
+            method=how.method,
+            options=how.method_options(0),
+            n_answer=n_answer,
+        )
+
+
+def picture_of(job: Job) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """Noise of the job's image size, where there is a projector."""
+    width, height = job.image_size
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8) if job.mmproj else None
+
+
+def answer(job: Job, case: Case, n_cells: int) -> tuple[Side, Answered]:
+    """Do what a user does, on a clock: open a model, read a prompt, compress its cache, answer. The side stays open."""
+    how = Compression(kv_ratio=case.kv_ratio, method=job.method)
+    scored = how.scores_all_queries()
+    flash = job.scored_flash_attn.get(case.cache, job.flash_attn) if scored else job.flash_attn
+    give_back()
+    before = status_bytes("VmRSS") or None
+    with PeakMemory() as memory:
+        side = Side(job, case.cache, flash_attn=flash, images=True, scored=scored)
+        try:
+            prompt = Filler(side.session, picture_of(job)).prompt(n_cells)
+            start = time.perf_counter()
+            side.prefill(prompt, how, job.decoded_tokens)
+            side.begin()
+            first = time.perf_counter() - start
+            for _ in range(job.answer_tokens - 1):
+                side.step()
+            end = time.perf_counter() - start
+        except BaseException:
+            side.session.close()
+            raise
+    rss = {"before": before, "peak": memory.peak, "final": status_bytes("VmRSS") or None}
+    return side, Answered({**side.session.stats}, side.session.flash_attn, first, end, job.answer_tokens, rss)
+
+
+def native(job: Job, cache: str, depth: int, flash_attn: str) -> Side:
+    """llama.cpp with so many cells of plain text in its cache, which nothing was compressed in."""
+    side = Side(job, cache, flash_attn=flash_attn)
+    try:
+        side.prefill(Filler(side.session, None).text(depth), _ORIGIN, job.decoded_tokens)
+        side.begin()
+    except BaseException:
+        side.session.close()
+        raise
+    return side
+
+
+class FullCache(Side):
+    """The full cache of plain text, which goes back to its depth before it is compared to something else."""
+
+    def __init__(self, job: Job, cache: str, depth: int) -> None:
+        super().__init__(job, cache, flash_attn=job.flash_attn)
+        prompt = Filler(self.session, None).text(depth)
+        self.session.read(
+            prompt.text,
+            prompt.images,
+            contexts=prompt.contexts,
+            kv_ratio=1.0,
+            method=_ORIGIN.method,
+            n_answer=job.decoded_tokens,
+        )
+
+    def begin(self) -> None:
+        """As of ``Side``, from the depth of the prompt."""
+        self.session.trial(kv_ratio=1.0, method=_ORIGIN.method)
+        super().begin()

@@ -1,0 +1,61 @@
+"""Starts the processes that measure, and hands on what they find."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lookm_cpp.benching.job import Job
+
+_COMMAND = (sys.executable, "-m", "lookm_cpp.benching.worker")
+
+
+def run(job: Job, *, calibrate: Sequence[int] = ()) -> Iterator[dict[str, Any]]:
+    """What the worker writes, line by line.
+
+    OpenMP's threads are bound to one core each: on a small virtual machine the kernel, left alone, may keep all on one.
+
+    Raises:
+        RuntimeError: The job failed as a whole, or its process died.
+    """
+    request = json.dumps({"job": job.as_dict(), "calibrate": list(calibrate)})
+    environment = {"OMP_PROC_BIND": "true", **os.environ}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(
+            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+        )
+        try:
+            if process.stdin is None or process.stdout is None:
+                raise RuntimeError("the measuring process has no pipes")
+            process.stdin.write(request)
+            process.stdin.close()
+            for line in process.stdout:
+                found = json.loads(line)
+                if "failed" in found:
+                    raise RuntimeError(found["failed"])
+                yield found
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        if process.returncode != 0:
+            log.seek(0)
+            raise RuntimeError(_why(process.returncode, log.read()))
+
+
+def _why(code: int, log: str) -> str:
+    """One line on how a process ended."""
+    last = (log.strip().splitlines() or [""])[-1]
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ", which is how the system ends what takes too much memory" if name == "SIGKILL" else ""
+        return f"the measuring process was ended by {name}{hint}"
+    return f"the measuring process ended with {code}: {last}"
