@@ -58,11 +58,10 @@ class Choices:
         """What is measured; models of random weights are written to ``folder``."""
         if self.model is not None:
             return [own_subject(self.model, self.mmproj, self.caches)]
-        n_ctx = max(self.cells) + self.pattern.decoded_tokens
         return [
             embedded_subject(self.caches)
             if name == embedded.NAME
-            else random_subject(name, self.layers, folder, n_ctx, self.caches, on_cpu=on_cpu)
+            else random_subject(name, self.layers, folder, self.caches, on_cpu=on_cpu)
             for name in self.names
         ]
 

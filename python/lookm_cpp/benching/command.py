@@ -123,7 +123,7 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
     run = new_run(shlex.join(["lookm", *sys.argv[1:]]), chosen.settings)
 
     def say(line: str) -> None:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
     if run["machine"]["load"] > run["machine"]["cores"] / 4:
         say(f"load {run['machine']['load']}: with other work running the figures mean little")
@@ -159,7 +159,9 @@ def _bars(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[Plan, C
             what = f"{plan.subject.label}, {plan.job.cells} cells"
             bars.update(task, description=what, advance=plan.seconds(case) if case else 0)
             if case and not drawn:
-                console.print(f"{what}, {case.cache} at {100 * case.kv_ratio:g} %: measured", markup=False)
+                console.print(
+                    f"{what}, {case.cache} at {100 * case.kv_ratio:g} %: measured", markup=False, soft_wrap=True
+                )
 
         yield advance
 
@@ -180,9 +182,9 @@ def _show(run: dict[str, Any], folder: Path, *, as_json_: bool) -> None:
     console = Console(highlight=False)
     console.width = max(MIN_WIDTH, console.width)
     for name, value in origin(run):
-        console.print(f"{name:14} {value}", markup=False)
+        console.print(f"{name:14} {value}", markup=False, soft_wrap=True)
     for table in tables(run, rows):
         console.print(table.rich())
     for line in left_out(run):
-        console.print(line, markup=False)
-    console.print(f"In {folder}: {FILE}, {PAGE}, {drawn}.", markup=False)
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"In {folder}: {FILE}, {PAGE}, {drawn}.", markup=False, soft_wrap=True)

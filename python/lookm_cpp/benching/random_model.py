@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 END_TOKEN = 2
 NIBBLE_RMS = float(np.sqrt(np.mean((np.arange(16) - 8.0) ** 2)))
+N_CTX = 1 << 21
+"""More than any prompt that is measured; contexts are as large as what is in them."""
 VERSION = 1
 """Of what is written: files of another version are not taken again."""
 
@@ -108,13 +110,13 @@ def _add_tokenizer(writer: gguf.GGUFWriter, kinds: Any, n_vocab: int) -> None:
     writer.add_add_bos_token(True)
 
 
-def model_file(folder: Path, shape: Shape, n_ctx: int) -> Path:
+def model_file(folder: Path, shape: Shape) -> Path:
     """The shape's file in a folder, written unless it is there; a file that was cut off is never taken for one."""
-    name = f"random-{shape.name}-{shape.n_layer}-layers-{shape.n_vocab}-tokens-{n_ctx}-cells-v{VERSION}.gguf"
+    name = f"random-{shape.name}-{shape.n_layer}-layers-{shape.n_vocab}-tokens-v{VERSION}.gguf"
     path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
-        write_model(unfinished, shape, n_ctx)
+        write_model(unfinished, shape, N_CTX)
         unfinished.replace(path)
     return path

@@ -69,14 +69,12 @@ class Subject:
         return {**asdict(self), **files, "label": self.label}
 
 
-def random_subject(
-    name: str, n_layer: int, folder: Path, n_ctx: int, caches: Sequence[str], *, on_cpu: bool
-) -> Subject:
+def random_subject(name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool) -> Subject:
     """A shape's layers, 0 for all, with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
     flash = {cache: shape.flash_attn(cache) for cache in caches} if on_cpu else {}
     title = f"random weights in the shape of {shape.like}: {shape.n_layer} of {shape.whole_layers} layers"
-    model = model_file(folder, shape, n_ctx)
+    model = model_file(folder, shape)
     return _describe(name, title, model, None, caches, whole_layers=shape.whole_layers, flash=flash)
 
 

@@ -27,8 +27,8 @@ def measure(job: Job, emit: Emit) -> None:
             start = time.perf_counter()
             try:
                 found = _case(job, case, full)
-            except (ValueError, RuntimeError) as error:  # a cache type that the model cannot have, say
-                emit({"cache": case.cache, "kv_ratio": case.kv_ratio, "error": str(error)})
+            except (ValueError, RuntimeError, MemoryError) as error:  # a type that the heads do not divide into, say
+                emit({"cache": case.cache, "kv_ratio": case.kv_ratio, "error": str(error) or type(error).__name__})
             else:
                 emit(found | {"seconds": time.perf_counter() - start})
 

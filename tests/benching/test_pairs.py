@@ -1,0 +1,32 @@
+"""By turns, on a clock that the test turns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lookm_cpp.benching.pairs import take_turns, times_as_fast
+
+
+def test_blocks_take_turns_and_the_first_round_does_not_count() -> None:
+    now = 0.0
+    called: list[str] = []
+
+    def side(name: str, seconds: float) -> None:
+        nonlocal now
+        # a machine that slows down all the time, and is cold in the first round
+        called.append(name)
+        now += seconds * (1 + 0.1 * len(called)) + (100 if len(called) <= 6 else 0)
+
+    found = take_turns([lambda: side("a", 1.0), lambda: side("b", 2.0), lambda: side("c", 3.0)], 2, 2, lambda: now)
+    assert "".join(called) == "aabbcc" + "ccbbaa" + "aabbcc"
+    assert found[0] == pytest.approx([1 + 0.1 * 11.5, 1 + 0.1 * 13.5])
+    assert found[1] == pytest.approx([2 * (1 + 0.1 * 9.5), 2 * (1 + 0.1 * 15.5)])
+    assert found[2] == pytest.approx([3 * (1 + 0.1 * 7.5), 3 * (1 + 0.1 * 17.5)])
+
+
+def test_ratio_is_of_pairs_and_not_of_medians() -> None:
+    ours, theirs = [1.0, 10.0, 3.0, 4.0, 5.0], [2.0, 30.0, 3.0, 2.0, 10.0]
+    pairs = sorted([2.0, 3.0, 1.0, 0.5, 2.0])
+    found = times_as_fast(ours, theirs)
+    assert (found.low, found.median, found.high) == (pairs[1], pairs[2], pairs[3]) == (1.0, 2.0, 2.0)
+    assert found.median != pytest.approx(np.median(theirs) / np.median(ours))

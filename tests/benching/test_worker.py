@@ -1,0 +1,127 @@
+"""What a worker measures: cells, bytes and depths are those of arithmetic."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lookm_cpp import arrays
+from lookm_cpp.benching import workers
+from lookm_cpp.benching.job import Case, Job, cases_of
+from lookm_cpp.benching.random_model import model_file
+from lookm_cpp.benching.shapes import Shape
+from lookm_cpp.benching.worker import calibrate, measure
+from lookm_cpp.embedded import MMPROJ, MODEL
+
+MakeJob = Callable[..., Job]
+PER_CELL = {"f16": 2 * 2 * 64 * 2, "q8_0": 2 * 2 * 64 // 32 * 34, "q4_0": 2 * 2 * 64 // 32 * 18}
+"""Two layers, K and V, two heads of 32 values: 32 values take 34 bytes in q8_0 and 18 in q4_0."""
+
+
+def _measured(job: Job) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    measure(job, found.append)
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+
+def test_records_against_arithmetic(make_job: MakeJob) -> None:
+    job = make_job()
+    records = _measured(job)
+    assert [(r["cache"], r["kv_ratio"]) for r in records] == [
+        ("f16", 1.0),
+        ("f16", 0.2),
+        ("q8_0", 0.2),
+        ("q8_0", 1.0),
+        ("q4_0", 1.0),
+    ]
+    for record in records:
+        stats, compressed = record["stats"], record["kv_ratio"] < 1
+        # 12 cells of question and 1 that begins the prompt come under the budget of 60
+        kept = 60 if compressed else 300
+        assert (stats["prompt_cells"], stats["kept_cells"], stats["text_cells"]) == (300, kept, 13)
+        assert stats["kv_bytes_used_after"] == kept * PER_CELL[record["cache"]]
+        in_steps = {60: 256, 300: 512}
+        assert stats["kv_bytes_allocated_before"] == 512 * PER_CELL[record["cache"]]
+        assert stats["kv_bytes_allocated_after"] == in_steps[kept] * PER_CELL[record["cache"]]
+        # the answer's last token is chosen, not decoded yet
+        assert record["depth"] == kept + 4
+        assert record["native_depth"] == (kept + 4 if compressed else None)
+        assert record["full_depth"] == 304
+        sides = {"ours", "full", "native"} if compressed else {"ours", "full"}
+        assert {name: len(blocks) for name, blocks in record["seconds_per_token"].items()} == dict.fromkeys(sides, 3)
+        assert 0 < record["first_token_seconds"] < record["end_to_end_seconds"] < record["seconds"]
+        assert stats["prefill_seconds"] < record["first_token_seconds"]
+        assert stats["decode_tokens"] == 4
+        assert (stats["score_seconds"] > 0) == (stats["compress_seconds"] > 0) == compressed
+        rss = record["rss"]
+        if rss["peak"] is not None:
+            assert rss["before"] < rss["peak"] >= rss["final"]
+
+
+def test_images_and_no_flash_attention() -> None:
+    job = Job(str(MODEL), str(MMPROJ), 400, (Case("f16", 0.2),), "h2o", 4, 2, 1, 1, 0, "off", image_size=(96, 96))
+    (record,) = _measured(job)
+    assert record["flash_attn"] == "off"
+    assert record["stats"]["encode_images"] == 5
+    assert record["stats"]["kept_cells"] == 80
+    assert record["stats"]["method"] == "h2o"
+
+
+def test_flash_attention_of_scored_prompts_alone(make_job: MakeJob) -> None:
+    job = make_job(cases=(Case("f16", 1.0), Case("f16", 0.3)), scored_flash_attn={"f16": "off"})
+    assert [record["flash_attn"] for record in _measured(job)] == ["auto", "off"]
+
+
+def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_job: MakeJob) -> None:
+    """Heads of 16 values do not divide into the blocks of a quantized cache."""
+    shape = Shape("narrow", "nothing", 64, 64, 4, 4, 1, 512, 1)
+    job = make_job(model=str(model_file(tmp_path, shape)), cells=128, cases=cases_of(["q8_0"], [0.5]))
+    records = _measured(job)
+    assert ["error" in record for record in records] == [False, True, True, True]
+    assert records[-1]["cache"] == "q4_0"
+    assert records[-1]["error"]
+
+
+def test_pace(make_job: MakeJob) -> None:
+    found: list[dict[str, Any]] = []
+    calibrate(make_job(), [64, 256], found.append)
+    assert [one["cells"] for one in found] == [64, 256]
+    assert all(one[name] > 0 for one in found for name in ("prompt", "token", "opening"))
+
+
+def test_in_a_process_of_its_own(make_job: MakeJob) -> None:
+    (record,) = workers.run(make_job(cells=128, cases=(Case("f16", 0.5),)))
+    assert record["stats"]["kept_cells"] == 64
+    with pytest.raises(RuntimeError, match="no-such-file"):
+        list(workers.run(make_job(model="no-such-file.gguf")))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL, which is how the system ends"),
+        ("import os; os.abort()", "ended by SIGABRT"),
+        ("raise SystemExit('out of luck')", "ended with 1: out of luck"),
+    ],
+)
+def test_a_process_that_dies_says_how(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, program: str, message: str
+) -> None:
+    monkeypatch.setattr(workers, "_COMMAND", (sys.executable, "-c", f"import sys; sys.stdin.read(); {program}"))
+    with pytest.raises(RuntimeError, match=message):
+        list(workers.run(make_job()))
+
+
+def test_kept_cells_of_every_ratio_fit_the_budget() -> None:
+    """The text share leaves room even at 5 %: the ratio is met, as in the tables."""
+    for n in (1024, 4096, 16384):
+        n_text = round(0.04 * n) + 2
+        is_text = np.arange(n) >= n - n_text
+        scores = np.ones((1, n), np.float32)
+        kept = arrays.select(scores, is_text, important_ratio=0.025, recent_ratio=0.025)
+        assert kept.shape[1] == pytest.approx(0.05 * n, abs=2)
