@@ -95,6 +95,8 @@ def test_a_process_that_dies_takes_nothing_with_it(
         (["--ratios", "1,0"], "--ratios has 0.0, expected shares above 0"),
         (["--ratios", "nan"], "--ratios has nan, expected shares above 0"),
         (["--caches", "q5"], "--caches has 'q5', expected one of f32, f16"),
+        (["--caches", ""], "--caches is '', expected types"),
+        (["--ratios", ""], "--ratios has nothing, expected shares"),
         (["--shapes", "13b"], "--shapes has '13b', expected some of 7b, 3b, 0.5b, embedded"),
         (["--shapes", ""], "--shapes has 'nothing', expected some of"),
         (["--method", "h3o"], "h3o"),

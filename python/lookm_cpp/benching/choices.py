@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookm_cpp import embedded
-from lookm_cpp.benching.job import FULL_CACHE, Job, cases_of
+from lookm_cpp.benching.job import Job, cases_of
 from lookm_cpp.benching.random_model import gguf_package
 from lookm_cpp.benching.shapes import SHAPES
 from lookm_cpp.benching.subject import Subject, embedded_subject, own_subject, random_subject
@@ -105,9 +104,10 @@ def choices_of(
     if bandwidth is not None and not 0 < bandwidth < 1e6:
         raise ValueError(f"--bandwidth is {bandwidth:g}, expected GB/s above 0")
     names, own, projector = _models(model, mmproj, shapes, text_only=text_only)
-    shares = _ratios(ratios or (QUICK_RATIOS if quick else RATIOS), method)
-    lengths = _cells(cells or (QUICK_CELLS if quick else CELLS))
-    cases = cases_of(_caches(caches or CACHES), shares)
+    shares = _ratios((QUICK_RATIOS if quick else RATIOS) if ratios is None else ratios, method)
+    lengths = _cells((QUICK_CELLS if quick else CELLS) if cells is None else cells)
+    types = _caches(CACHES if caches is None else caches)
+    cases = cases_of(types, shares)
     pattern = Job(
         model="",
         mmproj=None,
@@ -127,7 +127,7 @@ def choices_of(
         "layers": layers,
         "cells": list(lengths),
         "ratios": shares,
-        "caches": words(caches or CACHES),
+        "caches": types,
         "method": method,
         "answer_tokens": answer,
         "blocks": blocks,
@@ -191,7 +191,7 @@ def _cells(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(lengths)))
 
 
-def _caches(text: str) -> Sequence[str]:
+def _caches(text: str) -> list[str]:
     names = list(dict.fromkeys(words(text)))
     for name in names:
         try:
@@ -199,4 +199,6 @@ def _caches(text: str) -> Sequence[str]:
         except ValueError as error:
             expected = str(error).rpartition("expected ")[2]
             raise ValueError(f"--caches has {name!r}, expected {expected}") from None
-    return names or [FULL_CACHE]
+    if not names:
+        raise ValueError(f"--caches is {text!r}, expected types with commas between them")
+    return names

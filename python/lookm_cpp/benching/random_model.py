@@ -84,15 +84,17 @@ def write_model(path: Path, shape: Shape, n_ctx: int, seed: int = 0) -> None:
         writer.add_tensor_info(f"{name}.weight", (shape.n_embd,), np.dtype(np.float32), 4 * shape.n_embd)
 
     # One matrix at a time: the file is larger than what a small machine wants to hold.
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    rng = np.random.default_rng(seed)
-    for n_rows, n_cols in shape.matrices().values():
-        writer.write_tensor_data(random_q4_0(rng, n_rows, n_cols))
-    for _ in shape.norms():
-        writer.write_tensor_data(np.ones(shape.n_embd, dtype=np.float32))
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        rng = np.random.default_rng(seed)
+        for n_rows, n_cols in shape.matrices().values():
+            writer.write_tensor_data(random_q4_0(rng, n_rows, n_cols))
+        for _ in shape.norms():
+            writer.write_tensor_data(np.ones(shape.n_embd, dtype=np.float32))
+    finally:
+        writer.close()
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, kinds: Any, n_vocab: int) -> None:
