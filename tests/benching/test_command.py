@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,6 +86,22 @@ def test_a_process_that_dies_takes_nothing_with_it(
     found = json.loads(capfd.readouterr().out)
     assert len(found["rows"]) == 1
     assert found["left_out"][0]["why"] == "the measuring process was ended by SIGKILL after 1 of 4 cases"
+
+
+def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
+    flags = ["-m", "embedded", "--quick", *SMALL, "--cells", "300,600", "-o", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "lookm_cpp", "bench", *flags]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    assert process.stderr is not None
+    with process.stderr as lines:
+        next(line for line in lines if "measured" in line)
+        os.killpg(process.pid, signal.SIGINT)
+        assert lines.read().endswith("lookm: interrupted\n")
+    assert process.wait() == 130
+    found = json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
+    assert 0 < len(found["rows"]) < 8
+    assert not list(tmp_path.glob("lookm-bench-*")), "nothing is left of the models of random weights"
 
 
 @pytest.mark.parametrize(

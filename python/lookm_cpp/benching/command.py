@@ -137,9 +137,9 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
     with _bars(plans, console) as advance:
 
         def found(plan: Plan, case: Case | None) -> None:
-            advance(plan, case)
             run["seconds"] = time.monotonic() - start
             write(run, folder)
+            advance(plan, case)
 
         measure(plans, run, say, found)
     run["seconds"] = time.monotonic() - start
