@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lookm_cpp.benching import choices, suite, workers
@@ -17,6 +18,7 @@ from lookm_cpp.benching.job import Case, Job
 from lookm_cpp.benching.machine import PeakMemory, available_memory, read_bandwidth, status_bytes
 from lookm_cpp.benching.room import bytes_needed, why_not
 from lookm_cpp.benching.subject import embedded_subject
+from lookm_cpp.benching.suite import plan_run
 from lookm_cpp.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -55,7 +57,7 @@ def test_tables_and_an_estimate(capfd: Capture, tmp_path: Path) -> None:
     printed = capfd.readouterr()
     assert "embedded, 8192 cells, left out: prompt and answer take 8207 cells, its context has 4096\n" in printed.err
     assert "embedded, 8192 cells, left out" in printed.out
-    assert "embedded: about" in printed.err
+    assert "embedded, 300 cells: about" in printed.err
     assert "in all about" in printed.err
     for words in ("embedded: decode, ms a token", "roofline", "The paper's table: embedded, 300 cells", "28.16"):
         assert words in printed.out
@@ -77,7 +79,7 @@ def test_a_process_that_dies_takes_nothing_with_it(
 ) -> None:
     real = workers.run
 
-    def dying(job: Job, *, calibrate: Sequence[int] = ()) -> Iterator[dict[str, object]]:
+    def dying(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> Iterator[dict[str, object]]:
         yield next(real(job, calibrate=calibrate))
         raise RuntimeError("the measuring process was ended by SIGKILL")
 
@@ -126,6 +128,7 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
         (["--threads", "-1"], "--threads is -1, expected at least 0"),
         (["--flash-attn", "maybe"], "--flash-attn is 'maybe', expected auto, on or off"),
         (["--bandwidth", "0"], "--bandwidth is 0, expected GB/s above 0"),
+        (["--minutes", "0"], "--minutes is 0, expected more than 0"),
         (["--image-size", "big"], "--image-size is 'big', expected WxH"),
         (["--mmproj", "a.gguf"], "--mmproj is 'a.gguf', expected none without a model of your own"),
         (["--text-only"], "--text-only is given without a model of your own"),
@@ -152,7 +155,7 @@ def test_without_gguf(capfd: Capture, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_quick_fills_in_what_was_not_said() -> None:
     nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads"))
     usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48"}
-    usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None}
+    usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None, "minutes": None}
     quick = choices_of(**{**nothing, **usual, "layers": 2}, quick=True)  # type: ignore[arg-type]
     assert (quick.cells, quick.layers, quick.pattern.n_blocks) == ((1024,), 2, choices.QUICK_BLOCKS)
     full = choices_of(**{**nothing, **usual, "cells": "16k,1000,1K"}, quick=False)  # type: ignore[arg-type]
@@ -163,12 +166,35 @@ def test_quick_fills_in_what_was_not_said() -> None:
     assert full.pattern.image_size == (64, 48)
 
 
+def test_minutes_leave_out_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> list[dict[str, object]]:
+        one = {"prompt": 0.01 * 256, "token": 0.0, "opening": 0.0, "cells": 256}
+        return [{"cache": cache, **one} for cache in calibrate or ()]
+
+    monkeypatch.setattr(workers, "run", timed)
+    nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "ratios", "caches", "blocks", "threads"))
+    usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48", "quick": True}
+    usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None, "minutes": 3, "cells": "500,1000,2000"}
+    chosen = choices_of(**{**nothing, **usual})  # type: ignore[arg-type]
+    run: dict[str, Any] = {"left_out": []}
+    said: list[str] = []
+    subjects = [embedded_subject(["f16", "q8_0", "q4_0"])]
+    plans = plan_run(
+        subjects, chosen.cells, chosen.pattern, run, said.append, timed=True, most_seconds=chosen.most_seconds
+    )
+    # a cell takes 0.01 s; it is read by the full cache and by 5 cases, and two read 0.2 of it again: 6.4 times
+    assert len(chosen.pattern.cases) == 5
+    assert [plan.seconds() for plan in plans] == pytest.approx([500 * 0.064, 1000 * 0.064])
+    assert run["left_out"][0]["cells"] == 2000
+    assert said[-1] == "in all about 2 minutes"
+
+
 def test_what_does_not_fit(tmp_path: Path) -> None:
     subject = embedded_subject(["f16", "q8_0"])
     assert subject.kv_bytes_per_cell["q8_0"] * 32 == subject.kv_bytes_per_cell["f16"] // 2 * 34
     nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads"))
     usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48"}
-    usual |= {"gpu_layers": 0, "flash_attn": "auto", "bandwidth": None, "quick": True}
+    usual |= {"gpu_layers": 0, "flash_attn": "auto", "bandwidth": None, "minutes": None, "quick": True}
     pattern = choices_of(**{**nothing, **usual}).pattern  # type: ignore[arg-type]
     job, longer = (suite._job(subject, n, pattern) for n in (1024, 2048))
     needed = bytes_needed(subject, job)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp.benching.estimate import Pace
+from lookm_cpp.benching.estimate import Line, Paces, lengths_of
 from lookm_cpp.benching.job import Case, Job
 from lookm_cpp.benching.plots import draw_all
 from lookm_cpp.benching.report import left_out, markdown, paper_table, tables
@@ -154,16 +154,39 @@ def test_one_length_can_be_drawn(run: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_estimate_by_hand() -> None:
-    pace = Pace(per_cell=0.01, per_square=1e-6, per_token=0.5, opening=2.0)
-    job = Job("", None, 1000, (Case("f16", 1.0), Case("f16", 0.2)), "h2o", 10, 4, 2, 1, 0, "auto")
-    prompt, kept = 10 + 1, 2 + 0.04
+    def timed(cache: str, cells: int, prompt: float, token: float) -> dict[str, Any]:
+        return {"cache": cache, "cells": cells, "prompt": prompt, "token": token, "opening": 2.0}
+
+    points = [timed("f16", 100, 1.1, 0.5), timed("f16", 200, 2.4, 0.6), timed("q8_0", 100, 5.0, 0.25)]
+    paces = Paces.of(points)
+    # a cell takes 0.01 and 1e-5 more for each cell of the prompt; a token 0.4 and 0.001 more for each cell
+    prompt, short = 2 + 1000 * 0.02, 2 + 200 * 0.012
+    job = Job(
+        "",
+        None,
+        1000,
+        (Case("f16", 1.0), Case("f16", 0.2), Case("q8_0", 1.0), Case("q4_0", 1.0)),
+        "h2o",
+        10,
+        4,
+        2,
+        1,
+        0,
+        "auto",
+    )
     turns = 2 * 5
-    plain = 2 + prompt + (10 + 2 * turns) * 0.5
-    assert pace.prompt(1000) == pytest.approx(prompt)
-    assert pace.case(job, job.cases[0]) == pytest.approx(plain)
-    assert pace.case(job, job.cases[1]) == pytest.approx(plain + kept + 2 + turns * 0.5)
-    assert pace.job(job) == pytest.approx(2 + prompt + 2 * plain + kept + 2 + turns * 0.5)
-    # a longer prompt that was faster by noise gives no negative attention
-    fast = [{"cells": n, "prompt": s, "token": 0.1, "opening": 0.1} for n, s in ((100, 2.0), (200, 3.0))]
-    assert Pace.of(fast) == Pace(0.015, 0.0, 0.1, 0.1)
-    assert Pace.of(fast[:1]) == Pace(0.02, 0.0, 0.1, 0.1)
+    assert paces.of_cache["f16"].prompt(1000) == pytest.approx(prompt)
+    full = prompt + (10 + 2 * turns) * 1.4
+    compressed = prompt + (10 + turns) * 0.6 + turns * 1.4 + short + turns * 0.6
+    quantized = 2 + 1000 * 0.05 + (10 + turns) * 0.25 + turns * 1.4
+    assert [paces.case(job, case) for case in job.cases] == pytest.approx([full, compressed, quantized, 0])
+    assert paces.job(job) == pytest.approx(prompt + full + compressed + quantized)
+    assert lengths_of(job, 16384) == {"f16": [256, 2048], "q8_0": [256, 1024], "q4_0": [256, 1024]}
+    assert lengths_of(job, 200)["f16"] == [200]
+
+
+def test_a_longer_prompt_that_was_faster_by_noise() -> None:
+    assert Line.through([(100, 3.0), (200, 2.0)]) == Line(2.0, 0.0)
+    steep = Line.through([(100, 1.0), (200, 4.0)])
+    assert steep.at_none == 0.0
+    assert steep(200) == pytest.approx(4.0)

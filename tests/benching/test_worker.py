@@ -19,6 +19,8 @@ from lookm_cpp.benching.worker import calibrate, measure
 from lookm_cpp.embedded import MMPROJ, MODEL
 
 MakeJob = Callable[..., Job]
+NARROW = Shape("narrow", "nothing", 64, 64, 4, 4, 1, 512, 1)
+"""Its heads of 16 values do not divide into the blocks of a quantized cache."""
 PER_CELL = {"f16": 2 * 2 * 64 * 2, "q8_0": 2 * 2 * 64 // 32 * 34, "q4_0": 2 * 2 * 64 // 32 * 18}
 """Two layers, K and V, two heads of 32 values: 32 values take 34 bytes in q8_0 and 18 in q4_0."""
 
@@ -78,20 +80,21 @@ def test_flash_attention_of_scored_prompts_alone(make_job: MakeJob) -> None:
 
 
 def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_job: MakeJob) -> None:
-    """Heads of 16 values do not divide into the blocks of a quantized cache."""
-    shape = Shape("narrow", "nothing", 64, 64, 4, 4, 1, 512, 1)
-    job = make_job(model=str(model_file(tmp_path, shape)), cells=128, cases=cases_of(["q8_0"], [0.5]))
+    job = make_job(model=str(model_file(tmp_path, NARROW)), cells=128, cases=cases_of(["q8_0"], [0.5]))
     records = _measured(job)
     assert ["error" in record for record in records] == [False, True, True, True]
     assert records[-1]["cache"] == "q4_0"
     assert records[-1]["error"]
 
 
-def test_pace(make_job: MakeJob) -> None:
+def test_pace(tmp_path: Path, make_job: MakeJob) -> None:
     found: list[dict[str, Any]] = []
-    calibrate(make_job(), [64, 256], found.append)
-    assert [one["cells"] for one in found] == [64, 256]
+    calibrate(make_job(), {"f16": [64, 256], "q8_0": [64]}, found.append)
+    assert [(one["cache"], one["cells"]) for one in found] == [("f16", 64), ("f16", 256), ("q8_0", 64)]
     assert all(one[name] > 0 for one in found for name in ("prompt", "token", "opening"))
+    narrow = make_job(model=str(model_file(tmp_path, NARROW)))
+    calibrate(narrow, {"q8_0": [64], "f16": [64]}, found.append)
+    assert [one["cache"] for one in found[3:]] == ["f16"]
 
 
 def test_in_a_process_of_its_own(make_job: MakeJob) -> None:

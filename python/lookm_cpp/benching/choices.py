@@ -40,6 +40,7 @@ class Choices:
         caches: Types of cache that are measured.
         pattern: A job that lacks its model and its length.
         bandwidth: Bytes a second, if the user knows.
+        most_seconds: What all may take, if that is bounded.
         settings: All of it for the record.
     """
 
@@ -51,6 +52,7 @@ class Choices:
     caches: tuple[str, ...]
     pattern: Job
     bandwidth: float | None
+    most_seconds: float | None
     settings: dict[str, Any]
 
     def subjects(self, folder: Path, *, on_cpu: bool) -> list[Subject]:
@@ -84,6 +86,7 @@ def choices_of(
     gpu_layers: int,
     flash_attn: str,
     bandwidth: float | None,
+    minutes: float | None,
     quick: bool,
 ) -> Choices:
     """Options as they were given; ``quick`` fills in others than usual.
@@ -103,6 +106,8 @@ def choices_of(
         raise ValueError(f"--flash-attn is {flash_attn!r}, expected auto, on or off")
     if bandwidth is not None and not 0 < bandwidth < 1e6:
         raise ValueError(f"--bandwidth is {bandwidth:g}, expected GB/s above 0")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"--minutes is {minutes:g}, expected more than 0")
     names, own, projector = _models(model, mmproj, shapes, text_only=text_only)
     shares = _ratios((QUICK_RATIOS if quick else RATIOS) if ratios is None else ratios, method)
     lengths = _cells((QUICK_CELLS if quick else CELLS) if cells is None else cells)
@@ -136,11 +141,13 @@ def choices_of(
         "threads": threads or 0,
         "gpu_layers": gpu_layers,
         "flash_attn": flash_attn,
+        "minutes": minutes,
         "quick": quick,
     }
     measured = tuple(dict.fromkeys(case.cache for case in cases))
     speed = None if bandwidth is None else 1e9 * bandwidth
-    return Choices(names, own, projector, layers, lengths, measured, pattern, speed, settings)
+    most_seconds = None if minutes is None else 60 * minutes
+    return Choices(names, own, projector, layers, lengths, measured, pattern, speed, most_seconds, settings)
 
 
 def _models(

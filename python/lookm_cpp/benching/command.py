@@ -75,6 +75,9 @@ def bench(
     bandwidth: Annotated[
         float | None, typer.Option("--bandwidth", help="GB/s of the device's memory.  [default: measured, on a CPU]")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Leave out what takes longest, until the rest fits into these.")
+    ] = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +112,7 @@ def bench(
         gpu_layers=gpu_layers,
         flash_attn=flash_attn,
         bandwidth=bandwidth,
+        minutes=minutes,
         quick=quick,
     )
     folder = new_folder(output)
@@ -133,7 +137,8 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
         run["bandwidth"] = machine.read_bandwidth(len(machine.CORES))
     subjects = chosen.subjects(model_dir, on_cpu=on_cpu)
     run["models"] = [subject.as_dict() for subject in subjects]
-    plans = plan_run(subjects, chosen.cells, chosen.pattern, run, say, timed=timed)
+    timing = {"timed": timed or chosen.most_seconds is not None, "most_seconds": chosen.most_seconds}
+    plans = plan_run(subjects, chosen.cells, chosen.pattern, run, say, **timing)
     with _bars(plans, console) as advance:
 
         def found(plan: Plan, case: Case | None) -> None:
@@ -153,11 +158,11 @@ def _bars(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[Plan, C
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     drawn = console.is_terminal and not console.is_dumb_terminal
     with Progress(*columns, console=console, transient=True, disable=not drawn) as bars:
-        task = bars.add_task("", total=sum(plan.seconds(case) for plan in plans for case in plan.job.cases))
+        task = bars.add_task("", total=sum(plan.case(case) for plan in plans for case in plan.job.cases))
 
         def advance(plan: Plan, case: Case | None) -> None:
             what = f"{plan.subject.label}, {plan.job.cells} cells"
-            bars.update(task, description=what, advance=plan.seconds(case) if case else 0)
+            bars.update(task, description=what, advance=plan.case(case) if case else 0)
             if case and not drawn:
                 console.print(
                     f"{what}, {case.cache} at {100 * case.kv_ratio:g} %: measured", markup=False, soft_wrap=True

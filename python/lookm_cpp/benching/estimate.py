@@ -1,63 +1,99 @@
-"""How long a run will take, from a short and a longer prompt of each model."""
+"""How long a run will take, from a short and a longer prompt of each model and type of cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookm_cpp.benching.job import Case, Job
+from lookm_cpp.benching.job import FULL_CACHE, Case, Job
 
-CELLS = (256, 2048)
-"""Prompts that are timed; what they differ by in time per cell is the attention."""
+SHORT, LONG, LONG_QUANTIZED = 256, 2048, 1024
+"""Prompts that are timed. Attention is what they differ by for each cell; on a CPU it takes many times as long over a
+quantized cache."""
+
+
+def lengths_of(job: Job, most: int) -> dict[str, list[int]]:
+    """For each type of cache the prompts to time, none longer than ``most``."""
+    longer = {case.cache: LONG if case.cache == FULL_CACHE else LONG_QUANTIZED for case in job.cases}
+    return {cache: sorted({min(SHORT, most), min(n, most)}) for cache, n in longer.items()}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds that grow with a number of cells: ``at_none + per_cell * n``, neither below zero."""
+
+    at_none: float
+    per_cell: float
+
+    @classmethod
+    def through(cls, points: Sequence[tuple[float, float]]) -> Line:
+        """The first and the last of ``(cells, seconds)``; level where the longer one is faster, which is noise.
+
+        >>> Line.through([(100, 2.0), (200, 3.0)])
+        Line(at_none=1.0, per_cell=0.01)
+        """
+        (n, short), (m, long) = points[0], points[-1]
+        slope = max(0.0, (long - short) / (m - n)) if m > n else 0.0
+        return cls(max(0.0, long - slope * m), min(slope, long / m))
+
+    def __call__(self, n_cells: float) -> float:
+        """Seconds at so many cells."""
+        return self.at_none + self.per_cell * n_cells
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a model takes.
+    """Seconds that a model takes with one type of cache.
 
     Attributes:
-        per_cell: Of a prompt, for each cell.
-        per_square: Of a prompt, for each pair of cells.
-        per_token: Of decoding one token.
+        cell: Of a prompt, for each of its cells, by its length.
+        token: Of decoding a token, by its depth.
         opening: Of opening the model and reading a few words.
     """
 
-    per_cell: float
-    per_square: float
-    per_token: float
+    cell: Line
+    token: Line
     opening: float
 
     @classmethod
-    def of(cls, timed: Sequence[dict[str, Any]]) -> Pace:
-        """From what ``worker.calibrate`` found.
-
-        >>> Pace.of([{"cells": 100, "prompt": 2.0, "token": 0.1, "opening": 1.0},
-        ...          {"cells": 200, "prompt": 6.0, "token": 0.1, "opening": 1.0}])
-        Pace(per_cell=0.01, per_square=0.0001, per_token=0.1, opening=1.0)
-        """
-        first, last = timed[0], timed[-1]
-        n, m = first["cells"], last["cells"]
-        slow, slower = first["prompt"] / n, last["prompt"] / m
-        square = max(0.0, (slower - slow) / (m - n)) if m > n else 0.0
-        per_cell = min(slower, max(0.0, slower - square * m)) if m > n else slower
-        return cls(per_cell, square, last["token"], last["opening"])
+    def of(cls, timed: Sequence[Mapping[str, Any]]) -> Pace:
+        """From what ``worker.calibrate`` found."""
+        cell = Line.through([(one["cells"], one["prompt"] / one["cells"]) for one in timed])
+        return cls(cell, Line.through([(one["cells"], one["token"]) for one in timed]), timed[-1]["opening"])
 
     def prompt(self, n_cells: float) -> float:
-        """Seconds to read so many cells."""
-        return self.per_cell * n_cells + self.per_square * n_cells**2
+        """Seconds to open the model and to read so many cells."""
+        return self.opening + n_cells * self.cell(n_cells)
+
+
+@dataclass(frozen=True)
+class Paces:
+    """A model's, by type of cache; a type that it cannot have takes no time."""
+
+    of_cache: Mapping[str, Pace]
+
+    @classmethod
+    def of(cls, timed: Sequence[Mapping[str, Any]]) -> Paces:
+        """From what ``worker.calibrate`` found."""
+        caches = dict.fromkeys(one["cache"] for one in timed)
+        return cls({cache: Pace.of([one for one in timed if one["cache"] == cache]) for cache in caches})
 
     def case(self, job: Job, case: Case) -> float:
-        """Seconds of a prompt, one of the kept depth, and all that decode by turns."""
+        """Seconds of a prompt and its answer, of one as long as what is kept, and of all that decode by turns."""
+        pace, full = self.of_cache.get(case.cache), self.of_cache[FULL_CACHE]
+        if pace is None:
+            return 0.0
+        kept = case.kv_ratio * job.cells
         turns = job.block_tokens * (job.n_blocks + 1)
-        beside = (
-            self.prompt(case.kv_ratio * job.cells) + self.opening + turns * self.per_token if case.kv_ratio < 1 else 0.0
+        seconds = (
+            pace.prompt(job.cells) + (job.answer_tokens + turns) * pace.token(kept) + turns * full.token(job.cells)
         )
-        return self.opening + self.prompt(job.cells) + (job.answer_tokens + 2 * turns) * self.per_token + beside
+        return seconds + (pace.prompt(kept) + turns * pace.token(kept) if case.kv_ratio < 1 else 0.0)
 
     def job(self, job: Job) -> float:
         """Seconds of all cases, and of the full cache that they are compared to."""
-        return self.opening + self.prompt(job.cells) + sum(self.case(job, case) for case in job.cases)
+        return self.of_cache[FULL_CACHE].prompt(job.cells) + sum(self.case(job, case) for case in job.cases)
 
 
 def minutes(seconds: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lookm_cpp.benching import workers
-from lookm_cpp.benching.estimate import CELLS, Pace, minutes
+from lookm_cpp.benching.estimate import Paces, lengths_of, minutes
 from lookm_cpp.benching.job import Case, Job
 from lookm_cpp.benching.room import free_memory, why_not
 from lookm_cpp.benching.subject import Subject
@@ -19,11 +19,15 @@ class Plan:
 
     subject: Subject
     job: Job
-    pace: Pace | None
+    paces: Paces | None
 
-    def seconds(self, case: Case) -> float:
-        """Of a case; cells and layers stand for seconds where no pace was measured."""
-        return self.job.cells * self.subject.size_bytes / 1e12 if self.pace is None else self.pace.case(self.job, case)
+    def case(self, case: Case) -> float:
+        """Seconds of a case; cells and weights stand for them where no pace was measured."""
+        return self.paces.case(self.job, case) if self.paces else self.job.cells * self.subject.size_bytes / 1e12
+
+    def seconds(self) -> float:
+        """Of the job."""
+        return self.paces.job(self.job) if self.paces else sum(self.case(case) for case in self.job.cases)
 
 
 def plan_run(
@@ -34,8 +38,13 @@ def plan_run(
     say: Callable[[str], None],
     *,
     timed: bool,
+    most_seconds: float | None = None,
 ) -> list[Plan]:
-    """Jobs of the lengths that fit; what does not is said and noted. ``timed``: measure each model's pace before."""
+    """Jobs of the lengths that fit; what does not is said and noted.
+
+    ``timed``: measure each model's pace before. ``most_seconds``: then leave out what takes longest, until the rest is
+    thought to take no longer than this.
+    """
     memory = free_memory(pattern.n_gpu_layers)
     plans = []
     for subject in subjects:
@@ -47,22 +56,36 @@ def plan_run(
                 jobs.append(job)
             else:
                 leave_out(run, subject, n, why, say)
-        if not jobs:
-            continue
-        pace = None
-        if timed:
-            lengths = sorted({min(n, max(job.cells for job in jobs)) for n in CELLS})
+        paces = None
+        if timed and jobs:
             try:
-                pace = Pace.of(list(workers.run(jobs[0], calibrate=lengths)))
+                paces = Paces.of(
+                    list(workers.run(jobs[0], calibrate=lengths_of(pattern, max(job.cells for job in jobs))))
+                )
             except RuntimeError as error:
                 for job in jobs:
                     leave_out(run, subject, job.cells, str(error), say)
                 continue
-            say(f"{subject.label}: about {minutes(sum(pace.job(job) for job in jobs))}")
-        plans += [Plan(subject, job, pace) for job in jobs]
-    if timed and plans:
-        say(f"in all about {minutes(sum(plan.pace.job(plan.job) for plan in plans if plan.pace))}")
+        plans += [Plan(subject, job, paces) for job in jobs]
+    if timed:
+        plans = _within(plans, most_seconds, run, say)
+        for plan in plans:
+            say(f"{plan.subject.label}, {plan.job.cells} cells: about {minutes(plan.seconds())}")
+        say(f"in all about {minutes(sum(plan.seconds() for plan in plans))}")
     return plans
+
+
+def _within(
+    plans: Sequence[Plan], most_seconds: float | None, run: dict[str, Any], say: Callable[[str], None]
+) -> list[Plan]:
+    """The plans without the longest ones, so many that the rest takes no more than ``most_seconds``."""
+    left = list(plans)
+    while most_seconds is not None and sum(plan.seconds() for plan in left) > most_seconds:
+        longest = max(left, key=Plan.seconds)
+        left.remove(longest)
+        why = f"it would take {minutes(longest.seconds())} of the {minutes(most_seconds)} that --minutes gives to all"
+        leave_out(run, longest.subject, longest.job.cells, why, say)
+    return left
 
 
 def measure(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -67,22 +67,27 @@ def _record(job: Job, case: Case, answered: Answered, blocks: dict[str, list[flo
     }
 
 
-def calibrate(job: Job, cells: list[int], emit: Emit) -> None:
-    """How long a prompt of each length takes, and a token."""
-    for n in cells:
-        start = time.perf_counter()
-        side, answered = answer(job, Case(FULL_CACHE, 1.0), n)
-        side.session.close()
-        per_token = (answered.end_to_end_seconds - answered.first_token_seconds) / max(1, job.answer_tokens - 1)
-        opening = time.perf_counter() - start - answered.end_to_end_seconds
-        emit(
-            {
-                "cells": answered.stats["prompt_cells"],
-                "prompt": answered.first_token_seconds,
-                "token": per_token,
-                "opening": opening,
-            }
-        )
+def calibrate(job: Job, lengths: Mapping[str, Sequence[int]], emit: Emit) -> None:
+    """How long prompts and tokens take, for each type of cache and length; a type that the model cannot have is passed."""
+    for cache, cells in lengths.items():
+        for n in cells:
+            start = time.perf_counter()
+            try:
+                side, answered = answer(job, Case(cache, 1.0), n)
+            except (ValueError, RuntimeError):
+                if cache == FULL_CACHE:
+                    raise
+                break
+            side.session.close()
+            emit(
+                {
+                    "cache": cache,
+                    "cells": answered.stats["prompt_cells"],
+                    "prompt": answered.first_token_seconds,
+                    "token": (answered.end_to_end_seconds - answered.first_token_seconds) / (job.answer_tokens - 1),
+                    "opening": time.perf_counter() - start - answered.end_to_end_seconds,
+                }
+            )
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lookm_cpp.benching.job import Job
@@ -16,7 +16,7 @@ from lookm_cpp.benching.job import Job
 _COMMAND = (sys.executable, "-m", "lookm_cpp.benching.worker")
 
 
-def run(job: Job, *, calibrate: Sequence[int] = ()) -> Iterator[dict[str, Any]]:
+def run(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> Iterator[dict[str, Any]]:
     """What the worker writes, line by line.
 
     OpenMP's threads are bound to one core each: on a small virtual machine the kernel, left alone, may keep all on one.
@@ -24,7 +24,7 @@ def run(job: Job, *, calibrate: Sequence[int] = ()) -> Iterator[dict[str, Any]]:
     Raises:
         RuntimeError: The job failed as a whole, or its process died.
     """
-    request = json.dumps({"job": job.as_dict(), "calibrate": list(calibrate)})
+    request = json.dumps({"job": job.as_dict(), "calibrate": calibrate})
     environment = {"OMP_PROC_BIND": "true", **os.environ}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
