@@ -137,8 +137,9 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
         run["bandwidth"] = machine.read_bandwidth(len(machine.CORES))
     subjects = chosen.subjects(model_dir, on_cpu=on_cpu)
     run["models"] = [subject.as_dict() for subject in subjects]
-    timing = {"timed": timed or chosen.most_seconds is not None, "most_seconds": chosen.most_seconds}
-    plans = plan_run(subjects, chosen.cells, chosen.pattern, run, say, **timing)
+    most = chosen.most_seconds
+    timed = timed or most is not None
+    plans = plan_run(subjects, chosen.cells, chosen.pattern, run, say, timed=timed, most_seconds=most)
     with _bars(plans, console) as advance:
 
         def found(plan: Plan, case: Case | None) -> None:

@@ -86,10 +86,9 @@ class Paces:
             return 0.0
         kept = case.kv_ratio * job.cells
         turns = job.block_tokens * (job.n_blocks + 1)
-        seconds = (
-            pace.prompt(job.cells) + (job.answer_tokens + turns) * pace.token(kept) + turns * full.token(job.cells)
-        )
-        return seconds + (pace.prompt(kept) + turns * pace.token(kept) if case.kv_ratio < 1 else 0.0)
+        ours = pace.prompt(job.cells) + (job.answer_tokens + turns) * pace.token(kept)
+        native = pace.prompt(kept) + turns * pace.token(kept) if case.kv_ratio < 1 else 0.0
+        return ours + native + turns * full.token(job.cells)
 
     def job(self, job: Job) -> float:
         """Seconds of all cases, and of the full cache that they are compared to."""

@@ -106,10 +106,13 @@ def answer(job: Job, case: Case, n_cells: int) -> tuple[Side, Answered]:
             for _ in range(job.answer_tokens - 1):
                 side.step()
             end = time.perf_counter() - start
+            final = status_bytes("VmRSS") or None
         except BaseException:
             side.session.close()
             raise
-    rss = {"before": before, "peak": memory.peak, "final": status_bytes("VmRSS") or None}
+    # the kernel counts the peak in steps of a few pages
+    peak = None if memory.peak is None else max(memory.peak, final or 0)
+    rss = {"before": before, "peak": peak, "final": final}
     return side, Answered({**side.session.stats}, side.session.flash_attn, first, end, job.answer_tokens, rss)
 
 

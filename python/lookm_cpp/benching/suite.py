@@ -59,9 +59,8 @@ def plan_run(
         paces = None
         if timed and jobs:
             try:
-                paces = Paces.of(
-                    list(workers.run(jobs[0], calibrate=lengths_of(pattern, max(job.cells for job in jobs))))
-                )
+                lengths = lengths_of(pattern, max(job.cells for job in jobs))
+                paces = Paces.of(list(workers.run(jobs[0], calibrate=lengths)))
             except RuntimeError as error:
                 for job in jobs:
                     leave_out(run, subject, job.cells, str(error), say)

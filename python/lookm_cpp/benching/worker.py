@@ -68,7 +68,7 @@ def _record(job: Job, case: Case, answered: Answered, blocks: dict[str, list[flo
 
 
 def calibrate(job: Job, lengths: Mapping[str, Sequence[int]], emit: Emit) -> None:
-    """How long prompts and tokens take, for each type of cache and length; a type that the model cannot have is passed."""
+    """How long prompts and tokens take, for each type of cache and length; what the model cannot have is passed by."""
     for cache, cells in lengths.items():
         for n in cells:
             start = time.perf_counter()
