@@ -175,7 +175,7 @@ def _bars(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[Plan, C
 def _show(run: dict[str, Any], folder: Path, *, as_json_: bool) -> None:
     rows = rows_of(run)
     if not rows:
-        raise RuntimeError("nothing was measured: " + ("; ".join(left_out(run)) or "no case was there"))
+        raise RuntimeError(f"nothing was measured: {left_out(run)[-1]}")
     (folder / PAGE).write_text(markdown(run, rows), encoding="utf-8")
     try:
         plots = [path.name for path in draw_all(run, rows, folder)]

@@ -82,7 +82,7 @@ def _within(
     while most_seconds is not None and sum(plan.seconds() for plan in left) > most_seconds:
         longest = max(left, key=Plan.seconds)
         left.remove(longest)
-        why = f"it would take {minutes(longest.seconds())} of the {minutes(most_seconds)} that --minutes gives to all"
+        why = f"it would take about {minutes(longest.seconds())}, and --minutes gives {minutes(most_seconds)} to all"
         leave_out(run, longest.subject, longest.job.cells, why, say)
     return left
 
