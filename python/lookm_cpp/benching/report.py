@@ -13,10 +13,10 @@ from lookm_cpp.benching.table import Table
 MIB, GIB = 1 << 20, 1 << 30
 
 PAPER = {1.0: (28.16, 1.52), 0.2: (20.98, 0.32), 0.05: (18.22, 0.13)}
-"""LOOK-M's table 4: share of the cells -> ms a token, GiB of KV; a 7B model in f16 on an RTX 3090."""
+"""LOOK-M's table 4: share of the cells -> ms a token, GiB of KV, on an RTX 3090; it names no model."""
 PAPER_SHARES = (1.0, 0.5, 0.35, 0.2, 0.05)
 PAPER_CELLS = 3113
-"""Mean length of its prompts: 1.52 GiB at the 0.5 MiB that a cell of 7B takes."""
+"""Mean length of its prompts if it is a 7B model in f16: 1.52 GiB at 0.5 MiB a cell."""
 
 
 def tables(run: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[Table]:
@@ -123,7 +123,7 @@ def paper_table(run: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         f"The paper's table: {label}, {cells} cells, f16 cache",
         ["budget", "ms/token", "faster", "KV GiB", "paper ms/token", "faster", "KV GiB"],
         note=(
-            f"The paper's is a 7B model in f16 on an RTX 3090, prompts of about {PAPER_CELLS} cells by their KV; it "
+            f"The paper's: an RTX 3090, no model named; if a 7B in f16, its KV is that of about {PAPER_CELLS} cells. It "
             f"gives three budgets. The figures on the left are of {label}, never scaled up."
         ),
     )
