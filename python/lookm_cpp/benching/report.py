@@ -123,8 +123,8 @@ def paper_table(run: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         f"The paper's table: {label}, {cells} cells, f16 cache",
         ["budget", "ms/token", "faster", "KV GiB", "paper ms/token", "faster", "KV GiB"],
         note=(
-            f"The paper's: an RTX 3090, no model named; if a 7B in f16, its KV is that of about {PAPER_CELLS} cells. It "
-            f"gives three budgets. The figures on the left are of {label}, never scaled up."
+            f"The paper's: an RTX 3090, no model named; if a 7B in f16, its KV is of {PAPER_CELLS} cells. It gives "
+            f"three budgets. The figures on the left are of {label}, never scaled up."
         ),
     )
     for share in PAPER_SHARES:
