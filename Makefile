@@ -102,7 +102,8 @@ asan tsan: setup
 	  -DLOOKM_SANITIZE=$(SANITIZE) -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
 	$(VENV)/bin/ninja -C build/$@ lookm-server
-	LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/server/leaks.txt \
+	  LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  TSAN_OPTIONS=halt_on_error=1 \
 	  $(PY) -m pytest tests/server
 

@@ -40,7 +40,9 @@ class Server:
         self.process = process
         self.log = log
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS)
+        # the server closes idle connections after five seconds, which is httpx's default, too: a race
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, limits=limits)
 
     def post(self, path: str, **body: Any) -> Json:
         """The answer to a request that must succeed."""

@@ -11,7 +11,7 @@ from lookm_cpp.serve import server_arguments, server_path
 from session.tiny_models import write_llama, write_mamba, write_mpt
 
 from server import servers
-from server.servers import Server, command, data_uri, free_port, launch, refused, running
+from server.servers import Server, data_uri, free_port, launch, refused, running
 
 FLAGS = {
     "--kv-ratio": "LLAMA_ARG_KV_RATIO",
@@ -179,7 +179,7 @@ def test_the_shipped_model_gets_labelled_pictures(server: Server, content: objec
 
 
 def test_lookm_serve_passes_everything_on() -> None:
-    lookm = Path(command()[0]).with_name("lookm")
+    lookm = server_path().with_name("lookm")
     shown = subprocess.run([lookm, "serve", "--help"], capture_output=True, text=True, check=True).stdout
     assert "--kv-ratio R" in shown
     assert "--ctx-size N" in shown
