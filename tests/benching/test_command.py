@@ -20,6 +20,7 @@ from lookm_cpp.benching.room import bytes_needed, why_not
 from lookm_cpp.benching.subject import embedded_subject
 from lookm_cpp.benching.suite import plan_run
 from lookm_cpp.cli import main
+from session.interrupts import allow_ctrl_c
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ["--cells", "300", "--ratios", "0.2", "--caches", "f16", "--blocks", "2", "--answer", "3", "--threads", "1"]
@@ -94,7 +95,14 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
     flags = ["-m", "embedded", "--quick", *SMALL, "--cells", "300,600", "-o", str(tmp_path / "run")]
     command = [sys.executable, "-m", "lookm_cpp", "bench", *flags]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=allow_ctrl_c,  # noqa: PLW1509  # no thread of ours runs yet
+    )
     assert process.stderr is not None
     with process.stderr as lines:
         next(line for line in lines if "measured" in line)
