@@ -2,6 +2,13 @@
 
 import os
 
+# Counted first: OpenMP binds this thread to one of them when it is loaded, with lookm_cpp.
+_cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
 # One OpenMP thread on each core, said before OpenMP is loaded. Without it a kernel that does not balance load (seen on
 # a virtual machine of two cores) may run all threads on one core and make every figure one of waiting at barriers.
 os.environ.setdefault("OMP_PROC_BIND", "true")
+
+from lookm_cpp.benching import machine  # noqa: E402
+
+machine.CORES[:] = _cores or machine.CORES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 import time
 from datetime import datetime, timezone
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lookm_cpp import devices
 from lookm_cpp.benching import machine
 from lookm_cpp.benching.machine import CORES
 from rich.console import Console
@@ -29,8 +29,12 @@ MIN_WIDTH = 110
 
 
 def auto_flash_attn() -> bool:
-    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured here."""
-    return any(device["type"] != "CPU" for device in devices())
+    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured here.
+
+    Asked in a process of its own: it computes on one thread, and OpenMP would then bind the next ones to the same core.
+    """
+    ask = "import lookm_cpp; print(any(device['type'] != 'CPU' for device in lookm_cpp.devices()))"
+    return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 def measure(settings: Settings, console: Console) -> Results:
