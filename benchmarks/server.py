@@ -223,6 +223,8 @@ def main(
         if not UPSTREAM.exists():
             raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
         n_threads = threads or len(CORES)
+        if hasattr(os, "sched_setaffinity"):  # OpenMP has bound this thread to one, and servers would inherit that
+            os.sched_setaffinity(0, CORES)
         results: Json = {
             "machine": machine.describe(),
             "versions": machine.versions(),

@@ -9,8 +9,8 @@ namespace lookm {
 // a cell, are at most a quarter of K and V.
 //
 // There the probabilities exist already and only their columns are added up, instead of one more QK^T; with AVX2
-// llama.cpp's own prefill and decode are no slower without flash attention either (benchmarks/README.md). With AVX-512
-// and AMX its prefill is: flash_attn "on" is the faster choice there.
+// llama.cpp's own prefill and decode are no slower without flash attention either. With AVX-512 and AMX a scored
+// prefill is, by 2 to 6 % (benchmarks/README.md).
 bool better_without_flash(llama_model * model, const model_options & options);
 
 } // namespace lookm
