@@ -104,7 +104,7 @@ asan tsan: setup
 	$(VENV)/bin/ninja -C build/$@ lookm-server
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/server/leaks.txt \
 	  LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  TSAN_OPTIONS=halt_on_error=1 \
+	  TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/server/races.txt \
 	  $(PY) -m pytest tests/server
 
 clean:
