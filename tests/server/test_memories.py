@@ -98,3 +98,17 @@ def test_a_cap(name: str, folder: Path, tmp_path: Path) -> None:
         assert answers[0]["tokens"] == answers[1]["tokens"] == answers[2]["tokens"]
         assert first is not None
         assert answers[0]["content"].encode().startswith(first) or not first.isascii()
+
+
+def test_an_image_that_no_batch_holds(folder: Path, tmp_path: Path) -> None:
+    """Its cells see each other and come at once: llama.cpp aborts where a batch is smaller."""
+    files = write_pair("gemma-3", tmp_path)
+    pictures = _pictures("gemma-3")
+    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "4096")
+    with running(folder, *flags, "-b", "8", "-ub", "8") as server:
+        marker = server.http.get("/props").json()["media_marker"]
+        prompt = {"prompt_string": f"A{marker}B", "multimodal_data": [_png(pictures[0])]}
+        response = server.http.post("/completion", json={"prompt": prompt, "n_predict": 2})
+        assert response.status_code == 400, response.text
+        assert "is read at once, in batches of 8; expected --ubatch-size" in response.json()["error"]["message"]
+        assert server.post("/completion", prompt="A", n_predict=2)["tokens_predicted"] == 2

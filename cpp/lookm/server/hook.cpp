@@ -50,10 +50,22 @@ std::vector<prompt_part> hook::parts_of(const slot_prompt & p) const {
     return parts;
 }
 
-std::string hook::refusal(const slot_prompt & p) const {
+std::string hook::refusal(const slot_prompt & p, bool empty) const {
+    if (!p.has_image && !exceeds(p)) {
+        return "";
+    }
+    const std::vector<prompt_part> parts = parts_of(p);
+    const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(ctx_));
+    for (const prompt_part & part : parts) {
+        if (part.whole && part.n_cells > n_ubatch) { // llama.cpp would abort
+            return "prompt: an image of " + std::to_string(part.n_cells) + " cells is read at once, in batches of " +
+                   std::to_string(n_ubatch) + "; expected --ubatch-size " + std::to_string(part.n_cells) + " or more" +
+                   (capped() ? ", a quarter of a slot's --kv-cells at most" : "");
+        }
+    }
     try {
-        if (exceeds(p)) {
-            prompt_cap(parts_of(p), slot_cells_, n_batch_, 0);
+        if (empty && exceeds(p)) {
+            prompt_cap(parts, slot_cells_, n_batch_, 0);
         }
         return "";
     } catch (const std::invalid_argument & error) {
@@ -93,14 +105,12 @@ void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & 
         compressor_->resume();
     }
     compressor_->tap().skip(foreign.before);
-    if (reading_ && n > 0) {
-        reading_->make_room(n, foreign.before);
-    }
+    make_room(p, n, foreign.before);
 }
 
-void hook::make_room(const slot_prompt * p, int32_t n) {
-    if (p && reading_) {
-        reading_->make_room(n, 0);
+void hook::make_room(const slot_prompt * p, int32_t n, int64_t n_foreign) {
+    if (p && reading_ && n > 0) {
+        reading_->make_room(n, n_foreign);
     }
 }
 

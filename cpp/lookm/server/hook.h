@@ -83,8 +83,8 @@ class hook {
     void cap(int32_t n, int32_t n_batch);
     bool capped() const { return slot_cells_ > 0; }
     int32_t slot_cells() const { return slot_cells_; }
-    // Why this prompt, in an empty slot, cannot be read at all; "" when it can.
-    std::string refusal(const slot_prompt & p) const;
+    // Why this prompt cannot be read at all, in an empty slot or one whose cells it goes on from; "" when it can.
+    std::string refusal(const slot_prompt & p, bool empty) const;
 
     int32_t n_cells() const { return compressor_->kv().n_cells(); }
     int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
@@ -97,8 +97,9 @@ class hook {
     // Before an answer goes on by n tokens from position pos, its first one being at begin: where the slot's cells are
     // all taken, the older half of the answer makes room.
     void before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n);
-    // Of a prompt that is read through a cap, between two batches of a decode: room for n more cells.
-    void make_room(const slot_prompt * p, int32_t n);
+    // Of a prompt that is read through a cap, before its next n cells are decoded: room for them. n_foreign rows of
+    // others come before theirs.
+    void make_room(const slot_prompt * p, int32_t n, int64_t n_foreign = 0);
     // Cells of an image that may come at once.
     int32_t n_image_batch(int32_t n_batch, bool whole) const;
     // After a decode that failed: throws what the observation may have thrown, or returns.

@@ -168,8 +168,8 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
             refuse(slot, "prompt: it ends with an image; expected text after it");
         }
         drop_foreign_cells(slot);
-        if (slot.state == state::SLOT_STATE_STARTED && completes(slot) && slot.prompt.n_tokens() == 0) {
-            const std::string why = the_hook().refusal(prompt_of(slot));
+        if (slot.state == state::SLOT_STATE_STARTED && completes(slot)) {
+            const std::string why = the_hook().refusal(prompt_of(slot), slot.prompt.n_tokens() == 0);
             if (!why.empty()) {
                 refuse(slot, why.c_str());
             }
