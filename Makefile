@@ -52,7 +52,7 @@ test-vulkan: setup
 	  options=$$(tests/backends/vulkan.sh) && \
 	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake \
 	    CMAKE_ARGS="$$options -DLOOKM_LLAMA_CPP_DIR=$$llama" && \
-	  { [ ! -e build/vulkan-driver/lvp.json ] || export VK_DRIVER_FILES=$$PWD/build/vulkan-driver/lvp.json; } && \
+	  { [ ! -e build/keep_buffers.so ] || export LD_PRELOAD=$$PWD/build/keep_buffers.so; } && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
 	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
 

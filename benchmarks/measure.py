@@ -22,6 +22,11 @@ TEXT_TOKEN = 5
 TEXT_SHARE = 0.05
 
 
+def n_question(n_cells: int) -> int:
+    """Text cells behind the last image."""
+    return int(TEXT_SHARE / 2 * n_cells)
+
+
 def prompt(n_cells: int) -> list[int]:
     """Image after image of 576 cells (the last one fills up), each behind a few words, and a question at the end.
 
@@ -29,7 +34,7 @@ def prompt(n_cells: int) -> list[int]:
     between the images fits the important half of the budget and the question the recent half, and the ratio is met.
     A number below 0 is an image cell whose embedding is drawn from that seed.
     """
-    n_half = int(TEXT_SHARE / 2 * n_cells)
+    n_half = n_question(n_cells)
     n_image = n_cells - 2 * n_half
     n_runs = -(-n_image // IMAGE_CELLS)
     tokens: list[int] = []
@@ -65,15 +70,18 @@ def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
     return Prefill(ctx.n_layer, flash_attn, n_cells, False, seconds, 0.0, memory.peak)
 
 
-def compressed_prefill(ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool) -> tuple[Prefill, Compression]:
-    """Read a prompt, score it meanwhile, and compress it."""
+def compressed_prefill(
+    ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, scorer: str = "cumulative"
+) -> tuple[Prefill, Compression]:
+    """Read a prompt, score it meanwhile by all its queries or by the question's (``"window"``), and compress it."""
     tokens = prompt(n_cells)
+    first_query = n_cells - n_question(n_cells) if scorer == "window" else 0
     method = "origin" if kv_ratio == 1.0 else "text_prior_pivot_merge"
     with PeakMemory() as memory:
         start = time.perf_counter()
-        ctx.prefill(tokens, scored=True)
+        ctx.prefill(tokens, scored=True, first_query=first_query)
         wall = time.perf_counter() - start
-        done = ctx.compress(method=method, important_ratio=kv_ratio / 2, recent_ratio=kv_ratio / 2)
+        done = ctx.compress(method=method, important_ratio=kv_ratio / 2, recent_ratio=kv_ratio / 2, scorer=scorer)
     if ctx.n_used != done["n_keep"]:
         raise AssertionError(f"{ctx.n_used} cells in use after compression to {done['n_keep']}")
     return (

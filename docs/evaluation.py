@@ -16,6 +16,8 @@ TITLES = {"after": "after the whole prompt", "before": "before the question"}
 # What is drawn; everything is in the tables.
 LINES = {
     ("lookm_plus", "f16"): ("#c8372d", "-"),
+    ("lookm_plus", "q8_0"): ("#c8372d", ":"),
+    ("lookm_plus", "q4_0"): ("#c8372d", "-."),
     ("text_prior_pivot_merge", "f16"): ("#2a9d5c", "-"),
     ("text_prior_avg_merge", "f16"): ("#1f6fb4", "-"),
     ("text_prior_h2o", "f16"): ("#7fb8e0", "-"),
@@ -24,6 +26,7 @@ LINES = {
     ("random", "f16"): ("#6b7280", "--"),
     ("streaming_llm", "f16"): ("#b0b4bb", "--"),
     ("text_prior_pivot_merge", "q8_0"): ("#2a9d5c", ":"),
+    ("random", "q4_0"): ("#6b7280", "-."),
 }
 
 Row = dict[str, Any]
@@ -59,13 +62,19 @@ def draw(rows: list[Row], path: Path) -> None:
                     [100 * v for v in x], y, bars, fmt=style, color=color, marker=".", label=label, elinewidth=0.6
                 )
         axes.axhline(full["score"], color="black", linewidth=0.8)
+        for row in here:
+            if row["name"] == full["name"] and row is not full:
+                axes.plot(100 * row["bytes_share"], row["score"], "x", color="black")
+                axes.annotate(
+                    row["cache"], (100 * row["bytes_share"], row["score"] - 2), ha="center", va="top", fontsize=7
+                )
         axes.set_xscale("log")
         axes.set_xticks([5, 10, 20, 35, 50], ["5", "10", "20", "35", "50"])
         axes.minorticks_off()
         axes.set_xlabel("% of the full f16 cache's bytes")
         axes.set_title(f"compressed {title}, {full['prompts']} prompts", fontsize=10)
         axes.grid(alpha=0.3)
-    plots[0].set_ylabel("score, full cache black")
+    plots[0].set_ylabel("score, full cache black (x: quantized)")
     plots[0].set_ylim(0, 100)
     named: dict[str, Any] = {}
     for axes in plots:

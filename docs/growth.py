@@ -14,47 +14,39 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-GREEN, GREY, ORANGE = "#2a9d5c", "#6b7280", "#e07b39"
+GREY = "#6b7280"
+COLOURS = {"cumulative": "#2a9d5c", "window": "#e07b39"}
+NAMES = {"cumulative": "all queries' scores", "window": "the question's scores alone"}
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
-    """Seconds over cells, both logarithmic; shares of prefill beside them."""
+    """Seconds over cells, both logarithmic; shares of prefill and their floors beside them."""
     mpl.rcParams["svg.hashsalt"] = "lookm"  # the same figures, the same file
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    seconds, share = figure.subplots(1, 2)
-    for flash, style, name in ((True, "--", "flash attention on"), (False, "-", "off")):
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    seconds, *shares = figure.subplots(1, 3)
+    for flash, axes in zip((False, True), shares, strict=True):
         rows = [p for p in points if p["flash_attn"] == flash]
         n = [p["cells"] for p in rows]
-        cost = [p["score"] + p["compress"] for p in rows]
+        style, name = ("--", "flash attention on") if flash else ("-", "off")
         seconds.plot(n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}")
-        seconds.plot(n, cost, style, color=GREEN, marker=".", label=f"scoring + compression, {name}")
-        share.plot(
-            n,
-            [100 * c / p["prefill"] for c, p in zip(cost, rows, strict=True)],
-            style,
-            color=GREEN,
-            marker=".",
-            label=name,
-        )
-        share.plot(
-            n,
-            [100 * p["score"] / p["prefill"] for p in rows],
-            style,
-            color=ORANGE,
-            marker=".",
-            label=f"scoring alone, {name}",
-        )
+        for scorer, colour in COLOURS.items():
+            cost = [p[scorer] + p["compress"] for p in rows]
+            floor = [p[f"{scorer}_floor"] + p["compress_floor"] for p in rows]
+            seconds.plot(n, cost, style, color=colour, marker=".", label=f"{NAMES[scorer]} + compression, {name}")
+            for values, dots, label in ((cost, "-", NAMES[scorer]), (floor, ":", "its floor")):
+                share = [100 * v / p["prefill"] for v, p in zip(values, rows, strict=True)]
+                axes.plot(n, share, dots, color=colour, marker=".", label=label)
+        axes.set_title(f"% of prefill, flash attention {'on' if flash else 'off'}", fontsize=10)
+        axes.set_ylim(bottom=0)
     ticks = sorted({p["cells"] for p in points})
-    for axes in (seconds, share):
+    for axes in (seconds, *shares):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.set_xticks(ticks, [f"{t // 1024}k" if t >= 1024 else str(t) for t in ticks])
         axes.set_xlabel("prompt, cells")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=7)
     seconds.set_yscale("log")
     seconds.set_title("seconds, one layer of 7B shape", fontsize=10)
-    share.set_ylim(bottom=0)
-    share.set_title("% of prefill, scoring + compression", fontsize=10)
     figure.savefig(path, metadata={"Date": None})
 
 

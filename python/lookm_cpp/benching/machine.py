@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,19 +60,33 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def read_bandwidth(n_threads: int, n_bytes: int = 512 * MIB, rounds: int = 5) -> float:
-    """Bytes a second of the fastest of a few passes of ``max`` over memory far larger than any cache."""
-    parts = np.array_split(np.ones(n_bytes // 4, dtype=np.float32), n_threads)
+def on_each_core(n_threads: int, rounds: int, work: Callable[[Any], object], parts: Sequence[Any]) -> float:
+    """Seconds of the fastest of a few rounds of ``work`` on every part, each part's thread on a core of its own."""
     pools = [ThreadPoolExecutor(1, initializer=pin, initargs=(CORES[i % len(CORES)],)) for i in range(n_threads)]
     best = np.inf
     for _ in range(rounds):
         start = time.perf_counter()
-        for done in [pool.submit(np.max, part) for pool, part in zip(pools, parts, strict=True)]:
+        for done in [pool.submit(work, part) for pool, part in zip(pools, parts, strict=True)]:
             done.result()
         best = min(best, time.perf_counter() - start)
     for pool in pools:
         pool.shutdown()
-    return float(round(n_bytes / best))
+    return float(best)
+
+
+def read_bandwidth(n_threads: int, n_bytes: int = 512 * MIB, rounds: int = 5) -> float:
+    """Bytes a second of the fastest of a few passes of ``max`` over memory far larger than any cache."""
+    parts = np.array_split(np.ones(n_bytes // 4, dtype=np.float32), n_threads)
+    return float(round(n_bytes / on_each_core(n_threads, rounds, np.max, parts)))
+
+
+def f32_rate(n_threads: int, side: int = 2048, rounds: int = 5) -> float:
+    """Multiply-adds a second of the fastest of a few f32 matrix products a thread, by NumPy's BLAS.
+
+    Its own threads must be off: ``OPENBLAS_NUM_THREADS=1`` before NumPy is loaded.
+    """
+    parts = [np.ones((side, side), dtype=np.float32) for _ in range(n_threads)]
+    return float(round(n_threads * side**3 / on_each_core(n_threads, rounds, lambda a: a @ a, parts)))
 
 
 def available_memory() -> int | None:

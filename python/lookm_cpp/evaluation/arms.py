@@ -17,7 +17,7 @@ CACHES = ("f16", "q8_0", "q4_0")
 # Bits a value, scales included, relative to f16.
 _SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
 _CONTROLS = (RANDOM, "streaming_llm")
-_COMBINED = ("text_prior_h2o", METHOD, RANDOM)
+_COMBINED = ("text_prior_h2o", METHOD, "lookm_plus", RANDOM)
 
 
 @dataclass(frozen=True)
