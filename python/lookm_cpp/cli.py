@@ -28,6 +28,7 @@ from lookm_cpp.serve import serve as run_server
 
 EMBEDDED = embedded.NAME
 DEMO_RATIO = 0.2
+DEMO_METHODS = (METHOD, "lookm_plus")
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 
 # click's UsageError, or that of the copy which newer typers carry inside; typer exports only its subclass.
@@ -58,11 +59,16 @@ def lookm(
 @app.command()
 def demo(
     kv_ratio: Annotated[float, typer.Option("--kv-ratio", help="Share of the cells to keep.")] = DEMO_RATIO,
-    method: Method = METHOD,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", help=f"Compression method; may be given again.  [default: {' and '.join(DEMO_METHODS)}]"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let the embedded model answer all shipped questions, with the full and with a compressed cache."""
-    run_demo(kv_ratio, method, as_json=as_json)
+    """Let the embedded model answer all shipped questions, with the full and with compressed caches."""
+    run_demo(kv_ratio, method or DEMO_METHODS, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``lookm demo``: every shipped prompt twice, with the full cache and with a compressed one."""
+"""``lookm demo``: every shipped prompt with the full cache, and compressed by each of some methods."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp.asking import Question, Run, run
+from lookm_cpp.compression import Compression
 from lookm_cpp.console import print_json, side_by_side, stats_rows
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
@@ -20,11 +21,11 @@ from lookm_cpp.stats import Stats
 
 @dataclass(frozen=True)
 class Result:
-    """A prompt and its two answers."""
+    """A prompt and its answers: with the full cache, and by method."""
 
     prompt: DemoPrompt
     full: Run
-    small: Run
+    small: dict[str, Run]
 
     def right(self, answer: Run) -> bool:
         """Whether an answer is the right one, word for word."""
@@ -32,47 +33,54 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        runs = {"full": self.full, "compressed": self.small}
+        small = {method: {"right": self.right(one), **one.as_dict()} for method, one in self.small.items()}
         return {
             "task": self.prompt.task,
             "images": [image.name for image in self.prompt.images],
             "question": self.prompt.question,
             "answer": self.prompt.answer,
-            **{name: {"right": self.right(one), **one.as_dict()} for name, one in runs.items()},
+            "full": {"right": self.right(self.full), **self.full.as_dict()},
+            "compressed": small,
         }
 
 
-def run_demo(kv_ratio: float, method: str, *, as_json: bool) -> None:
-    """Ask all prompts in the order of their file, greedily, and show every answer."""
+def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
+    """Ask all prompts in the order of their file, greedily, and show every answer.
+
+    Raises:
+        ValueError: ``kv_ratio`` or a method is wrong.
+    """
+    for method in methods:
+        Compression(kv_ratio, method).scores_all_queries()
     console = Console(highlight=False, quiet=as_json)
     prompts = demo_prompts()
     results: list[Result] = []
-    with Llava.embedded(kv_ratio=kv_ratio, method=method) as llm:
+    with Llava.embedded() as llm:
         console.print(
-            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked twice: with the full KV "
-            f"cache, and with kv_ratio {kv_ratio:g} of it by {method}. Greedy decoding; every answer is shown, and "
-            "only one that is right word for word counts as right.\n"
+            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with the full KV cache, "
+            f"and with kv_ratio {kv_ratio:g} of it by {' and by '.join(methods)}. Greedy decoding; every answer is "
+            "shown, and only one that is right word for word counts as right.\n"
         )
         for prompt in prompts:
             question = Question(prompt.content, prompt.images)
-            full = run(llm, question, {"temperature": 0.0, "kv_ratio": 1.0})
-            small = run(llm, question, {"temperature": 0.0})
+            full = run(llm, question, {"temperature": 0.0})
+            small = {m: run(llm, question, {"temperature": 0.0, "kv_ratio": kv_ratio, "method": m}) for m in methods}
             results.append(Result(prompt, full, small))
-            console.print(_card(results[-1], len(results), kv_ratio))
+            console.print(_card(results[-1], len(results)))
     if as_json:
-        print_json({"model": llm.model_name, **_summary_dict(results, kv_ratio, method)})
+        print_json({"model": llm.model_name, **_summary_dict(results, kv_ratio)})
     else:
         console.print(_summary(results, kv_ratio))
 
 
-def _card(result: Result, number: int, kv_ratio: float) -> Table:
+def _card(result: Result, number: int) -> Table:
     prompt = result.prompt
     card = Table.grid(padding=(0, 2))
-    card.add_column(min_width=15, no_wrap=True)
+    card.add_column(min_width=25, no_wrap=True)
     card.add_column(overflow="fold")
     card.add_row(Text(f"{number:2} {prompt.task}", style="bold"), f"{prompt.question} ({len(prompt.images)} images)")
     card.add_row("   right answer", Text(prompt.answer))
-    for name, one in (("full cache", result.full), (f"kv_ratio {kv_ratio:g}", result.small)):
+    for name, one in {"full cache": result.full, **result.small}.items():
         right = result.right(one)
         mark = Text("right: " if right else "WRONG: ", style="green" if right else "red")
         card.add_row(f"   {name}", mark + Text(one.answer))
@@ -93,34 +101,37 @@ def _mean(runs: Sequence[Run]) -> Stats:
     return Stats(**{**values, **counts, "kv_ratio": ratio, "method": runs[0].stats.method, "note": ""})  # type: ignore[arg-type]
 
 
+def _by_name(results: Sequence[Result]) -> dict[str, list[Run]]:
+    methods = list(results[0].small)
+    return {"full cache": [result.full for result in results]} | {
+        method: [result.small[method] for result in results] for method in methods
+    }
+
+
+def _n_right(results: Sequence[Result], runs: Sequence[Run]) -> int:
+    return sum(result.right(one) for result, one in zip(results, runs, strict=True))
+
+
 def _summary(results: Sequence[Result], kv_ratio: float) -> Table:
-    full, small = [result.full for result in results], [result.small for result in results]
-    right = [
-        f"{sum(result.right(one) for result, one in zip(results, runs, strict=True))} of {len(results)}"
-        for runs in (full, small)
-    ]
-    rows = [["right answers", *right], *stats_rows((_mean(full), _mean(small)))]
-    table = side_by_side(("full cache", f"kv_ratio {kv_ratio:g}"), rows)
-    table.title = "All prompts; cells and bytes are means"
+    columns = _by_name(results)
+    right = [f"{_n_right(results, runs)} of {len(results)}" for runs in columns.values()]
+    rows = [["right answers", *right], *stats_rows(_mean(runs) for runs in columns.values())]
+    table = side_by_side(columns, rows)
+    table.title = f"All prompts, kv_ratio {kv_ratio:g}; cells and bytes are means"
     table.title_justify = "left"
     return table
 
 
-def _summary_dict(results: Sequence[Result], kv_ratio: float, method: str) -> dict[str, Any]:
-    summary = {
-        "prompts": len(results),
-        "full": {
-            "right": sum(result.right(result.full) for result in results),
-            "mean": _mean([result.full for result in results]).as_dict(),
-        },
-        "compressed": {
-            "right": sum(result.right(result.small) for result in results),
-            "mean": _mean([result.small for result in results]).as_dict(),
-        },
-    }
+def _summary_dict(results: Sequence[Result], kv_ratio: float) -> dict[str, Any]:
+    full, *small = [
+        {"right": _n_right(results, runs), "mean": _mean(runs).as_dict()} for runs in _by_name(results).values()
+    ]
     return {
         "kv_ratio": kv_ratio,
-        "method": method,
         "prompts": [result.as_dict() for result in results],
-        "summary": summary,
+        "summary": {
+            "prompts": len(results),
+            "full": full,
+            "compressed": dict(zip(results[0].small, small, strict=True)),
+        },
     }
