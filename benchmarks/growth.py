@@ -1,9 +1,10 @@
 """How the cost of scoring and compression grows with the prompt: ``python -m benchmarks.growth``.
 
-At n = 512 ... 16k cells one layer of LLaVA-1.5-7B's shape reads a prompt plain, scored by all queries (as LOOK-M does)
-and scored by the question's alone (``scorer="window"``), with flash attention on and off; the figure sets scoring and
-compression beside that prefill. Weights cost n, attention n^2, and so do scores and matching, so all of it grows as
-prefill's attention grows. Beside each stands its floor, see ``floors``.
+At n = 512 ... 16k cells one layer of LLaVA-1.5-7B's shape reads a prompt plain, and scored and compressed by the
+default (scores of all queries, evicted rows merged into their nearest) and by ``lookm_plus`` (scores of the question,
+nothing merged), with flash attention on and off; the figure sets scoring and compression beside the plain prefill.
+Weights cost n, attention n^2, and so do scores and matching, so all of it grows as prefill's attention grows. Beside
+each stands its floor, see ``floors``.
 
 Writes ``benchmarks/growth.json``, which ``python docs/growth.py`` draws; about 15 minutes on two idle cores, most of it
 at 16k.
@@ -19,32 +20,38 @@ from typing import Annotated, Any
 import typer
 from lookm_cpp.benching import machine
 from lookm_cpp.benching.machine import CORES
+from lookm_cpp.compression import METHOD
 
 from benchmarks.commit import commit
-from benchmarks.measure import N_UBATCH, compressed_prefill, context, load, n_question, plain_prefill
+from benchmarks.measure import N_UBATCH, PLUS, compressed_prefill, context, load, n_question, plain_prefill
 from benchmarks.models import llava_shape
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 CELLS = (512, 1024, 2048, 4096, 8192, 16384)
 RATIO = 0.2
-SCORERS = ("cumulative", "window")
+METHODS = (METHOD, PLUS)
 
 
-def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float) -> dict[str, float]:
+def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float) -> dict[str, dict[str, float]]:
     """Seconds that the arithmetic alone takes at ``macs`` f32 multiply-adds and ``bandwidth`` bytes a second.
 
     Scores: with flash attention on, QK^T of the scored queries with the cells that they see, once more; with it off,
-    the probabilities are there and are read once, f32. Compression: the products of kept and evicted keys, and K and V
-    read and what is kept written once, f16.
+    the probabilities are there and are read once, f32. Compression: K and V of what is kept read and written once, f16;
+    and if what is evicted is merged, the same of that read, and the products of kept and evicted keys.
     """
     shape = llava_shape(1)
     width = shape.n_embd  # heads times head size; K and V have as many
-    pairs = {"cumulative": n * n / 2, "window": n_question(n) * n}
-    score = {s: p * width / macs if flash_attn else p * shape.n_head * 4 / bandwidth for s, p in pairs.items()}
-    match = n_keep * (n - n_keep) * width / macs
-    move = 2 * (n + n_keep) * width * 2 / bandwidth
-    return {f"{s}_floor": seconds for s, seconds in score.items()} | {"compress_floor": match + move}
+    pairs = {METHOD: n * n / 2, PLUS: n_question(n) * n}
+    evicted = {METHOD: n - n_keep, PLUS: 0}
+    return {
+        method: {
+            "score": pairs[method] * (width / macs if flash_attn else shape.n_head * 4 / bandwidth),
+            "compress": n_keep * evicted[method] * width / macs
+            + 2 * (2 * n_keep + evicted[method]) * width * 2 / bandwidth,
+        }
+        for method in METHODS
+    }
 
 
 def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidth: float) -> list[dict[str, Any]]:
@@ -54,24 +61,31 @@ def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidt
     for n in cells:
         for flash in (True, False):
             ctx = context(model, n, flash_attn=flash, n_threads=n_threads)
-            prefill, compressing = [], []
-            scoring: dict[str, list[float]] = {s: [] for s in SCORERS}
+            prefills = []
+            scores: dict[str, list[float]] = {method: [] for method in METHODS}
+            compressions: dict[str, list[float]] = {method: [] for method in METHODS}
             for _ in range(rounds):
-                prefill.append(plain_prefill(ctx, n, flash_attn=flash).seconds)
-                for scorer in SCORERS:
-                    scored, compression = compressed_prefill(ctx, n, RATIO, flash_attn=flash, scorer=scorer)
-                    scoring[scorer].append(scored.score_seconds)
-                    compressing.append(compression.seconds)
-            times = {"prefill": median(prefill), "compress": median(compressing)}
-            times |= {s: median(seconds) for s, seconds in scoring.items()}
-            times |= floors(n, compression.n_keep, flash_attn=flash, macs=macs, bandwidth=bandwidth)
-            points.append({"cells": n, "flash_attn": flash} | {name: round(s, 6) for name, s in times.items()})
-            share = {name: s / times["prefill"] for name, s in times.items()}
-            typer.echo(
-                f"{n:6} cells, flash {'on ' if flash else 'off'}: prefill {times['prefill']:7.3f} s; "
-                + "; ".join(f"{s} scores {share[s]:6.2%} (floor {share[s + '_floor']:6.2%})" for s in SCORERS)
-                + f"; compression {share['compress']:6.2%} (floor {share['compress_floor']:6.2%})"
-            )
+                prefills.append(plain_prefill(ctx, n, flash_attn=flash).seconds)
+                for method in METHODS:
+                    scored, compression = compressed_prefill(ctx, n, RATIO, flash_attn=flash, method=method)
+                    scores[method].append(scored.score_seconds)
+                    compressions[method].append(compression.seconds)
+            prefill = median(prefills)
+            floor = floors(n, compression.n_keep, flash_attn=flash, macs=macs, bandwidth=bandwidth)
+            times = {
+                method: {
+                    "score": median(scores[method]),
+                    "compress": median(compressions[method]),
+                    "floor": sum(floor[method].values()),
+                }
+                for method in METHODS
+            }
+            points.append({"cells": n, "flash_attn": flash, "prefill": prefill, "methods": times, "floors": floor})
+            typer.echo(f"{n:6} cells, flash {'on ' if flash else 'off'}: prefill {prefill:7.3f} s")
+            for method, of in times.items():
+                shares = {name: seconds / prefill for name, seconds in of.items()}
+                parts = f"scores {shares['score']:6.2%}, compression {shares['compress']:6.2%}"
+                typer.echo(f"{'':8}{method:24}{parts} (floor {shares['floor']:6.2%})")
     return points
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lookm_cpp.benching.machine import PeakMemory
 from lookm_cpp.benching.pairs import take_turns
+from lookm_cpp.compression import METHOD
 
 from benchmarks.models import llava_shape, write_llava_shape
 from benchmarks.results import Compression, Decode, Prefill
@@ -20,6 +21,7 @@ IMAGE_CELLS = 576  # one image of LLaVA-1.5
 N_UBATCH = 512
 TEXT_TOKEN = 5
 TEXT_SHARE = 0.05
+PLUS = "lookm_plus"
 
 
 def n_question(n_cells: int) -> int:
@@ -71,17 +73,19 @@ def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
 
 
 def compressed_prefill(
-    ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, scorer: str = "cumulative"
+    ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, method: str = METHOD
 ) -> tuple[Prefill, Compression]:
-    """Read a prompt, score it meanwhile by all its queries or by the question's (``"window"``), and compress it."""
+    """Read a prompt, score it meanwhile, by all its queries or (``lookm_plus``) by the question's, and compress it."""
     tokens = prompt(n_cells)
-    first_query = n_cells - n_question(n_cells) if scorer == "window" else 0
-    method = "origin" if kv_ratio == 1.0 else "text_prior_pivot_merge"
+    first_query = n_cells - n_question(n_cells) if method == PLUS else 0
+    important = kv_ratio * (0.9 if method == PLUS else 0.5)
+    if kv_ratio == 1.0:
+        method = "origin"
     with PeakMemory() as memory:
         start = time.perf_counter()
         ctx.prefill(tokens, scored=True, first_query=first_query)
         wall = time.perf_counter() - start
-        done = ctx.compress(method=method, important_ratio=kv_ratio / 2, recent_ratio=kv_ratio / 2, scorer=scorer)
+        done = ctx.compress(method=method, important_ratio=important, recent_ratio=kv_ratio - important)
     if ctx.n_used != done["n_keep"]:
         raise AssertionError(f"{ctx.n_used} cells in use after compression to {done['n_keep']}")
     return (

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 GREY = "#6b7280"
-COLOURS = {"cumulative": "#2a9d5c", "window": "#e07b39"}
-NAMES = {"cumulative": "all queries' scores", "window": "the question's scores alone"}
+COLOURS = {"text_prior_pivot_merge": "#2a9d5c", "lookm_plus": "#c8372d"}
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
@@ -29,14 +28,14 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         n = [p["cells"] for p in rows]
         style, name = ("--", "flash attention on") if flash else ("-", "off")
         seconds.plot(n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}")
-        for scorer, colour in COLOURS.items():
-            cost = [p[scorer] + p["compress"] for p in rows]
-            floor = [p[f"{scorer}_floor"] + p["compress_floor"] for p in rows]
-            seconds.plot(n, cost, style, color=colour, marker=".", label=f"{NAMES[scorer]} + compression, {name}")
-            for values, dots, label in ((cost, "-", NAMES[scorer]), (floor, ":", "its floor")):
+        for method, colour in COLOURS.items():
+            found = [p["methods"][method] for p in rows]
+            cost = [of["score"] + of["compress"] for of in found]
+            seconds.plot(n, cost, style, color=colour, marker=".", label=f"{method}, {name}")
+            for values, dots, label in ((cost, "-", method), ([of["floor"] for of in found], ":", "its floor")):
                 share = [100 * v / p["prefill"] for v, p in zip(values, rows, strict=True)]
                 axes.plot(n, share, dots, color=colour, marker=".", label=label)
-        axes.set_title(f"% of prefill, flash attention {'on' if flash else 'off'}", fontsize=10)
+        axes.set_title(f"scoring + compression, % of prefill, flash attention {'on' if flash else 'off'}", fontsize=9)
         axes.set_ylim(bottom=0)
     ticks = sorted({p["cells"] for p in points})
     for axes in (seconds, *shares):
@@ -46,7 +45,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=7)
     seconds.set_yscale("log")
-    seconds.set_title("seconds, one layer of 7B shape", fontsize=10)
+    seconds.set_title("seconds, one layer of 7B shape", fontsize=9)
     figure.savefig(path, metadata={"Date": None})
 
 
