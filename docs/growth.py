@@ -26,7 +26,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     for flash, axes in zip((False, True), shares, strict=True):
         rows = [p for p in points if p["flash_attn"] == flash]
         n = [p["cells"] for p in rows]
-        style, name = ("--", "flash attention on") if flash else ("-", "off")
+        style, name = ("--", "flash on") if flash else ("-", "flash off")
         seconds.plot(n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}")
         for method, colour in COLOURS.items():
             found = [p["methods"][method] for p in rows]

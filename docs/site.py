@@ -19,6 +19,7 @@ BESIDE_DOCS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
+    "benchmarks/growth.json",
     "benchmarks/results.json",
     "python/lookm_cpp/models/README.md",
     "third_party/README.md",
