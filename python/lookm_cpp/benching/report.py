@@ -173,5 +173,5 @@ def left_out(run: Mapping[str, Any]) -> list[str]:
 def markdown(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """A page of everything."""
     lines = ["# lookm bench", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin(run)), ""]
-    lines += [*(f"- {line}" for line in left_out(run)), ""]
+    lines += [*(f"- {line}" for line in left_out(run)), "", ""]
     return "\n".join(lines) + "\n\n".join(table.markdown() for table in tables(run, rows)) + "\n"
