@@ -52,9 +52,9 @@ test-vulkan: setup
 	  options=$$(tests/backends/vulkan.sh) && \
 	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake \
 	    CMAKE_ARGS="$$options -DLOOKM_LLAMA_CPP_DIR=$$llama" && \
-	  { [ ! -e build/keep_buffers.so ] || export LD_PRELOAD=$$PWD/build/keep_buffers.so; } && \
+	  { [ ! -e build/keep_buffers.so ] || export LD_PRELOAD=$$PWD/build/keep_buffers.so GGML_VK_DISABLE_F16=1; } && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
-	  build/vulkan/venv/bin/python -m pytest --backend gpu $(DEVICE_TESTS)
+	  build/vulkan/venv/bin/python -m pytest --backend gpu --timeout 1800 $(DEVICE_TESTS)
 
 # The server's page in a browser; chromium must be there (on Debian: apt-get install chromium).
 test-web: web

@@ -55,7 +55,7 @@ def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
     console = Console(highlight=False, quiet=as_json)
     prompts = demo_prompts()
     results: list[Result] = []
-    with Llava.embedded() as llm:
+    with Llava.embedded(kv_ratio=kv_ratio, method=methods[0]) as llm:
         console.print(
             f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with the full KV cache, "
             f"and with kv_ratio {kv_ratio:g} of it by {' and by '.join(methods)}. Greedy decoding; every answer is "
@@ -63,8 +63,8 @@ def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
         )
         for prompt in prompts:
             question = Question(prompt.content, prompt.images)
-            full = run(llm, question, {"temperature": 0.0})
-            small = {m: run(llm, question, {"temperature": 0.0, "kv_ratio": kv_ratio, "method": m}) for m in methods}
+            full = run(llm, question, {"temperature": 0.0, "kv_ratio": 1.0})
+            small = {method: run(llm, question, {"temperature": 0.0, "method": method}) for method in methods}
             results.append(Result(prompt, full, small))
             console.print(_card(results[-1], len(results)))
     if as_json:
