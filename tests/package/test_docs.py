@@ -9,7 +9,7 @@ import pytest
 
 from package.test_build import ROOT
 
-BESIDE_DOCS = ["[!.]*.md", "[!.]*/README.md", "python/lookm_cpp/models/README.md"]
+BESIDE_DOCS = ["[!.]*.md", "[!.]*/README.md", "benchmarks/*/*.md", "python/lookm_cpp/models/README.md"]
 PAGES = sorted(page for names in ("docs/*.md", *BESIDE_DOCS) for page in ROOT.glob(names))
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
