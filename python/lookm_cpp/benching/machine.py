@@ -60,9 +60,9 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def on_each_core(n_threads: int, rounds: int, work: Callable[[Any], object], parts: Sequence[Any]) -> float:
+def on_each_core(rounds: int, work: Callable[[Any], object], parts: Sequence[Any]) -> float:
     """Seconds of the fastest of a few rounds of ``work`` on every part, each part's thread on a core of its own."""
-    pools = [ThreadPoolExecutor(1, initializer=pin, initargs=(CORES[i % len(CORES)],)) for i in range(n_threads)]
+    pools = [ThreadPoolExecutor(1, initializer=pin, initargs=(CORES[i % len(CORES)],)) for i in range(len(parts))]
     best = np.inf
     for _ in range(rounds):
         start = time.perf_counter()
@@ -77,7 +77,7 @@ def on_each_core(n_threads: int, rounds: int, work: Callable[[Any], object], par
 def read_bandwidth(n_threads: int, n_bytes: int = 512 * MIB, rounds: int = 5) -> float:
     """Bytes a second of the fastest of a few passes of ``max`` over memory far larger than any cache."""
     parts = np.array_split(np.ones(n_bytes // 4, dtype=np.float32), n_threads)
-    return float(round(n_bytes / on_each_core(n_threads, rounds, np.max, parts)))
+    return float(round(n_bytes / on_each_core(rounds, np.max, parts)))
 
 
 def f32_rate(n_threads: int, side: int = 2048, rounds: int = 5) -> float:
@@ -86,7 +86,7 @@ def f32_rate(n_threads: int, side: int = 2048, rounds: int = 5) -> float:
     Its own threads must be off: ``OPENBLAS_NUM_THREADS=1`` before NumPy is loaded.
     """
     parts = [np.ones((side, side), dtype=np.float32) for _ in range(n_threads)]
-    return float(round(n_threads * side**3 / on_each_core(n_threads, rounds, lambda a: a @ a, parts)))
+    return float(round(n_threads * side**3 / on_each_core(rounds, lambda a: a @ a, parts)))
 
 
 def available_memory() -> int | None:
