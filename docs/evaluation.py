@@ -1,7 +1,6 @@
-"""Draws ``docs/evaluation.svg``, prints the tables of ``docs/evaluation.md``: ``python docs/evaluation.py JSON...``.
+"""Draws ``docs/evaluation-*.svg``, prints the tables of ``docs/evaluation.md``: ``python docs/evaluation.py JSON...``.
 
-Each JSON is what ``lookm eval tiny --json`` printed. ``--tables`` draws nothing; drawing needs ``matplotlib`` alone.
-The same versions draw the same bytes.
+Each JSON is what ``lookm eval tiny --json`` printed. ``--tables`` draws nothing. The same versions draw the same bytes.
 """
 
 from __future__ import annotations
@@ -11,23 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
+
 HERE = Path(__file__).parent
 TITLES = {"after": "after the whole prompt", "before": "before the question"}
-# What is drawn; everything is in the tables.
-LINES = {
-    ("lookm_plus", "f16"): ("#c8372d", "-"),
-    ("lookm_plus", "q8_0"): ("#c8372d", ":"),
-    ("lookm_plus", "q4_0"): ("#c8372d", "-."),
-    ("text_prior_pivot_merge", "f16"): ("#2a9d5c", "-"),
-    ("text_prior_avg_merge", "f16"): ("#1f6fb4", "-"),
-    ("text_prior_h2o", "f16"): ("#7fb8e0", "-"),
-    ("h2o", "f16"): ("#e07b39", "-"),
-    ("snapkv", "f16"): ("#b15fc4", "-"),
-    ("random", "f16"): ("#6b7280", "--"),
-    ("streaming_llm", "f16"): ("#b0b4bb", "--"),
-    ("text_prior_pivot_merge", "q8_0"): ("#2a9d5c", ":"),
-    ("random", "q4_0"): ("#6b7280", "-."),
-}
 
 Row = dict[str, Any]
 
@@ -35,53 +21,6 @@ Row = dict[str, Any]
 def name_of(row: Row) -> str:
     """A row's name in tables and legends."""
     return row["name"] if row["cache"] == "f16" else f"{row['name']}, {row['cache']}"
-
-
-def draw(rows: list[Row], path: Path) -> None:
-    """Score over the share of bytes, for each place; bars are intervals of the change from the full cache."""
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    mpl.rcParams["svg.hashsalt"] = "lookm"  # the same figures, the same file
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    plots = figure.subplots(1, len(TITLES), sharey=True)
-    for axes, (place, title) in zip(plots, TITLES.items(), strict=True):
-        here = [row for row in rows if row["place"] == place]
-        full = next(row for row in here if row["name"] == "full cache" and row["cache"] == "f16")
-        for (name, cache), (color, style) in LINES.items():
-            line = [row for row in here if (row["name"], row["cache"]) == (name, cache) and row["budget"] is not None]
-            if line:
-                x, y = ([row[key] for row in line] for key in ("bytes_share", "score"))
-                change = [row["against_full"] for row in line]
-                bars = [
-                    [row["score"] - full["score"] - c["low"] for row, c in zip(line, change, strict=True)],
-                    [full["score"] + c["high"] - row["score"] for row, c in zip(line, change, strict=True)],
-                ]
-                label = name_of(line[0])
-                axes.errorbar(
-                    [100 * v for v in x], y, bars, fmt=style, color=color, marker=".", label=label, elinewidth=0.6
-                )
-        axes.axhline(full["score"], color="black", linewidth=0.8)
-        for row in here:
-            if row["name"] == full["name"] and row is not full:
-                axes.plot(100 * row["bytes_share"], row["score"], "x", color="black")
-                axes.annotate(
-                    row["cache"], (100 * row["bytes_share"], row["score"] - 2), ha="center", va="top", fontsize=7
-                )
-        axes.set_xscale("log")
-        axes.set_xticks([5, 10, 20, 35, 50], ["5", "10", "20", "35", "50"])
-        axes.minorticks_off()
-        axes.set_xlabel("% of the full f16 cache's bytes")
-        axes.set_title(f"compressed {title}, {full['prompts']} prompts", fontsize=10)
-        axes.grid(alpha=0.3)
-    plots[0].set_ylabel("score, full cache black (x: quantized)")
-    plots[0].set_ylim(0, 100)
-    named: dict[str, Any] = {}
-    for axes in plots:
-        handles, labels = axes.get_legend_handles_labels()
-        named |= dict(zip(labels, handles, strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
 
 
 def cell(row: Row) -> str:
@@ -120,7 +59,7 @@ def by_task(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Tables to stdout, the plot beside this file."""
+    """Tables to stdout, the plots beside this file."""
     files = [word for word in sys.argv[1:] if word != "--tables"]
     rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]]
     for place, title in TITLES.items():
@@ -132,7 +71,7 @@ def main() -> None:
         if wanted:
             print(f"\nEvery task at 20 % and of what has no budget, compressed {title}:\n\n{by_task(wanted)}")
     if "--tables" not in sys.argv:
-        draw(rows, HERE / "evaluation.svg")
+        draw_beside(HERE / "evaluation.json", suite_points(rows), SHARE)
 
 
 if __name__ == "__main__":

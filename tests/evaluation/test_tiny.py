@@ -127,7 +127,10 @@ def test_command(capfd: Capture, tmp_path: Path) -> None:
     rows = json.loads(capfd.readouterr().out)["rows"]
     assert {row["name"] for row in rows} == {"full cache", "text cells only", "h2o", "random", "streaming_llm"}
     assert main(["eval", "tiny", *flags, "-o", str(tmp_path / "a.jsonl")]) == 0
-    assert "6 prompts in each cell" in capfd.readouterr().out
+    out, err = capfd.readouterr()
+    assert "6 prompts in each cell" in out
+    assert "a-light.svg, a-dark.svg" in err
+    assert all("random" in (tmp_path / f"a-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 5 * 6
     assert json.loads(lines[1])["arm"] == full_cache().key

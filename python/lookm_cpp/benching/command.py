@@ -26,6 +26,7 @@ from lookm_cpp.benching.subject import runs_on_cpu
 from lookm_cpp.benching.suite import Plan, measure, plan_run
 from lookm_cpp.compression import METHOD
 from lookm_cpp.console import print_json
+from lookm_cpp.plotting import NO_PLOTS
 
 MIN_WIDTH = 110
 
@@ -181,7 +182,7 @@ def _show(run: dict[str, Any], folder: Path, *, as_json_: bool) -> None:
         plots = [path.name for path in draw_all(run, rows, folder)]
         drawn = ", ".join(plots)
     except ImportError:
-        drawn = "no plots, which need `pip install matplotlib`"
+        drawn = NO_PLOTS
     if as_json_:
         print_json(as_json(run, rows))
         return

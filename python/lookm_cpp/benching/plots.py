@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp.benching.rows import Row, find
+from lookm_cpp.plotting import Theme, draw_themed, legend, shade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,32 +17,18 @@ if TYPE_CHECKING:
 COST_RATIO = 0.2
 MARKERS = "osD^vPX*"  # each length has its own, so that a black and white print can be read
 CACHES = {"f16": ("-", "full"), "q8_0": ("--", "none"), "q4_0": (":", "bottom")}
-THEMES = {
-    "light": {"paper": "white", "ink": "#1f2328", "grid": "#d0d7de", "map": (0.08, 0.72)},
-    "dark": {"paper": "#0d1117", "ink": "#e6edf3", "grid": "#30363d", "map": (0.3, 0.98)},
-}
 
 
 def draw_all(run: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write ``decode-light.svg``, ``cost-light.svg`` and the same dark.
+    """Write ``decode-light.svg``, ``decode-dark.svg`` and the same of ``cost``.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib as mpl  # noqa: PLC0415
-
-    written = []
-    for name, theme in THEMES.items():
-        style: Any = {"svg.hashsalt": "lookm", "grid.color": theme["grid"]}  # the same figures, the same file
-        style |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"])
-        style |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), theme["ink"])
-        style |= dict.fromkeys(("xtick.color", "ytick.color"), theme["ink"])
-        with mpl.rc_context(style):
-            for what, draw in (("decode", _decode), ("cost", _cost)):
-                path = folder / f"{what}-{name}.svg"
-                draw(run, rows, theme).savefig(path, metadata={"Date": None})
-                written.append(path)
-    return written
+    return [
+        *draw_themed(partial(_decode, run, rows), folder, "decode"),
+        *draw_themed(partial(_cost, run, rows), folder, "cost"),
+    ]
 
 
 def _panels(run: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Figure, list[tuple[Axes, str, list[Row]]]]:
@@ -63,21 +51,13 @@ def _panels(run: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Figure, list[t
     return figure, panels
 
 
-def _shade(theme: Mapping[str, Any], at: float) -> Any:
-    """A colour of the theme's scale, ``at`` from 0 to 1."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    low, high = theme["map"]
-    return mpl.colormaps["viridis"](low + at * (high - low))
-
-
-def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Mapping[str, Any]) -> Figure:
+def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure:
     """Times as fast as the full f16 cache over the share of its bytes; bars are quartiles."""
     figure, panels = _panels(run, rows)
     lengths = sorted({row.cells for row in rows})
 
-    def shade(cells: int) -> Any:
-        return _shade(theme, lengths.index(cells) / max(1, len(lengths) - 1))
+    def shade_of(cells: int) -> Any:
+        return shade(theme, lengths.index(cells) / max(1, len(lengths) - 1))
 
     for axes, name, here in panels:
         for cells, marker in zip(lengths, MARKERS, strict=False):
@@ -93,7 +73,7 @@ def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Mapping[str, Any
                     [t.median for t in times],
                     bars,
                     fmt=style,
-                    color=shade(cells),
+                    color=shade_of(cells),
                     marker=marker,
                     markersize=5,
                     fillstyle=fill,
@@ -106,15 +86,15 @@ def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Mapping[str, Any
         axes.minorticks_off()
         axes.set_xlabel("% of the full f16 cache's bytes")
         axes.set_ylabel("decode, times as fast")
-    named = {f"{n} cells": {"color": shade(n), "marker": mark} for n, mark in zip(lengths, MARKERS, strict=False)}
+    named = {f"{n} cells": {"color": shade_of(n), "marker": mark} for n, mark in zip(lengths, MARKERS, strict=False)}
     for cache, (style, fill) in CACHES.items():
         if any(row.cache == cache for row in rows):
             named[cache] = {"color": theme["ink"], "linestyle": style, "marker": "o", "fillstyle": fill}
-    _legend(figure, named, theme)
+    legend(figure, named, theme)
     return figure
 
 
-def _cost(run: Mapping[str, Any], rows: Sequence[Row], theme: Mapping[str, Any]) -> Figure:
+def _cost(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure:
     """Seconds of prefill, scoring, compression and decoding 100 tokens over the length, at about 20 % kept."""
     figure, panels = _panels(run, rows)
     parts: tuple[tuple[str, Callable[[Row], float], str, float], ...] = (
@@ -131,22 +111,13 @@ def _cost(run: Mapping[str, Any], rows: Sequence[Row], theme: Mapping[str, Any])
             shown = [(row.cells, seconds(row)) for row in line if seconds(row) > 0]
             if shown:
                 x, y = zip(*shown, strict=True)
-                axes.plot(x, y, color=_shade(theme, at), marker=marker)
+                axes.plot(x, y, color=shade(theme, at), marker=marker)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         lengths = sorted({row.cells for row in line})
         axes.set_xticks(lengths, [str(n) for n in lengths])
         axes.set_xlabel("prompt, cells")
         axes.set_ylabel(f"seconds, {100 * ratio:g} % of the cells kept")
-    named = {label: {"color": _shade(theme, at), "marker": marker} for label, _, marker, at in parts}
-    _legend(figure, named, theme)
+    named = {label: {"color": shade(theme, at), "marker": marker} for label, _, marker, at in parts}
+    legend(figure, named, theme)
     return figure
-
-
-def _legend(figure: Figure, named: Mapping[str, Mapping[str, Any]], theme: Mapping[str, Any]) -> None:
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    lines = [
-        Line2D([], [], markerfacecoloralt=theme["paper"], markersize=5, label=k, **look) for k, look in named.items()
-    ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=8)

@@ -29,6 +29,7 @@ from lookm_cpp.evaluation.options import (
     progress_bar,
     words,
 )
+from lookm_cpp.evaluation.plots import MIB, draw_beside, milebench_points
 from lookm_cpp.evaluation.records import Records
 
 
@@ -93,6 +94,7 @@ def milebench(
         print_json({**run.identity(variant), "rows": [row.as_dict() for row in rows]})
     else:
         Console(highlight=False).print(_table(rows))
+    draw_beside(output, milebench_points([row.as_dict() for row in rows]), MIB)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:

@@ -22,7 +22,10 @@ Mmproj = Annotated[
     str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="A JSONL file of every answer; a run goes on where it ended.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="A JSONL file of every answer, with plots beside it; a run goes on where it ended."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]

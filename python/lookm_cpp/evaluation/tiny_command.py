@@ -9,6 +9,7 @@ import typer
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.options import EMBEDDED, Json, Mmproj, Model, Output, make_setup, numbers, progress_bar, words
 from lookm_cpp.evaluation.pictures import load_pictures
+from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
 from lookm_cpp.evaluation.records import Records
 from lookm_cpp.evaluation.report import print_report, rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
@@ -65,4 +66,6 @@ def tiny(
     with Records(output, run.identity()) as records:
         with progress_bar("contexts") as progress:
             run_suite(run, records, progress)
-        print_report(run, rows_of(run, records.all), as_json=as_json)
+        rows = rows_of(run, records.all)
+    print_report(run, rows, as_json=as_json)
+    draw_beside(output, suite_points([row.as_dict() for row in rows]), SHARE)
