@@ -141,6 +141,14 @@ def test_ties_go_to_the_lower_cell(method: str) -> None:
     assert kept.tolist() == [[0, 1, 2, 3, 36, 37, 38, 39]]
 
 
+def test_negative_scores_stand_in_their_order() -> None:
+    scores = np.array([[-0.0, -2.0, 0.0, -np.inf, -1.0, 1e-40, -1e-40, np.inf]], dtype=np.float32)
+    order = [7, 5, 0, 2, 6, 4, 1, 3]  # a zero is a zero, whatever its sign
+    for n in range(1, 9):
+        kept = arrays.select(scores, np.zeros(8, dtype=np.bool_), method="h2o", important_ratio=n / 8, recent_ratio=0.0)
+        assert kept.tolist() == [sorted(order[:n])]
+
+
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
 @pytest.mark.parametrize("method", ["h2o", "pivot_merge", "text_prior_pivot_merge"])
 def test_nan_is_the_lowest_score(method: str, fidelity: str) -> None:

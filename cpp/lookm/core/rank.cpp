@@ -107,6 +107,7 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums, in
     } else {
         out.score.assign(sums.sum.begin(), sums.sum.end());
     }
+    out.lead.reserve(m.spread > 0.0 ? n : out.lead.size());
     for (int64_t h = 0; m.spread > 0.0 && h < n_head_kv; ++h) {
         for (int32_t c = 0; c < b.n_kv; ++c) {
             out.lead.push_back(even_spread(layer * n_head_kv + h, c));

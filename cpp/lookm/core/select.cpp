@@ -1,7 +1,9 @@
 #include "lookm/core/select.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -15,81 +17,67 @@ namespace {
 
 constexpr int32_t n_keep_per_robust = 10; // of ten kept cells one is kept for its deviation
 
-float key_of(float x) {
-    return std::isnan(x) ? -std::numeric_limits<float>::infinity() : x;
+// A cell and its place among others as one number, so that comparing is all that choosing does: the higher comes first,
+// by tier (0 to 3), then by score, then the earlier cell. NaN is the lowest score, and -0 is 0.
+using place = uint64_t;
+constexpr int cell_bits = 30;
+constexpr int32_t most_cells = int32_t{1} << cell_bits;
+
+place place_of(int32_t cell, float score, int tier = 0) {
+    const float x = std::isnan(score) ? -std::numeric_limits<float>::infinity() : score + 0.0f;
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const uint32_t ascending = bits >> 31 ? ~bits : bits | uint32_t{1} << 31;
+    return static_cast<place>(tier) << 62 | static_cast<place>(ascending) << cell_bits | (most_cells - 1 - cell);
 }
 
-// The queue of one head's cells before the recent window.
-class queue {
-  public:
-    queue(const method & m, const budget & b, const float * score, const float * lead, std::span<const token_kind> kind)
-        : m_(m), kind_(kind), score_(score), leads_(lead ? b.n_kv : 0, false), order_(b.n_kv - b.n_recent) {
-        std::iota(order_.begin(), order_.end(), 0);
-        if (lead && m.spread > 0.0) {
-            lead_images(b, lead);
-        } else if (lead) {
-            let_lead(order_, std::min(b.n_keep() / n_keep_per_robust, b.n_important), lead);
+int32_t cell_of(place p) {
+    return most_cells - 1 - static_cast<int32_t>(p & (most_cells - 1));
+}
+
+// Moves the first n of [begin, end) to its front, in no order among themselves.
+void choose(std::vector<place>::iterator begin, int32_t n, std::vector<place>::iterator end) {
+    std::nth_element(begin, begin + n, end, std::greater<>());
+}
+
+// The cells before the recent window that go before all scores but the sinks': [n] flags, empty for none.
+std::vector<char> leading(const method & m, const budget & b, const float * lead, std::span<const token_kind> kind) {
+    if (!lead) {
+        return {};
+    }
+    const int32_t n = b.n_kv - b.n_recent;
+    std::vector<place> places;
+    for (int32_t c = 0; c < n; ++c) {
+        if (m.spread == 0.0 || kind[c] == token_kind::image) {
+            places.push_back(place_of(c, lead[c]));
         }
     }
-
-    // Moves the first n of order()[from...] that may be chosen to its front, in no order among themselves.
-    template <class MayBe>
-    void choose(int32_t from, int32_t n, MayBe may_be) {
-        const auto begin = order_.begin() + from;
-        const auto end = std::partition(begin, order_.end(), may_be);
-        std::nth_element(begin, begin + n, end, [&](int32_t x, int32_t y) { return before(x, y); });
-    }
-
-    const std::vector<int32_t> & order() const { return order_; }
-
-  private:
-    void let_lead(std::vector<int32_t> & cells, int32_t n, const float * lead) {
-        std::nth_element(cells.begin(), cells.begin() + n, cells.end(), [&](int32_t x, int32_t y) {
-            return key_of(lead[x]) != key_of(lead[y]) ? key_of(lead[x]) > key_of(lead[y]) : x < y;
-        });
-        std::for_each_n(cells.begin(), n, [&](int32_t c) { leads_[c] = true; });
-    }
-
-    void lead_images(const budget & b, const float * lead) {
-        std::vector<int32_t> images;
-        std::copy_if(order_.begin(), order_.end(), std::back_inserter(images),
-                     [&](int32_t c) { return kind_[c] == token_kind::image; });
-        const auto n_images = static_cast<int32_t>(images.size());
-        const int32_t n_text = m_.prior == prior::text ? static_cast<int32_t>(order_.size()) - n_images : 0;
+    int32_t n_lead = std::min(b.n_keep() / n_keep_per_robust, b.n_important);
+    if (m.spread > 0.0) {
+        const auto n_images = static_cast<int32_t>(places.size());
+        const int32_t n_text = m.prior == prior::text ? n - n_images : 0;
         const int32_t room = std::min(std::max(b.n_visual, b.n_important - n_text), n_images);
-        let_lead(images, static_cast<int32_t>(std::floor(m_.spread * room)), lead);
+        n_lead = static_cast<int32_t>(std::floor(m.spread * room));
     }
-
-    int tier(int32_t c) const {
-        if (c < m_.n_sink) {
-            return 3;
-        }
-        if (!leads_.empty() && leads_[c]) {
-            return 2;
-        }
-        return m_.prior == prior::text && kind_[c] == token_kind::text ? 1 : 0;
-    }
-
-    bool before(int32_t x, int32_t y) const {
-        if (tier(x) != tier(y)) {
-            return tier(x) > tier(y);
-        }
-        return key_of(score_[x]) != key_of(score_[y]) ? key_of(score_[x]) > key_of(score_[y]) : x < y;
-    }
-
-    const method & m_;
-    std::span<const token_kind> kind_;
-    const float * score_;
-    std::vector<bool> leads_;
-    std::vector<int32_t> order_;
-};
+    choose(places.begin(), n_lead, places.end());
+    std::vector<char> leads(n, false);
+    std::for_each_n(places.begin(), n_lead, [&](place p) { leads[cell_of(p)] = true; });
+    return leads;
+}
 
 void select_head(const method & m, const budget & b, const float * score, const float * lead,
                  std::span<const token_kind> kind, int32_t * kept) {
-    queue q(m, b, score, lead, kind);
-    q.choose(0, b.n_visual, [&](int32_t c) { return kind[c] == token_kind::image; });
-    q.choose(b.n_visual, b.n_important - b.n_visual, [](int32_t) { return true; });
-    std::copy_n(q.order().begin(), b.n_important, kept);
+    const std::vector<char> leads = leading(m, b, lead, kind);
+    std::vector<place> places(b.n_kv - b.n_recent);
+    for (int32_t c = 0; c < std::ssize(places); ++c) {
+        const bool preferred = m.prior == prior::text && kind[c] == token_kind::text;
+        const int tier = c < m.n_sink ? 3 : !leads.empty() && leads[c] ? 2 : preferred;
+        places[c] = place_of(c, score[c], tier);
+    }
+    const auto first = places.begin();
+    const auto is_image = [&](place p) { return kind[cell_of(p)] == token_kind::image; };
+    choose(first, b.n_visual, b.n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
+    choose(first + b.n_visual, b.n_important - b.n_visual, places.end());
+    std::transform(first, first + b.n_important, kept, cell_of);
     std::sort(kept, kept + b.n_important);
     std::iota(kept + b.n_important, kept + b.n_keep(), b.n_kv - b.n_recent);
 }
@@ -103,6 +91,10 @@ void select(const method & m, const budget & b, const ranking & ranks, std::span
     if (kind.size() != n_kv || n_kv == 0 || score.size() % n_kv != 0) {
         throw std::invalid_argument("select: " + std::to_string(score.size()) + " scores and " +
                                     std::to_string(kind.size()) + " kinds for n_kv " + std::to_string(n_kv));
+    }
+    if (b.n_kv > most_cells) {
+        throw std::invalid_argument("select: n_kv is " + std::to_string(b.n_kv) + ", expected at most " +
+                                    std::to_string(most_cells));
     }
     if (!ranks.lead.empty() && ranks.lead.size() != score.size()) {
         throw std::invalid_argument("select: " + std::to_string(ranks.lead.size()) + " leads for " +

@@ -56,6 +56,16 @@ void pack_block(const float * rows, int64_t n_rows, int64_t d, float * block) {
 }
 
 void pack_panel(const float * rows, int64_t n_rows, int64_t d, float * panel) {
+#ifdef LOOKM_SHUFFLES
+    if (n_rows == n_panel && d % simd::n_lanes == 0) {
+        for (int64_t e = 0; e < d; e += simd::n_lanes) {
+            for (int64_t r = 0; r < n_panel; r += simd::n_lanes) {
+                simd::transpose_square(rows + r * d + e, d, panel + e * n_panel + r, n_panel);
+            }
+        }
+        return;
+    }
+#endif
     transpose(rows, n_rows, d, n_panel, panel);
 }
 

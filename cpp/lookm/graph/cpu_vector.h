@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 // One register of floats, by the vector extensions of GCC and Clang; a plain float for other compilers. How wide it is
 // depends on the flags of the including file, so nothing here has external linkage, and only cpu_*.cpp include it.
@@ -77,6 +78,45 @@ static inline floats select(ints where, floats a, floats b) {
 static inline floats larger(floats a, floats b) {
     return a > b ? a : b;
 }
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define LOOKM_SHUFFLES
+#endif
+#endif
+
+#ifdef LOOKM_SHUFFLES
+constexpr std::make_integer_sequence<int, n_lanes> lanes;
+
+// a0 b0 a1 b1 ... of the first halves, and of the second ones
+template <int... I>
+static inline floats mix_low(floats a, floats b, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, (I % 2 * n_lanes + I / 2)...);
+}
+
+template <int... I>
+static inline floats mix_high(floats a, floats b, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, (I % 2 * n_lanes + I / 2 + n_lanes / 2)...);
+}
+
+// out[e * out_stride + r] = rows[r * stride + e] for e, r < n_lanes: mixing halves log2(n_lanes) times turns a square
+static inline void transpose_square(const float * rows, int64_t stride, float * out, int64_t out_stride) {
+    floats x[n_lanes], y[n_lanes];
+    for (int64_t r = 0; r < n_lanes; ++r) {
+        x[r] = load(rows + r * stride);
+    }
+    for (int64_t n = 1; n < n_lanes; n *= 2) {
+        for (int64_t r = 0; r < n_lanes / 2; ++r) {
+            y[2 * r] = mix_low(x[r], x[r + n_lanes / 2], lanes);
+            y[2 * r + 1] = mix_high(x[r], x[r + n_lanes / 2], lanes);
+        }
+        std::memcpy(x, y, sizeof(x));
+    }
+    for (int64_t e = 0; e < n_lanes; ++e) {
+        store(out + e * out_stride, x[e]);
+    }
+}
+#endif
 
 // exp(x) = power * (1 + rest): power of two, and exp(r) - 1 for |r| <= ln(2) / 2.  For -87 <= x <= 88.
 struct exp_parts {

@@ -53,6 +53,16 @@ void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int
     }
 }
 
+void prefetch(const char * data, size_t n_bytes) {
+#if defined(__GNUC__)
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(data + i);
+    }
+#else
+    (void) data, (void) n_bytes;
+#endif
+}
+
 void to_floats(ggml_type type, const void * in, float * out, int64_t n) {
     switch (type) {
         case GGML_TYPE_F32:

@@ -33,6 +33,9 @@ ggml_tensor * head_rows(ggml_context * ctx, const kv_rows & rows, int64_t h0, in
 void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int64_t h0, ggml_tensor * values,
               ggml_tensor * cells);
 
+// Asks for memory that is read soon: a head's rows lie too far apart for a processor to see them coming.
+void prefetch(const char * data, size_t n_bytes);
+
 // n elements of a row (whole blocks of a quantized type) to f32 and back, by ggml's own converters for the type.
 void to_floats(ggml_type type, const void * in, float * out, int64_t n);
 void from_floats(ggml_type type, const float * in, void * out, int64_t n);

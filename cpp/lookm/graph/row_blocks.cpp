@@ -11,16 +11,6 @@ namespace {
 constexpr int64_t n_cells_at_once = 64;
 constexpr size_t n_rows_at_once = 16;
 
-void prefetch(const char * data, size_t n_bytes) {
-#if defined(__GNUC__)
-    for (size_t i = 0; i < n_bytes; i += 64) {
-        __builtin_prefetch(data + i);
-    }
-#else
-    (void) data, (void) n_bytes;
-#endif
-}
-
 const char * line_of(const kv_rows & rows, int64_t head, int64_t e, int64_t cell) {
     return element(rows, head, cell) + e * rows.n_cells * ggml_type_size(rows.storage->type);
 }

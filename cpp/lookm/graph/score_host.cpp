@@ -17,6 +17,7 @@ namespace {
 enum class sight : uint8_t { hidden, all, by_mask };
 
 constexpr size_t packed_bytes = size_t(4) << 20; // keys packed at once, one head at least
+constexpr int64_t n_at_once = 8;                 // panels packed in a task
 constexpr int64_t n_units = 64;                  // tasks to share out; not the threads' number: sums stay the same
 
 // One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of the group), so that
@@ -72,13 +73,18 @@ struct scoring {
         }
     }
 
-    void pack_keys(int64_t h, int64_t p, float * panel, float * rows) const {
-        const int64_t n = std::min(n_panel, n_kv - p * n_panel);
+    // Panels [p0, p0 + n_at_once) of KV head h, packed as number h - h0 of the pass.
+    void pack_keys(int64_t h0, int64_t h, int64_t p0, float * rows) const {
         const char * head = static_cast<const char *>(a.k->data) + h * a.k->nb[2];
-        for (int64_t c = 0; c < n; ++c) {
-            to_floats(a.k->type, head + (p * n_panel + c) * a.k->nb[1], rows + c * d, d);
+        const size_t n_bytes = ggml_row_size(a.k->type, d);
+        for (int64_t p = p0; p < std::min(p0 + n_at_once, n_panels); ++p) {
+            const int64_t n = std::min(n_panel, n_kv - p * n_panel);
+            for (int64_t c = p * n_panel; c < p * n_panel + n; ++c) {
+                prefetch(head + std::min(c + n_panel, n_kv - 1) * a.k->nb[1], n_bytes);
+                to_floats(a.k->type, head + c * a.k->nb[1], rows + (c - p * n_panel) * d, d);
+            }
+            pack_panel(rows, n, d, packed.get() + ((h - h0) * n_panels + p) * n_panel * d);
         }
-        pack_panel(rows, n, d, panel);
     }
 
     void hide(float * row, int64_t i, int64_t p) const {
@@ -103,7 +109,12 @@ struct block_of_rows {
     float *tiles, *rows, *block; // of the thread: [n_panels][24][16], [24, d], [24, d]
     alignas(64) float most[n_tile], sums[n_tile];
     float shift[n_block], weight[n_block], weight_squared[n_block];
-    std::vector<int32_t> panels;
+    // Panels that a row sees, and whether all rows see all of it: all but those at the diagonal, for a causal mask.
+    struct seen_panel {
+        int32_t panel;
+        bool whole;
+    };
+    std::vector<seen_panel> panels;
 
     block_of_rows(const scoring & of, int64_t head, int64_t row0, int64_t n_rows, float * scratch)
         : s(of), h(head), r0(row0), n(n_rows), tiles(scratch), rows(tiles + s.n_panels * n_tile),
@@ -111,12 +122,13 @@ struct block_of_rows {
         const sight * first = s.seen.get() + r0 / s.n_group * s.n_panels;
         const sight * last = s.seen.get() + (r0 + n - 1) / s.n_group * s.n_panels;
         for (int32_t p = 0; p < s.n_panels; ++p) {
-            bool any = false;
+            bool any = false, whole = true;
             for (const sight * i = first; i <= last; i += s.n_panels) {
                 any = any || i[p] != sight::hidden;
+                whole = whole && i[p] == sight::all;
             }
             if (any) {
-                panels.push_back(p);
+                panels.push_back({p, whole});
             }
         }
     }
@@ -139,12 +151,12 @@ struct block_of_rows {
         std::fill(most, most + n_tile, -INFINITY);
         for (size_t t = 0; t < panels.size(); ++t) {
             float * tile = tiles + t * n_tile;
-            multiply(block, n, keys + panels[t] * n_panel * s.d, s.d, tile);
+            multiply(block, n, keys + panels[t].panel * n_panel * s.d, s.d, tile);
             if (s.a.softcap != 0.0f) {
                 cap_tile(tile, n_whole, s.a.softcap);
             }
-            for (int64_t r = 0; r < n; ++r) {
-                s.hide(tile + r * n_panel, (r0 + r) / s.n_group, panels[t]);
+            for (int64_t r = 0; r < n && !panels[t].whole; ++r) {
+                s.hide(tile + r * n_panel, (r0 + r) / s.n_group, panels[t].panel);
             }
             raise_most(tile, n_whole, most);
         }
@@ -176,9 +188,9 @@ struct block_of_rows {
         }
         float * squares = columns + s.n_panels * n_panel;
         for (size_t t = 0; t < panels.size(); ++t) {
-            add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t] * n_panel);
+            add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t].panel * n_panel);
             if (s.out.squares) {
-                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared, squares + panels[t] * n_panel);
+                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared, squares + panels[t].panel * n_panel);
             }
         }
     }
@@ -225,9 +237,9 @@ void add_scores_on_host(graph_runner & runner, const attention & attn, const sco
     stages.push_back({s.n_tokens, 1, [&s](int64_t i, float *) { s.look(i); }});
     for (int64_t h0 = 0; h0 < attn.k->ne[2]; h0 += s.n_h) {
         const int64_t n_h = std::min(s.n_h, attn.k->ne[2] - h0);
-        stages.push_back({n_h * s.n_panels, static_cast<size_t>(n_panel * s.d), [&s, h0](int64_t t, float * rows) {
-                              float * panel = s.packed.get() + t * n_panel * s.d;
-                              s.pack_keys(h0 + t / s.n_panels, t % s.n_panels, panel, rows);
+        const int64_t n_runs = (s.n_panels + n_at_once - 1) / n_at_once;
+        stages.push_back({n_h * n_runs, static_cast<size_t>(n_panel * s.d), [&s, h0, n_runs](int64_t t, float * rows) {
+                              s.pack_keys(h0, h0 + t / n_runs, t % n_runs * n_at_once, rows);
                           }});
         stages.push_back({n_h * s.n_slices, block_of_rows::n_scratch(s),
                           [&s, h0](int64_t unit, float * scratch) { score_slice(s, h0, unit, scratch); }});
