@@ -113,6 +113,13 @@ py::object next(const py_session & self) {
     return piece ? py::object(py::bytes(*piece)) : py::object(py::none());
 }
 
+// As any larger number, a top_k that does not fit llama.cpp's type leaves all tokens.
+lookm::sampling_options sampling_of(float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
+                                    float frequency_penalty, float presence_penalty, uint32_t seed, bool ignore_eos) {
+    const auto k = static_cast<int32_t>(std::clamp<int64_t>(top_k, INT32_MIN, INT32_MAX));
+    return {temperature, top_p, k, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed, ignore_eos};
+}
+
 py::dict info_of(const lookm::model_options & options) {
     lookm::model_info info;
     {
@@ -164,6 +171,15 @@ void bind_session(py::module_ & m) {
             },
             py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
             "options"_a)
+        .def_static(
+            "check_sampling",
+            [](float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
+               float frequency_penalty, float presence_penalty, uint32_t seed) {
+                lookm::check_sampling(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty,
+                                                  presence_penalty, seed, false));
+            },
+            py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a, "repeat_penalty"_a, "frequency_penalty"_a,
+            "presence_penalty"_a, "seed"_a)
         .def_property_readonly("flash_attn", [](const py_session & s) { return s.get().flash_attn(); })
         .def_property_readonly("media_marker", [](const py_session & s) { return s.get().markers().image; })
         .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
@@ -224,10 +240,10 @@ void bind_session(py::module_ & m) {
             py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def(
             "start",
-            [](const py_session & s, float temperature, float top_p, int32_t top_k, float min_p, float repeat_penalty,
+            [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
                float frequency_penalty, float presence_penalty, uint32_t seed, bool ignore_eos) {
-                s.get().start({temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty, presence_penalty,
-                               seed, ignore_eos});
+                s.get().start(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty,
+                                          presence_penalty, seed, ignore_eos));
             },
             py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40, "min_p"_a = 0.05f,
             "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,

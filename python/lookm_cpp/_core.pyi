@@ -295,6 +295,20 @@ class Session:
     def restore(self, state: bytes, *, kv_ratio: float, method: str, options: MethodOptions = ...) -> None:
         """Take up a conversation; ``ValueError`` for a state of another model or other types of cache."""
 
+    @staticmethod
+    def check_sampling(
+        *,
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        min_p: float,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        seed: int,
+    ) -> None:
+        """``ValueError`` for what ``start`` would refuse."""
+
     def start(
         self,
         *,

@@ -14,13 +14,13 @@ from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import contexts_of, question_messages, template_input
 from lookm_cpp.compression import Compression
 from lookm_cpp.images import ImageLike
-from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.options import RANDOM_SEED, seed_of
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
 if TYPE_CHECKING:
-    from lookm_cpp.options import Progress
+    from lookm_cpp.options import Progress, Sampling
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,18 @@ class Chat:
         place = self._place
         stops = stop_strings(stop)
         message = question_messages(question, images, contexts_of(context))[0]
-        seed = place.seed if seed is None else seed
+        sampling: Sampling = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repeat_penalty": repeat_penalty,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "seed": place.seed if seed is None else seed_of(seed),
+        }
+        place.session.check_sampling(**sampling)
+        seed = sampling["seed"]
         compression = self._compression
         with place.turns.hold():
             turn = self._turn
@@ -115,16 +126,7 @@ class Chat:
                 progress=progress,
             )
             self._turn = turn
-            place.session.start(
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                min_p=min_p,
-                repeat_penalty=repeat_penalty,
-                frequency_penalty=frequency_penalty,
-                presence_penalty=presence_penalty,
-                seed=seed,
-            )
+            place.session.start(**sampling)
             text = "".join(Answer(place.session, stops, max_tokens))
             self._n_turns += 1
             self._stats = Stats(**place.session.stats)

@@ -22,6 +22,9 @@ ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, calls an image a decompression bomb: twice its ``MAX_IMAGE_PIXELS``."""
 
+_16_BITS_AS_32 = ("PNG", "PPM")
+"""Formats whose grey pixels of 16 bits Pillow may give as mode I."""
+
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -37,7 +40,8 @@ def load_image(image: ImageLike, name: str) -> npt.NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is empty, not an image, damaged, larger than ``MAX_PIXELS``, or a network address.
+        ValueError: It is empty, not an image, damaged, larger than ``MAX_PIXELS``, a network address, or has
+            pixels of 32 bits, whose white is anywhere.
         TypeError: It is none of the forms of ``ImageLike``.
 
     >>> load_image(Image.new("L", (4, 3), 255), "white").shape
@@ -65,7 +69,12 @@ def _rgb(picture: Image.Image, label: str) -> npt.NDArray[np.uint8]:
         raise ValueError(f"{label} has {width} x {height} pixels, expected at most {MAX_PIXELS} in all")
     if width * height == 0:
         raise ValueError(f"{label} has {width} x {height} pixels, expected at least one")
+    if picture.mode in ("F", "I") and (picture.mode == "F" or picture.format not in _16_BITS_AS_32):
+        raise ValueError(f"{label} has 32 bits a pixel (mode {picture.mode!r}), expected 8 or 16 bits a channel")
     try:
+        if picture.mode.startswith("I"):  # Pillow's own conversion cuts off what is above 255
+            grey = np.asarray(ImageOps.exif_transpose(picture), dtype=np.float64) / 257
+            picture = Image.fromarray(np.rint(grey).astype(np.uint8))
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
     except Exception as error:
         raise ValueError(f"{label} is damaged, expected a complete image: {error}") from error

@@ -15,7 +15,7 @@ from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
-from lookm_cpp.options import RANDOM_SEED
+from lookm_cpp.options import RANDOM_SEED, seed_of
 from lookm_cpp.sizes import byte_count, cell_count
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
-    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress
+    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress, Sampling
 
 
 class Llava:
@@ -159,7 +159,7 @@ class Llava:
             scored=self._compression.scores_all_queries(),
         )
         self._compression.check(self._session)
-        self._seed = seed
+        self._seed = seed_of(seed)
         self._model = model
         self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
@@ -294,7 +294,18 @@ class Llava:
             merge_within_modality=merge_within_modality,
             visual_quota=visual_quota,
         )
-        seed = self._seed if seed is None else seed
+        sampling: Sampling = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repeat_penalty": repeat_penalty,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "seed": seed_of(self._seed if seed is None else seed),
+        }
+        self._session.check_sampling(**sampling)
+        seed = sampling["seed"]
         method_options = compression.method_options(0 if seed == RANDOM_SEED else seed)
         stops = stop_strings(stop)
         session = self._session
@@ -314,16 +325,7 @@ class Llava:
                 n_answer=min(max(0, max_tokens or 0), session.n_ctx),
                 progress=progress,
             )
-            session.start(
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                min_p=min_p,
-                repeat_penalty=repeat_penalty,
-                frequency_penalty=frequency_penalty,
-                presence_penalty=presence_penalty,
-                seed=seed,
-            )
+            session.start(**sampling)
             self._stats = Stats(**session.stats)
             answer = Answer(session, stops, max_tokens)
             if stream:

@@ -13,6 +13,33 @@ RANDOM_SEED = 0xFFFFFFFF
 """The seed that stands for a new one in every answer."""
 
 
+class Sampling(TypedDict):
+    """How the tokens of an answer are chosen; as in ``Llava.create_chat_completion``."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repeat_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    seed: int
+
+
+def seed_of(seed: int) -> int:
+    """The seed as llama.cpp has it.
+
+    Raises:
+        ValueError: It has more than 32 bits.
+
+    >>> seed_of(-1) == RANDOM_SEED
+    True
+    """
+    if not -1 <= seed <= RANDOM_SEED:
+        raise ValueError(f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time")
+    return RANDOM_SEED if seed == -1 else seed
+
+
 class MethodOptions(TypedDict, total=False):
     """What may be said about a method on arrays; as in ``lookm_cpp.compression.Compression``."""
 

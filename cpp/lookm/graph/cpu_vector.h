@@ -9,7 +9,10 @@
 // depends on the flags of the including file, so nothing here has external linkage, and only cpu_*.cpp include it.
 namespace lookm::simd {
 
-#if defined(__AVX512F__)
+#if !defined(__GNUC__)
+constexpr int64_t n_lanes = 1;
+constexpr int64_t n_rows_at_once = 3;
+#elif defined(__AVX512F__)
 constexpr int64_t n_lanes = 16;
 constexpr int64_t n_rows_at_once = 12; // 12 sums in 32 registers
 #elif defined(__AVX__)
@@ -18,12 +21,9 @@ constexpr int64_t n_rows_at_once = 6; // 12 sums in 16 registers
 #elif defined(__aarch64__)
 constexpr int64_t n_lanes = 4;
 constexpr int64_t n_rows_at_once = 6; // 24 sums in 32 registers
-#elif defined(__GNUC__)
+#else
 constexpr int64_t n_lanes = 4;
 constexpr int64_t n_rows_at_once = 3; // 12 sums in 16 registers
-#else
-constexpr int64_t n_lanes = 1;
-constexpr int64_t n_rows_at_once = 3;
 #endif
 
 #if defined(__GNUC__)
@@ -79,7 +79,7 @@ static inline floats larger(floats a, floats b) {
     return a > b ? a : b;
 }
 
-#if defined(__has_builtin)
+#if defined(__GNUC__) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define LOOKM_SHUFFLES
 #endif

@@ -13,6 +13,19 @@ namespace {
 
 constexpr int32_t n_penalized = 64; // the last tokens that repetition penalties look at, llama.cpp's default
 
+// Takes every token that ends an answer out of the choice.
+llama_sampler * never_ending(const llama_vocab * vocab) {
+    std::vector<llama_logit_bias> ends;
+    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
+        if (llama_vocab_is_eog(vocab, token)) {
+            ends.push_back({token, -INFINITY});
+        }
+    }
+    return llama_sampler_init_logit_bias(llama_vocab_n_tokens(vocab), static_cast<int32_t>(ends.size()), ends.data());
+}
+
+} // namespace
+
 void check_sampling(const sampling_options & s) {
     const auto check = [](const char * argument, float value, bool ok, const char * expected) {
         if (!ok || !std::isfinite(value)) {
@@ -27,19 +40,6 @@ void check_sampling(const sampling_options & s) {
     check("frequency_penalty", s.frequency_penalty, true, "a finite number");
     check("presence_penalty", s.presence_penalty, true, "a finite number");
 }
-
-// Takes every token that ends an answer out of the choice.
-llama_sampler * never_ending(const llama_vocab * vocab) {
-    std::vector<llama_logit_bias> ends;
-    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
-        if (llama_vocab_is_eog(vocab, token)) {
-            ends.push_back({token, -INFINITY});
-        }
-    }
-    return llama_sampler_init_logit_bias(llama_vocab_n_tokens(vocab), static_cast<int32_t>(ends.size()), ends.data());
-}
-
-} // namespace
 
 void session::start(const sampling_options & s) {
     check_sampling(s);

@@ -44,7 +44,7 @@ std::vector<std::vector<float>> session::scores() const {
 void session::restore_scores(const std::vector<std::vector<float>> & scores) {
     if (compressor * const c = room_->compressor()) {
         c->observe_all(squeezing_);
-        for (size_t i = 0; i < scores.size(); ++i) {
+        for (size_t i = 0; c->observed() && i < scores.size(); ++i) {
             c->tap().restore(i, c->kv().cells(0), scores[i]);
         }
         c->tap().disarm();

@@ -55,6 +55,8 @@ struct sampling_options {
     bool ignore_eos = false; // no token ends the answer
 };
 
+void check_sampling(const sampling_options & sampling); // throws std::invalid_argument
+
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.
 struct session_stats {
     int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0, squeezed_cells = 0, kept_cells = 0;

@@ -88,7 +88,7 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
                 for name in _COMBINED
                 if name in names and ratio < 1
             ]
-    return arms
+    return list({arm.key: arm for arm in arms}.values())  # what is named twice is one arm
 
 
 def ratio_arms(

@@ -89,6 +89,8 @@ def read_dataset(root: Path, name: str, *, adversarial: bool = False, combined: 
             f"--data: {str(file)!r} is not in MileBench's form ({type(error).__name__}: {error}), expected meta_data "
             "and data with task_instance, response and sample_id"
         ) from error
+    if not samples:
+        raise ValueError(f"--data: {str(file)!r} holds no sample, expected at least one")
     if len({sample.id for sample in samples}) < len(samples):
         raise ValueError(f"--data: {str(file)!r} has a sample_id twice, expected each once")
     return found

@@ -86,6 +86,8 @@ def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None
         drawn = f"Drawn in {output.parent}: {', '.join(path.name for path in paths)}."
     except ImportError:
         drawn = f"Drawn: {NO_PLOTS}."
+    except OSError as error:
+        drawn = f"Drawn: no plots, {error}."
     Console(stderr=True, highlight=False).print(drawn, markup=False, soft_wrap=True)
 
 

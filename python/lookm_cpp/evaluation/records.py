@@ -63,7 +63,7 @@ def _read(path: Path, head: Record) -> list[Record]:
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     try:
-        first, *lines = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        first, *lines = [json.loads(line) for line in whole.split(b"\n")[:-1]]
     except ValueError:
         raise ValueError(f"--output {str(path)!r} is no file of records, expected one or none") from None
     if first != json.loads(json.dumps(head)):
