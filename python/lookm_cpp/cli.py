@@ -122,15 +122,15 @@ def ask(
         float | None,
         typer.Option("--visual-quota", help="Least share of images in the important.  [default: the method's own]"),
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer; 0: what n_ctx leaves.")] = 512,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[
         int, typer.Option("--seed", help="Of the sampler, and of --method random.", show_default="random")
     ] = RANDOM_SEED,
-    n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
+    n_ctx: Annotated[int, typer.Option("--n-ctx", help="Most cells, in steps of 256; 0 for the model's own.")] = 0,
     n_batch: Annotated[int, typer.Option("--n-batch", help="Tokens handed over at once.")] = 2048,
     n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; 0: by the core.")] = None,
     gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
     flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",

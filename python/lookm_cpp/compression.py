@@ -82,7 +82,7 @@ class Compression:
         return _core.MethodOptions(
             fidelity=self.fidelity,
             scorer=self.scorer,
-            window=self.window,
+            window=None if self.window is None else whole("window", self.window),
             text_overflow=self.text_overflow,
             merge_keys=self.merge_keys,
             merge_within_modality=self.merge_within_modality,

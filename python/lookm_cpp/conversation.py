@@ -122,7 +122,7 @@ class Chat:
                 recent_ratio=compression.recent_ratio,
                 options=compression.method_options(0 if seed == RANDOM_SEED else seed),
                 contexts=prompt.contexts,
-                n_answer=max(0, max_tokens or 0),
+                n_answer=min(max(0, max_tokens or 0), place.session.n_ctx),
                 progress=progress,
             )
             self._turn = turn

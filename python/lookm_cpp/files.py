@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 MMPROJ_PATTERN = "mmproj*.gguf"
+MAGIC = b"GGUF"
 
 
 def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
@@ -27,16 +28,19 @@ def find_mmproj(model: Path) -> Path:
     """The one multimodal projector that lies beside a model.
 
     Raises:
-        ValueError: There is none, or more than one.
+        ValueError: There is none, or more than one; or the model is no GGUF file.
     """
     found = sorted(model.parent.glob(MMPROJ_PATTERN))
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise ValueError(
-            f"mmproj was not given and beside {str(model)!r} lie {len(found)} files {MMPROJ_PATTERN} ({names}), "
-            "expected exactly one: name the projector that belongs to the model"
-        )
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    with model.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{str(model)!r} is not a GGUF file")
+    there = f"there are {', '.join(file.name for file in found)}" if found else f"there is no {MMPROJ_PATTERN}"
+    raise ValueError(
+        f"mmproj was not given, and beside {str(model)!r} {there}; expected one, or the name of the projector that "
+        "belongs to the model"
+    )
 
 
 def read_text(path: str | os.PathLike[str], argument: str) -> str:

@@ -16,7 +16,7 @@ from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
 from lookm_cpp.options import RANDOM_SEED, seed_of
-from lookm_cpp.sizes import byte_count, cell_count
+from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
@@ -54,14 +54,14 @@ class Llava:
         merge_within_modality: Merge text into text and images into images only.
         visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
             0, with ``lookm_plus`` 0.5.
-        n_ctx: Most cells of prompt and answer together; 0 takes the model's own training length.
+        n_ctx: Most cells of prompt and answer together, in steps of 256; 0 takes the model's own training length.
         n_batch: Tokens handed to llama.cpp at once.
         n_ubatch: Tokens computed at once.
         n_threads: CPU threads; ``None`` lets the core choose.
         n_gpu_layers: Layers on the accelerator; -1 for all.
-        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, but off where ``kv_ratio`` asks
-            for scores of all queries on a CPU alone, V is not quantized, and the attention probabilities that are
-            then kept (``4 * n_ubatch * n_head`` bytes a cell) are at most a quarter of the KV cache.
+        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, but off on a CPU alone where
+            ``kv_ratio`` asks for scores of all queries or K is quantized, V is not, and the attention probabilities
+            that are then kept (``4 * n_ubatch * n_head`` bytes a cell) are at most a quarter of the KV cache.
         type_k: Type of the K cache, as llama.cpp names it.
         type_v: Type of the V cache.
         rpc_servers: Machines that run llama.cpp's ``ggml-rpc-server``, as ``"host:port,host:port"``: layers and their
@@ -141,11 +141,11 @@ class Llava:
         self._session = _core.Session(
             str(model),
             str(projector),
-            n_ctx=n_ctx,
-            n_batch=n_batch,
-            n_ubatch=n_ubatch,
-            n_threads=n_threads or 0,
-            n_gpu_layers=n_gpu_layers,
+            n_ctx=whole("n_ctx", n_ctx),
+            n_batch=whole("n_batch", n_batch),
+            n_ubatch=whole("n_ubatch", n_ubatch),
+            n_threads=whole("n_threads", n_threads or 0),
+            n_gpu_layers=whole("n_gpu_layers", n_gpu_layers),
             flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
             type_k=type_k,
             type_v=type_v,

@@ -13,6 +13,7 @@ from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS
+from lookm_cpp.sizes import whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -118,10 +119,10 @@ def plan(
     planner = _core.Planner(
         str(model),
         str(find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")),
-        n_ctx=n_ctx,
-        n_batch=n_batch,
-        n_ubatch=n_ubatch,
-        n_gpu_layers=n_gpu_layers,
+        n_ctx=whole("n_ctx", n_ctx),
+        n_batch=whole("n_batch", n_batch),
+        n_ubatch=whole("n_ubatch", n_ubatch),
+        n_gpu_layers=whole("n_gpu_layers", n_gpu_layers),
         flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
         type_k=type_k,
         type_v=type_v,
@@ -137,14 +138,14 @@ def plan(
         planner.apply_template(one.messages),
         planner.apply_template(two.messages),
         one.images[0],
-        n_images=images,
+        n_images=whole("images", images),
         kv_ratio=how.kv_ratio,
         method=how.method,
         important_ratio=how.important_ratio,
         recent_ratio=how.recent_ratio,
         options=how.method_options(0),
-        n_answer=max_tokens,
-        kv_cells=kv_cells,
+        n_answer=whole("max_tokens", max_tokens),
+        kv_cells=None if kv_cells is None else whole("kv_cells", kv_cells),
         kv_memory=None if kv_memory is None else parse_bytes(kv_memory, "kv_memory"),
         memory=0 if memory is None else parse_bytes(memory, "memory"),
     )

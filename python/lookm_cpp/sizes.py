@@ -9,6 +9,20 @@ MOST_CELLS = (1 << 31) - 1
 MOST_BYTES = (1 << 63) - 1
 
 
+def whole(argument: str, value: int) -> int:
+    """A whole number that the core can hold; whether it makes sense is for the core to say.
+
+    Raises:
+        ValueError: It has more than 32 bits.
+
+    >>> whole("n_ctx", 4096)
+    4096
+    """
+    if not -MOST_CELLS <= value <= MOST_CELLS:
+        raise ValueError(f"{argument} is {value}, expected at most {MOST_CELLS}")
+    return value
+
+
 def cell_count(argument: str, count: int | None) -> int:
     """A number of cells for the core, 0 for ``None``.
 

@@ -124,6 +124,10 @@ def test_goes_on(root: Path, tmp_path: Path, capfd: Capture) -> None:
     assert len(kept) == len(set(kept)) == len(lines) - 1
     assert main(["eval", "milebench", "--data", str(root), *FLAGS, "--max-tokens", "9", "-o", str(path)]) == 2
     assert "belongs to another run" in capfd.readouterr().err
+    # the keys of records do not say what became of text
+    flags = ["--text-overflow", "evict", "-o", str(path)]
+    assert main(["eval", "milebench", "--data", str(root), *FLAGS, *flags]) == 2
+    assert "belongs to another run" in capfd.readouterr().err
 
 
 def test_variants(root: Path, tmp_path: Path, capfd: Capture) -> None:
@@ -173,6 +177,12 @@ def test_mistakes_are_one_line(root: Path, capfd: Capture, flags: list[str], mes
     assert out == ""
     assert err.startswith(f"lookm: {message}")
     assert err.count("\n") == 1
+
+
+def test_an_empty_data_set_is_named(tmp_path: Path, capfd: Capture) -> None:
+    _write(tmp_path, "DocVQA", "open-ended", [])
+    assert main(["eval", "milebench", "--data", str(tmp_path), "-m", "embedded"]) == 2
+    assert "DocVQA.json' holds no sample, expected at least one" in capfd.readouterr().err
 
 
 def test_a_prompt_that_does_not_fit_is_named(root: Path, capfd: Capture) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lookm_cpp.evaluation import plots
-from lookm_cpp.evaluation.arms import make_arms
+from lookm_cpp.evaluation.arms import known_methods, make_arms
 from lookm_cpp.plotting import THEMES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ def _row(place: str, name: str, cache: str, budget: float | None, share: float, 
         "name": name,
         "cache": cache,
         "budget": budget,
+        "contexts": 42,
         "bytes_share": share,
         "score": score,
         "against_full": {"mean": change, "low": change - 4, "high": change + 2},
@@ -70,7 +71,7 @@ def test_a_suite(rows: list[dict[str, Any]]) -> None:
     assert [[53.0, 88.0]] in _lines(panels[1])
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["text cells only", "lookm_plus", "random", "the full cache in f16"]
+    assert names == ["text cells only", "lookm_plus", "random", plots.FULL_LABEL]
 
 
 def test_milebench() -> None:
@@ -86,11 +87,11 @@ def test_milebench() -> None:
     assert _lines(axes)[:2] == [[[1.6, 40.0], [4.0, 55.0]], [[2.0, 50.0]]]
     assert [line.get_linestyle() for line in axes.get_lines()[:2]] == ["-", "--"], "types of cache in one panel"
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["h2o", "f16", "q8_0", "the full cache in f16"]
+    assert names == ["h2o", "f16", "q8_0", plots.FULL_LABEL]
 
 
 def test_every_arm_has_a_look() -> None:
-    names = {arm.name for arm in make_arms(["h2o", *plots.MAIN], [0.2], ["f16"])} - {"full cache"}
+    names = {arm.name for arm in make_arms(known_methods(), [0.2], ["f16"])} - {"full cache"}
     looks = {name: plots._look(name, THEMES["dark"]) for name in names}
     assert len({(look["color"], look["marker"], look["linestyle"]) for look in looks.values()}) == len(names)
     assert len({marker for _, marker in plots.LOOKS.values()}) == len(plots.LOOKS)

@@ -50,14 +50,14 @@ def test_records_go_on(tmp_path: Path) -> None:
     path = tmp_path / "new" / "records.jsonl"
     run = {"suite": "tiny", "seed": 0}
     with Records(path, run) as records:
-        records.add([{"x": 1}, {"x": "é"}])
+        records.add([{"x": 1}, {"x": "é\u2028\u0085"}])  # line ends to Python, not to JSONL
     with path.open("ab") as file:
         file.write(b'{"x": 3, "cut')
     with Records(path, run) as records:
-        assert records.all == [{"x": 1}, {"x": "é"}]
+        assert records.all == [{"x": 1}, {"x": "é\u2028\u0085"}]
         records.add([{"x": 4}])
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert lines == [{"run": run}, {"x": 1}, {"x": "é"}, {"x": 4}]
+    lines = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    assert lines == [{"run": run}, {"x": 1}, {"x": "é\u2028\u0085"}, {"x": 4}]
 
 
 def test_records_of_another_run(tmp_path: Path) -> None:
@@ -66,6 +66,8 @@ def test_records_of_another_run(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="belongs to another run"):
         Records(path, {"seed": 1})
+    with pytest.raises(ValueError, match="is a directory, expected a file of records"):
+        Records(tmp_path, {"seed": 0})
     path.write_text("not JSON\n")
     with pytest.raises(ValueError, match="no file of records"):
         Records(path, {"seed": 0})

@@ -72,6 +72,8 @@ def test_arms_have_equal_bytes() -> None:
     ]
     assert {arm.name for arm in arms if arm.cache == "q4_0"} == {"full cache", "text_prior_h2o", "random"}
     assert "random/q4_0/0.5" not in {arm.key for arm in arms}, "all of q4_0 is less"
+    twice = make_arms(["h2o", "h2o", "random"], [0.5, 0.2, 0.5], ["q8_0", "f16", "q8_0"])
+    assert [arm.key for arm in twice] == [arm.key for arm in make_arms(["h2o"], [0.5, 0.2], ["q8_0"])]
     for wrong in ((["h3o"], [0.5], []), (["h2o"], [1.0], []), (["h2o"], [0.5], ["q5"])):
         with pytest.raises(ValueError, match="expected"):
             make_arms(*wrong)
@@ -128,7 +130,8 @@ def test_command(capfd: Capture, tmp_path: Path) -> None:
     assert {row["name"] for row in rows} == {"full cache", "text cells only", "h2o", "random", "streaming_llm"}
     assert main(["eval", "tiny", *flags, "-o", str(tmp_path / "a.jsonl")]) == 0
     out, err = capfd.readouterr()
-    assert "6 prompts in each cell" in out
+    assert "6 prompts in each cell; of 1 contexts no intervals can be given, 8 are the fewest" in out
+    assert " to +" not in out
     assert "a-light.svg, a-dark.svg" in err
     assert all("random" in (tmp_path / f"a-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
@@ -144,6 +147,7 @@ def test_command(capfd: Capture, tmp_path: Path) -> None:
         (["--ratios", "much"], "--ratios is 'much', expected numbers"),
         (["--ratios", "2"], "--ratios has 2, expected shares between 0 and 1"),
         (["--methods", "h3o"], "--methods has 'h3o', expected some of h2o"),
+        (["--output", "."], "--output '.' is a directory, expected a file"),
         (["--mmproj", "a.gguf"], "--mmproj is 'a.gguf', expected none"),
     ],
 )

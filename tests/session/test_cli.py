@@ -167,7 +167,7 @@ def test_info(capfd: Capture) -> None:
 def test_version_and_help(capfd: Capture) -> None:
     assert main(["--version"]) == 0
     assert __version__ in capfd.readouterr().out
-    for command in (["--help"], ["ask", "--help"], ["demo", "--help"], ["info", "--help"], []):
+    for command in (["--help"], ["ask", "--help"], ["demo", "--help"], ["info", "--help"], ["eval"], []):
         assert main(command) == 0
         assert "Usage: lookm" in capfd.readouterr().out
 

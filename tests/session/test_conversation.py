@@ -178,6 +178,22 @@ def test_a_newer_prompt_ends_a_conversation() -> None:
         assert other.ask(*TALK[2]), "what is wrong with a question leaves the conversation as it is"
 
 
+def test_wrong_sampling_leaves_a_conversation_as_it_is() -> None:
+    turns = (("Image 1:<image>What is in image 1?", [OWL]), ("Image 2:<image>What is in image 2?", [UMBRELLA]))
+    wrong: list[Any] = [{"temperature": -1.0}, {"top_p": 0.0}, {"repeat_penalty": 0.0}, {"seed": 1 << 32}]
+    with Llava.embedded(kv_ratio=0.5) as llm:
+        cells = []
+        for mistakes in ([], wrong):
+            chat = llm.chat()
+            for question, images in turns:
+                for options in mistakes:
+                    with pytest.raises(ValueError, match=f"{next(iter(options))}: "):
+                        chat.ask(question, images, **options)
+                chat.ask(question, images, top_k=1 << 40, seed=-1)
+            cells.append((chat.n_turns, chat.stats.prompt_cells, chat.stats.kept_cells))
+        assert cells[0] == cells[1]
+
+
 def test_an_error_while_a_turn_is_read(tiny: str) -> None:
     """The conversation is lost, and says so."""
     with Llava(tiny, mmproj=False, n_threads=1) as llm:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
-from lookm_cpp import Llava, methods, model_info
+from lookm_cpp import Llava, methods, model_info, plan
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL, DemoPrompt
 from lookm_cpp.images import load_image
 from PIL import Image
@@ -73,6 +74,13 @@ def test_model_is_not_a_gguf(tmp_path: Path) -> None:
         model_info(notes)
 
 
+def test_what_is_no_gguf_is_said_to_be_none_before_its_projector_is_missed(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.gguf"
+    notes.write_text("not a model")
+    with pytest.raises(ValueError, match=r"notes\.gguf' is not a GGUF file"):
+        Llava(notes)
+
+
 def test_model_is_empty(tmp_path: Path) -> None:
     empty = tmp_path / "empty.gguf"
     empty.touch()
@@ -106,14 +114,14 @@ def test_mmproj_is_found_beside_the_model(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     shutil.copy(MODEL, model)
     with pytest.raises(
-        ValueError, match=r"mmproj was not given .* lie 0 files mmproj\*\.gguf \(none\), expected exactly"
+        ValueError, match=r"mmproj was not given, and beside .* there is no mmproj\*\.gguf; expected one"
     ):
         Llava(model)
     shutil.copy(MMPROJ, tmp_path / "mmproj-a.gguf")
     with Llava(model) as llm:
         assert llm.ask("<image> What is this?", [OWL])
     (tmp_path / "mmproj-b.gguf").touch()
-    with pytest.raises(ValueError, match=r"lie 2 files mmproj\*\.gguf \(mmproj-a\.gguf, mmproj-b\.gguf\)"):
+    with pytest.raises(ValueError, match=r"there are mmproj-a\.gguf, mmproj-b\.gguf; expected one"):
         Llava(model)
 
 
@@ -191,7 +199,48 @@ def test_sampling_outside_its_range(llm: Llava, name: str) -> None:
         llm.ask("Hello", **options)
 
 
+@pytest.mark.parametrize("seed", [-2, 1 << 32])
+def test_seed_of_more_than_32_bits(llm: Llava, seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed: {seed} is out of range; expected 0 to 4294967295, or -1"):
+        llm.ask("Hello", seed=seed)
+    with pytest.raises(ValueError, match=f"seed: {seed} is"):
+        Llava.embedded(seed=seed)
+    assert llm.ask("Hello", seed=-1)
+
+
+@pytest.mark.parametrize("name", ["n_ctx", "n_batch", "n_ubatch", "n_threads", "n_gpu_layers", "window"])
+def test_numbers_of_more_than_32_bits(name: str) -> None:
+    options: Any = {name: 1 << 40}
+    with pytest.raises(ValueError, match=f"{name} is {1 << 40}, expected at most"):
+        Llava.embedded(**options)
+
+
+@pytest.mark.parametrize("name", ["images", "n_ctx", "max_tokens", "kv_cells"])
+def test_plans_of_more_than_32_bits(name: str) -> None:
+    options: Any = {"images": 1, name: 1 << 40}
+    with pytest.raises(ValueError, match=f"{name} is {1 << 40}, expected at most"):
+        plan(MODEL, mmproj=MMPROJ, **options)
+
+
 # Images
+
+
+def test_greys_of_16_bits_keep_their_shades(tmp_path: Path) -> None:
+    ramp = np.arange(0, 1 << 16, 257, dtype=np.uint16).reshape(16, 16)  # 257 n is n in 8 bits
+    expected = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    for name in ("ramp.png", "ramp.tiff", "ramp.pgm"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        np.testing.assert_array_equal(load_image(tmp_path / name, name), expected)
+    np.testing.assert_array_equal(load_image(Image.fromarray(ramp), "ramp"), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_of_32_bits_have_no_white(tmp_path: Path, dtype: type) -> None:
+    picture = Image.fromarray(np.eye(8, dtype=dtype))
+    picture.save(tmp_path / "deep.tiff")
+    for image in (picture, tmp_path / "deep.tiff"):
+        with pytest.raises(ValueError, match=r"image 1 .* has 32 bits a pixel .*, expected 8 or 16 bits a channel"):
+            load_image(image, "image 1")
 
 
 def test_missing_image(llm: Llava, tmp_path: Path) -> None:

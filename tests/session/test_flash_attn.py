@@ -1,4 +1,4 @@
-"""What ``flash_attn="auto"`` means on a CPU: off where scoring gains by it and it costs little memory."""
+"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains by it and it costs little memory."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ pytestmark = pytest.mark.skipif(
         (FITS | {"kv_ratio": 1.0}, "auto"),
         (FITS | {"method": "origin"}, "auto"),
         (FITS | {"type_v": "q8_0"}, "auto"),
+        (FITS | {"type_k": "q8_0", "kv_ratio": 1.0, "n_ubatch": 36}, "off"),  # 2352 bytes a cell
+        (FITS | {"type_k": "q8_0", "kv_ratio": 1.0, "n_ubatch": 37}, "auto"),
+        (FITS | {"type_k": "q8_0", "type_v": "q8_0", "n_ubatch": 8}, "auto"),
         (FITS | {"type_k": "f32", "type_v": "f32", "n_ubatch": 96}, "off"),
         (FITS | {"flash_attn": True}, "on"),
         (FITS | {"flash_attn": False, "kv_ratio": 1.0}, "off"),

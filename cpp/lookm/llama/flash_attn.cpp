@@ -5,12 +5,17 @@
 #include "ggml-backend.h"
 
 #include <algorithm>
+#include <string>
 
 namespace lookm {
 
 namespace {
 
 constexpr double most_of_kv = 0.25;
+
+bool is_float(const std::string & type) {
+    return type == "f32" || type == "f16" || type == "bf16";
+}
 
 bool on_cpu_alone(const model_options & options) {
     if (options.n_gpu_layers == 0) {
@@ -28,8 +33,8 @@ bool on_cpu_alone(const model_options & options) {
 } // namespace
 
 bool better_without_flash(llama_model * model, const model_options & options) {
-    if (options.flash_attn != "auto" || !options.scored || !on_cpu_alone(options) ||
-        !(options.type_v == "f32" || options.type_v == "f16" || options.type_v == "bf16")) {
+    const bool gains = options.scored || !is_float(options.type_k);
+    if (options.flash_attn != "auto" || !gains || !is_float(options.type_v) || !on_cpu_alone(options)) {
         return false;
     }
     model_options smallest = options;

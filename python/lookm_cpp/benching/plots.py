@@ -86,7 +86,8 @@ def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure
         axes.minorticks_off()
         axes.set_xlabel("% of the full f16 cache's bytes")
         axes.set_ylabel("decode, times as fast")
-    named = {f"{n} cells": {"color": shade_of(n), "marker": mark} for n, mark in zip(lengths, MARKERS, strict=False)}
+    named: dict[str, dict[str, Any]] = {"the full f16 cache": {"color": theme["ink"], "linewidth": 0.8}}
+    named |= {f"{n} cells": {"color": shade_of(n), "marker": mark} for n, mark in zip(lengths, MARKERS, strict=False)}
     for cache, (style, fill) in CACHES.items():
         if any(row.cache == cache for row in rows):
             named[cache] = {"color": theme["ink"], "linestyle": style, "marker": "o", "fillstyle": fill}

@@ -8,7 +8,16 @@ from lookm_cpp.evaluation.milebench_command import milebench
 from lookm_cpp.evaluation.passkey_command import passkey
 from lookm_cpp.evaluation.tiny_command import tiny
 
-app = typer.Typer(no_args_is_help=True, help="Ask many questions with full and with compressed caches.")
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def evaluate(context: typer.Context) -> None:
+    """Ask many questions with full and with compressed caches."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 app.command()(tiny)
 app.command()(milebench)
 app.command()(passkey)

@@ -29,6 +29,7 @@ class MileBenchRun:
         max_tokens: Most tokens of an answer.
         max_context: Tokens of instruction and context; 0 for what ``n_ctx`` leaves beside answer and template.
         image_tokens: Tokens of a picture; 0 for those of the first picture.
+        text_overflow: As the arms have it.
     """
 
     setup: Setup
@@ -38,14 +39,18 @@ class MileBenchRun:
     max_tokens: int
     max_context: int
     image_tokens: int
+    text_overflow: str | None = None
 
     def identity(self, variant: str) -> dict[str, str | int]:
         """What records must have in common to be compared."""
-        model = self.setup.model
+        setup = self.setup
         return {
             "suite": "milebench",
-            "model": model.name,
-            "bytes": model.stat().st_size,
+            "model": setup.model.name,
+            "bytes": setup.model.stat().st_size,
+            "mmproj": setup.mmproj.name if setup.mmproj else "",
+            "n_ctx": setup.n_ctx,
+            "text_overflow": self.text_overflow or "",
             "variant": variant,
             "max_tokens": self.max_tokens,
             "max_context": self.max_context,

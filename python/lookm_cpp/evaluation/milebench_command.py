@@ -84,7 +84,7 @@ def milebench(
     if not any(dataset.samples for dataset in found):
         raise ValueError(f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets")
     setup = make_setup(model, mmproj, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
-    run = MileBenchRun(setup, arms, found, combined is not None, max_tokens, max_context, image_tokens)
+    run = MileBenchRun(setup, arms, found, combined is not None, max_tokens, max_context, image_tokens, text_overflow)
     variant = "adversarial" if adversarial else f"combined {combined}" if combined else "plain"
     with Records(output, run.identity(variant)) as records:
         with progress_bar("samples") as progress:

@@ -29,7 +29,7 @@ Output = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; 0: by the core, with 'embedded' 1.")]
 GpuLayers = Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")]
 
 
@@ -80,8 +80,15 @@ def numbers(text: str, option: str) -> list[float]:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal that can draw it."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal or console.is_dumb_terminal) as bars:
+    """A bar on stderr, where that is a terminal that can draw it; elsewhere a line for each tenth."""
+    console = Console(stderr=True, highlight=False)
+    drawn = console.is_terminal and not console.is_dumb_terminal
+    with Progress(console=console, transient=True, disable=not drawn) as bars:
         task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+            if not drawn and 10 * done // total > 10 * (done - 1) // total:
+                console.print(f"{what}: {done} of {total}", soft_wrap=True)
+
+        yield advance

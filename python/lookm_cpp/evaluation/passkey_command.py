@@ -29,6 +29,7 @@ from lookm_cpp.evaluation.report import print_report, rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
 
 MAX_TOKENS = 64
+FILLER = 250
 
 
 def passkey(
@@ -42,9 +43,18 @@ def passkey(
         str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
     ] = "both",
     filler: Annotated[
-        int, typer.Option("--filler", help="Sentences that hide the number, about ten tokens each; not for 'embedded'.")
-    ] = 250,
-    trials: Annotated[int, typer.Option("--trials", help="Numbers to hide, each at five depths.")] = 10,
+        int | None,
+        typer.Option(
+            "--filler",
+            help=f"Sentences that hide the number, about ten tokens each; not for 'embedded'.  [default: {FILLER}]",
+        ),
+    ] = None,
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials", help="Numbers to hide, each at five depths; for 'embedded' among 1, 3 and 10 persons' codes."
+        ),
+    ] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of the numbers.")] = 0,
     n_ctx: NCtx = 0,
     threads: Threads = None,
@@ -54,14 +64,17 @@ def passkey(
 ) -> None:
     """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for a model of text."""
     for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
-        if value < least:
+        if value is not None and value < least:
             raise ValueError(f"{option} is {value}, expected at least {least}")
+    if model == EMBEDDED and filler is not None:
+        raise ValueError(f"--filler is {filler}, expected none for the embedded model, which knows no such text")
     arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
     setup = make_setup(model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
     if model == EMBEDDED:
         asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"
     else:
-        asked, name = text_contexts(filler, trials, seed), f"passkey {filler}"
+        n_filler = FILLER if filler is None else filler
+        asked, name = text_contexts(n_filler, trials, seed), f"passkey {n_filler}"
     run = SuiteRun(name, setup, arms, places_of(place), asked, seed, MAX_TOKENS)
     with Records(output, run.identity()) as records:
         with progress_bar("prompts") as progress:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from lookm_cpp.compression import METHOD
 from lookm_cpp.evaluation.arms import CACHES, FULL, RANDOM, TEXT_ONLY
+from lookm_cpp.evaluation.report import LEAST_CONTEXTS
 from lookm_cpp.plotting import NO_PLOTS, Theme, draw_themed, legend
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ LOOKS = {
     METHOD: ("#2a9d5c", "X"),
     "lookm_plus": ("#d8342b", "d"),
     RANDOM: ("ink", "p"),
-    "streaming_llm": ("ink", "h"),
+    "streaming_llm": ("ink", "+"),
     TEXT_ONLY: ("ink", "x"),
 }
 PLACES = {"after": "after the whole prompt", "before": "before the question"}
+FULL_LABEL = "the full cache in f16; | in another type"
 MIB = "KV, MiB"
 SHARE = "% of the full f16 cache's bytes"
 MAIN = (METHOD, "lookm_plus")
@@ -100,12 +102,10 @@ def suite_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
         for cache in dict.fromkeys(row["cache"] for row in here):
             for row in here:
                 if row["cache"] == cache or row is full:
-                    low, high = (full["score"] + row["against_full"][end] for end in ("low", "high"))
-                    share = 100 * row["bytes_share"]
-                    panel = f"{cache}, {PLACES[place]}"
-                    points.append(
-                        Point(panel, row["name"], row["cache"], row["budget"], share, row["score"], low, high)
-                    )
+                    known = (f"{cache}, {PLACES[place]}", row["name"], row["cache"], row["budget"])
+                    ends = [full["score"] + row["against_full"][end] for end in ("low", "high")]
+                    interval = ends if row["contexts"] >= LEAST_CONTEXTS else []
+                    points.append(Point(*known, 100 * row["bytes_share"], row["score"], *interval))
     return points
 
 
@@ -146,7 +146,7 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
         axes.tick_params(labelbottom=True)
     for axes in plots[::n_columns]:
         axes.set_ylabel("score")
-    plots[0].set_ylim(0, 103)
+    plots[0].set_ylim(-3, 109)
     plots[0].set_xscale("log")
     low, high = (end(point.x for point in points) for end in (min, max))
     ticks = [tick for tick in TICKS if low / 1.2 <= tick <= 1.2 * high]
@@ -154,7 +154,7 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     plots[0].minorticks_off()
     if mixed:
         looks |= {cache: {"color": theme["ink"], "linestyle": STYLES[cache]} for cache in caches}
-    looks["the full cache in f16"] = {"color": theme["ink"], "linewidth": 0.8}
+    looks[FULL_LABEL] = {"color": theme["ink"], "linewidth": 0.8}
     legend(figure, looks, theme, n_columns + 1)
     return figure
 
@@ -189,5 +189,5 @@ def _panel(axes: Axes, points: Sequence[Point], looks: Mapping[str, Any], theme:
         if point.name == FULL and point.cache == "f16":
             axes.axhline(point.score, color=theme["ink"], linewidth=0.8)
         elif point.name == FULL:
-            axes.plot(point.x, point.score, "_", markersize=9, color=theme["ink"])
-            axes.annotate(f"all, {point.cache}", (point.x, point.score - 3), ha="center", va="top", fontsize=7)
+            axes.plot(point.x, point.score, "|", markersize=9, color=theme["ink"])
+            axes.annotate(f"all in {point.cache}", (point.x, point.score + 4), ha="center", fontsize=7)

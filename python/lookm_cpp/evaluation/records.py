@@ -29,6 +29,8 @@ class Records:
         self._file = None
         if path is None:
             return
+        if path.is_dir():
+            raise ValueError(f"--output {str(path)!r} is a directory, expected a file of records or none")
         head = {"run": dict(run)}
         if path.exists() and path.stat().st_size > 0:
             self.all = _read(path, head)

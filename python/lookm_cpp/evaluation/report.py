@@ -21,6 +21,8 @@ PLACE_TITLES = {
     "before": "Compressed before the question; every question on a copy",
 }
 MARKS = {1: "+", 0: "", -1: "-"}
+LEAST_CONTEXTS = 8  # fewer say nothing about others: no intervals are shown
+MIN_WIDTH = 130
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Row:
         name: Of the arm.
         cache: Type of its K and V cache.
         budget: Share of the full f16 cache's bytes that it was given, if any.
-        prompts: How many were asked.
+        contexts: How many were asked about.
+        prompts: How many questions were asked.
         score: Mean of the tasks' means, of 100.
         tasks: Mean of each task.
         against_full: Difference to the full cache, with its 95 % interval.
@@ -46,6 +49,7 @@ class Row:
     name: str
     cache: str
     budget: float | None
+    contexts: int
     prompts: int
     score: float
     tasks: dict[str, float]
@@ -103,6 +107,7 @@ def _row(
         arm.name,
         arm.cache,
         arm.budget,
+        len({record["context"] for record in found}),
         len(found),
         mine.mean(),
         dict(zip(tasks, mine.by_task(), strict=True)),
@@ -125,7 +130,8 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the overview: a line for each name and cache, a column for each budget.
 
-    A cell is ``score mark (difference to the full cache: low to high) share of bytes``.
+    A cell is ``score mark (difference to the full cache: low to high)``, and the share of bytes where that is not the
+    budget's.
     """
     budgets = sorted({row.budget for row in rows if row.budget is not None}, reverse=True)
     lines = []
@@ -137,9 +143,13 @@ def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(row: Row) -> str:
-    mark = MARKS[row.against_random.sign] if row.against_random else ""
-    change = row.against_full
-    return f"{row.score:.0f}{mark} ({change.low:+.0f} to {change.high:+.0f}) {100 * row.bytes_share:.1f}"
+    text = f"{row.score:.0f}"
+    if row.contexts >= LEAST_CONTEXTS:
+        change = row.against_full
+        text += MARKS[row.against_random.sign] if row.against_random else ""
+        text += f" ({change.low:+.0f} to {change.high:+.0f})"
+    as_given = row.budget is not None and row.bytes_share <= row.budget + 0.01
+    return text if as_given else f"{text} {100 * row.bytes_share:.1f} %"
 
 
 def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -153,10 +163,10 @@ def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def _overview(rows: Sequence[Row], title: str) -> Table:
     titles, lines = overview_cells(rows)
-    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % of the change from full) bytes in %")
+    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % interval of its change from full)")
     table.title_justify = "left"
     for heading in titles:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "method")
     for name, cell in fixed_cells(rows):
         table.add_row(name, cell)
     for line in lines:
@@ -180,7 +190,8 @@ def _by_task(rows: Sequence[Row], title: str) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: every task, of 100")
     table.title_justify = "left"
     for heading in titles:
-        table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+        left = heading == "method"
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=left)
     for line in lines:
         table.add_row(*line)
     return table
@@ -193,9 +204,15 @@ def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
         print_json({**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]})
         return
     console = Console(highlight=False)
+    console.width = max(MIN_WIDTH, console.width)
     for table in tables(rows):
         console.print(table)
+    certainty = (
+        "+ and -: better and worse than random cells of the same bytes, with 95 % certainty"
+        if rows[0].contexts >= LEAST_CONTEXTS
+        else f"of {rows[0].contexts} contexts no intervals can be given, {LEAST_CONTEXTS} are the fewest"
+    )
     console.print(
-        f"{rows[0].prompts} prompts in each cell; + and -: better and worse than random cells of the same bytes, with "
-        "95 % certainty. The first token of an answer comes from the full cache where compression follows the prompt."
+        f"{rows[0].prompts} prompts in each cell; {certainty}. The first token of an answer comes from the full cache "
+        "where compression follows the prompt."
     )

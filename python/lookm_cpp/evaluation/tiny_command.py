@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
-from lookm_cpp.evaluation.options import EMBEDDED, Json, Mmproj, Model, Output, make_setup, numbers, progress_bar, words
+from lookm_cpp.evaluation.options import EMBEDDED, Json, Mmproj, Model, Output, Threads, make_setup, numbers, progress_bar, words
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
 from lookm_cpp.evaluation.records import Records
@@ -18,7 +18,7 @@ from lookm_cpp.evaluation.tiny_prompts import make_context
 N_CONTEXTS = 42
 MAX_TOKENS = 160  # a question and the longest right answer take 90
 QUICK_CONTEXTS, QUICK_RATIOS = 3, "0.5,0.2"
-QUICK_METHODS = "h2o,snapkv,text_prior_h2o,text_prior_pivot_merge"
+QUICK_METHODS = "h2o,snapkv,text_prior_h2o,text_prior_pivot_merge,lookm_plus"
 
 
 def tiny(
@@ -32,9 +32,13 @@ def tiny(
         str | None,
         typer.Option("--ratios", help="Shares of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]"),
     ] = None,
-    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")] = ",".join(
-        CACHES
-    ),
+    caches: Annotated[
+        str | None,
+        typer.Option(
+            "--caches",
+            help=f"Types of the K and V cache; f16 comes along.  [default: {','.join(CACHES)}, with --quick f16]",
+        ),
+    ] = None,
     place: Annotated[
         str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
     ] = "both",
@@ -46,7 +50,8 @@ def tiny(
             f"[default: {N_CONTEXTS}, with --quick {QUICK_CONTEXTS}]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the contexts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the contexts.")] = 0,
+    threads: Threads = None,
     output: Output = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look in under a minute: few contexts, methods and ratios.")
@@ -59,10 +64,10 @@ def tiny(
         raise ValueError(f"--contexts is {n_contexts}, expected at least 1")
     names = words(methods) or (words(QUICK_METHODS) if quick else known_methods())
     budgets = numbers(ratios or (QUICK_RATIOS if quick else ",".join(map(str, BUDGETS))), "--ratios")
-    arms = make_arms(names, budgets, ["f16"] if quick else words(caches))
+    arms = make_arms(names, budgets, words(caches) or (["f16"] if quick else CACHES))
     pool = load_pictures()
     asked = [make_context(pool, number, seed) for number in range(n_contexts)]
-    run = SuiteRun("tiny", make_setup(model, mmproj), arms, places_of(place), asked, seed, MAX_TOKENS)
+    run = SuiteRun("tiny", make_setup(model, mmproj, threads=threads), arms, places_of(place), asked, seed, MAX_TOKENS)
     with Records(output, run.identity()) as records:
         with progress_bar("contexts") as progress:
             run_suite(run, records, progress)
