@@ -26,13 +26,16 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     for flash, axes in zip((False, True), shares, strict=True):
         rows = [p for p in points if p["flash_attn"] == flash]
         n = [p["cells"] for p in rows]
-        style, name = ("--", "flash attention on") if flash else ("-", "off")
+        style, name = ("--", "flash on") if flash else ("-", "flash off")
         seconds.plot(n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}")
         for method, colour in COLOURS.items():
             found = [p["methods"][method] for p in rows]
             cost = [of["score"] + of["compress"] for of in found]
             seconds.plot(n, cost, style, color=colour, marker=".", label=f"{method}, {name}")
-            for values, dots, label in ((cost, "-", method), ([of["floor"] for of in found], ":", f"the least for {method}")):
+            for values, dots, label in (
+                (cost, "-", method),
+                ([of["floor"] for of in found], ":", f"the least for {method}"),
+            ):
                 share = [100 * v / p["prefill"] for v, p in zip(values, rows, strict=True)]
                 axes.plot(n, share, dots, color=colour, marker=".", label=label)
         axes.set_title(f"scoring + compression, % of prefill, flash attention {'on' if flash else 'off'}", fontsize=9)

@@ -122,7 +122,9 @@ def ask(
         float | None,
         typer.Option("--visual-quota", help="Least share of images in the important.  [default: the method's own]"),
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer; 0: what n_ctx leaves.")] = 512,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", help="Most tokens of the answer; 0: what n_ctx leaves.")
+    ] = 512,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[
         int, typer.Option("--seed", help="Of the sampler, and of --method random.", show_default="random")

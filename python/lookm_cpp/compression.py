@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lookm_cpp import _core
+from lookm_cpp.sizes import whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

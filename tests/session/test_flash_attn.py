@@ -1,4 +1,4 @@
-"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains by it and it costs little memory."""
+"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains and it costs little memory."""
 
 from __future__ import annotations
 

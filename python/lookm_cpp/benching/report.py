@@ -124,8 +124,8 @@ def paper_table(run: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         ["budget", "ms/token", "faster", "KV GiB", "paper ms/token", "faster", "KV GiB"],
         note=(
             f"The paper's: an RTX 3090, no model named; if a 7B in f16, its KV is of {PAPER_CELLS} cells. It gives "
-            f"three budgets. The figures on the left are of {label}, never scaled up; faster there is by turns with the full "
-            "cache as llama.cpp has it by default, not the quotient of the column before it."
+            f"three budgets. The figures on the left are of {label}, never scaled up; faster there is by turns with "
+            "the full cache as llama.cpp has it by default, not the quotient of the column before it."
         ),
     )
     for share in PAPER_SHARES:

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
-from lookm_cpp.evaluation.options import EMBEDDED, Json, Mmproj, Model, Output, Threads, make_setup, numbers, progress_bar, words
+from lookm_cpp.evaluation.options import (
+    EMBEDDED,
+    Json,
+    Mmproj,
+    Model,
+    Output,
+    Threads,
+    make_setup,
+    numbers,
+    progress_bar,
+    words,
+)
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
 from lookm_cpp.evaluation.records import Records

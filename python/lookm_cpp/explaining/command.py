@@ -35,7 +35,9 @@ def explain(
     ] = None,
     output: Annotated[
         list[str] | None,
-        typer.Option("--output", "-o", help="A page (.html) or a picture (.png); may be given again.  [default: report.html]"),
+        typer.Option(
+            "--output", "-o", help="A page (.html) or a picture (.png); may be given again.  [default: report.html]"
+        ),
     ] = None,
     method: Annotated[
         list[str] | None,
