@@ -17,11 +17,11 @@ def test_blocks_take_turns_and_the_first_round_does_not_count() -> None:
         called.append(name)
         now += seconds * (1 + 0.1 * len(called)) + (100 if len(called) <= 6 else 0)
 
-    found = take_turns([lambda: side("a", 1.0), lambda: side("b", 2.0), lambda: side("c", 3.0)], 2, 2, lambda: now)
-    assert "".join(called) == "aabbcc" + "ccbbaa" + "aabbcc"
-    assert found[0] == pytest.approx([1 + 0.1 * 11.5, 1 + 0.1 * 13.5])
-    assert found[1] == pytest.approx([2 * (1 + 0.1 * 9.5), 2 * (1 + 0.1 * 15.5)])
-    assert found[2] == pytest.approx([3 * (1 + 0.1 * 7.5), 3 * (1 + 0.1 * 17.5)])
+    found = take_turns([lambda: side("a", 1.0), lambda: side("b", 2.0), lambda: side("c", 3.0)], 4, 2, lambda: now)
+    assert "".join(called) == "aabbcc" + 2 * "aabbcc" + 2 * "ccbbaa"
+    assert found[0] == pytest.approx([1 + 0.1 * n for n in (7.5, 13.5, 23.5, 29.5)])
+    assert found[1] == pytest.approx([2 * (1 + 0.1 * n) for n in (9.5, 15.5, 21.5, 27.5)])
+    assert found[2] == pytest.approx([3 * (1 + 0.1 * n) for n in (11.5, 17.5, 19.5, 25.5)])
 
 
 def test_ratio_is_of_pairs_and_not_of_medians() -> None:

@@ -57,7 +57,8 @@ ranking means(const budget & b, const attention_sums & sums, int32_t first_query
 // Float rounding may not give 1: it is the largest lead below it.
 float even_spread(int64_t layer_and_head, int32_t cell) {
     const double x = 0.6180339887498949 * cell + 0.7548776662466927 * static_cast<double>(layer_and_head);
-    return std::min(static_cast<float>(x - std::floor(x)), 0x1.fffffep-1f);
+    const auto whole = static_cast<double>(static_cast<int64_t>(x)); // std::floor is a call without SSE 4.1
+    return std::min(static_cast<float>(x - whole), 0x1.fffffep-1f);
 }
 
 // score [n]: each the mean of n_pool neighbours

@@ -38,9 +38,10 @@ void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & p
     for (size_t c = 0; c < n_keep; ++c) {
         const auto n = static_cast<float>(count[c]);
         const float * row = kept_rows.at(c);
-        float * sum = acc + c * d;
-        for (int64_t i = 0; i < d; ++i) {
-            sum[i] = count[c] == 0 ? row[i] : ((1.0f + w.per_count * n) * row[i] + sum[i]) / (1.0f + n);
+        if (count[c] == 0) {
+            std::copy_n(row, d, acc + c * d);
+        } else {
+            mean_row(row, d, 1.0f + w.per_count * n, 1.0f + n, acc + c * d);
         }
     }
     if (rows.transposed) { // runs of cells at once

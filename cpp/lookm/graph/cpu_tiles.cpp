@@ -70,6 +70,31 @@ void add_row(const float * x, int64_t n, float weight, float * row) {
     }
 }
 
+double sum_of_squares(const float * x, int64_t n) {
+    constexpr int64_t n_sums = 8; // one alone would wait for itself
+    double sums[n_sums] = {};
+    int64_t i = 0;
+    for (; i + n_sums <= n; i += n_sums) {
+        for (int64_t s = 0; s < n_sums; ++s) {
+            sums[s] += static_cast<double>(x[i + s]) * x[i + s];
+        }
+    }
+    double sum = 0.0;
+    for (; i < n; ++i) {
+        sum += static_cast<double>(x[i]) * x[i];
+    }
+    for (const double s : sums) {
+        sum += s;
+    }
+    return sum;
+}
+
+void mean_row(const float * x, int64_t n, float weight, float count, float * sum) {
+    for (int64_t i = 0; i < n; ++i) {
+        sum[i] = (weight * x[i] + sum[i]) / count;
+    }
+}
+
 void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight, float * sums, float * squares) {
     constexpr int64_t n_at_once = 8; // rows for each load and store of a sum
     for (int64_t r0 = 0; r0 < n_rows; r0 += n_at_once) {

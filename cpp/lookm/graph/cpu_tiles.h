@@ -30,6 +30,12 @@ void keep_best(const float * tile, int64_t n_rows, int32_t panel, float * best, 
 // row += weight * x, n elements
 void add_row(const float * x, int64_t n, float weight, float * row);
 
+// in doubles
+double sum_of_squares(const float * x, int64_t n);
+
+// sum = (weight * x + sum) / count, n elements
+void mean_row(const float * x, int64_t n, float weight, float count, float * sum);
+
 // sums [n] += weight * x, squares [n] += weight * x^2, over n_rows rows x that lie stride floats apart; squares may be
 // nullptr
 void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight, float * sums, float * squares);

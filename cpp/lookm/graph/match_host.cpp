@@ -16,11 +16,7 @@ constexpr size_t packed_bytes = size_t(4) << 20; // kept rows packed at once at 
 constexpr int64_t n_units = 64;                  // tasks to share out
 
 float length_of(const float * row, int64_t d) {
-    double sum = 0.0;
-    for (int64_t e = 0; e < d; ++e) {
-        sum += static_cast<double>(row[e]) * row[e];
-    }
-    return std::max(static_cast<float>(std::sqrt(sum)), 1e-12f); // a zero row stays zero
+    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))), 1e-12f); // a zero row stays zero
 }
 
 // One layer, some heads [h0, h0 + n_h) at a time.

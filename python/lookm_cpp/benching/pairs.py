@@ -15,21 +15,26 @@ def take_turns(
     n_tokens: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-    """Blocks of ``n_tokens`` calls of each side in turn, A B C, C B A, A B C, ..., after one round for warmth.
+    """Blocks of ``n_tokens`` calls of each side in turn, A B C, A B C, ..., after one round for warmth.
+
+    Every side waits as long for its turn, so that the processor's caches have forgotten as much of each: turned round after
+    every round, those in the middle would be the warmer ones (by 2 to 4 % of three, with 480 MiB of cache). From halfway on
+    the order is C B A, so that no side always comes earlier on a machine that slows down.
 
     Returns:
         For each side seconds a call, one entry a block; entries of the same place ran right beside each other.
     """
     seconds: list[list[float]] = [[] for _ in sides]
     order = list(range(len(sides)))
-    for _ in range(n_blocks + 1):
+    for block in range(n_blocks + 1):
+        if block == n_blocks // 2 + 1:
+            order.reverse()
         for i in order:
             step = sides[i]
             start = clock()
             for _ in range(n_tokens):
                 step()
             seconds[i].append((clock() - start) / n_tokens)
-        order.reverse()
     return [blocks[1:] for blocks in seconds]
 
 
