@@ -12,7 +12,7 @@ namespace lookm {
 //
 // There the probabilities exist already and only their columns are added up, instead of one more QK^T; with AVX2
 // llama.cpp's own prefill and decode are no slower without flash attention either. With AVX-512 and AMX a scored
-// prefill takes 0.93 to 1.06 times as long without it (benchmarks/README.md).
+// prefill takes 1.04 to 1.07 times as long without it (benchmarks/README.md).
 bool better_without_flash(llama_model * model, const model_options & options);
 
 } // namespace lookm
