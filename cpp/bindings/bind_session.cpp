@@ -66,7 +66,9 @@ py::dict to_dict(const lookm::session_stats & s) {
 // Owns a session until close(); every call on a closed one says so.
 class py_session {
   public:
-    explicit py_session(const lookm::model_options & options) : session_(std::make_unique<lookm::session>(options)) {}
+    py_session(const lookm::model_options & options, const py_session * weights_of)
+        : session_(weights_of ? std::make_unique<lookm::session>(options, weights_of->get())
+                              : std::make_unique<lookm::session>(options)) {}
 
     lookm::session & get() const {
         if (!session_) {
@@ -80,9 +82,9 @@ class py_session {
     std::unique_ptr<lookm::session> session_;
 };
 
-std::unique_ptr<py_session> make_session(const lookm::model_options & options) {
+std::unique_ptr<py_session> make_session(const lookm::model_options & options, const py_session * weights_of) {
     const py::gil_scoped_release nogil;
-    return std::make_unique<py_session>(options);
+    return std::make_unique<py_session>(options, weights_of);
 }
 
 // session::prefill, converse or read
@@ -148,21 +150,22 @@ void bind_session(py::module_ & m) {
         "model_path"_a, "type_k"_a = "f16", "type_v"_a = "f16");
 
     py::class_<py_session>(m, "Session")
-        .def(
-            py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx, int32_t n_batch,
-                        int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers, const std::string & flash_attn,
-                        const std::string & type_k, const std::string & type_v, const std::string & rpc_servers,
-                        const std::vector<float> & tensor_split, bool verbose, int64_t compute_bytes, bool scored,
-                        bool shrink, int32_t kv_cells, int64_t kv_memory, bool swa_full) {
-                return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
-                                     rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
-                                     scored, kv_cells, kv_memory, shrink, swa_full});
-            }),
-            "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-            "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-            "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-            "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
-            "kv_memory"_a = 0, "swa_full"_a = false)
+        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
+                         int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
+                         const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
+                         const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
+                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory,
+                         bool swa_full, const py_session * weights_of) {
+                 return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
+                                      rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
+                                      scored, kv_cells, kv_memory, shrink, swa_full},
+                                     weights_of);
+             }),
+             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+             "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+             "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
+             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
+             "kv_memory"_a = 0, "swa_full"_a = false, "weights_of"_a = py::none())
         .def_static(
             "scores_all_queries",
             [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,

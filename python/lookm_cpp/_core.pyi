@@ -190,7 +190,9 @@ class Session:
         kv_cells: int = 0,
         kv_memory: int = 0,
         swa_full: bool = False,
-    ) -> None: ...
+        weights_of: Session | None = None,
+    ) -> None:
+        """``weights_of``: of the same file; how it was loaded holds for both."""
     @staticmethod
     def scores_all_queries(
         *,

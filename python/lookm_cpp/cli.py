@@ -299,10 +299,16 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except UsageError as error:
-        return _fail(cast("typer.BadParameter", error).format_message(), BAD_INPUT)
+        return _fail(_told(cast("typer.BadParameter", error)), BAD_INPUT)
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(str(error), BAD_INPUT)
     return 0
+
+
+def _told(error: typer.BadParameter) -> str:
+    # typers that check numbers by pydantic leave the value out
+    found: list[dict[str, object]] = getattr(error.__cause__, "errors", list)()
+    return error.format_message() + "".join(f", not {one['input']!r}" for one in found)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
@@ -13,7 +12,7 @@ from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS
-from lookm_cpp.sizes import whole
+from lookm_cpp.sizes import byte_count, whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,27 +22,6 @@ if TYPE_CHECKING:
 
 QUESTION = "What do these images show?"
 IMAGE_SIZE = (1024, 768)
-UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
-
-
-def parse_bytes(amount: int | str, argument: str) -> int:
-    """A number of bytes from itself, or from a text such as ``"8GiB"`` or ``"1.5 MB"``; capitals do not matter.
-
-    Raises:
-        ValueError: It is neither, or less than one byte.
-
-    >>> parse_bytes("1.5KiB", "memory"), parse_bytes("2 gb", "memory"), parse_bytes(512, "memory")
-    (1536, 2000000000, 512)
-    """
-    found = _AMOUNT.fullmatch(str(amount))
-    units = {name.lower(): size for name, size in UNITS.items()}
-    size = units.get(found[2].lower()) if found else None
-    if not found or size is None or float(found[1]) * size < 1 or float(found[1]) * size >= 1 << 62:
-        raise ValueError(f"{argument} is {amount!r}, expected bytes such as 512MiB, 8GiB or 16GB")
-    return int(float(found[1]) * size)
 
 
 def plan(
@@ -146,8 +124,8 @@ def plan(
         options=how.method_options(0),
         n_answer=whole("max_tokens", max_tokens),
         kv_cells=None if kv_cells is None else whole("kv_cells", kv_cells),
-        kv_memory=None if kv_memory is None else parse_bytes(kv_memory, "kv_memory"),
-        memory=0 if memory is None else parse_bytes(memory, "memory"),
+        kv_memory=None if kv_memory is None else byte_count("kv_memory", kv_memory),
+        memory=byte_count("memory", memory),
     )
 
 

@@ -1,10 +1,11 @@
-"""How large the KV cache may become, as users say it."""
+"""Numbers of cells and bytes, as users say them."""
 
 from __future__ import annotations
 
 import re
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 MOST_CELLS = (1 << 31) - 1
 MOST_BYTES = (1 << 63) - 1
 
@@ -35,7 +36,7 @@ def cell_count(argument: str, count: int | None) -> int:
 
 
 def byte_count(argument: str, size: int | str | None) -> int:
-    """Bytes for the core, 0 for ``None``.
+    """Bytes for the core, 0 for ``None``; capitals do not matter.
 
     Raises:
         ValueError: It is no size, less than 1 or too large.
@@ -49,5 +50,5 @@ def byte_count(argument: str, size: int | str | None) -> int:
     unit = UNITS.get(found[2].upper()) if found else None
     count = int(float(found[1]) * unit) if found and unit else 0
     if not 1 <= count <= MOST_BYTES:
-        raise ValueError(f"{argument} is {size!r}, expected bytes, or a number with KiB, MiB, GiB, KB, MB or GB")
+        raise ValueError(f"{argument} is {size!r}, expected bytes such as 512MiB, 8GiB or 16GB")
     return count

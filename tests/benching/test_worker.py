@@ -15,6 +15,7 @@ from lookm_cpp.benching import workers
 from lookm_cpp.benching.job import Case, Job, cases_of
 from lookm_cpp.benching.random_model import model_file
 from lookm_cpp.benching.shapes import Shape
+from lookm_cpp.benching.sides import FullCache, answer
 from lookm_cpp.benching.worker import calibrate, measure
 from lookm_cpp.embedded import MMPROJ, MODEL
 
@@ -77,6 +78,23 @@ def test_images_and_no_flash_attention() -> None:
 def test_flash_attention_of_scored_prompts_alone(make_job: MakeJob) -> None:
     job = make_job(cases=(Case("f16", 1.0), Case("f16", 0.3)), scored_flash_attn={"f16": "off"})
     assert [record["flash_attn"] for record in _measured(job)] == ["auto", "off"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not count a process's peak")
+def test_weights_in_common_count_as_ones_own(tmp_path: Path, make_job: MakeJob) -> None:
+    """Both ways of opening the same model come to the same memory of the process, with 30 MiB of weights in it."""
+    model = model_file(tmp_path, Shape("wide", "nothing", 1024, 4096, 8, 8, 4, 512, 4))
+    job = make_job(model=str(model))
+    side, alone = answer(job, Case("f16", 1.0), job.cells)
+    side.session.close()
+    with FullCache(job, "f16", job.cells) as full:
+        side, beside = answer(job, Case("f16", 1.0), job.cells, full)
+        side.session.close()
+        assert full.weight_bytes > 0.9 * model.stat().st_size > 25 * 2**20
+    if alone.rss["peak"] is None:
+        pytest.skip("this kernel does not start a new peak")
+    grown = [found.rss["peak"] - found.rss["before"] for found in (alone, beside)]  # type: ignore[operator]
+    assert grown[1] == pytest.approx(grown[0], rel=0.2)
 
 
 def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_job: MakeJob) -> None:

@@ -180,7 +180,7 @@ def test_bytes_bound_the_buffers(longest: DemoPrompt) -> None:
 def test_errors(tiny: str, tmp_path: Path, longest: DemoPrompt, capfd: Capture) -> None:
     with pytest.raises(ValueError, match="kv_cells is 0, expected 1 to"):
         Llava.embedded(kv_cells=0)
-    with pytest.raises(ValueError, match="kv_memory is 'much', expected bytes, or a number with KiB"):
+    with pytest.raises(ValueError, match="kv_memory is 'much', expected bytes such as 512MiB"):
         Llava.embedded(kv_memory="much")
     with pytest.raises(ValueError, match="kv_memory: 1000 bytes, expected 786432 or more"):
         Llava.embedded(kv_memory=1000)

@@ -208,6 +208,9 @@ def test_version_and_help(capfd: Capture) -> None:
         (["info", OWL], OWL),
         (["demo", "--kv-ratio", "2"], "kv_ratio"),
         (["demo", "--method", "h2o", "--method", "bogus"], "bogus"),
+        (["demo", "--kv-ratio", "much"], "'--kv-ratio': "),
+        (["demo", "--kv-ratio", "much"], "'much'"),
+        (["ask", "-m", "embedded", "Hello", "--max-tokens", "1.5"], "'1.5'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], named: str, capfd: Capture) -> None:

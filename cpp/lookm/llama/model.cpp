@@ -151,6 +151,12 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     return model;
 }
 
+std::shared_ptr<llama_model> load_shared_model(const model_options & options) {
+    const auto devices = std::make_shared<device_list>();
+    llama_model_ptr model = load_model(options, *devices);
+    return {model.release(), [devices](llama_model * m) { llama_model_free(m); }};
+}
+
 int32_t context_limit(const llama_model * model, const model_options & options) {
     check_range("n_ctx", options.n_ctx, 0, 1 << 24);
     const int32_t n_ctx = options.n_ctx > 0 ? options.n_ctx : llama_model_n_ctx_train(model);

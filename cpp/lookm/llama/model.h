@@ -6,6 +6,7 @@
 #include "mtmd.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,8 @@ struct model_info {
 // All throw std::invalid_argument for a bad option or file, std::runtime_error when memory or a device fails.
 // devices becomes the list that the model is loaded onto, and must outlive it.
 llama_model_ptr load_model(const model_options & options, device_list & devices);
+// Weights that several sessions can hold, with the devices that they lie on.
+std::shared_ptr<llama_model> load_shared_model(const model_options & options);
 int32_t context_limit(const llama_model * model, const model_options & options); // n_ctx, or the model's own
 llama_context_ptr make_context(llama_model * model, const model_options & options);
 mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options, const std::string & marker,

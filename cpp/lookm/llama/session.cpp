@@ -16,6 +16,11 @@ namespace {
 constexpr int64_t least_compute_bytes = 1 << 20;
 constexpr int64_t most_compute_bytes = int64_t(1) << 40;
 
+const model_options & checked(const model_options & options) {
+    check_compute_bytes(options.compute_bytes);
+    return options;
+}
+
 } // namespace
 
 bool evicts(const compress_options & o) {
@@ -63,9 +68,17 @@ void check_decoder_only(const llama_model * model, const llama_context * ctx, co
     }
 }
 
-session::session(const model_options & options) : options_(options), markers_(random_markers()) {
-    check_compute_bytes(options_.compute_bytes);
-    model_ = load_model(options_, devices_);
+session::session(const model_options & options) : session(options, load_shared_model(checked(options))) {}
+
+session::session(const model_options & options, const session & other) : session(checked(options), other.model_) {
+    if (options.model_path != other.options_.model_path) {
+        throw std::invalid_argument("model_path: \"" + options.model_path + "\" for the weights of \"" +
+                                    other.options_.model_path + "\"; expected the same file");
+    }
+}
+
+session::session(const model_options & options, std::shared_ptr<llama_model> model)
+    : options_(options), model_(std::move(model)), markers_(random_markers()) {
     mmproj_ = load_mmproj(model_.get(), options_, markers_.image);
     if (better_without_flash(model_.get(), options_)) {
         options_.flash_attn = "off";

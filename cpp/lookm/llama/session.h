@@ -79,6 +79,8 @@ using progress_fn = std::function<void(phase, int done, int total)>;
 class session {
   public:
     explicit session(const model_options & options);
+    // With the weights of another session, which options say nothing about then.
+    session(const model_options & options, const session & other);
     ~session();
 
     // Whether prompts compressed like this are scored by all their queries (model_options::scored). Throws
@@ -155,6 +157,7 @@ class session {
     class stop_switch;
     struct prompt_copy;
 
+    session(const model_options & options, std::shared_ptr<llama_model> model);
     void clear();
     void abandon(); // after an exception within a prompt
     void begin(const compress_options & options, int32_t n_room, std::optional<prompt_cap> cap = {});
@@ -182,8 +185,7 @@ class session {
     llama_token sample();
 
     model_options options_;
-    device_list devices_; // before model_: it lies on them
-    llama_model_ptr model_;
+    std::shared_ptr<llama_model> model_;
     std::unique_ptr<sized_context> room_;
     prompt_markers markers_;
     mtmd::context_ptr mmproj_;

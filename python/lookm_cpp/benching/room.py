@@ -28,13 +28,13 @@ def why_not(subject: Subject, job: Job, memory: int | None) -> str | None:
 
 
 def bytes_needed(subject: Subject, job: Job) -> int:
-    """Three models are open at once: the full cache with a copy of it, the compressed one, and one of its depth."""
+    """Three caches on one model: the full one with a copy of it, the compressed one, and one of its depth."""
     n_cells = job.cells + job.decoded_tokens
     full = n_cells * subject.kv_bytes_per_cell[FULL_CACHE]
     largest = max((case for case in job.cases), key=lambda case: subject.kv_bytes_per_cell.get(case.cache, 0))
     ours = n_cells * subject.kv_bytes_per_cell.get(largest.cache, 0)
     without_flash = 4 * N_UBATCH * subject.n_head * n_cells if _without_flash(job) else 0
-    beside = subject.size_bytes + 2 * full + subject.size_bytes + ours // 2
+    beside = 2 * full + ours // 2
     return beside + _SLACK + max(_planned(subject, job), subject.size_bytes + 2 * ours + without_flash)
 
 

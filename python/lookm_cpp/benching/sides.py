@@ -1,10 +1,10 @@
-"""What decodes by turns: a compressed cache, and llama.cpp's own at a depth."""
+"""What decodes by turns: a compressed cache, and llama.cpp's own at a depth; all with the same weights in memory."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from lookm_cpp.benching.machine import PeakMemory, give_back, status_bytes
 from lookm_cpp.benching.prompt import Filler, Prompt
 from lookm_cpp.compression import Compression
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _ORIGIN = Compression(method="origin")
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Answered:
         end_to_end_seconds: Until the answer's last token.
         answer_tokens: Its tokens.
         rss: Resident memory of the process: ``before`` the model was opened, at its ``peak`` until the answer's end,
-            and the ``final`` one; ``None`` where the kernel does not say.
+            and the ``final`` one; ``None`` where the kernel does not say. Weights that were there already count as
+            if they came with the model: ``before`` is without them.
     """
 
     stats: dict[str, Any]
@@ -40,10 +45,19 @@ class Answered:
 
 
 class Side:
-    """A session whose answer never ends."""
+    """A session whose answer never ends; ``weights`` are those of the side that has loaded them."""
 
-    def __init__(self, job: Job, cache: str, *, flash_attn: str, images: bool = False, scored: bool = False) -> None:
-        self.session = _core.Session(
+    def __init__(
+        self,
+        job: Job,
+        cache: str,
+        *,
+        flash_attn: str,
+        images: bool = False,
+        scored: bool = False,
+        weights: FullCache | None = None,
+    ) -> None:
+        self.session: _core.Session = _core.Session(
             job.model,
             (job.mmproj or "") if images else "",
             n_threads=job.n_threads,
@@ -52,9 +66,10 @@ class Side:
             type_k=cache,
             type_v=cache,
             scored=scored,
+            weights_of=None if weights is None else weights.session,
         )
 
-    def __enter__(self) -> Side:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,15 +103,15 @@ def picture_of(job: Job) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8) if job.mmproj else None
 
 
-def answer(job: Job, case: Case, n_cells: int) -> tuple[Side, Answered]:
+def answer(job: Job, case: Case, n_cells: int, weights: FullCache | None = None) -> tuple[Side, Answered]:
     """Do what a user does, on a clock: open a model, read a prompt, compress its cache, answer. The side stays open."""
     how = Compression(kv_ratio=case.kv_ratio, method=job.method)
     scored = how.scores_all_queries()
     flash = job.scored_flash_attn.get(case.cache, job.flash_attn) if scored else job.flash_attn
     give_back()
-    before = status_bytes("VmRSS") or None
+    before = status_bytes("VmRSS") - (0 if weights is None else weights.weight_bytes)
     with PeakMemory() as memory:
-        side = Side(job, case.cache, flash_attn=flash, images=True, scored=scored)
+        side = Side(job, case.cache, flash_attn=flash, images=True, scored=scored, weights=weights)
         try:
             prompt = Filler(side.session, picture_of(job)).prompt(n_cells)
             start = time.perf_counter()
@@ -112,13 +127,13 @@ def answer(job: Job, case: Case, n_cells: int) -> tuple[Side, Answered]:
             raise
     # the kernel counts the peak in steps of a few pages
     peak = None if memory.peak is None else max(memory.peak, final or 0)
-    rss = {"before": before, "peak": peak, "final": final}
+    rss = {"before": None if final is None else before, "peak": peak, "final": final}
     return side, Answered({**side.session.stats}, side.session.flash_attn, first, end, job.answer_tokens, rss)
 
 
-def native(job: Job, cache: str, depth: int, flash_attn: str) -> Side:
+def native(job: Job, cache: str, depth: int, flash_attn: str, weights: FullCache) -> Side:
     """llama.cpp with so many cells of plain text in its cache, which nothing was compressed in."""
-    side = Side(job, cache, flash_attn=flash_attn)
+    side = Side(job, cache, flash_attn=flash_attn, weights=weights)
     try:
         side.prefill(Filler(side.session, None).text(depth), _ORIGIN, job.decoded_tokens)
         side.begin()
@@ -129,10 +144,19 @@ def native(job: Job, cache: str, depth: int, flash_attn: str) -> Side:
 
 
 class FullCache(Side):
-    """The full cache of plain text, which goes back to its depth before it is compared to something else."""
+    """The full cache of plain text, which goes back to its depth before it is compared to something else.
+
+    Attributes:
+        weight_bytes: Resident memory that came with the weights, 0 where the kernel does not say.
+    """
 
     def __init__(self, job: Job, cache: str, depth: int) -> None:
+        give_back()
+        before = status_bytes("VmRSS")
         super().__init__(job, cache, flash_attn=job.flash_attn)
+        self.prefill(Filler(self.session, None).text(_FEW), _ORIGIN, _FEW)  # mapped weights come when they are used
+        give_back()
+        self.weight_bytes = status_bytes("VmRSS") - before
         prompt = Filler(self.session, None).text(depth)
         self.session.read(
             prompt.text,

@@ -33,13 +33,13 @@ def measure(job: Job, emit: Emit) -> None:
                 emit(found | {"seconds": time.perf_counter() - start})
 
 
-def _case(job: Job, case: Case, full: Side) -> dict[str, Any]:
-    ours, answered = answer(job, case, job.cells)
+def _case(job: Job, case: Case, full: FullCache) -> dict[str, Any]:
+    ours, answered = answer(job, case, job.cells, full)
     with ours:
         depth = answered.stats["kept_cells"] + job.answer_tokens - 1
         full.begin()
         if answered.stats["kept_cells"] < answered.stats["prompt_cells"]:
-            with native(job, case.cache, depth, answered.flash_attn) as beside:
+            with native(job, case.cache, depth, answered.flash_attn, full) as beside:
                 sides = {"ours": ours, "native": beside, "full": full}
                 blocks = _decode(job, sides)
                 native_cells = beside.session.stats["prompt_cells"]
