@@ -83,7 +83,7 @@ def main(
 ) -> None:
     """Measure decode speed, scoring and compression cost, and peak memory; write results.json and README.md.
 
-    Takes about 20 minutes on two cores. A quick run is shown and goes to the build folder only.
+    Takes about 10 minutes on two cores. A quick run is shown and goes to the build folder only.
     """
     console = Console(stderr=True)
     raw = BUILD / "quick.json" if quick else output / "results.json"

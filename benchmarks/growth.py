@@ -7,7 +7,8 @@ Weights cost n, attention n^2, and so do scores and matching, so all of it grows
 each stands its floor, see ``floors``.
 
 Writes ``benchmarks/growth.json``, which ``python docs/growth.py`` draws; about 15 minutes on two idle cores, most of it
-at 16k.
+at 16k. ``growth-avx2.json`` beside it is of a build for AVX2: ``CMAKE_ARGS=-DGGML_NATIVE=OFF make setup``, then with
+``OPENBLAS_CORETYPE=Haswell`` in the environment, so that the floors are AVX2's too.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Runs a point.")] = 3,
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
     quick: Annotated[bool, typer.Option(help="512 and 1024 cells once, into the build folder.")] = False,
+    output: Annotated[Path, typer.Option(help="JSON file to write.")] = HERE / "growth.json",
 ) -> None:
     """Measure and write."""
     n_threads = threads or len(CORES)
@@ -106,7 +108,7 @@ def main(
         run["f32_rate"],
         run["read_bandwidth"],
     )
-    raw = (BUILD if quick else HERE) / "growth.json"
+    raw = BUILD / "growth.json" if quick else output
     raw.write_text(json.dumps(run | {"n_ubatch": N_UBATCH, "kv_ratio": RATIO, "points": points}, indent=1) + "\n")
 
 

@@ -217,9 +217,9 @@ def goals(results: Results) -> list[str]:
         f"Decode >= {DECODE_GOAL} of llama.cpp's own at that depth: **{verdict(not slow)}**"
         f"{f' in {slow} of {len(results.decodes)} cases' if slow else ''}; lowest {worst[0]:.3f} "
         f"({worst[1].n_cells} cells at ratio {worst[1].kv_ratio:g}).",
-        f"Scoring and compression <= {COST_GOAL:.0%} of prefill: **{verdict(not dear)}**"
-        f"{f' in {dear} of {len(ours)} cases' if dear else ''}; highest {ours[key]:.1%} ({key[2]} cells, "
-        f"{key[0]} layers, flash attention {switch(key[1])}).",
+        f"Scoring and compression <= {COST_GOAL:.0%} of prefill, flash attention as `auto` has it: "
+        f"**{verdict(not dear)}**{f' in {dear} of {len(ours)} cases' if dear else ''}; "
+        f"highest {ours[key]:.1%} ({key[2]} cells, {key[0]} layers, flash attention {switch(key[1])}).",
         f"Peak extra memory <= {MEMORY_GOAL:.0%} of the full KV: **{verdict(big[0] <= MEMORY_GOAL)}**; "
         f"highest {big[0]:.1%} ({big[1]} cells).",
     ]

@@ -61,7 +61,7 @@ def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
 def test_roco_protects_deviations_and_ranks_by_the_mean(fidelity: str) -> None:
     """Twenty cells with a sum of 1: the mean over their 20 - j observers grows with j, and only cell 3 was looked at
-    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries: spec D6, as h2o."""
+    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries, as h2o's sum."""
     sums = np.ones((1, 20), dtype=np.float32)
     observers = 20 - np.arange(20)
     squares = (1 / observers)[None].astype(np.float32)  # all observers alike: no deviation

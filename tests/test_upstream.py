@@ -34,10 +34,10 @@ ORDERS = {"as above": [0, 1, 2, 3], "swapped": [0, 2, 1, 3]}
 @pytest.mark.parametrize(
     ("merge", "order", "k_0", "v_0", "merged_into"),
     [
-        # the filter (spec D3): only the row of cosine 1
+        # the filter: only the row of cosine 1
         ("weighted_merge", "as above", (1.5, 0), 15, [-1, 0, -1, -1]),
         ("weighted_merge", "swapped", (1.5, 0), 15, [-1, -1, 0, -1]),
-        # the misalignment (spec B3): one row passes, and the first evicted row takes its place
+        # the misalignment (B3 of docs/methods.md): one row passes, and the first evicted row takes its place
         ("avg_merge", "as above", (1.5, 0), 15, [-1, 0, -1, -1]),
         ("avg_merge", "swapped", (2, 0.5), 20, [-1, 0, -1, -1]),
         # neither: pivot merging takes all

@@ -92,17 +92,26 @@ using reading = void (lookm::session::*)(const std::string &, std::span<const lo
                                          std::span<const std::string>, const lookm::kv_options &, int32_t,
                                          const lookm::progress_fn &);
 
-void run(reading how, const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
-         const std::vector<std::string> & contexts, const lookm::kv_options & kv, int32_t n_answer,
-         const py::object & progress = py::none()) {
-    std::vector<lookm::image_view> views;
-    for (const image_array & image : images) {
-        views.push_back(view(image));
-    }
-    lookm::session & session = self.get();
-    const lookm::progress_fn report = reporter(progress);
-    const py::gil_scoped_release nogil;
-    (session.*how)(prompt, views, contexts, kv, n_answer, report);
+void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
+    bound.def(
+        name,
+        [how](const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+              double kv_ratio, const std::string & method, std::optional<double> important_ratio,
+              std::optional<double> recent_ratio, const lookm::method_options & options,
+              const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+            std::vector<lookm::image_view> views;
+            for (const image_array & image : images) {
+                views.push_back(view(image));
+            }
+            lookm::session & session = self.get();
+            const lookm::progress_fn report = reporter(progress);
+            const py::gil_scoped_release nogil;
+            (session.*how)(prompt, views, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
+                           n_answer, report);
+        },
+        "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+        "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
+        "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none());
 }
 
 py::object next(const py_session & self) {
@@ -149,7 +158,11 @@ void bind_session(py::module_ & m) {
         },
         "model_path"_a, "type_k"_a = "f16", "type_v"_a = "f16");
 
-    py::class_<py_session>(m, "Session")
+    py::class_<py_session> bound(m, "Session");
+    def_reading(bound, "prefill", &lookm::session::prefill);
+    def_reading(bound, "converse", &lookm::session::converse);
+    def_reading(bound, "read", &lookm::session::read);
+    bound
         .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
                          int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
                          const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
@@ -201,30 +214,6 @@ void bind_session(py::module_ & m) {
             },
             py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
             py::arg_v("options", lookm::method_options(), "MethodOptions()"))
-        .def(
-            "prefill",
-            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
-               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options,
-               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
-                run(&lookm::session::prefill, s, prompt, images, contexts,
-                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, progress);
-            },
-            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
-            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
-        .def(
-            "converse",
-            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
-               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options,
-               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
-                run(&lookm::session::converse, s, prompt, images, contexts,
-                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, progress);
-            },
-            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
-            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none())
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
         .def("end_conversation", [](const py_session & s) { s.get().end_conversation(); })
         .def("state",
@@ -252,18 +241,6 @@ void bind_session(py::module_ & m) {
             "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
             "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
         .def("next", &next)
-        .def(
-            "read",
-            [](const py_session & s, const std::string & prompt, const std::vector<image_array> & images,
-               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options,
-               const std::vector<std::string> & contexts, int32_t n_answer) {
-                run(&lookm::session::read, s, prompt, images, contexts,
-                    {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer);
-            },
-            "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
-            "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0)
         .def(
             "trial",
             [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,

@@ -343,6 +343,7 @@ class Session:
         options: MethodOptions = ...,
         contexts: list[str] = ...,
         n_answer: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """As ``prefill``, but every cell stays, and a copy of all is kept for trials. The prompt may end with an image,
         where ``follow`` adds what is to be answered. The method says which attention is observed."""

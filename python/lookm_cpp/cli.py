@@ -19,7 +19,7 @@ from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
 from lookm_cpp.evaluation.commands import app as evaluation
 from lookm_cpp.explaining.command import explain
-from lookm_cpp.files import read_text
+from lookm_cpp.files import check_text, read_text
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
@@ -288,6 +288,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        for argument in arguments:
+            check_text(argument, "argument")
         with typer.main.get_command(app).make_context("lookm", list(arguments)) as context:
             context.command.invoke(context)
             sys.stdout.flush()

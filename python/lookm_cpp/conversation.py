@@ -45,12 +45,20 @@ class Chat:
     prompt, ends it, and the next call raises ``RuntimeError``.
     """
 
-    def __init__(self, place: Place, compression: Compression, system: str | None, *, n_turns: int = 0) -> None:
+    def __init__(
+        self,
+        place: Place,
+        compression: Compression,
+        system: str | None,
+        *,
+        n_turns: int = 0,
+        turn: int | None = None,
+    ) -> None:
         self._place = place
         self._compression = compression
         self._system = system
         self._n_turns = n_turns
-        self._turn: int | None = place.turns.begin() if n_turns else None
+        self._turn = turn
         self._stats = Stats(**place.session.stats)
 
     @property
@@ -167,11 +175,11 @@ class Chat:
                 raise ValueError(f"{name} was made with {key} {header['cache'][key]!r}, expected {value!r}")
         compression = Compression(**header["compression"])
         with place.turns.hold():
-            place.turns.begin()  # whatever was there has ended, even if this fails
+            turn = place.turns.begin()  # whatever was there has ended, even if this fails
             place.session.restore(
                 state, kv_ratio=compression.kv_ratio, method=compression.method, options=compression.method_options(0)
             )
-            return cls(place, compression, header["system"], n_turns=header["turns"])
+            return cls(place, compression, header["system"], n_turns=header["turns"], turn=turn)
 
     def _prompt(self, message: dict[str, Any], *, goes_on: bool) -> _Prompt:
         """The template's text of this turn: of a later one what comes after the last answer."""

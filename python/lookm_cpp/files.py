@@ -9,14 +9,27 @@ MMPROJ_PATTERN = "mmproj*.gguf"
 MAGIC = b"GGUF"
 
 
+def check_text(word: str, argument: str) -> None:
+    """Make sure that the core can take it.
+
+    Raises:
+        ValueError: It is not UTF-8: a file's name, or an argument, of other bytes.
+    """
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{argument} {word!a} is not UTF-8, expected text that is") from None
+
+
 def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
     """``path`` as a ``Path``; ``argument`` is the name that an error gives it.
 
     Raises:
         FileNotFoundError: Nothing is there.
-        ValueError: A directory is there.
+        ValueError: A directory is there, or the name is not UTF-8.
     """
     file = Path(path)
+    check_text(str(file), argument)
     if file.is_dir():
         raise ValueError(f"{argument} {str(file)!r} is a directory, expected a GGUF file")
     if not file.exists():

@@ -11,7 +11,7 @@ from lookm_cpp.answer import Answer, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
 from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
 from lookm_cpp.conversation import Chat, Place
-from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer
+from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import ImageLike
@@ -313,6 +313,7 @@ class Llava:
         with self._turns.hold():
             self._check_open()
             turn = self._turns.begin()
+            session.explain(explains())
             session.prefill(
                 session.apply_template(found.messages),
                 found.images,
@@ -332,7 +333,7 @@ class Llava:
                 return self._chunks(answer, turn)
             text = "".join(answer)
             self._stats = Stats(**session.stats)
-        return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
+            return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
 
     def ask(
         self,
@@ -418,7 +419,9 @@ class Llava:
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:
-        """The conversation that ``Chat.save`` wrote, with the same model and types of cache; it goes on where it was.
+        """The conversation that ``Chat.save`` wrote, with the same model, types of cache and flash attention.
+
+        It goes on where it was.
 
         Raises:
             ValueError: The file holds no conversation, is damaged, or is of another model, or its cells do not fit.

@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from itertools import pairwise
 from pathlib import Path
 
 from lookm_cpp import embedded
+from lookm_cpp.files import existing_file
 
 NAME = "lookm-server"
 EMBEDDED_FLAG = "--embedded"
-MODEL_FLAGS = ("-m", "--model", "-mm", "--mmproj", "-hf", "-hfr", "--hf-repo")
+FILE_FLAGS = ("-m", "--model", "-mm", "--mmproj")
+DOWNLOAD_FLAGS = ("-hf", "-hfr", "--hf-repo", "-mu", "--model-url", "-mmu", "--mmproj-url", "-dr", "--docker-repo")
+DOWNLOAD_VARIABLES = tuple(f"LLAMA_ARG_{name}" for name in ("HF_REPO", "MODEL_URL", "MMPROJ_URL", "DOCKER_REPO"))
 TEMPLATE_FLAGS = ("--chat-template", "--chat-template-file", "--no-jinja")
 
 
@@ -42,21 +46,45 @@ def server_arguments(arguments: list[str]) -> list[str]:
     ['-m', 'model.gguf']
 
     Raises:
-        ValueError: ``--embedded`` beside another model.
+        ValueError: ``--embedded`` beside another model, which llama-server would download in the shipped one's place.
     """
     if EMBEDDED_FLAG not in arguments:
         return arguments
     rest = [argument for argument in arguments if argument != EMBEDDED_FLAG]
-    for flag in MODEL_FLAGS:
-        if flag in rest:
-            raise ValueError(f"{EMBEDDED_FLAG} is given beside {flag}, expected one model")
+    beside = [flag for flag in (*FILE_FLAGS, *DOWNLOAD_FLAGS) if flag in map(_name, rest)]
+    for flag in (*beside, *(name for name in DOWNLOAD_VARIABLES if os.environ.get(name))):
+        raise ValueError(f"{EMBEDDED_FLAG} is given beside {flag}, expected one model")
     template = [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
     return ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), *template, *rest]
 
 
+def _name(argument: str) -> str:
+    return argument.replace("_", "-") if argument.startswith("--") else argument  # as llama-server reads it
+
+
+def check_files(arguments: list[str]) -> None:
+    """The server would say it only at the end of its log.
+
+    Raises:
+        FileNotFoundError: A model that is not to be downloaded does not exist.
+        ValueError: It is a directory.
+    """
+    if set(DOWNLOAD_FLAGS).isdisjoint(map(_name, arguments)):
+        for flag, value in pairwise(arguments):
+            if flag in FILE_FLAGS:
+                existing_file(value, flag)
+
+
 def serve(arguments: list[str]) -> int:
-    """Become lookm-server, where the system can; else run it and return its exit code."""
-    command = [str(server_path()), *server_arguments(arguments)]
+    """Become lookm-server, where the system can; else run it and return its exit code.
+
+    Raises:
+        FileNotFoundError: The server or a model is not there.
+        ValueError: As of ``server_arguments``, or a model is a directory.
+    """
+    passed_on = server_arguments(arguments)
+    check_files(passed_on)
+    command = [str(server_path()), *passed_on]
     if os.name == "posix":
         os.execv(command[0], command)
     return subprocess.run(command, check=False).returncode

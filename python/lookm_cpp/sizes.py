@@ -48,7 +48,7 @@ def byte_count(argument: str, size: int | str | None) -> int:
         return 0
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(size))
     unit = UNITS.get(found[2].upper()) if found else None
-    count = int(float(found[1]) * unit) if found and unit else 0
-    if not 1 <= count <= MOST_BYTES:
+    count = float(found[1]) * unit if found and unit else 0.0
+    if not 1 <= count < MOST_BYTES:
         raise ValueError(f"{argument} is {size!r}, expected bytes such as 512MiB, 8GiB or 16GB")
-    return count
+    return int(count)

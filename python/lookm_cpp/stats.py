@@ -20,7 +20,8 @@ class Stats:
         text_cells: Those of text, template included, contexts not.
         image_cells: Those of images.
         context_cells: Those of contexts: text that may be evicted as an image may.
-        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells`` were in use.
+        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells`` were in use; in a
+            conversation those of earlier turns' answers too.
         kept_cells: Cells left after compression; the same number in every layer and head.
         kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
         method: The method that ran.

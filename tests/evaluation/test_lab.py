@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from lookm_cpp import Llava
@@ -10,6 +12,7 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.embedded import demo_prompts
 from lookm_cpp.evaluation.lab import Lab
 from lookm_cpp.evaluation.options import make_setup
+from session.tiny_models import write_llama
 
 PROMPT = next(prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4)
 CONTEXT, QUESTION = PROMPT.content.rpartition("<image>")[0] + "<image>", " " + PROMPT.question
@@ -79,6 +82,25 @@ def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     (kept,) = lab.trial(Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION])
     assert kept.prompt_cells - kept.kept_cells == 64 * len(IMAGES)
+
+
+def test_answers_that_never_end(tmp_path: Path) -> None:
+    """Question and answer behind a prompt that with the answer alone would just fit: the next trial has its prompt."""
+    setup = replace(make_setup("embedded", None), model=write_llama(tmp_path / "model.gguf", n_ctx=2048), mmproj=None)
+    n_answer, question, h2o = 60, " And what is it then?", Compression(0.5, "h2o")
+    with Lab(setup, n_answer) as lab:
+        lab.prompt("x", [], before_question=True)
+        (one,) = lab.trial(h2o, [question])
+        n_more = (256 - one.prompt_cells - n_answer) % 256
+        lab.prompt("x" * (1 + n_more), [], before_question=True)
+        for _ in range(2):
+            (trial,) = lab.trial(h2o, [question])
+            assert (trial.prompt_cells + n_answer) % 256 == 0
+        lab.session.trial(kv_ratio=1.0, method="origin")
+        lab.session.follow(question)
+        lab.session.start(temperature=0.0, ignore_eos=True)
+        assert len([lab.session.next() for _ in range(n_answer)]) == n_answer
+        lab.trial(h2o, [question])
 
 
 def test_wrong_turns(lab: Lab) -> None:

@@ -104,7 +104,16 @@ def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
     assert all(row.kept_share == pytest.approx(0.2 * 16 / 8.5, abs=0.01) for row in q8)
     text = next(row for row in rows if row.name == "text cells only")
     assert text.tasks["image_needle"] == 0 < text.tasks["text_needle"]
-    assert all((row.against_random is None) == (row.name == "random" or row.budget is None) for row in rows)
+    beside = {(row.cache, row.budget): row.bytes_share for row in rows if row.name == "random"}
+    for row in rows:
+        at_equal_bytes = row.budget is not None and abs(row.bytes_share - beside[row.cache, row.budget]) <= 0.01
+        assert (row.against_random is not None) == (at_equal_bytes and row.name != "random")
+    more = [
+        {**record, "kv_bytes": 1.2 * record["kv_bytes"]} for record in records if not record["arm"].startswith("h2o")
+    ]
+    assert any(row.against_random for row in rows_of(run, records) if row.name == "h2o")
+    others = [record for record in records if record["arm"].startswith("h2o")]
+    assert not any(row.against_random for row in rows_of(run, [*more, *others]) if row.name == "h2o")
 
 
 def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_path: Path) -> None:

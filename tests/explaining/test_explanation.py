@@ -211,6 +211,47 @@ def test_prompts_are_explained_only_when_asked_for() -> None:
     assert session.explanation is None
 
 
+def test_a_prompt_of_another_thread_is_not_explained(
+    prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It goes through the cap, which an explained one cannot, while an explained answer is under way."""
+    under_way, over = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+    with Llava.embedded(kv_cells=160) as llm:
+        whole = llm.create_chat_completion
+
+        def slow(*args: Any, **options: Any) -> Any:
+            chunks = whole(*args, **options)
+            under_way.set()
+            over.wait(30)
+            return chunks
+
+        def explain() -> None:
+            try:
+                llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
+            except RuntimeError as error:
+                errors.append(error)
+
+        monkeypatch.setattr(llm, "create_chat_completion", slow)
+        thread = threading.Thread(target=explain)
+        thread.start()
+        assert under_way.wait(30)
+        monkeypatch.undo()
+        assert llm.ask(prompt.content, prompt.images)
+        assert llm.stats.squeezed_cells > 0
+        over.set()
+        thread.join()
+    assert "ended by a newer prompt" in str(errors[0])
+
+
+def test_a_picture_of_a_line(llm: Llava, tmp_path: Path) -> None:
+    line = Image.new("RGB", (3000, 2), "red")
+    found = llm.explain("<image> <image> What is in image 1?", [line, line.rotate(90, expand=True)], methods=["h2o"])
+    found.save(tmp_path / "line.png")
+    with Image.open(tmp_path / "line.png") as drawn:
+        assert drawn.width > 500
+
+
 def test_two_threads(prompt: DemoPrompt) -> None:
     """Each gets its own prompts' cells, or is told that a newer prompt came."""
     with Llava.embedded() as llm:

@@ -5,8 +5,8 @@ Nothing here is fast. Each function is one step of the algorithm:
     scores -> budget -> rank -> select -> cosine -> targets -> merge,      and compress = all but the first
 
 Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` cells of the prompt.
-The paper is arXiv 2406.18139; "spec 1.4" is a section of the project's design note lookm_spec.md. Where the paper and
-its published code differ, ``fidelity`` says which of them is followed. Both keep text as a floor (spec D2).
+The paper is arXiv 2406.18139. Where the paper and its published code differ, ``fidelity`` says which of them is
+followed (docs/methods.md, which also numbers the code's bugs). Both keep text as a floor.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Compressed(NamedTuple):
 
 
 def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
-    """Attention that each cell receives from the prompt's queries (spec 1.2; groups 4).
+    """Attention that each cell receives from the prompt's queries.
 
         A_h = softmax(scale * Q_h K_g(h)^T + causal),    s_h[j] = sum_i A_h[i, j],    s_g[j] = mean of s_h over group g
 
@@ -114,7 +114,7 @@ def rank(
     A spread leads by the fractional part of g j + p (layer n_head_kv + h): g the golden ratio less one, p = 1/r of the
     real root r of r^3 = r + 1.
 
-    SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them (spec 2).
+    SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them.
     """
     method = method_of(options)
     n_head_kv, n = score.shape
@@ -151,7 +151,7 @@ def rank(
 
 
 def select(score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0) -> Ints:
-    """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head (spec 1.4, 1.5, 1.9).
+    """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head.
 
     The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
     first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly; then, with the
@@ -193,7 +193,7 @@ def evicted_cells(kept: Ints, n: int) -> Ints:
 
 
 def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
-    """Similarity of one head's evicted and kept keys as they lie in the cache, ``[n_evicted, n_kept]`` (spec 1.6).
+    """Similarity of one head's evicted and kept keys as they lie in the cache, ``[n_evicted, n_kept]``.
 
         sim[e, c] = k_e . k_c / (|k_e| |k_c|)
 
@@ -212,9 +212,9 @@ def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[In
     To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where only that is asked
     for; nowhere when there is none. Upstream then drops every rank j of the evicted lists with
 
-        mean over h of w[h, j]  <  mean over h and j of w[h, j]                                     (spec 1.7, B8)
+        mean over h of w[h, j]  <  mean over h and j of w[h, j]                                     (B8)
 
-    and its average merge pairs what is left of the targets with the first evicted cells, not with its own (spec B3).
+    and its average merge pairs what is left of the targets with the first evicted cells, not with its own (B3).
     """
     method = method_of(options)
     n_head_kv, n, _ = k.shape
@@ -239,7 +239,7 @@ def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[In
 
 
 def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: Merge) -> F64:
-    """Rows of one head's kept cells after taking in the evicted ones, ``[n_kept, head_dim]`` (spec 1.7).
+    """Rows of one head's kept cells after taking in the evicted ones, ``[n_kept, head_dim]``.
 
         average    x_c <- mean of x_c and its x_e
         weighted   x_c <- mean of x_c and its w_e x_e
@@ -275,7 +275,7 @@ def compress(
     squares: Floats | None = None,
     layer: int = 0,
 ) -> Compressed:
-    """One layer's cache after LOOK-M: select, match evicted keys to kept ones, merge K and V (spec 1.9).
+    """One layer's cache after LOOK-M: select, match evicted keys to kept ones, merge K and V.
 
     ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score`` and ``squares [n_head_kv, n]``,
     ``is_text [n]``. Without ``merge_keys`` kept keys stay as they are.

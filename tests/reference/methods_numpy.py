@@ -84,7 +84,7 @@ class Options(NamedTuple):
 
 
 def method_of(options: Options) -> Method | None:
-    """The table's row, as upstream's code has it where asked for (spec 1.5, 1.7, B3, D6), with the user's scorer."""
+    """The table's row, as upstream's code has it where asked for, with the user's scorer."""
     method = METHODS[options.method]
     if method is None:
         return None
@@ -115,7 +115,7 @@ class Budget(NamedTuple):
 
 
 def budget(is_text: Bools, options: Options) -> Budget:
-    """How many cells stay, the same for all heads (spec 1.3, 1.4; ``evict`` 4).
+    """How many cells stay, the same for all heads.
 
         N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first n - M
 

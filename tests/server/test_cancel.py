@@ -53,7 +53,13 @@ def test_a_client_that_leaves_while_its_prompt_is_read(folder: Path, cache: str)
             assert _answer(server, A, id_slot=0) == alone["A"]
             _leave(server, LONGER, share)
             assert _answer(server, LONGER, id_slot=0) == alone["longer"]
-        assert len(server.lines("cancel task, id_task")) == 4
+        # the next turn, given up half way: what is left of it has no scores
+        server.erase_slots()
+        _answer(server, A, id_slot=0)
+        _leave(server, LONGER, 0.95)
+        answer = server.complete(LONGER, id_slot=0)
+        assert (answer["tokens"], answer["timings"]["cache_n"]) == (alone["longer"][0], 0)
+        assert len(server.lines("cancel task, id_task")) == 5
         server.erase_slots()
         assert server.uses_cells(0)
 

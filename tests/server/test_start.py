@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lookm_cpp import embedded
-from lookm_cpp.serve import server_arguments, server_path
+from lookm_cpp.serve import check_files, server_arguments, server_path
 from session.tiny_models import write_llama, write_mamba, write_mpt
 
 from server import servers
@@ -192,6 +192,21 @@ def test_lookm_serve_passes_everything_on() -> None:
     assert (done.returncode, done.stderr) == (1, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
     both = subprocess.run([lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False)
     assert (both.returncode, both.stderr) == (2, "lookm: --embedded is given beside -m, expected one model\n")
+    for flag in ("-m", "--mmproj"):
+        none = subprocess.run([lookm, "serve", flag, "no.gguf"], capture_output=True, text=True, check=False)
+        assert (none.returncode, none.stdout) == (2, "")
+        assert none.stderr == f"lookm: {flag} 'no.gguf' does not exist, expected a GGUF file\n"
+    check_files(["-m", "to-come.gguf", "-mu", "https://example.org/to-come.gguf"])
+
+
+@pytest.mark.parametrize("flag", ["-mu", "--mmproj-url", "--model_url", "-dr", "--hf-repo"])
+def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama-server would put it where ``-m`` points."""
+    with pytest.raises(ValueError, match=r"--embedded is given beside -.*, expected one model"):
+        server_arguments(["--embedded", flag, "https://example.org/model.gguf"])
+    monkeypatch.setenv("LLAMA_ARG_MODEL_URL", "https://example.org/model.gguf")
+    with pytest.raises(ValueError, match="--embedded is given beside LLAMA_ARG_MODEL_URL"):
+        server_arguments(["--embedded"])
 
 
 def test_a_template_of_ones_own() -> None:

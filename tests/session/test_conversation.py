@@ -74,6 +74,84 @@ TALK: list[tuple[str, list[Path]]] = [
 ]
 
 
+def test_a_conversation_after_a_compressed_prompt(tiny: str) -> None:
+    """Whatever the session did before, and in whatever context it was left: as in a session of its own."""
+    used, fresh = (_core.Session(tiny, "", n_threads=1) for _ in range(2))
+    how: Options = {"kv_ratio": 0.3, "method": "h2o"}
+    used.prefill("A long text. " * 60, [], n_answer=8, **how)
+    assert used.stats["kv_bytes_allocated_after"] < used.stats["kv_bytes_allocated_before"]
+    used.end_conversation()
+    for turn in ("Hello, world! " * 40, "And now? " * 9):
+        found = []
+        for session in (used, fresh):
+            session.converse(turn, [], n_answer=8, **how)
+            stats = session.stats
+            assert stats["kept_cells"] == pytest.approx(0.3 * stats["prompt_cells"], abs=3)
+            found.append((stats["kept_cells"], answer(session, 8)))
+        assert found[0] == found[1]
+    with pytest.raises(ValueError, match='method: "roco" does not go with a conversation'):
+        used.converse("Hello", [], kv_ratio=0.3, method="roco")
+
+
+def test_saved_after_an_interrupted_first_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is there, as in the conversation itself, though no answer came to its end."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Llava.embedded(kv_ratio=0.6) as llm:
+        chat = llm.chat()
+        with monkeypatch.context() as patched:
+            patched.setattr("lookm_cpp.conversation.Answer", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                chat.ask("Image 1:<image> Image 2:<image> What is in image 2?", [UMBRELLA, OWL])
+        chat.save(tmp_path / "talk")
+        n_cells = chat.stats.prompt_cells
+        taken_up = llm.load_state(tmp_path / "talk")
+        question = ("Image 3:<image> What is in image 3?", [LADYBUG])
+        answers = [taken_up.ask(*question)]
+        assert taken_up.stats.prompt_cells > 3 * 64 > n_cells
+        taken_up.save(tmp_path / "talk")
+        chat = llm.chat()
+        with monkeypatch.context() as patched:
+            patched.setattr("lookm_cpp.conversation.Answer", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                chat.ask("Image 1:<image> Image 2:<image> What is in image 2?", [UMBRELLA, OWL])
+        answers.append(chat.ask(*question))
+    assert answers[0] == answers[1]
+
+
+def test_a_turn_that_ends_with_an_image() -> None:
+    session = _core.Session(str(MODEL), str(MMPROJ), n_threads=1)
+    image = np.zeros((64, 64, 3), np.uint8)
+    text = f"A{session.media_marker}"
+    session.converse(f"{text} What?", [image], kv_ratio=1.0, method=METHOD)
+    answer(session, 2)
+    with pytest.raises(ValueError, match="messages: the prompt ends with an image; expected text after it"):
+        session.converse(text, [image], kv_ratio=1.0, method=METHOD)
+    session.converse(" What?", [], kv_ratio=1.0, method=METHOD)
+    assert answer(session, 2)
+
+
+def test_cells_that_an_answer_forgot_are_counted(tiny: str) -> None:
+    """Every token of the turns and of the answers is a cell that was read, whatever is left of it."""
+    talk, taken_up = (_core.Session(tiny, "", n_threads=1, kv_cells=96) for _ in range(2))
+    how: Options = {"kv_ratio": 1.0, "method": METHOD, "n_answer": 24}
+    talk.converse("Hello, world! " * 4, [], **how)
+    n_cells = talk.stats["prompt_cells"]
+    assert n_cells < 96 - 96 // 8
+    talk.start(temperature=0.0, ignore_eos=True)
+    assert len([talk.next() for _ in range(200)]) == 200
+    taken_up.restore(talk.state(), kv_ratio=1.0, method=METHOD)
+    assert taken_up.stats["prompt_cells"] == n_cells + 199, "the last token is chosen, not read"
+    n_cells += 200 + len(talk.tokens_of(" And now?"))
+    for session in (talk, taken_up):
+        session.converse(" And now?", [], **how)
+        stats = session.stats
+        assert stats["prompt_cells"] == stats["text_cells"] == n_cells
+        assert stats["squeezed_cells"] == stats["prompt_cells"] - stats["kept_cells"] > 160
+
+
 @pytest.mark.parametrize("options", [{"kv_ratio": 0.4}, {"kv_cells": 200}, {"kv_cells": 200, "kv_ratio": 0.3}])
 def test_a_budget_holds_over_all_turns(options: Options) -> None:
     with Llava.embedded(**options) as llm:

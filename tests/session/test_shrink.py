@@ -47,6 +47,33 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
     assert sizes == [2048, -(-(kept + N_ANSWER) // 256) * 256]
 
 
+def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
+    """The context that has observed the prompt is gone then; uncompressed, the prompt is still there."""
+    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1)
+    session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o")
+    answers = []
+    for _ in range(2):
+        session.trial(kv_ratio=1.0, method="origin")
+        session.start(temperature=1.0, seed=5, ignore_eos=True)
+        answers.append([session.next() for _ in range(300)])
+        with pytest.raises(ValueError, match="trial: an answer has outgrown the context"):
+            session.trial(kv_ratio=0.3, method="h2o")
+    assert answers[0] == answers[1]
+
+
+def test_a_trial_under_a_cap(tmp_path: Path) -> None:
+    """As after ``prefill``, an answer that fills the cap forgets its own cells, not the prompt's."""
+    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256)
+    answers = []
+    for begin in (session.prefill, session.read):
+        begin("A text. " * 15, [], kv_ratio=1.0, method="origin")
+        if begin == session.read:
+            session.trial(kv_ratio=1.0, method="origin")
+        session.start(temperature=1.0, seed=5, ignore_eos=True)
+        answers.append([session.next() for _ in range(300)])
+    assert answers[0] == answers[1]
+
+
 def test_an_answer_outgrows_its_cache(tmp_path: Path) -> None:
     """Room for one token, 400 come: the cache grows, and the answer is that of a cache that never had to."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))

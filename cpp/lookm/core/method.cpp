@@ -73,7 +73,7 @@ E parse(const char * argument, std::string_view word, const std::pair<const char
     throw std::invalid_argument(std::string(argument) + ": " + quoted(word) + " is unknown; expected " + known);
 }
 
-// What upstream's code does other than the paper says (lookm_spec.md, section 3; docs/methods.md)
+// What upstream's code does other than the paper says (docs/methods.md)
 void as_upstream(method & m) {
     m.deviation = false; // its mean is over all queries of the prompt, so it ranks as h2o does
     if (m.merge == merge::none) {

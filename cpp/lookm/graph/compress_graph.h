@@ -18,9 +18,8 @@ struct layer_plan {
     std::span<const token_kind> kind = {};
 };
 
-// Merges each head's evicted rows into their pivots and packs the kept rows into plan.target, K and V alike (spec 1.6,
-// 1.7), or K without merging (method.merge_keys). Sums in f32, rows written in the cache's own type. Other cells keep
-// their data.
+// Merges each head's evicted rows into their pivots and packs the kept rows into plan.target, K and V alike, or K
+// without merging (method.merge_keys). Sums in f32, rows written in the cache's own type. Other cells keep their data.
 //
 // on_device: matching is one ggml graph on the runner's backend and merging, by one-hot products, another. Otherwise
 // keys are matched and rows are summed by loops of our own (cpu_products, a scatter-add), which needs runner.on_cpu(),

@@ -9,7 +9,7 @@
 
 namespace lookm {
 
-// What is matched in one layer (spec 1.6): every evicted row gets the most similar kept row of its head, by the cosine
+// What is matched in one layer: every evicted row gets the most similar kept row of its head, by the cosine
 // of their keys. A row of zero norm has cosine 0 to every other.
 struct match_task {
     std::span<const int32_t> kept;    // [n_head_kv, n_keep] cells of the storage

@@ -23,7 +23,7 @@ struct score_sums {
     const ggml_tensor * squares = nullptr; // nullptr: not wanted
 };
 
-// With p = softmax(scale * q_i k^T + mask_i), and the mean over the query heads of KV head h (spec 1.2 and 4):
+// With p = softmax(scale * q_i k^T + mask_i), and the mean over the query heads of KV head h:
 //
 //   sum[j, h] += mean of  sum_i p_ij        squares[j, h] += mean of  sum_i p_ij^2
 //

@@ -81,9 +81,18 @@ void session::make_cell() {
         return;
     }
     // the prompt's cells stay; to forget half at once makes n tokens cost O(log n) holes
-    const llama_pos n = std::max(1, (n_past_ - answer_pos_) / 2);
+    const llama_pos n = std::min(n_past_ - answer_pos_, std::max(1, (n_past_ - answer_pos_) / 2));
+    if (n == 0) {
+        return;
+    }
     kv_cache::forget(room_->get(), 0, answer_pos_, answer_pos_ + n);
     answer_pos_ += n;
+    n_forgotten_ += n;
+}
+
+void session::answer_from_here() {
+    answer_pos_ = n_past_;
+    n_forgotten_ = 0;
 }
 
 bool session::can_continue() const {
@@ -115,12 +124,17 @@ std::optional<std::string> session::next() {
             throw std::runtime_error("the context is full: n_ctx " + std::to_string(n_ctx()));
         }
         const stopwatch watch;
-        if (full()) {
-            make_cell();
-        }
         const llama_token token = *pending_;
         pending_.reset();
-        decode(&token, 1, true);
+        try {
+            if (full()) {
+                make_cell();
+            }
+            decode(&token, 1, true);
+        } catch (...) { // the context may be gone
+            abandon();
+            throw;
+        }
         llama_synchronize(room_->get());
         stats_.decode_seconds += watch.seconds();
         ++stats_.decode_tokens;

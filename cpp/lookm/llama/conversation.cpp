@@ -31,6 +31,15 @@ struct counts {
 
 } // namespace
 
+session_stats session::stats_so_far() const {
+    const int32_t n_answered = n_past_ - answer_pos_ + n_forgotten_;
+    session_stats s = stats_;
+    s.prompt_cells += n_answered;
+    s.text_cells += n_answered;
+    s.squeezed_cells += n_forgotten_;
+    return s;
+}
+
 // Scores of every layer, in the order of cells; nothing where none are taken.
 std::vector<std::vector<float>> session::scores() const {
     compressor * const c = room_->compressor();
@@ -94,10 +103,11 @@ void session::converse(const std::string & text, std::span<const image_view> ima
         p.chunks.front().kind.insert(p.chunks.front().kind.begin(), token_kind::text);
     }
     check_fits(p);
+    check_ends_with_text(p);
     compress_options options = {resolve(kv.method, kv.options),
                                 split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
     const double ratio = options.ratios.important + options.ratios.recent;
-    const bool squeezes = room_->compressor() && options.method.evicts;
+    const bool squeezes = room_->unsupported().empty() && options.method.evicts;
     if (squeezes && needs_squares(options.method)) {
         throw std::invalid_argument("method: \"" + kv.method +
                                     "\" does not go with a conversation, as it needs the "
@@ -119,8 +129,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
                                     (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
     }
 
-    const session_stats before = begins ? session_stats() : stats_;
-    const int32_t n_answered = begins ? 0 : n_past_ - answer_pos_;
+    const session_stats before = begins ? session_stats() : stats_so_far();
     try {
         if (begins) {
             clear();
@@ -133,7 +142,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
         }
         stats_ = {};
         stats_.method = kv.method;
-        stats_.text_cells = before.text_cells + n_answered;
+        stats_.text_cells = before.text_cells;
         stats_.image_cells = before.image_cells;
         stats_.context_cells = before.context_cells;
         stats_.squeezed_cells = before.squeezed_cells;
@@ -146,7 +155,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
             room_->compressor()->resume();
         }
         process(p, progress);
-        stats_.prompt_cells = before.prompt_cells + n_answered + p.n_cells();
+        stats_.prompt_cells = before.prompt_cells + p.n_cells();
         const size_t per_cell = room_->compressor() ? room_->compressor()->kv().bytes_per_cell() : 0;
         stats_.bytes_used_before = per_cell * reading_->n_held();
         if (squeezes && ratio < 1.0) {
@@ -162,7 +171,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
         stats_.kept_cells = reading_->n_held();
         stats_.bytes_used_after = per_cell * reading_->n_held();
         stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
-        answer_pos_ = n_past_;
+        answer_from_here();
         talking_ = ready_ = true;
     } catch (...) {
         if (room_->compressor()) {
@@ -181,9 +190,8 @@ std::vector<uint8_t> session::state() const {
     w.put(state_version);
     w.put<int32_t>(n_past_);
     w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
-    const int32_t n_answered = n_past_ - answer_pos_;
-    w.put(counts{stats_.prompt_cells + n_answered, stats_.text_cells + n_answered, stats_.image_cells,
-                 stats_.context_cells, stats_.squeezed_cells});
+    const session_stats s = stats_so_far();
+    w.put(counts{s.prompt_cells, s.text_cells, s.image_cells, s.context_cells, s.squeezed_cells});
     w.put(parts_so_far());
     w.put(room_->sequence());
     const std::vector<std::vector<float>> all = scores();
@@ -221,20 +229,21 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     }
     clear();
     squeezing_ = {resolve(kv.method, kv.options), {}};
-    room_->restore(sequence, n_held);
+    room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
     compressor * const compressor = room_->compressor();
     const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;
     bool fits = all.empty() || all.size() == n_layers;
     for (size_t i = 0; fits && i < all.size(); ++i) {
         fits = all[i].size() == static_cast<size_t>(n_held * compressor->kv().layers()[i].k.n_head_kv);
     }
-    if (!fits || room_->n_used().value_or(n_held) != n_held) {
+    if (!fits || (compressor ? compressor->kv().n_used() : room_->n_used().value_or(n_held)) != n_held) {
         clear();
         state_reader::fail();
     }
     restore_scores(all);
     reading_ = prompt_cap(parts, no_cap, options_.n_batch, 1, held);
-    n_past_ = answer_pos_ = n_past;
+    n_past_ = n_past;
+    answer_from_here();
     if (pending != LLAMA_TOKEN_NULL) {
         pending_ = pending;
     }

@@ -158,7 +158,8 @@ std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
     }
     uint32_t n = kv->get_cells(0).get_used();
     if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
-        n = std::max(n, windows->get_swa()->get_cells(0).get_used());
+        // what lies behind the window stays until its cell is needed
+        n = std::max(n, std::min(windows->get_swa()->get_cells(0).get_used(), ctx->get_model().hparams.n_swa));
     }
     return static_cast<int32_t>(n);
 }
@@ -245,9 +246,13 @@ void kv_cache::check(llama_seq_id seq) const {
     }
 }
 
+int32_t kv_cache::stream_of(llama_seq_id seq) const {
+    return static_cast<int32_t>(kv_->get_stream(seq));
+}
+
 std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
-    const auto stream = static_cast<int32_t>(kv_->get_stream(seq));
+    const int32_t stream = stream_of(seq);
     std::vector<cell> out;
     // Those of one image may share their position: then by their place in it, then by cell, as llama.cpp fills free
     // cells upwards.

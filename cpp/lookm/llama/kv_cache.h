@@ -63,6 +63,7 @@ class kv_cache {
     int n_readers(size_t i) const { return n_readers_[i]; }
     int32_t n_cells() const; // allocated, for each stream
     int32_t n_used() const;  // of all streams
+    int32_t stream_of(llama_seq_id seq) const;
     size_t bytes_per_cell() const { return bytes_per_token(ctx_); }
 
     // Waits for the device, and does what llama.cpp left for its next graph: shifts and copies of rows.

@@ -134,10 +134,11 @@ void session::make_room(int32_t n) {
         return;
     }
     const int32_t n_held = reading_->n_held();
+    const int32_t n_read = n_held + stats_.squeezed_cells;
     squeeze(n_held, [&] { return reading_->room_for(n); });
     // not before: until its queries come there are no scores to shrink by
-    if (forget_scores_at_ > 0 && reading_->n_held() + stats_.squeezed_cells == forget_scores_at_) {
-        room_->compressor()->tap().forget();
+    if (forget_scores_at_ > 0 && n_read <= forget_scores_at_ && forget_scores_at_ < n_read + n) {
+        room_->compressor()->tap().forget(forget_scores_at_ - n_read);
     }
 }
 

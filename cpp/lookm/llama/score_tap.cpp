@@ -101,13 +101,13 @@ void score_tap::arm(const tap_plan & plan) {
     listen();
 }
 
-void score_tap::forget(int64_t n_rows) {
+void score_tap::forget(int64_t n_rows, llama_seq_id seq) {
     sums_.clear();
     if (squares_) {
         squares_->clear();
     }
     for (const std::vector<int64_t> & layer : n_rows > 0 ? n_seen_ : decltype(n_seen_)()) {
-        const int64_t n_seen = *std::max_element(layer.begin(), layer.end());
+        const int64_t n_seen = layer[kv_.stream_of(seq)];
         plan_.first_query = static_cast<int32_t>(std::max(n_seen + n_rows, int64_t(plan_.first_query)));
     }
 }

@@ -41,9 +41,10 @@ class score_tap {
 
     void arm(const tap_plan & plan = {}); // zero the sums and start to listen; throws std::invalid_argument
     void disarm(); // stop to listen: decode runs as if the tap had never been, and compute buffers are freed
+    void abandon() { armed_ = false; } // the context is gone, and so is who calls
     // Zero the sums, and go on as before; of the rows that come next the first n_rows do not count.
-    void forget(int64_t n_rows = 0);
-    void listen(); // go on after disarm(), with the sums so far
+    void forget(int64_t n_rows = 0, llama_seq_id seq = 0); // of this sequence's stream
+    void listen();                                         // go on after disarm(), with the sums so far
     // Rows that come next, or came last, are n more than the prompt's own: another sequence's in the same stream. n <
     // 0: the prompt's first -n tokens are in the cache already. Matters where first_query > 0.
     void skip(int64_t n);

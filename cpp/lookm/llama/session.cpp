@@ -41,6 +41,12 @@ void check_supported(const kv_options & kv, const std::string & unsupported) {
     }
 }
 
+void check_ends_with_text(const prompt & p) {
+    if (p.chunks.back().image) { // mtmd asks for no logits of an image
+        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
+    }
+}
+
 void check_compute_bytes(int64_t compute_bytes) {
     if (compute_bytes < least_compute_bytes || compute_bytes > most_compute_bytes) {
         throw std::invalid_argument("compute_bytes: " + std::to_string(compute_bytes) + ", expected " +
@@ -112,8 +118,8 @@ void session::clear() {
     prompt_logits_.clear();
     reading_.reset();
     talking_ = false;
-    answer_pos_ = 0;
     n_past_ = 0;
+    answer_from_here();
     ready_ = false;
     copy_.reset();
     explanation_.reset();
@@ -158,9 +164,7 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
     check(kv);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
-    if (p.chunks.back().image) { // mtmd asks for no logits of an image
-        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
-    }
+    check_ends_with_text(p);
     compress_options options = checked(kv);
     options.kind = p.kinds();
     options.explain = explains_;
@@ -180,7 +184,7 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
         process(p, progress);
         compress(options, progress);
         shrink(n_answer);
-        answer_pos_ = n_past_;
+        answer_from_here();
         ready_ = true;
     } catch (...) {
         abandon();

@@ -37,6 +37,9 @@ void check_supported(const kv_options & kv, const std::string & unsupported);
 
 void check_compute_bytes(int64_t compute_bytes); // throws std::invalid_argument
 
+// Throws std::invalid_argument for a prompt, not empty, that no answer can follow.
+void check_ends_with_text(const prompt & p);
+
 // Throws std::invalid_argument if cells of an image of p must be computed at once and are too many for that.
 void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_options & options);
 
@@ -182,6 +185,8 @@ class session {
     void shrink(int32_t n_answer);
     bool full() const; // no cell is free in the context as it is now
     void make_cell();  // frees one, by more memory or by forgetting
+    void answer_from_here();
+    session_stats stats_so_far() const; // the answer's cells among the prompt's
     llama_token sample();
 
     model_options options_;
@@ -195,6 +200,7 @@ class session {
     bool talking_ = false;               // a conversation is in the cache
     int32_t forget_scores_at_ = 0;       // cells read when a window scorer's first query comes
     llama_pos answer_pos_ = 0;           // of the first cell of the answer that is not forgotten
+    int32_t n_forgotten_ = 0;            // cells of the answer
     std::vector<float> prompt_logits_;   // of the prompt's last token, while the answer has none of its own
     llama_sampler_ptr sampler_;          // null: no answer is under way
     std::optional<llama_token> pending_; // sampled, not yet in the cache

@@ -94,7 +94,7 @@ int32_t sized_context::cells_for(int32_t n_cells) const {
 }
 
 std::optional<int32_t> sized_context::n_used() const {
-    return kv_cache::cells_in_use(get());
+    return ctx_ ? kv_cache::cells_in_use(get()) : 0; // making one may have failed
 }
 
 size_t sized_context::bytes() const {
@@ -134,7 +134,7 @@ void sized_context::make(int32_t n_cells, int32_t n_ubatch) {
 }
 
 void sized_context::clear() {
-    if (ctx_) { // making one may have failed
+    if (ctx_) {
         llama_memory_clear(llama_get_memory(get()), false);
     }
 }
@@ -186,6 +186,9 @@ void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) 
 void sized_context::move(int32_t n_cells, bool to_read) {
     const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
     if (size() == wanted && (reads_prompts_ || !to_read)) {
+        if (to_read) {
+            make_compressor();
+        }
         return;
     }
     std::vector<uint8_t> cells = sequence();

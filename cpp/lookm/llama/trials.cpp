@@ -69,6 +69,10 @@ void session::trial(const kv_options & kv) {
                                     "\" takes attention that was not observed when the prompt was read; expected one "
                                     "with the same scorer and window");
     }
+    if (!room_->compressor() && evicts(options)) {
+        throw std::invalid_argument("trial: an answer has outgrown the context that the prompt was read into; expected "
+                                    "a larger n_answer when it is read");
+    }
     std::unique_ptr<prompt_copy> copy = std::move(copy_); // clear() forgets it
     clear();
     forget_errors();
@@ -77,6 +81,7 @@ void session::trial(const kv_options & kv) {
     }
     copy_ = std::move(copy);
     n_past_ = copy_->n_past;
+    answer_from_here();
     prompt_logits_ = copy_->logits;
     stats_ = copy_->stats;
     stats_.method = kv.method;
@@ -116,6 +121,7 @@ void session::follow(const std::string & text) {
         decode(tokens.data() + i, n_now, i + n_now == n);
     }
     llama_synchronize(room_->get());
+    answer_from_here();
     ready_ = true;
 }
 

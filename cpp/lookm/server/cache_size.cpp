@@ -3,6 +3,8 @@
 #include "lookm/llama/sized_context.h"
 #include "lookm/server/settings.h"
 
+#include "speculative.h"
+
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -31,7 +33,8 @@ int32_t cells_within(const common_params & params) {
     device_list devices;
     const llama_model_ptr model = load_model(options, devices);
     // more than the model's context only where several slots share it
-    options.n_ctx = std::max(params.n_ctx, llama_model_n_ctx_train(model.get())) * params.n_parallel;
+    const int64_t n_slot = std::max(params.n_ctx, llama_model_n_ctx_train(model.get()));
+    options.n_ctx = static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, 1 << 24));
     return sized_context(model.get(), options).cap();
 }
 
@@ -45,7 +48,11 @@ cache_size apply_cap(common_params & params) {
     if (params.speculative.has_dft()) {
         throw std::invalid_argument("kv_cells: a draft model keeps every token of a prompt; expected no --model-draft");
     }
-    const cache_size full = {params.n_ctx, 0};
+    if (common_speculative_n_max(&params.speculative) > 0) { // more cells at once than batches and slots have room for
+        throw std::invalid_argument("kv_cells: drafts do not fit into a slot's batches; expected no --spec-type");
+    }
+    static const int32_t n_tokens = params.n_ctx; // as -c says: a server that has slept loads its model again
+    params.n_ctx = n_tokens;
     const int32_t n_streams = params.kv_unified ? 1 : params.n_parallel;
     const int32_t n_all = cells_within(params) / (n_step * n_streams) * (n_step * n_streams);
     const int32_t n_cells = n_all / params.n_parallel;
@@ -58,7 +65,7 @@ cache_size apply_cap(common_params & params) {
     params.n_ctx = n_all;
     params.n_batch = std::min(params.n_batch, n_cells / 4);
     params.n_ubatch = std::min(params.n_ubatch, params.n_batch);
-    return {full.n_tokens, n_cells};
+    return {n_tokens, n_cells};
 }
 
 void check_allocated(llama_context * ctx) {

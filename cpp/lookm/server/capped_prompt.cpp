@@ -25,7 +25,7 @@ void capped_prompt::make_room(int32_t n, int64_t n_foreign) {
     squeeze(n);
     compressor_.resume();
     if (n_read <= forget_at_ && forget_at_ < n_read + n && forget_at_ > 0) {
-        compressor_.tap().forget(n_foreign + forget_at_ - n_read);
+        compressor_.tap().forget(n_foreign + forget_at_ - n_read, seq_);
     }
 }
 

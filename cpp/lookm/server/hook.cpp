@@ -11,14 +11,18 @@
 namespace lookm::server {
 
 hook & the_hook() {
-    static hook one;
+    static hook & one = *new hook; // never destroyed: its context and devices may be gone by then
     return one;
 }
 
 void hook::attach(llama_context * ctx) {
-    compressor_.reset(); // of a context that is gone
+    if (compressor_) { // of a context that is gone
+        compressor_->tap().abandon();
+        compressor_.reset();
+    }
     compressor_ = std::make_unique<compressor>(ctx);
     ctx_ = ctx;
+    mixes_rows_ = kv_cache::memory_type(ctx).find("hybrid") != std::string::npos;
     observed_ = -1;
     reading_.reset();
     slot_cells_ = 0;
@@ -31,6 +35,10 @@ bool hook::wants(const slot_prompt & p) const {
         return false;
     }
     return p.has_image || s.resolved().prior == prior::none;
+}
+
+bool hook::reads_alone() const {
+    return mixes_rows_ && current().resolved().scorer == scorer::window;
 }
 
 void hook::cap(int32_t n, int32_t n_batch) {
@@ -75,23 +83,32 @@ std::string hook::refusal(const slot_prompt & p, bool empty) const {
 
 bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens & held) const {
     const packed_cells packed = compressor_->kv().packed(p.slot);
+    const int32_t n_used = this->n_used(p.slot);
+    const int32_t n_packed_tokens = packed.n > 0 ? held.n_up_to(packed.pos) : 0;
+    if (n_used - packed.n != held.n - n_packed_tokens) { // a cap has made holes, maybe that of another server
+        return false;
+    }
     if (capped()) {
-        const int32_t n_used = this->n_used(p.slot);
         const int32_t n_more = p.n_tokens - n_common + prompt_cap::answer_share(slot_cells_, 0);
-        const bool has_holes = n_used - packed.n != held.n - (packed.n > 0 ? held.n_up_to(packed.pos) : 0);
-        if (n_common == 0 || has_holes || n_used + n_more > slot_cells_) {
+        if (n_common == 0 || n_used + n_more > slot_cells_) {
             return false;
         }
     }
     if (packed.n == 0) {
         return n_common == 0 || !wants(p);
     }
-    if (current().strict_reuse) {
+    // the whole packed prompt is there again, and a token more: llama-server reads from the start else
+    if (current().strict_reuse || n_common < n_packed_tokens || p.n_tokens == n_packed_tokens) {
         return false;
     }
     const auto found = ratio_by_shape_.find({packed.pos, packed.n});
     // unknown: from a slot file of an earlier server
-    return p.ratio == (found == ratio_by_shape_.end() ? current().default_ratio() : found->second);
+    return same_ratio(p.ratio, found == ratio_by_shape_.end() ? current().default_ratio() : found->second);
+}
+
+bool hook::is_half_read(int32_t slot, int32_t task) const {
+    const auto found = by_slot_.find(slot);
+    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task);
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & foreign) {
@@ -126,7 +143,7 @@ void hook::before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos 
     if (n_over <= 0) {
         return;
     }
-    auto & [of, first] = answer_by_slot_[slot];
+    auto & [of, first] = answer_by_slot_.try_emplace(slot, -1, 0).first->second;
     if (of != task) {
         of = task;
         first = begin;
@@ -201,7 +218,7 @@ void hook::finish(const slot_prompt & p) {
 void hook::remember(const slot_prompt & p) {
     const packed_cells packed = compressor_->kv().packed(p.slot);
     const auto [entry, is_new] = ratio_by_shape_.insert({{packed.pos, packed.n}, p.ratio});
-    if (!is_new && entry->second != p.ratio) {
+    if (!is_new && !same_ratio(entry->second, p.ratio)) {
         entry->second = -1.0;
     }
 }

@@ -86,6 +86,13 @@ class hook {
     // Why this prompt cannot be read at all, in an empty slot or one whose cells it goes on from; "" when it can.
     std::string refusal(const slot_prompt & p, bool empty) const;
 
+    // Whether the last prompt of this slot, of that task, went on from compressed cells and never came to its end: its
+    // own cells have no scores then that another prompt could go on with.
+    bool is_half_read(int32_t slot, int32_t task) const;
+    // Whether no other prompt may be in a decode of one that is compressed: a hybrid's memory takes the sequences of a
+    // batch in parts, by turns, and then nobody knows which of its rows a window begins with.
+    bool reads_alone() const;
+
     int32_t n_cells() const { return compressor_->kv().n_cells(); }
     int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
     int32_t n_used(int32_t slot) const { return static_cast<int32_t>(compressor_->kv().cells(slot).size()); }
@@ -126,6 +133,7 @@ class hook {
     std::unique_ptr<compressor> compressor_;
     int32_t observed_ = -1;    // task of the prompt whose attention the tap has summed up
     compress_options options_; // of that prompt
+    bool mixes_rows_ = false;  // rows of several sequences in one stream
     int32_t slot_cells_ = 0;   // 0: no cap
     int32_t n_batch_ = 0;
     std::optional<capped_prompt> reading_;                            // that prompt, if it is read through the cap

@@ -88,7 +88,9 @@ void drop_foreign_cells(Slot & slot) {
         const auto n_up_to = [&slot](llama_pos pos) {
             return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
         };
-        if (!the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to})) {
+        const bool half_read = slot.task_prev && the_hook().is_half_read(slot.id, slot.task_prev->id);
+        if (!slot.task->params.cache_prompt || half_read ||
+            !the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to})) {
             slot.prompt_clear();
         }
     }
@@ -97,7 +99,7 @@ void drop_foreign_cells(Slot & slot) {
 // Cells that the slot's prompt will take yet; none where the slot holds more of another prompt, which makes room first.
 template <class Slot>
 int32_t n_unread(const Slot & slot) {
-    return std::max(0, slot.task->n_tokens() - the_hook().n_used(slot.id));
+    return std::max(0, slot.task->n_tokens() - slot.prompt.n_tokens());
 }
 
 // Cells that all others under way, answers and prompts, may take while `next` is read.
@@ -129,8 +131,9 @@ bool has_room(Slots & slots, const typename Slots::value_type & next) {
     while (h.n_free() < n_needed) {
         slot_type * oldest = nullptr;
         for (slot_type & slot : slots) {
-            const bool resting = !slot.is_processing() || slot.state == state::SLOT_STATE_STARTED;
-            if (&slot != &next && resting && slot.prompt.n_tokens() > 0 &&
+            const bool resting = !slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
+                                 slot.state == state::SLOT_STATE_WAIT_OTHER; // will get a copy of another's
+            if (&slot != &next && resting && h.n_used(slot.id) > 0 &&
                 (!oldest || slot.t_last_used < oldest->t_last_used)) {
                 oldest = &slot;
             }
@@ -173,6 +176,11 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
             if (!why.empty()) {
                 refuse(slot, why.c_str());
             }
+        } else if (slot.state == state::SLOT_STATE_STARTED && the_hook().capped() &&
+                   slot.task->n_tokens() > the_hook().slot_cells()) {
+            refuse(slot,
+                   "input: it has more tokens than a slot has cells (--kv-cells), and only prompts of completions "
+                   "are compressed");
         }
         if (takes_turns(slot) && (!next || rank(slot) < rank(*next))) {
             next = &slot;
@@ -185,7 +193,11 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
     int32_t n_left =
         next && shared && !waits ? the_hook().n_free() - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
     for (slot_type & slot : slots) {
+        const bool reads = slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
         bool hold = takes_turns(slot) && (&slot != next || waits);
+        // who came later may not take the room that it waits for
+        hold = hold || (waits && slot.state == state::SLOT_STATE_STARTED && rank(slot) > rank(*next));
+        hold = hold || (next && !waits && &slot != next && reads && the_hook().reads_alone());
         if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task) {
             hold = n_unread(slot) > n_left;
             n_left -= hold ? 0 : n_unread(slot);

@@ -4,6 +4,7 @@
 #include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
 
+#include <limits>
 #include <sstream>
 #include <utility>
 
@@ -55,6 +56,7 @@ void add_slots(server_http_res & res) {
 void add_metrics(server_http_res & res) {
     const counters c = the_hook().count();
     std::ostringstream out;
+    out.precision(std::numeric_limits<double>::max_digits10);
     const auto metric = [&](const char * kind, const char * name, const char * help, auto value) {
         out << "# HELP lookm:" << name << ' ' << help << "\n# TYPE lookm:" << name << ' ' << kind << "\nlookm:" << name
             << ' ' << value << '\n';

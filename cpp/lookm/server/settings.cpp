@@ -53,7 +53,7 @@ compress_options settings::options(double ratio) const {
     const double scale = ratio / (own.important + own.recent);
     compress_options options;
     options.method = resolved();
-    options.ratios = ratio == default_ratio() ? own : ratios{own.important * scale, own.recent * scale};
+    options.ratios = same_ratio(ratio, default_ratio()) ? own : ratios{own.important * scale, own.recent * scale};
     return options;
 }
 

@@ -2,6 +2,7 @@
 
 #include "lookm/llama/compressor.h"
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,6 +34,11 @@ struct settings {
     // One request's: its ratio is split as the server's is.
     compress_options options(double ratio) const;
 };
+
+// Ratios travel with nine decimals (pack_ratio).
+inline bool same_ratio(double a, double b) {
+    return std::abs(a - b) < 1e-9;
+}
 
 // The process's own: llama-server is one per process, too.
 settings & current();

@@ -59,7 +59,7 @@ class Trial:
 
 
 class Lab:
-    """Reads prompts and tries compressions out on them. ``max_tokens`` bounds question and answer together."""
+    """Reads prompts and tries compressions out on them. ``max_tokens`` bounds an answer."""
 
     def __init__(self, setup: Setup, max_tokens: int) -> None:
         self.session = _core.Session(
@@ -75,6 +75,7 @@ class Lab:
         )
         self._max_tokens = max_tokens
         self._observed: Compression | None = None
+        self._room = 0
 
     def __enter__(self) -> Lab:
         return self
@@ -114,12 +115,14 @@ class Lab:
 
     def trial(self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0) -> list[Trial]:
         """Compress the prompt anew and answer; ``questions`` only where the prompt was set ``before_question``."""
-        self._read(compression if looks_at_window(compression) else _OBSERVER)
+        asked = [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
+        room = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
+        self._read(compression if looks_at_window(compression) else _OBSERVER, room)
         self._try(compression, seed)
         trials = []
-        for question in questions:
+        for text in asked:
             if self._before_question:
-                self.session.follow(f"{question}{self._tail}")
+                self.session.follow(text)
             self.session.start(temperature=0.0)
             answer = "".join(Answer(self.session, (), self._max_tokens)).strip()
             stats = self.session.stats
@@ -129,11 +132,12 @@ class Lab:
     def image_cells(self, image: ImageLike) -> int:
         """Cells that one image takes."""
         self.prompt(PLACEHOLDER, [image], before_question=True)
-        self._read(Compression())
+        self._read(Compression(), 0)
         return self.session.stats["image_cells"]
 
-    def _read(self, observer: Compression) -> None:
-        if self._observed == observer:
+    def _read(self, observer: Compression, room: int) -> None:
+        """``room``: cells for what comes behind the prompt; an answer that outgrew them would end the trials."""
+        if self._observed == observer and room <= self._room:
             return
         self.session.read(
             self._head,
@@ -144,9 +148,9 @@ class Lab:
             recent_ratio=observer.recent_ratio,
             options=observer.method_options(0),
             contexts=self._found.contexts,
-            n_answer=self._max_tokens,
+            n_answer=room,
         )
-        self._observed = observer
+        self._observed, self._room = observer, room
 
     def _try(self, compression: Compression, seed: int) -> None:
         self.session.trial(

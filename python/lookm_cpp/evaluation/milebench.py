@@ -67,8 +67,8 @@ def run_milebench(run: MileBenchRun, records: Records, progress: Callable[[int, 
     for cache in caches:
         arms = sorted((arm for arm in run.arms if arm.cache == cache), key=lambda arm: looks_at_window(arm.compression))
         with Lab(Setup(**{**vars(run.setup), "cache": cache}), run.max_tokens) as lab:
-            room = _room(run, lab)
             for dataset in run.datasets:
+                room = _room(run, lab, dataset)
                 for sample in dataset.samples:
                     left = [arm for arm in arms if (dataset.name, arm.key, sample.id) not in done]
                     if left:
@@ -77,8 +77,8 @@ def run_milebench(run: MileBenchRun, records: Records, progress: Callable[[int, 
                     progress(n, total)
 
 
-def _room(run: MileBenchRun, lab: Lab) -> Room:
-    pictures = (image for dataset in run.datasets for sample in dataset.samples for image in sample.images)
+def _room(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Room:
+    pictures = (image for sample in dataset.samples for image in sample.images)
     first = next(pictures, None)
     image_tokens = run.image_tokens or (lab.image_cells(str(first)) if first else 0)
     max_context = run.max_context or lab.session.n_ctx - run.max_tokens - _TEMPLATE_TOKENS

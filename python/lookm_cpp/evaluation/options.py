@@ -14,6 +14,7 @@ from rich.progress import Progress
 from lookm_cpp import embedded
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.sizes import whole
 
 EMBEDDED = "embedded"
 
@@ -46,8 +47,10 @@ def make_setup(
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: A projector is given where none belongs, or none can be found.
+        ValueError: A number has more than 32 bits, a projector is given where none belongs, or none can be found.
     """
+    for option, value in (("--threads", threads or 0), ("--gpu-layers", n_gpu_layers), ("--n-ctx", n_ctx)):
+        whole(option, value)
     if model == EMBEDDED:
         if mmproj is not None:
             raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")

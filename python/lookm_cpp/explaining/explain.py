@@ -23,6 +23,12 @@ KV_RATIO = 0.2
 """Share of the cells to keep where neither the model was opened with a ratio below 1 nor one is given."""
 
 _one_at_a_time = threading.RLock()
+_thread = threading.local()
+
+
+def explains() -> bool:
+    """Whether this thread's next prompt is to be explained; those of others are not."""
+    return getattr(_thread, "asks", False)
 
 
 class Outcome(NamedTuple):
@@ -34,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 class Explainer:
-    """Asks a model with its session's explanations switched on."""
+    """Asks a model and its session what became of the cells."""
 
     def __init__(self, llm: Llava, session: _core.Session, turns: Turns) -> None:
         self._llm = llm
@@ -82,18 +88,14 @@ class Explainer:
         )
 
     def _ask(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Outcome:
-        self._switch(True)
+        _thread.asks = True
         try:
             chunks = self._llm.create_chat_completion(messages, stream=True, **options)
-            with self._turns.hold():
-                found, stats = self._session.explanation, Stats(**self._session.stats)
-            # another thread's prompt in between ends this stream, so that what was found is this prompt's
-            text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
         finally:
-            self._switch(False)
+            _thread.asks = False
+        with self._turns.hold():
+            found, stats = self._session.explanation, Stats(**self._session.stats)
+        # another thread's prompt in between ends this stream, so that what was found is this prompt's
+        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
         assert found is not None
         return Outcome(text.strip(), stats, found)
-
-    def _switch(self, on: bool) -> None:
-        with self._turns.hold():
-            self._session.explain(on)

@@ -94,13 +94,13 @@ class _Painter:
         """Height that it took."""
         x0, y0, x1, y1 = view.frame
         tall = (y1 - y0) / (x1 - x0) / view.aspect
-        width = round(min(self.width, TALLEST * self.width / tall))
-        scale, height = width / (x1 - x0), round(width * tall)
+        width = max(1, round(min(self.width, TALLEST * self.width / tall)))
+        scale, height = width / (x1 - x0), max(1, round(width * tall))
         canvas = Image.new("RGB", (width, height), PADDING)
         grey = _grey(self.explanation.images[view.image]) if view.has_picture else None
         box = (round(-x0 * scale), round(-y0 * scale / view.aspect))
         if grey is not None:
-            size = (round(scale), round(scale / view.aspect))
+            size = (max(1, round(scale)), max(1, round(scale / view.aspect)))
             canvas.paste(grey.resize(size, Image.Resampling.BICUBIC), box)
         for one in view.boxes:
             value = float(np.mean(share[list(one.cells)]))
@@ -125,6 +125,8 @@ class _Painter:
         return math.ceil(len(view.apart) / per_row) * APART
 
     def _cover(self, canvas: Image.Image, area: tuple[int, int, int, int], share: float) -> None:
+        if area[0] >= area[2] or area[1] >= area[3]:
+            return
         under = canvas.crop(area)
         colour = Image.new("RGB", under.size, self.theme.colour(share))
         over = ImageChops.multiply(under, colour) if share > 0 else colour

@@ -1,0 +1,70 @@
+"""Conversations with sliding windows: what a window holds is not what the other layers hold."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from lookm_cpp import _core
+
+from zoo.pairs import write_pair
+
+TEXT = "A long text. " * 30
+Options = dict[str, Any]
+
+
+def _open(folder: Path, n_swa: int, **options: Any) -> _core.Session:
+    model, mmproj = write_pair("gemma-3", Path(mkdtemp(dir=folder)))
+    reader = gguf.GGUFReader(model, "r+")
+    reader.get_field("gemma3.attention.sliding_window").parts[-1][0] = n_swa
+    del reader
+    return _core.Session(str(model), str(mmproj), n_threads=1, **options)
+
+
+def _converse(session: _core.Session, **options: Any) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    session.converse(f"A{session.media_marker}{TEXT}", [image], method="h2o", n_answer=8, **options)
+
+
+def _answer(session: _core.Session, n: int = 8) -> list[bytes]:
+    session.start(temperature=1.0, seed=3, ignore_eos=True)
+    return list(islice(iter(session.next, None), n))
+
+
+@pytest.mark.parametrize(("n_swa", "kv_ratio"), [(32, 0.03), (32, 0.3), (300, 0.3)])
+def test_taken_up_again(tmp_path: Path, n_swa: int, kv_ratio: float) -> None:
+    """Windows hold more cells than are kept, fewer, and more than the smallest cache has."""
+    session = _open(tmp_path, n_swa)
+    _converse(session, kv_ratio=kv_ratio)
+    n_kept = session.stats["kept_cells"]
+    assert n_kept == pytest.approx(kv_ratio * session.stats["prompt_cells"], abs=5)
+    _answer(session)
+    taken_up = _open(tmp_path, n_swa)
+    taken_up.restore(session.state(), kv_ratio=kv_ratio, method="h2o")
+    assert taken_up.stats["kept_cells"] == n_kept + 7
+    answers = []
+    for one in (session, taken_up):
+        one.converse(" And now?", [], kv_ratio=kv_ratio, method="h2o", n_answer=8)
+        answers.append(_answer(one))
+    assert answers[0] == answers[1]
+
+
+def test_the_least_cap_forgets_nothing_that_fits(tmp_path: Path) -> None:
+    """Cells behind the window stay until others take their place: a window is never full."""
+    options: Options = {"n_batch": 64, "n_ubatch": 64}
+    with pytest.raises(ValueError, match="kv_cells: 255, expected 256 or more, as many as this model's windows need"):
+        _open(tmp_path, 32, kv_cells=255, **options)
+    session = _open(tmp_path, 32, kv_cells=256, **options)
+    _converse(session, kv_ratio=1.0)
+    n_squeezed = session.stats["squeezed_cells"]
+    assert n_squeezed > 200
+    assert len(_answer(session, 9)) == 9
+    taken_up = _open(tmp_path, 32, kv_cells=256, **options)
+    taken_up.restore(session.state(), kv_ratio=1.0, method="h2o")
+    assert taken_up.stats["squeezed_cells"] == n_squeezed
+    assert len(list(islice(iter(session.next, None), 300))) == 300
