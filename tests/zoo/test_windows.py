@@ -21,8 +21,10 @@ Options = dict[str, Any]
 def _open(folder: Path, n_swa: int, **options: Any) -> _core.Session:
     model, mmproj = write_pair("gemma-3", Path(mkdtemp(dir=folder)))
     reader = gguf.GGUFReader(model, "r+")
-    reader.get_field("gemma3.attention.sliding_window").parts[-1][0] = n_swa
-    del reader
+    window = reader.get_field("gemma3.attention.sliding_window")
+    assert window is not None
+    window.parts[-1][0] = n_swa
+    del reader, window
     return _core.Session(str(model), str(mmproj), n_threads=1, **options)
 
 

@@ -180,7 +180,8 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
     if (p.kept_cells == p.prompt_cells) {
         return p;
     }
-    const int32_t n_window = std::min(p.prompt_cells, kv_cache::window_cells(room_->get()));
+    const int32_t n_window =
+        std::min({p.prompt_cells, kv_cache::window_cells(room_->get()), llama_model_n_swa(model_.get())});
     room_->open_for_answer(std::max(p.kept_cells, n_window) + request.n_answer); // as session::shrink does
     if (room_->size() == size) {                                                 // session::shrink moves nothing
         return p;
