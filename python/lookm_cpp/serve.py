@@ -51,15 +51,19 @@ def server_arguments(arguments: list[str]) -> list[str]:
     if EMBEDDED_FLAG not in arguments:
         return arguments
     rest = [argument for argument in arguments if argument != EMBEDDED_FLAG]
-    beside = [flag for flag in (*FILE_FLAGS, *DOWNLOAD_FLAGS) if flag in map(_name, rest)]
-    for flag in (*beside, *(name for name in DOWNLOAD_VARIABLES if os.environ.get(name))):
-        raise ValueError(f"{EMBEDDED_FLAG} is given beside {flag}, expected one model")
+    beside = [flag for flag in FILE_FLAGS if flag in rest] + _downloads(rest)
+    if beside:
+        raise ValueError(f"{EMBEDDED_FLAG} is given beside {beside[0]}, expected one model")
     template = [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
     return ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), *template, *rest]
 
 
-def _name(argument: str) -> str:
-    return argument.replace("_", "-") if argument.startswith("--") else argument  # as llama-server reads it
+def _downloads(arguments: list[str]) -> list[str]:
+    """The flags and variables by which llama-server is to download a model; it reads --model_url as --model-url."""
+    flags = {word.replace("_", "-") if word.startswith("--") else word for word in arguments}
+    return [flag for flag in DOWNLOAD_FLAGS if flag in flags] + [
+        name for name in DOWNLOAD_VARIABLES if os.environ.get(name)
+    ]
 
 
 def check_files(arguments: list[str]) -> None:
@@ -69,7 +73,7 @@ def check_files(arguments: list[str]) -> None:
         FileNotFoundError: A model that is not to be downloaded does not exist.
         ValueError: It is a directory.
     """
-    if set(DOWNLOAD_FLAGS).isdisjoint(map(_name, arguments)):
+    if not _downloads(arguments):
         for flag, value in pairwise(arguments):
             if flag in FILE_FLAGS:
                 existing_file(value, flag)

@@ -207,6 +207,7 @@ def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: py
     monkeypatch.setenv("LLAMA_ARG_MODEL_URL", "https://example.org/model.gguf")
     with pytest.raises(ValueError, match="--embedded is given beside LLAMA_ARG_MODEL_URL"):
         server_arguments(["--embedded"])
+    check_files(["-m", "to-come.gguf"])
 
 
 def test_a_template_of_ones_own() -> None:

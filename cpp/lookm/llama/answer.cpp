@@ -80,11 +80,11 @@ void session::make_cell() {
         talking_ ? carry(2 * room_->size()) : room_->move(2 * room_->size());
         return;
     }
-    // the prompt's cells stay; to forget half at once makes n tokens cost O(log n) holes
-    const llama_pos n = std::min(n_past_ - answer_pos_, std::max(1, (n_past_ - answer_pos_) / 2));
-    if (n == 0) {
-        return;
+    if (answer_pos_ == n_past_) {
+        return; // the prompt's cells stay
     }
+    // to forget half at once makes n tokens cost O(log n) holes
+    const llama_pos n = std::max(1, (n_past_ - answer_pos_) / 2);
     kv_cache::forget(room_->get(), 0, answer_pos_, answer_pos_ + n);
     answer_pos_ += n;
     n_forgotten_ += n;
