@@ -212,7 +212,7 @@ def test_version_and_help(capfd: Capture) -> None:
         (["eval", "tiny", "--threads", "9999999999"], "--threads is 9999999999"),
         (["eval", "passkey", "-m", str(MODEL), "--n-ctx", "9999999999"], "--n-ctx is 9999999999"),
         (["plan", "-m", "embedded", "--images", "1", "--memory", "9" * 400], "memory is '999"),
-        (["info", "caf\udce9.gguf"], "'caf\\udce9.gguf' is not UTF-8"),
+        (["info", "model\udce9.gguf"], "'model\\udce9.gguf' is not UTF-8"),
         (["ask", "-m", "embedded", "Hello", "--method", "\udcff"], "'\\udcff' is not UTF-8"),
         (["demo", "--kv-ratio", "much"], "'much'"),
         (["ask", "-m", "embedded", "Hello", "--max-tokens", "1.5"], "'1.5'"),
