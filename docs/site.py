@@ -15,16 +15,10 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 BESIDE_DOCS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "benchmarks/README.md",
-    "benchmarks/growth.json",
-    "benchmarks/lookm-bench/bench.json",
-    "benchmarks/lookm-bench/bench.md",
-    "benchmarks/lookm-bench/cost-light.svg",
-    "benchmarks/lookm-bench/decode-light.svg",
-    "benchmarks/results.json",
+    "*.md",
+    "benchmarks/*.md",
+    "benchmarks/*.json",
+    "benchmarks/lookm-bench/*",
     "python/lookm_cpp/models/README.md",
     "third_party/README.md",
     "training/README.md",
@@ -43,7 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Pages of ``docs/`` and those beside it, by their paths in the repository; the theme's files as they are."""
     docs = {file.src_uri for file in files if Path(file.src_uri).suffix in SHOWN and file.src_dir == config.docs_dir}
     theirs = [file for file in files if file.src_dir != config.docs_dir]
-    ours = [f"docs/{name}" for name in sorted(docs)] + list(BESIDE_DOCS)
+    beside = sorted(str(path.relative_to(ROOT)) for names in BESIDE_DOCS for path in ROOT.glob(names))
+    ours = [f"docs/{name}" for name in sorted(docs)] + beside
     return Files([*theirs, *(_file(path, config) for path in ours)])
 
 
