@@ -117,7 +117,7 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     if (!std::isfinite(scale)) {
         throw std::invalid_argument("scale: " + std::to_string(scale) + ", expected a finite number");
     }
-    if (n_past < 0 || n_past + q.shape(1) > k.array.shape(1)) {
+    if (n_past < 0 || n_past > k.array.shape(1) - q.shape(1)) {
         throw std::invalid_argument("n_past: " + std::to_string(n_past) + " + " + std::to_string(q.shape(1)) +
                                     " queries exceed n_kv " + std::to_string(k.array.shape(1)));
     }

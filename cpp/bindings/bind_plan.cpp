@@ -55,7 +55,7 @@ void bind_plan(py::module_ & m) {
         .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
                          int32_t n_batch, int32_t n_ubatch, int32_t n_gpu_layers, const std::string & flash_attn,
                          const std::string & type_k, const std::string & type_v, bool verbose, int64_t compute_bytes,
-                         bool scored, bool shrink) {
+                         bool scored, bool shrink, const std::string & kept_type_k, const std::string & kept_type_v) {
                  lookm::model_options o;
                  o.model_path = model_path;
                  o.mmproj_path = mmproj_path;
@@ -66,6 +66,8 @@ void bind_plan(py::module_ & m) {
                  o.flash_attn = flash_attn;
                  o.type_k = type_k;
                  o.type_v = type_v;
+                 o.kept_type_k = kept_type_k;
+                 o.kept_type_v = kept_type_v;
                  o.verbose = verbose;
                  o.compute_bytes = compute_bytes;
                  o.scored = scored;
@@ -76,7 +78,7 @@ void bind_plan(py::module_ & m) {
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
              "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
              "verbose"_a = false, "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false,
-             "shrink"_a = true)
+             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "")
         .def_property_readonly("media_marker", [](const lookm::planner & p) { return p.markers().image; })
         .def_property_readonly("context_marker", [](const lookm::planner & p) { return p.markers().context; })
         .def("apply_template", &lookm::planner::apply_template, "messages"_a)

@@ -99,6 +99,9 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
               std::optional<double> recent_ratio, const lookm::method_options & options,
               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+            if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
+                throw py::value_error("progress: " + std::string(py::repr(progress)) + ", expected a function");
+            }
             std::vector<lookm::image_view> views;
             for (const image_array & image : images) {
                 views.push_back(view(image));
@@ -161,24 +164,28 @@ void bind_session(py::module_ & m) {
     py::class_<py_session> bound(m, "Session");
     def_reading(bound, "prefill", &lookm::session::prefill);
     def_reading(bound, "converse", &lookm::session::converse);
+    def_reading(bound, "converse_anew", &lookm::session::converse_anew);
     def_reading(bound, "read", &lookm::session::read);
     bound
-        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
-                         int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
-                         const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
-                         const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
-                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory,
-                         bool swa_full, const py_session * weights_of) {
-                 return make_session({model_path, mmproj_path, n_ctx, n_batch, n_ubatch, n_threads, n_gpu_layers,
-                                      rpc_servers, tensor_split, flash_attn, type_k, type_v, verbose, compute_bytes,
-                                      scored, kv_cells, kv_memory, shrink, swa_full},
-                                     weights_of);
-             }),
-             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-             "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-             "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
-             "kv_memory"_a = 0, "swa_full"_a = false, "weights_of"_a = py::none())
+        .def(
+            py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx, int32_t n_batch,
+                        int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers, const std::string & flash_attn,
+                        const std::string & type_k, const std::string & type_v, const std::string & rpc_servers,
+                        const std::vector<float> & tensor_split, bool verbose, int64_t compute_bytes, bool scored,
+                        bool shrink, int32_t kv_cells, int64_t kv_memory, const std::string & kept_type_k,
+                        const std::string & kept_type_v, bool swa_full, const py_session * weights_of) {
+                return make_session({model_path,   mmproj_path, n_ctx,        n_batch,       n_ubatch, n_threads,
+                                     n_gpu_layers, rpc_servers, tensor_split, flash_attn,    type_k,   type_v,
+                                     kept_type_k,  kept_type_v, verbose,      compute_bytes, scored,   kv_cells,
+                                     kv_memory,    shrink,      swa_full},
+                                    weights_of);
+            }),
+            "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+            "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+            "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
+            "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
+            "kv_memory"_a = 0, "kept_type_k"_a = "", "kept_type_v"_a = "", "swa_full"_a = false,
+            "weights_of"_a = py::none())
         .def_static(
             "scores_all_queries",
             [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
@@ -215,7 +222,7 @@ void bind_session(py::module_ & m) {
             py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
             py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
-        .def("end_conversation", [](const py_session & s) { s.get().end_conversation(); })
+        .def_property_readonly("epoch", [](const py_session & s) { return s.get().epoch(); })
         .def("state",
              [](const py_session & s) {
                  const std::vector<uint8_t> state = s.get().state();
@@ -224,12 +231,13 @@ void bind_session(py::module_ & m) {
         .def(
             "restore",
             [](const py_session & s, const std::string & state, double kv_ratio, const std::string & method,
+               std::optional<double> important_ratio, std::optional<double> recent_ratio,
                const lookm::method_options & options) {
                 const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
-                s.get().restore({bytes, state.size()}, {kv_ratio, method, std::nullopt, std::nullopt, options});
+                s.get().restore({bytes, state.size()}, {kv_ratio, method, important_ratio, recent_ratio, options});
             },
-            "state"_a, py::kw_only(), "kv_ratio"_a, "method"_a,
-            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
+            "state"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
+            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"))
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,

@@ -189,6 +189,8 @@ class Session:
         shrink: bool = True,
         kv_cells: int = 0,
         kv_memory: int = 0,
+        kept_type_k: str = "",
+        kept_type_v: str = "",
         swa_full: bool = False,
         weights_of: Session | None = None,
     ) -> None:
@@ -284,17 +286,43 @@ class Session:
         oldest first, to ``kv_ratio`` of all cells so far. Raises ``ValueError`` and leaves the conversation as it is
         where something is wrong before anything is read."""
 
+    def converse_anew(
+        self,
+        prompt: str,
+        images: list[npt.NDArray[np.uint8]],
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """``converse``, which begins a conversation in any case."""
+
     @property
     def talking(self) -> bool:
         """Whether a conversation is there; one is lost when an error stops its reading."""
 
-    def end_conversation(self) -> None:
-        """Forget everything; the next ``converse`` begins one."""
+    @property
+    def epoch(self) -> int:
+        """Another number whenever what was there is forgotten; what is refused before leaves it as it is."""
 
     def state(self) -> bytes:
         """The conversation between two turns, for ``restore``; ``ValueError`` without one."""
 
-    def restore(self, state: bytes, *, kv_ratio: float, method: str, options: MethodOptions = ...) -> None:
+    def restore(
+        self,
+        state: bytes,
+        *,
+        kv_ratio: float,
+        method: str,
+        important_ratio: float | None = None,
+        recent_ratio: float | None = None,
+        options: MethodOptions = ...,
+    ) -> None:
         """Take up a conversation; ``ValueError`` for a state of another model or other types of cache."""
 
     @staticmethod
@@ -466,6 +494,8 @@ class Planner:
         compute_bytes: int = 67108864,
         scored: bool = False,
         shrink: bool = True,
+        kept_type_k: str = "",
+        kept_type_v: str = "",
     ) -> None: ...
     @property
     def media_marker(self) -> str: ...

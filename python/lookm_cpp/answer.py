@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lookm_cpp.chat_types import FinishReason
+from lookm_cpp.sizes import whole
 
 if TYPE_CHECKING:
     from lookm_cpp import _core
@@ -18,11 +19,25 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: One of them is not a string or is empty.
     """
+    if stop is not None and not isinstance(stop, Sequence):
+        raise ValueError(f"stop is {stop!r:.80}, expected a string or several")
     strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
     for string in strings:
         if not isinstance(string, str) or not string:
             raise ValueError(f"stop has {string!r}, expected strings that are not empty")
     return strings
+
+
+def answer_cells(max_tokens: int | None, n_ctx: int) -> int:
+    """Cells to have ready for an answer: ``max_tokens``, 0 where it is for the context to end it.
+
+    Raises:
+        ValueError: It is no whole number.
+
+    >>> answer_cells(64, 4096), answer_cells(None, 4096), answer_cells(10000, 4096)
+    (64, 0, 4096)
+    """
+    return 0 if max_tokens is None else min(max(0, whole("max_tokens", max_tokens)), n_ctx)
 
 
 class TextStream:
@@ -76,7 +91,8 @@ class Answer:
         self.n_tokens = 0
         self.finish_reason: FinishReason = "stop"
         self._session = session
-        self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else None
+        # under a cap there is always a cell more: an answer that never ends would never end
+        self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else session.n_ctx
         self._stream = TextStream(stop)
         self._ended = False
 

@@ -43,7 +43,7 @@ def scores(
         ``[n_head_kv, n_kv]`` f32, the mean over each group's query heads.
 
     Raises:
-        ValueError: The shapes do not fit each other.
+        ValueError: The shapes do not fit each other, or a number is not finite.
 
     Two queries that attend evenly; the first sees one cell, the second both:
 
@@ -52,7 +52,7 @@ def scores(
     """
     queries = np.ascontiguousarray(q, dtype=np.float32)
     factor = float(max(queries.shape[-1], 1)) ** -0.5 if scale is None else scale
-    return _core.scores(queries, np.ascontiguousarray(k), factor, n_past, on_device)
+    return _core.scores(_finite("q", queries), _finite("k", np.ascontiguousarray(k)), factor, n_past, on_device)
 
 
 def first_query(
@@ -204,3 +204,10 @@ def compress(
 
 def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
     return None if sums is None else np.ascontiguousarray(sums, dtype=np.float32)
+
+
+def _finite(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A softmax would make plausible numbers of what is none."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} has NaN or infinity, expected finite numbers")
+    return array

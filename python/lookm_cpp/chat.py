@@ -13,18 +13,21 @@ import numpy.typing as npt
 
 from lookm_cpp.answer import Answer
 from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk, Delta, FinishReason
-from lookm_cpp.images import ImageLike, load_image
+from lookm_cpp.images import ImageLike, Images, image_list, load_image
 
 PLACEHOLDER = "<image>"
+TOOL_FIELDS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+"""What a message may say beside its content; it is for the chat template to show."""
 
 
-def question_messages(question: str, images: Sequence[ImageLike], contexts: Sequence[str] = ()) -> list[dict[str, Any]]:
+def question_messages(question: str, images: Images, contexts: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One user message; images stand where ``<image>`` is, or before the question when it has no placeholder.
 
     Contexts come before everything else, each with a line break after it unless it ends in one.
 
     Raises:
-        ValueError: The number of placeholders is not the number of images, or a context is empty.
+        ValueError: The number of placeholders is not the number of images, a context is empty, or the question is no
+            text.
 
     >>> question_messages("Is <image> larger than <image>?", ["a.png", "b.png"])[0]["content"]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -34,6 +37,9 @@ def question_messages(question: str, images: Sequence[ImageLike], contexts: Sequ
     >>> question_messages("Who?", [], ["A long story."])[0]["content"]
     [{'type': 'text', 'text': 'A long story.\\n', 'evictable': True}, {'type': 'text', 'text': 'Who?'}]
     """
+    if not isinstance(question, str):
+        raise ValueError(f"question is {question!r:.80}, expected a text")
+    images = image_list(images)
     first, *rest = question.split(PLACEHOLDER)
     if rest and len(rest) != len(images):
         raise ValueError(
@@ -90,11 +96,18 @@ def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str, con
     for i, message in enumerate(messages):
         name = f"messages[{i}]"
         role = _get(message, "role", str, name)
+        tools = {key: message[key] for key in TOOL_FIELDS if message.get(key) is not None}
+        if "tool_calls" in tools and message.get("content") is None:
+            plain.append({"role": role, "content": "", **tools})
+            continue
         content = _get(message, "content", (str, list, tuple), name)
         if not isinstance(content, str):
             content = [_part(part, f"{name}.content[{j}]", markers, found) for j, part in enumerate(content)]
-        plain.append({"role": role, "content": content})
-    return found._replace(messages=json.dumps(plain))
+        plain.append({"role": role, "content": content, **tools})
+    try:
+        return found._replace(messages=json.dumps(plain))
+    except TypeError as error:
+        raise ValueError(f"messages: {error}, expected fields of JSON in {', '.join(TOOL_FIELDS)}") from error
 
 
 def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -> Any:

@@ -123,7 +123,7 @@ def ask(
         typer.Option("--visual-quota", help="Least share of images in the important.  [default: the method's own]"),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", help="Most tokens of the answer; 0: what n_ctx leaves.")
+        int, typer.Option("--max-tokens", help="Most tokens of the answer; 0: as many as n_ctx has room for.")
     ] = 512,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[
@@ -137,6 +137,12 @@ def ask(
     flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
     type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    kept_type_k: Annotated[
+        str | None, typer.Option("--kept-type-k", help="Type that K is kept in after reading.  [default: --type-k]")
+    ] = None,
+    kept_type_v: Annotated[
+        str | None, typer.Option("--kept-type-v", help="Type that V is kept in after reading.  [default: --type-v]")
+    ] = None,
     rpc: Annotated[
         str | None, typer.Option("--rpc", help="Servers that hold layers, too: host:port,host:port.")
     ] = None,
@@ -176,6 +182,8 @@ def ask(
         "flash_attn": _switch(flash_attn),
         "type_k": type_k,
         "type_v": type_v,
+        "kept_type_k": kept_type_k,
+        "kept_type_v": kept_type_v,
         "rpc_servers": rpc,
         "tensor_split": None if tensor_split is None else _numbers(tensor_split),
         "seed": seed,

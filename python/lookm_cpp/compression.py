@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lookm_cpp import _core
-from lookm_cpp.sizes import whole
+from lookm_cpp.sizes import number, whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,7 +23,8 @@ RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
 
 @dataclass(frozen=True)
 class Compression:
-    """Options of one compression; ``docs/methods.md`` says more of each.
+    """Options of one compression; ``docs/methods.md`` says more of each. What is no number or no string where one is
+    expected raises ``ValueError``.
 
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
@@ -52,6 +53,15 @@ class Compression:
     merge_keys: bool = True
     merge_within_modality: bool = False
     visual_quota: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in (*RATIOS, "visual_quota"):
+            if name == "kv_ratio" or getattr(self, name) is not None:
+                number(name, getattr(self, name))
+        for name in ("method", "text_overflow", "fidelity", "scorer"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in ("text_overflow", "scorer")):
+                raise ValueError(f"{name} is {value!r:.80}, expected its name as a string")
 
     @property
     def has_ratio(self) -> bool:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp import _core
-from lookm_cpp.answer import Answer, stop_strings
+from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import contexts_of, question_messages, template_input
 from lookm_cpp.compression import Compression
-from lookm_cpp.images import ImageLike
-from lookm_cpp.options import RANDOM_SEED, seed_of
+from lookm_cpp.images import Images
+from lookm_cpp.options import RANDOM_SEED, sampling_of
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
 if TYPE_CHECKING:
-    from lookm_cpp.options import Progress, Sampling
+    from lookm_cpp.options import Progress
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ class Chat:
         *,
         n_turns: int = 0,
         turn: int | None = None,
+        stats: Stats | None = None,
     ) -> None:
         self._place = place
         self._compression = compression
         self._system = system
         self._n_turns = n_turns
         self._turn = turn
-        self._stats = Stats(**place.session.stats)
+        self._lost = False
+        self._stats = stats or Stats()
 
     @property
     def n_turns(self) -> int:
@@ -74,17 +76,17 @@ class Chat:
     def ask(
         self,
         question: str,
-        images: Sequence[ImageLike] = (),
+        images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
         max_tokens: int | None = None,
-        temperature: float = 0.0,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
+        temperature: float | None = 0.0,
+        top_p: float | None = 0.95,
+        top_k: int | None = 40,
+        min_p: float | None = 0.05,
+        repeat_penalty: float | None = 1.0,
+        frequency_penalty: float | None = 0.0,
+        presence_penalty: float | None = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         progress: Progress | None = None,
@@ -97,45 +99,47 @@ class Chat:
         """
         place = self._place
         stops = stop_strings(stop)
+        n_answer = answer_cells(max_tokens, place.session.n_ctx)
         message = question_messages(question, images, contexts_of(context))[0]
-        sampling: Sampling = {
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "min_p": min_p,
-            "repeat_penalty": repeat_penalty,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "seed": place.seed if seed is None else seed_of(seed),
-        }
+        sampling = sampling_of(
+            temperature=0.0 if temperature is None else temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            seed=place.seed if seed is None else seed,
+        )
         place.session.check_sampling(**sampling)
         seed = sampling["seed"]
         compression = self._compression
         with place.turns.hold():
             turn = self._turn
+            if self._lost:
+                raise RuntimeError("this conversation was lost in an error while its last turn was read or answered")
             if turn is not None:
                 place.turns.check(turn)
-                if not place.session.talking:
-                    raise RuntimeError("this conversation was lost in an error while its last turn was read")
             prompt = self._prompt(message, goes_on=turn is not None)
-            if turn is None:
-                turn = place.turns.begin()
-                place.session.end_conversation()
-            place.session.converse(
-                prompt.text,
-                prompt.images,
-                kv_ratio=compression.kv_ratio,
-                method=compression.method,
-                important_ratio=compression.important_ratio,
-                recent_ratio=compression.recent_ratio,
-                options=compression.method_options(0 if seed == RANDOM_SEED else seed),
-                contexts=prompt.contexts,
-                n_answer=min(max(0, max_tokens or 0), place.session.n_ctx),
-                progress=progress,
-            )
-            self._turn = turn
-            place.session.start(**sampling)
-            text = "".join(Answer(place.session, stops, max_tokens))
+            converse = place.session.converse_anew if turn is None else place.session.converse
+            try:
+                converse(
+                    prompt.text,
+                    prompt.images,
+                    kv_ratio=compression.kv_ratio,
+                    method=compression.method,
+                    important_ratio=compression.important_ratio,
+                    recent_ratio=compression.recent_ratio,
+                    options=compression.method_options(0 if seed == RANDOM_SEED else seed),
+                    contexts=prompt.contexts,
+                    n_answer=n_answer,
+                    progress=progress,
+                )
+                turn = self._turn = place.turns.now()
+                place.session.start(**sampling)
+                text = "".join(Answer(place.session, stops, max_tokens))
+            finally:
+                self._lost = turn is not None and turn != place.turns.now()
             self._n_turns += 1
             self._stats = Stats(**place.session.stats)
         return text.strip()
@@ -175,11 +179,22 @@ class Chat:
                 raise ValueError(f"{name} was made with {key} {header['cache'][key]!r}, expected {value!r}")
         compression = Compression(**header["compression"])
         with place.turns.hold():
-            turn = place.turns.begin()  # whatever was there has ended, even if this fails
             place.session.restore(
-                state, kv_ratio=compression.kv_ratio, method=compression.method, options=compression.method_options(0)
+                state,
+                kv_ratio=compression.kv_ratio,
+                method=compression.method,
+                important_ratio=compression.important_ratio,
+                recent_ratio=compression.recent_ratio,
+                options=compression.method_options(0),
             )
-            return cls(place, compression, header["system"], n_turns=header["turns"], turn=turn)
+            return cls(
+                place,
+                compression,
+                header["system"],
+                n_turns=header["turns"],
+                turn=place.turns.now(),
+                stats=Stats(**place.session.stats),
+            )
 
     def _prompt(self, message: dict[str, Any], *, goes_on: bool) -> _Prompt:
         """The template's text of this turn: of a later one what comes after the last answer."""

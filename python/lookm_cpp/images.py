@@ -9,6 +9,7 @@ import os
 import re
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +20,9 @@ from PIL import Image, ImageOps
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 """A file path, a ``file://`` or ``data:`` URI, an encoded image's bytes, or a PIL image."""
 
+Images: TypeAlias = Sequence[ImageLike] | ImageLike | None
+"""Several, one, or none."""
+
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, calls an image a decompression bomb: twice its ``MAX_IMAGE_PIXELS``."""
 
@@ -28,8 +32,23 @@ _16_BITS_AS_32 = ("PNG", "PPM")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
+def image_list(images: Images) -> list[ImageLike]:
+    """Each image by itself.
+
+    >>> image_list("a.png"), image_list(["a.png", "b.png"]), image_list(None)
+    (['a.png'], ['a.png', 'b.png'], [])
+    """
+    if images is None:
+        return []
+    if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
+        return [images]
+    return list(images)
+
+
 def load_image(image: ImageLike, name: str) -> npt.NDArray[np.uint8]:
     """Decode an image and turn it upright as its EXIF data says. Nothing is fetched over the network.
+
+    What is transparent shows white; of an animation the first picture is taken.
 
     Args:
         image: Where the image is, or the image itself.
@@ -75,7 +94,11 @@ def _rgb(picture: Image.Image, label: str) -> npt.NDArray[np.uint8]:
         if picture.mode.startswith("I"):  # Pillow's own conversion cuts off what is above 255
             grey = np.asarray(ImageOps.exif_transpose(picture), dtype=np.float64) / 257
             picture = Image.fromarray(np.rint(grey).astype(np.uint8))
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+        upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:  # colours that nobody sees may lie below
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return np.asarray(upright.convert("RGB"), dtype=np.uint8)
     except Exception as error:
         raise ValueError(f"{label} is damaged, expected a complete image: {error}") from error
 
@@ -94,7 +117,7 @@ def _read(image: str | os.PathLike[str] | bytes, label: str) -> bytes:
         return image
     if not isinstance(image, (str, os.PathLike)):
         raise TypeError(f"{label} is of type {type(image).__name__}, expected a path, URI, bytes or PIL image")
-    if isinstance(image, str) and image.startswith("data:"):
+    if isinstance(image, str) and image[:5].lower() == "data:":
         return _data_uri(image, label)
     path = _path(image, label)
     try:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
-from lookm_cpp.answer import Answer, stop_strings
+from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
 from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
 from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
-from lookm_cpp.images import ImageLike
-from lookm_cpp.options import RANDOM_SEED, seed_of
+from lookm_cpp.images import Images
+from lookm_cpp.options import RANDOM_SEED, sampling_of, seed_of
 from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
-    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress, Sampling
+    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress
 
 
 class Llava:
@@ -64,6 +64,9 @@ class Llava:
             that are then kept (``4 * n_ubatch * n_head`` bytes a cell) are at most a quarter of the KV cache.
         type_k: Type of the K cache, as llama.cpp names it.
         type_v: Type of the V cache.
+        kept_type_k: Type that K is kept in once the prompt is read and compressed, ``"q4_0"`` for example: it is read
+            as fast as ``type_k`` is, and answered from less memory. ``type_k`` unless given. Not for conversations.
+        kept_type_v: The same for V; a quantized one is answered from with flash attention, whatever ``flash_attn`` is.
         rpc_servers: Machines that run llama.cpp's ``ggml-rpc-server``, as ``"host:port,host:port"``: layers and their
             caches lie there, too, and are compressed there. A server that dies later ends this process.
         tensor_split: Share of the layers for each device, servers first; by their free memory unless given.
@@ -114,6 +117,8 @@ class Llava:
         flash_attn: bool | Literal["auto"] = "auto",
         type_k: str = "f16",
         type_v: str = "f16",
+        kept_type_k: str | None = None,
+        kept_type_v: str | None = None,
         rpc_servers: str | None = None,
         tensor_split: Sequence[float] | None = None,
         compute_bytes: int = 64 << 20,
@@ -149,6 +154,8 @@ class Llava:
             flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
             type_k=type_k,
             type_v=type_v,
+            kept_type_k=kept_type_k or "",
+            kept_type_v=kept_type_v or "",
             rpc_servers=rpc_servers or "",
             tensor_split=tensor_split or (),
             shrink=shrink,
@@ -163,8 +170,8 @@ class Llava:
         self._model = model
         self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
-        self._stats = Stats(**self._session.stats)
-        self._turns = Turns()
+        self._stats = Stats()
+        self._turns = Turns(self._session)
         self._closed = False
 
     @classmethod
@@ -196,7 +203,7 @@ class Llava:
 
     @property
     def stats(self) -> Stats:
-        """What happened to the last prompt; all zero before the first."""
+        """What happened to the last prompt; all zero before the first. A conversation has its own (``Chat.stats``)."""
         self._check_open()
         return self._stats
 
@@ -213,13 +220,13 @@ class Llava:
         messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int | None = None,
-        temperature: float = 0.2,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
+        temperature: float | None = 0.2,
+        top_p: float | None = 0.95,
+        top_k: int | None = 40,
+        min_p: float | None = 0.05,
+        repeat_penalty: float | None = 1.0,
+        frequency_penalty: float | None = 0.0,
+        presence_penalty: float | None = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         stream: bool = False,
@@ -245,9 +252,9 @@ class Llava:
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
                 ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several. Cells of a text part
                 with ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
-            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context
-                (with ``kv_cells``: any number).
-            temperature: 0 is greedy.
+            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context (with
+                ``kv_cells``, under which an answer never runs out of cells: ``n_ctx``).
+            temperature: 0 is greedy; ``None``, here and for what follows, is the default.
             top_p: Nucleus sampling.
             top_k: Sample among so many tokens.
             min_p: Least probability of a token, as a share of the best token's.
@@ -294,25 +301,25 @@ class Llava:
             merge_within_modality=merge_within_modality,
             visual_quota=visual_quota,
         )
-        sampling: Sampling = {
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "min_p": min_p,
-            "repeat_penalty": repeat_penalty,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "seed": seed_of(self._seed if seed is None else seed),
-        }
+        sampling = sampling_of(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            seed=self._seed if seed is None else seed,
+        )
         self._session.check_sampling(**sampling)
         seed = sampling["seed"]
         method_options = compression.method_options(0 if seed == RANDOM_SEED else seed)
         stops = stop_strings(stop)
         session = self._session
+        n_answer = answer_cells(max_tokens, session.n_ctx)
         found = template_input(messages, session.media_marker, session.context_marker)
         with self._turns.hold():
             self._check_open()
-            turn = self._turns.begin()
             session.explain(explains())
             session.prefill(
                 session.apply_template(found.messages),
@@ -323,14 +330,14 @@ class Llava:
                 recent_ratio=compression.recent_ratio,
                 options=method_options,
                 contexts=found.contexts,
-                n_answer=min(max(0, max_tokens or 0), session.n_ctx),
+                n_answer=n_answer,
                 progress=progress,
             )
             session.start(**sampling)
             self._stats = Stats(**session.stats)
             answer = Answer(session, stops, max_tokens)
             if stream:
-                return self._chunks(answer, turn)
+                return self._chunks(answer, self._turns.now())
             text = "".join(answer)
             self._stats = Stats(**session.stats)
             return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
@@ -338,7 +345,7 @@ class Llava:
     def ask(
         self,
         question: str,
-        images: Sequence[ImageLike] = (),
+        images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
         **options: Unpack[ChatOptions],
@@ -347,7 +354,7 @@ class Llava:
 
         Args:
             question: Images stand where ``<image>`` is; without any placeholder they come before the question.
-            images: File paths, ``file://`` or ``data:`` URIs, bytes or PIL images.
+            images: File paths, ``file://`` or ``data:`` URIs, bytes or PIL images; one alone needs no list.
             context: A long text, or several, to come first, each ended by a line break. Its cells may be evicted as an
                 image's may; the question's stay where text is kept first.
             **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
@@ -355,6 +362,10 @@ class Llava:
         Raises:
             ValueError: Placeholders and images differ in number, or as in ``create_chat_completion``.
         """
+        if "stream" in options:
+            raise ValueError(
+                "stream is given to ask, which returns a text; expected create_chat_completion for streams"
+            )
         options.setdefault("temperature", 0.0)
         completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
         return completion["choices"][0]["message"]["content"].strip()
@@ -362,7 +373,7 @@ class Llava:
     def explain(
         self,
         question: str,
-        images: Sequence[ImageLike] = (),
+        images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
         methods: Sequence[str] = METHODS,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, cast
+
+from lookm_cpp.sizes import index, number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill`` (cells),
@@ -26,15 +29,43 @@ class Sampling(TypedDict):
     seed: int
 
 
+SAMPLING: Sampling = {
+    "temperature": 0.2,
+    "top_p": 0.95,
+    "top_k": 40,
+    "min_p": 0.05,
+    "repeat_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "seed": RANDOM_SEED,
+}
+"""What ``create_chat_completion`` takes unless told otherwise."""
+
+
+def sampling_of(**given: float | None) -> Sampling:
+    """Options by name, ``None`` for the default; whether the numbers make sense is for the core to say.
+
+    Raises:
+        ValueError: One is no number.
+    """
+    checks: dict[str, Callable[[str, Any], float]] = {"seed": lambda _, seed: seed_of(seed), "top_k": index}
+    found = {name: checks.get(name, number)(name, value) for name, value in given.items() if value is not None}
+    return cast("Sampling", {**SAMPLING, **found})
+
+
 def seed_of(seed: int) -> int:
     """The seed as llama.cpp has it.
 
     Raises:
-        ValueError: It has more than 32 bits.
+        ValueError: It is no whole number, or has more than 32 bits.
 
     >>> seed_of(-1) == RANDOM_SEED
     True
     """
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed: {seed!r:.80} is no whole number; expected 0 to {RANDOM_SEED}, or -1") from None
     if not -1 <= seed <= RANDOM_SEED:
         raise ValueError(f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time")
     return RANDOM_SEED if seed == -1 else seed
@@ -91,6 +122,8 @@ class LlavaOptions(TypedDict, total=False):
     flash_attn: bool | Literal["auto"]
     type_k: str
     type_v: str
+    kept_type_k: str | None
+    kept_type_v: str | None
     rpc_servers: str | None
     tensor_split: Sequence[float] | None
     compute_bytes: int
@@ -105,13 +138,13 @@ class ChatOptions(CompressionOverrides, total=False):
     """Keyword arguments of ``create_chat_completion`` and ``ask``."""
 
     max_tokens: int | None
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    repeat_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repeat_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None
     progress: Progress | None

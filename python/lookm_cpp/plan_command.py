@@ -65,6 +65,12 @@ def plan_command(
     flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
     type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    kept_type_k: Annotated[
+        str | None, typer.Option("--kept-type-k", help="Type that K is kept in after reading.  [default: --type-k]")
+    ] = None,
+    kept_type_v: Annotated[
+        str | None, typer.Option("--kept-type-v", help="Type that V is kept in after reading.  [default: --type-v]")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -93,6 +99,8 @@ def plan_command(
         flash_attn="auto" if flash_attn == "auto" else flash_attn == "on",
         type_k=type_k,
         type_v=type_v,
+        kept_type_k=kept_type_k,
+        kept_type_v=kept_type_v,
         verbose=verbose,
     )
     if as_json:

@@ -42,6 +42,8 @@ def plan(
     flash_attn: bool | Literal["auto"] = "auto",
     type_k: str = "f16",
     type_v: str = "f16",
+    kept_type_k: str | None = None,
+    kept_type_v: str | None = None,
     compute_bytes: int = 64 << 20,
     shrink: bool = True,
     verbose: bool = False,
@@ -69,6 +71,8 @@ def plan(
         flash_attn: ``True``, ``False`` or ``"auto"``.
         type_k: Type of the K cache.
         type_v: Type of the V cache.
+        kept_type_k: Type that K is kept in once the prompt is read.
+        kept_type_v: The same for V.
         compute_bytes: What scoring and compression may take.
         shrink: Contexts by need, or one of ``n_ctx`` cells.
         verbose: Let llama.cpp write its log to stderr.
@@ -104,6 +108,8 @@ def plan(
         flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
         type_k=type_k,
         type_v=type_v,
+        kept_type_k=kept_type_k or "",
+        kept_type_v=kept_type_v or "",
         verbose=verbose,
         compute_bytes=compute_bytes,
         scored=how.scores_all_queries(),

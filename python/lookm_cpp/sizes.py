@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -10,15 +11,45 @@ MOST_CELLS = (1 << 31) - 1
 MOST_BYTES = (1 << 63) - 1
 
 
+def number(argument: str, value: float) -> float:
+    """A number, whole or not; whether it makes sense is for the core to say.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> number("kv_ratio", 0.5)
+    0.5
+    """
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{argument} is {value!r:.80}, expected a number")
+
+
+def index(argument: str, value: int) -> int:
+    """A whole number of any size.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{argument} is {value!r:.80}, expected a whole number") from None
+
+
 def whole(argument: str, value: int) -> int:
     """A whole number that the core can hold; whether it makes sense is for the core to say.
 
     Raises:
-        ValueError: It has more than 32 bits.
+        ValueError: It is no whole number, or has more than 32 bits.
 
     >>> whole("n_ctx", 4096)
     4096
     """
+    value = index(argument, value)
     if not -MOST_CELLS <= value <= MOST_CELLS:
         raise ValueError(f"{argument} is {value}, expected at most {MOST_CELLS}")
     return value
@@ -30,9 +61,11 @@ def cell_count(argument: str, count: int | None) -> int:
     Raises:
         ValueError: It is less than 1 or too large.
     """
-    if count is not None and not 1 <= count <= MOST_CELLS:
+    if count is None:
+        return 0
+    if not 1 <= whole(argument, count) <= MOST_CELLS:
         raise ValueError(f"{argument} is {count}, expected 1 to {MOST_CELLS}")
-    return count or 0
+    return whole(argument, count)
 
 
 def byte_count(argument: str, size: int | str | None) -> int:

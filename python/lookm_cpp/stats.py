@@ -41,28 +41,28 @@ class Stats:
         decode_tokens: Tokens of the answer.
     """
 
-    prompt_cells: int
-    text_cells: int
-    image_cells: int
-    context_cells: int
-    squeezed_cells: int
-    kept_cells: int
-    kv_ratio: float
-    method: str
-    note: str
-    kv_bytes_used_before: int
-    kv_bytes_used_after: int
-    kv_bytes_allocated_before: int
-    kv_bytes_allocated_after: int
-    compress_bytes_peak: int
-    encode_seconds: float
-    prefill_seconds: float
-    score_seconds: float
-    compress_seconds: float
-    move_seconds: float
-    decode_seconds: float
-    encode_images: int
-    decode_tokens: int
+    prompt_cells: int = 0
+    text_cells: int = 0
+    image_cells: int = 0
+    context_cells: int = 0
+    squeezed_cells: int = 0
+    kept_cells: int = 0
+    kv_ratio: float = 0.0
+    method: str = ""
+    note: str = ""
+    kv_bytes_used_before: int = 0
+    kv_bytes_used_after: int = 0
+    kv_bytes_allocated_before: int = 0
+    kv_bytes_allocated_after: int = 0
+    compress_bytes_peak: int = 0
+    encode_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    score_seconds: float = 0.0
+    compress_seconds: float = 0.0
+    move_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    encode_images: int = 0
+    decode_tokens: int = 0
 
     @property
     def encode_tokens_per_second(self) -> float:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lookm_cpp import _core
 
 
 class Turns:
-    """Lets one thread at a time at a session, and knows which prompt is the last one begun."""
+    """Lets one thread at a time at a session, and knows whether a prompt is still what it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: _core.Session) -> None:
+        self._session = session
         self._lock = threading.Lock()
         self._holder: int | None = None
-        self._turn = 0
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -31,16 +35,15 @@ class Turns:
             finally:
                 self._holder = None
 
-    def begin(self) -> int:
-        """The number of a new prompt."""
-        self._turn += 1
-        return self._turn
+    def now(self) -> int:
+        """The number of the prompt that the session holds."""
+        return self._session.epoch
 
     def check(self, turn: int) -> None:
-        """Make sure that the prompt of this number is still the last one.
+        """Make sure that the prompt of this number is still there.
 
         Raises:
             RuntimeError: A newer one took its place.
         """
-        if turn != self._turn:
+        if turn != self.now():
             raise RuntimeError("this answer or conversation was ended by a newer prompt of the same Llava")

@@ -66,6 +66,17 @@ def test_records_against_arithmetic(make_job: MakeJob) -> None:
             assert rss["before"] < rss["peak"] >= rss["final"]
 
 
+def test_kept_in_another_type(make_job: MakeJob) -> None:
+    """Read with flash attention off, as a slice of a large model is; beside llama.cpp's own cache of the kept type."""
+    cases = (Case("f16:q4_0", 1.0), Case("f16:q4_0", 0.2))
+    for record in _measured(make_job(cases=cases, scored_flash_attn={"f16:q4_0": "off"})):
+        stats = record["stats"]
+        assert stats["kv_bytes_used_before"] == 300 * PER_CELL["f16"]
+        assert stats["kv_bytes_used_after"] == stats["kept_cells"] * PER_CELL["q4_0"]
+        assert record["native_depth"] == record["depth"] == stats["kept_cells"] + 4
+        assert set(record["seconds_per_token"]) == {"ours", "native", "full"}
+
+
 def test_images_and_no_flash_attention() -> None:
     job = Job(str(MODEL), str(MMPROJ), 400, (Case("f16", 0.2),), "h2o", 4, 2, 1, 1, 0, "off", image_size=(96, 96))
     (record,) = _measured(job)

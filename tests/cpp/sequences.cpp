@@ -276,6 +276,17 @@ std::vector<bool> sequences::is_text(llama_seq_id seq) const {
     return out;
 }
 
+void sequences::take_over(const sequences & other, llama_seq_id seq) {
+    std::vector<uint8_t> cells(llama_state_seq_get_size(other.ctx_.get(), seq));
+    cells.resize(llama_state_seq_get_data(other.ctx_.get(), cells.data(), cells.size(), seq));
+    cells =
+        lookm::convert_sequence(cells, lookm::kv_cache::forms(other.ctx_.get()), lookm::kv_cache::forms(ctx_.get()), 2);
+    if (llama_state_seq_set_data(ctx_.get(), cells.data(), cells.size(), seq) != cells.size()) {
+        throw std::runtime_error("llama.cpp does not take the converted sequence");
+    }
+    n_past_[seq] = other.n_past_.at(seq);
+}
+
 std::string sequences::partial_state(llama_seq_id seq) {
     std::string bytes(llama_state_seq_get_size_ext(ctx_.get(), seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY), '\0');
     llama_state_seq_get_data_ext(ctx_.get(), reinterpret_cast<uint8_t *>(bytes.data()), bytes.size(), seq,

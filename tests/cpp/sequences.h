@@ -37,6 +37,9 @@ class sequences {
     // One llama_batch of several sequences, token by token in turn; logits of each one's last token.
     std::vector<std::vector<float>> together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens);
 
+    // Its cells, which were kept in whatever form, in this one's; this one has none of its own yet.
+    void take_over(const sequences & other, llama_seq_id seq);
+
     void copy(llama_seq_id from, llama_seq_id to);             // llama_memory_seq_cp of all of it
     void remove(llama_seq_id seq, llama_pos p0, llama_pos p1); // llama_memory_seq_rm; the next position stays
 

@@ -127,6 +127,8 @@ void bind_sequences(py::module_ & m) {
                  return out;
              })
         .def("copy", [](py_sequences & c, llama_seq_id from, llama_seq_id to) { c.s.copy(from, to); })
+        .def("take_over",
+             [](py_sequences & c, const py_sequences & other, llama_seq_id seq) { c.s.take_over(other.s, seq); })
         .def("remove", [](py_sequences & c, llama_seq_id seq, llama_pos p0, llama_pos p1) { c.s.remove(seq, p0, p1); })
         .def("arm", [](py_sequences & c) { c.s.arm(); })
         .def("observe_all",

@@ -79,6 +79,15 @@ def test_arms_have_equal_bytes() -> None:
             make_arms(*wrong)
 
 
+def test_a_cache_of_two_types() -> None:
+    """Bytes are those of the type that cells are kept in."""
+    arms = {arm.key: arm for arm in make_arms(["lookm_plus"], [0.1], ["f16:q4_0", "q8_0"])}
+    assert arms["lookm_plus/f16:q4_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 4.5)
+    assert arms["lookm_plus/q8_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 8.5)
+    with pytest.raises(ValueError, match=r"--caches has 'f16:q5', expected some of f16, q8_0, q4_0, f16:q4_0"):
+        make_arms(["lookm_plus"], [0.1], ["f16:q5"])
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRun, Path, list[dict[str, Any]]]:
     arms = make_arms(["h2o", "snapkv", "text_prior_pivot_merge"], [0.2], ["q8_0"])

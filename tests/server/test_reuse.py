@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,67 @@ def test_another_ratio_is_another_cache(fresh: Server) -> None:
     fresh.erase_slots()
     _ask(fresh, A, kv_ratio=1)
     assert _ask(fresh, longer, kv_ratio=1)[1]["cache_n"] == len(A)
+
+
+def _give_up(server: Server, tokens: list[int], **options: object) -> None:
+    """Leave when a part of the prompt that is not in the cache has been read."""
+    body = {"prompt": tokens, "n_predict": 400, "stream": True, "return_progress": True, "id_slot": 0, **options}
+    with server.http.stream("POST", "/completion", json=body) as stream:
+        for line in stream.iter_lines():
+            progress = json.loads(line[6:])["prompt_progress"] if line.startswith("data: ") else None
+            if progress and progress["processed"] > progress["cache"]:
+                assert progress["processed"] < len(tokens)
+                return
+
+
+def test_half_a_turn_goes_nowhere(fresh: Server) -> None:
+    """Given up half-read, it has no scores to go on from: neither by way of the prompt cache nor of a slot file. And
+    what is brought back into that slot is as good as ever."""
+    first, _ = _ask(fresh, A)
+    fresh.post("/slots/0?action=save", filename="good.bin")
+    longer = A + first + _tokens(900, seed=5)
+    expected, timings = _ask(fresh, longer)
+    assert timings["cache_n"] == len(A) + len(first) - 1
+    fresh.erase_slots()
+    alone, _ = _ask(fresh, longer)
+    fresh.erase_slots()
+    _ask(fresh, A)
+    _give_up(fresh, longer)
+    assert fresh.uses_cells(0)
+    for seed in range(10, 14):  # somebody else, in that slot
+        _ask(fresh, _tokens(30, seed))
+    answer, timings = _ask(fresh, longer)
+    if timings["cache_n"] == 0:
+        assert answer == alone
+    else:  # from the prompt cache, as it was before the turn
+        assert (answer, timings["cache_n"]) == (expected, len(A) + len(first) - 1)
+    fresh.erase_slots()
+    _ask(fresh, A)
+    _give_up(fresh, longer)
+    assert fresh.uses_cells(0)
+    fresh.post("/slots/0?action=restore", filename="good.bin")
+    answer, timings = _ask(fresh, longer)
+    assert (answer, timings["cache_n"]) == (expected, len(A) + len(first) - 1)
+
+
+def test_a_ratio_that_keeps_as_many_cells_is_no_other(fresh: Server) -> None:
+    first, timings = _ask(fresh, A)
+    longer = A + first + _tokens(30, seed=3)
+    expected, _ = _ask(fresh, longer)
+    fresh.erase_slots()
+    assert _ask(fresh, A, kv_ratio=0.3002)[1]["kept_cells"] == timings["kept_cells"]
+    fresh.erase_slots()
+    _ask(fresh, A)
+    answer, timings = _ask(fresh, longer)
+    assert (answer, timings["cache_n"]) == (expected, len(A) + len(first) - 1)
+
+
+@pytest.mark.parametrize("kv_ratio", [0.9, 0.45, 0.3, 0.15])
+@pytest.mark.parametrize("n", [120, 200])
+def test_a_requests_ratio_keeps_what_llava_keeps(fresh: Server, kv_ratio: float, n: int) -> None:
+    """To the last bit of its two halves: 0.45 of 200 is 90, whatever the server's own share is."""
+    kept = _ask(fresh, _tokens(n, seed=7), kv_ratio=kv_ratio)[1]["kept_cells"]
+    assert kept == 2 * int(kv_ratio * 0.5 * n)
 
 
 def test_saved_slots_come_back(fresh: Server) -> None:

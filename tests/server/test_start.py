@@ -199,7 +199,7 @@ def test_lookm_serve_passes_everything_on() -> None:
     check_files(["-m", "to-come.gguf", "-mu", "https://example.org/to-come.gguf"])
 
 
-@pytest.mark.parametrize("flag", ["-mu", "--mmproj-url", "--model_url", "-dr", "--hf-repo"])
+@pytest.mark.parametrize("flag", ["-mu", "--mmproj-url", "--model_url", "-dr", "--hf-repo", "--fim-qwen-3b-default"])
 def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """llama-server would put it where ``-m`` points."""
     with pytest.raises(ValueError, match=r"--embedded is given beside -.*, expected one model"):
@@ -208,6 +208,8 @@ def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: py
     with pytest.raises(ValueError, match="--embedded is given beside LLAMA_ARG_MODEL_URL"):
         server_arguments(["--embedded"])
     check_files(["-m", "to-come.gguf"])
+    monkeypatch.delenv("LLAMA_ARG_MODEL_URL")
+    assert server_arguments(["--embedded", "--spec-default"])[-1] == "--spec-default"
 
 
 def test_a_template_of_ones_own() -> None:

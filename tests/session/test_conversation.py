@@ -80,11 +80,11 @@ def test_a_conversation_after_a_compressed_prompt(tiny: str) -> None:
     how: Options = {"kv_ratio": 0.3, "method": "h2o"}
     used.prefill("A long text. " * 60, [], n_answer=8, **how)
     assert used.stats["kv_bytes_allocated_after"] < used.stats["kv_bytes_allocated_before"]
-    used.end_conversation()
     for turn in ("Hello, world! " * 40, "And now? " * 9):
         found = []
         for session in (used, fresh):
-            session.converse(turn, [], n_answer=8, **how)
+            converse = session.converse if session.talking else session.converse_anew
+            converse(turn, [], n_answer=8, **how)
             stats = session.stats
             assert stats["kept_cells"] == pytest.approx(0.3 * stats["prompt_cells"], abs=3)
             found.append((stats["kept_cells"], answer(session, 8)))

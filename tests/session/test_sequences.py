@@ -171,6 +171,22 @@ def test_a_shared_prefix_without_room(model: Any) -> None:
     assert c.compress(1, **H2O)["n_keep"] == N_KEEP
 
 
+def test_packed_cells_that_are_shared_need_no_room(model: Any) -> None:
+    """The next turn of a sequence whose compressed prompt another one has, too: it takes cells for its own rows alone."""
+    c = context(KIND, model, n_seq=2, n_ctx=512, flash_attn=False)
+    c.arm()
+    prefill(c, 0)
+    c.compress(0, **H2O)
+    c.copy(0, 1)
+    c.arm()
+    turn = [(3 * i) % 128 for i in range(200)]
+    c.text(0, turn)
+    c.text(1, [(5 * i) % 128 for i in range(512 - N_KEEP - len(turn) - 20)])
+    assert c.compress(0, **H2O)["n_keep"] == 40 + 20
+    assert len(c.cells(0)) == N_KEEP + 60
+    assert c.n_used == 512 - 20 - len(turn) + 60
+
+
 def test_freed_cells_below_are_taken(model: Any) -> None:
     """Packed into the lowest cells that are empty, so that fewer cells are attended over."""
     c = context(KIND, model, n_seq=2, n_ctx=1024, flash_attn=False)

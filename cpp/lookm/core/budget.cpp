@@ -31,6 +31,14 @@ ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::
     }
     check_share("important_ratio", important_ratio.value_or(0.0));
     check_share("recent_ratio", recent_ratio.value_or(0.0));
+    if (important_ratio.has_value() != recent_ratio.has_value()) {
+        const double one = important_ratio ? *important_ratio : *recent_ratio;
+        if (one > kv_ratio + 1e-9) {
+            throw std::invalid_argument(std::string(important_ratio ? "important_ratio: " : "recent_ratio: ") +
+                                        number(one) + " is more than kv_ratio " + number(kv_ratio) +
+                                        ", which it is a part of; expected both parts, or a larger kv_ratio");
+        }
+    }
     ratios r;
     if (important_ratio && recent_ratio) {
         r = {*important_ratio, *recent_ratio};

@@ -20,7 +20,7 @@ int32_t floor_cells(double share, int32_t n) {
 } // namespace
 
 int32_t prompt_cap::answer_share(int32_t cap, int32_t n_answer) {
-    const int32_t most = std::max(1, cap / 8);
+    const int32_t most = std::max(2, cap / 8); // its last cell is never forgotten
     return n_answer > 0 ? std::min(n_answer, most) : most;
 }
 

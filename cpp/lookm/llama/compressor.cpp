@@ -75,6 +75,7 @@ matches compressor::merge_layer(const kv_layer & layer, const compress_options &
 void compressor::observe(const compress_options & options) {
     const budget b = budget_of(options, options.kind);
     observed_ = b.evicts() && needs_sums(options.method);
+    squeeze_peak_ = 0;
     tap_.disarm();
     if (observed_) {
         tap_.arm({needs_squares(options.method), first_query(options.method, b, options.kind)});
@@ -83,10 +84,21 @@ void compressor::observe(const compress_options & options) {
 
 void compressor::observe_all(const compress_options & options) {
     observed_ = needs_sums(options.method);
+    squeeze_peak_ = 0;
     tap_.disarm();
     if (observed_) {
         tap_.arm({needs_squares(options.method), 0});
     }
+}
+
+void compressor::observe_nothing() {
+    observed_ = false;
+    squeeze_peak_ = 0;
+    tap_.disarm();
+}
+
+size_t compressor::peak_bytes() const {
+    return tap_.bytes() + std::max(observed_ ? tap_.compute_peak() : 0, squeeze_peak_);
 }
 
 void compressor::resume() {
@@ -138,12 +150,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     }
 
     n_staged_ = 0;
-    // packed cells would do as targets, too: they are the sequence's own
-    std::vector<int32_t> target = kv_.targets(seq, b.n_keep() + static_cast<int32_t>(packed.size()));
-    std::erase_if(target, [&](int32_t index) {
-        return std::any_of(packed.begin(), packed.end(), [&](const cell & c) { return c.index == index; });
-    });
-    target.resize(b.n_keep());
+    const std::vector<int32_t> target = kv_.targets(seq, b.n_keep(), packed);
     const std::vector<token_kind> kind_of_cell = by_cell(kind, cells);
     const std::vector<kv_layer> layers = kv_.layers(seq);
     const auto n_layers = static_cast<int>(layers.size());
@@ -180,11 +187,11 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     }
     kv_.keep(seq, stay);
 
-    result.score_seconds = observed_ ? tap_.seconds() : 0.0;
+    result.score_seconds = score_seconds();
     result.n_staged = n_staged_;
     const size_t compute_peak = runners_.peak_bytes() + cpu_.peak_bytes();
     runners_.clear();
-    result.peak_bytes = tap_.bytes() + std::max(observed_ ? tap_.compute_peak() : 0, compute_peak);
+    result.peak_bytes = std::max(peak_bytes(), tap_.bytes() + compute_peak);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
 }

@@ -64,6 +64,9 @@ class compressor {
     // be nothing.
     void observe(const compress_options & options);
     bool observed() const { return observed_; }
+    double score_seconds() const { return observed_ ? tap_.seconds() : 0.0; } // so far
+    size_t peak_bytes() const; // accumulators, and the most that scoring or squeeze() has taken beside them
+    void observe_nothing();
     // The same where squeeze() will be called: every query counts, up to tap().forget().
     void observe_all(const compress_options & options);
     // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to observe.
@@ -76,7 +79,7 @@ class compressor {
     // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.
     // Throws std::invalid_argument for kinds that are not one for each other cell.
     // Other sequences stay as they are: of cells that they share with seq (llama_memory_seq_cp), seq gets rows of its
-    // own, which takes that many free cells; without them std::runtime_error is thrown before anything is changed. The
+    // own, which takes that many free cells; without them too_few_cells is thrown before anything is changed. The
     // scores of shared cells hold the attention of all their sequences' queries since arm().
     // progress(done, total) is called before each layer and at the end; if it throws, the cells are in an undefined
     // state and must be cleared by the caller. n_keep is decided before any layer is touched.
@@ -107,6 +110,7 @@ class compressor {
     graph_runners runners_;
     graph_runner cpu_; // for layers whose backend refuses
     int32_t n_staged_ = 0;
+    size_t squeeze_peak_ = 0; // since observe() or observe_all()
 };
 
 } // namespace lookm

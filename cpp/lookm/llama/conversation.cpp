@@ -15,7 +15,7 @@ namespace {
 
 constexpr int32_t no_cap = 1 << 29;
 constexpr int32_t cells_per_part = 8; // of a cap, on average
-constexpr uint32_t state_version = 1;
+constexpr uint32_t state_version = 2;
 
 std::vector<int32_t> sizes(const std::vector<prompt_part> & parts) {
     std::vector<int32_t> out;
@@ -30,6 +30,24 @@ struct counts {
 };
 
 } // namespace
+
+// Each turn is read into the cache that the last one was answered from.
+void session::check_can_talk() const {
+    if (room_->keeps_other_types()) {
+        throw std::invalid_argument("kept_type_k, kept_type_v: a conversation is read and answered in one cache; "
+                                    "expected none (type_k and type_v hold from the start)");
+    }
+}
+
+int32_t session::n_ctx_that_counts() const {
+    return kv_cache::size_changes_rope(room_->get()) ? room_->size() : 0;
+}
+
+// Whether turns may give up cells, and are scored.
+bool session::squeezes_with(const compress_options & o) const {
+    const bool needs = room_->cap() > 0 || o.ratios.important + o.ratios.recent < 1.0;
+    return room_->unsupported().empty() && o.method.evicts && needs;
+}
 
 session_stats session::stats_so_far() const {
     const int32_t n_answered = n_past_ - answer_pos_ + n_forgotten_;
@@ -50,11 +68,18 @@ std::vector<std::vector<float>> session::scores() const {
     return out;
 }
 
+// Cells that were read while nothing was to be evicted have no scores: none then.
 void session::restore_scores(const std::vector<std::vector<float>> & scores) {
     if (compressor * const c = room_->compressor()) {
+        if (!squeezes_turns_) {
+            c->observe_nothing();
+            return;
+        }
         c->observe_all(squeezing_);
-        for (size_t i = 0; c->observed() && i < scores.size(); ++i) {
-            c->tap().restore(i, c->kv().cells(0), scores[i]);
+        const std::vector<cell> cells = c->kv().cells(0);
+        for (size_t i = 0; c->observed() && !cells.empty() && i < c->kv().layers().size(); ++i) {
+            const std::vector<float> none(cells.size() * c->kv().layers()[i].k.n_head_kv, 0.0f);
+            c->tap().restore(i, cells, scores.empty() ? none : scores[i]);
         }
         c->tap().disarm();
     }
@@ -92,8 +117,20 @@ std::vector<prompt_part> session::parts_so_far() const {
 void session::converse(const std::string & text, std::span<const image_view> images,
                        std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                        const progress_fn & progress) {
+    turn(!talking_, text, images, contexts, kv, n_answer, progress);
+}
+
+void session::converse_anew(const std::string & text, std::span<const image_view> images,
+                            std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                            const progress_fn & progress) {
+    turn(true, text, images, contexts, kv, n_answer, progress);
+}
+
+void session::turn(bool begins, const std::string & text, std::span<const image_view> images,
+                   std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                   const progress_fn & progress) {
+    check_can_talk();
     check(kv);
-    const bool begins = !talking_;
     prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts, begins);
     if (!begins && pending_) {
         if (p.chunks.empty() || p.chunks.front().image) {
@@ -107,7 +144,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
     compress_options options = {resolve(kv.method, kv.options),
                                 split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
     const double ratio = options.ratios.important + options.ratios.recent;
-    const bool squeezes = room_->unsupported().empty() && options.method.evicts;
+    const bool squeezes = squeezes_with(options);
     if (squeezes && needs_squares(options.method)) {
         throw std::invalid_argument("method: \"" + kv.method +
                                     "\" does not go with a conversation, as it needs the "
@@ -122,15 +159,18 @@ void session::converse(const std::string & text, std::span<const image_view> ima
     const bool capped = room_->cap() > 0 && squeezes;
     prompt_cap plan(std::move(parts), capped ? room_->cap() : no_cap, options_.n_batch, n_answer, held);
     const int32_t n_held = begins ? 0 : plan.n_held();
+    // sliding windows keep more than what compression has left of the other layers
+    const int32_t n_there = begins ? 0 : std::max(n_held, room_->n_used().value_or(0));
     const int32_t room = room_->cap() > 0 ? room_->cap() : n_ctx();
-    if (!capped && n_held + p.n_cells() >= room) {
+    if (!capped && n_there + p.n_cells() > room) {
         throw std::invalid_argument("prompt: " + std::to_string(p.n_cells()) + " cells after the conversation's " +
-                                    std::to_string(n_held) + " do not fit into " +
+                                    std::to_string(n_there) + " do not fit into " +
                                     (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
     }
 
     const session_stats before = begins ? session_stats() : stats_so_far();
     try {
+        squeezes_turns_ = squeezes;
         if (begins) {
             clear();
             room_->open(p.n_cells() + n_answer);
@@ -138,7 +178,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
             restore_scores({});
         } else {
             squeezing_ = options;
-            carry(n_held + p.n_cells() + n_answer);
+            carry(n_there + p.n_cells() + n_answer);
         }
         stats_ = {};
         stats_.method = kv.method;
@@ -167,6 +207,9 @@ void session::converse(const std::string & text, std::span<const image_view> ima
         }
         if (squeezes) {
             room_->compressor()->tap().disarm();
+            stats_.score_seconds = room_->compressor()->score_seconds();
+            stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+            stats_.compress_bytes_peak = room_->compressor()->peak_bytes();
         }
         stats_.kept_cells = reading_->n_held();
         stats_.bytes_used_after = per_cell * reading_->n_held();
@@ -174,10 +217,7 @@ void session::converse(const std::string & text, std::span<const image_view> ima
         answer_from_here();
         talking_ = ready_ = true;
     } catch (...) {
-        if (room_->compressor()) {
-            room_->compressor()->tap().disarm();
-        }
-        clear();
+        abandon();
         throw;
     }
 }
@@ -188,6 +228,7 @@ std::vector<uint8_t> session::state() const {
     }
     state_writer w;
     w.put(state_version);
+    w.put(n_ctx_that_counts());
     w.put<int32_t>(n_past_);
     w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
     const session_stats s = stats_so_far();
@@ -203,10 +244,15 @@ std::vector<uint8_t> session::state() const {
 }
 
 void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
+    check_can_talk();
     check(kv);
     state_reader r(state);
     if (r.get<uint32_t>() != state_version) {
         state_reader::fail();
+    }
+    if (const auto n = r.get<int32_t>(); n != n_ctx_that_counts()) {
+        throw std::invalid_argument("state: it was made with n_ctx " + std::to_string(n) + ", which decides how this " +
+                                    "model rotates positions, expected " + std::to_string(n_ctx_that_counts()));
     }
     const auto n_past = r.get<int32_t>();
     const auto pending = r.get<int32_t>();
@@ -228,7 +274,8 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
             (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap()) : "n_ctx " + std::to_string(n_ctx())));
     }
     clear();
-    squeezing_ = {resolve(kv.method, kv.options), {}};
+    squeezing_ = {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    squeezes_turns_ = squeezes_with(squeezing_);
     room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
     compressor * const compressor = room_->compressor();
     const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;

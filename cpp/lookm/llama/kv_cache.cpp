@@ -130,15 +130,18 @@ size_t kv_cache::bytes_per_token(llama_context * ctx) {
     size_t bytes = 0;
     for (const uint32_t il : kv ? kv->get_layer_ids() : std::vector<uint32_t>()) {
         bytes += ggml_row_size(kv->type_k(), hparams.n_embd_k_gqa(il));
-        bytes += hparams.is_mla() ? 0 : ggml_row_size(kv->type_v(), hparams.n_embd_v_gqa(il));
+        if (!hparams.is_mla()) { // a transposed V has as many rows in each layer as the widest needs
+            bool transposed = false;
+            bytes += ggml_row_size(kv->type_v(), v_storage(*kv, static_cast<int32_t>(il), transposed)->ne[0]);
+        }
     }
     return bytes;
 }
 
-void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v) {
-    const auto check = [](const char * argument, ggml_type type, uint32_t head_dim) {
+void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v, const std::string & prefix) {
+    const auto check = [&](const char * argument, ggml_type type, uint32_t head_dim) {
         if (head_dim % ggml_blck_size(type) != 0) {
-            throw std::invalid_argument(std::string(argument) + ": \"" + ggml_type_name(type) + "\" stores blocks of " +
+            throw std::invalid_argument(prefix + argument + ": \"" + ggml_type_name(type) + "\" stores blocks of " +
                                         std::to_string(ggml_blck_size(type)) +
                                         " numbers, but a head of this model has " + std::to_string(head_dim) +
                                         "; expected f32, f16 or bf16");
@@ -148,6 +151,36 @@ void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_typ
         check("type_k", type_k, model->hparams.n_embd_head_k(il));
         check("type_v", type_v, model->hparams.n_embd_head_v(il));
     }
+}
+
+std::vector<cache_form> kv_cache::forms(llama_context * ctx) {
+    llama_memory_i * memory = llama_get_memory(ctx);
+    std::vector<const llama_kv_cache *> caches;
+    if (const llama_kv_cache * kv = full_attention_cache(memory)) {
+        caches.push_back(kv);
+    }
+    if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
+        caches.push_back(windows->get_swa());
+    }
+    const ggml_context_ptr scratch{ggml_init({8 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+    const auto size = [](const ggml_tensor * t) { return t ? static_cast<int32_t>(t->ne[0]) : 0; };
+    std::vector<cache_form> out;
+    for (const llama_kv_cache * kv : caches) {
+        const std::vector<uint32_t> ids = kv->get_layer_ids();
+        cache_form form;
+        if (ids.empty()) { // has no rows, and so no types; the rest is alike in all caches of a memory
+            form.v_transposed = out.front().v_transposed;
+        } else {
+            form.type_k = kv->type_k();
+            form.type_v = kv->type_v();
+            v_storage(*kv, static_cast<int32_t>(ids.front()), form.v_transposed);
+        }
+        form.rotation_k = size(kv->build_input_k_rot(scratch.get()));
+        form.rotation_v = size(kv->build_input_v_rot(scratch.get()));
+        form.cell_bytes = kv->has_cell_ext() ? static_cast<int32_t>(sizeof(llama_kv_cell_ext)) : 0;
+        out.push_back(form);
+    }
+    return out;
 }
 
 std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
@@ -206,6 +239,10 @@ std::vector<kv_layer> kv_cache::layers(llama_seq_id seq) const {
         l.v.offset = kv_->get_stream(seq) * l.v.storage->nb[2];
     }
     return out;
+}
+
+int32_t kv_cache::n_used_by(llama_seq_id seq) const {
+    return static_cast<int32_t>(kv_->get_cells(seq).seq_pos_get(seq).size());
 }
 
 int32_t kv_cache::n_used() const {
@@ -269,18 +306,22 @@ std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     return out;
 }
 
-std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n) const {
+std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n, std::span<const cell> but) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
+    std::vector<bool> taken(cells.size(), false);
+    for (const cell & c : but) {
+        taken[c.index] = true;
+    }
     std::vector<int32_t> out;
     for (uint32_t i = 0; i < cells.size() && static_cast<int32_t>(out.size()) < n; ++i) {
-        if (cells.is_empty(i) || (cells.seq_has(i, seq) && cells.seq_count(i) == 1)) {
+        if (!taken[i] && (cells.is_empty(i) || (cells.seq_has(i, seq) && cells.seq_count(i) == 1))) {
             out.push_back(static_cast<int32_t>(i));
         }
     }
     if (static_cast<int32_t>(out.size()) < n) {
-        throw std::runtime_error("KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
-                                 std::to_string(n) + " kept rows need cells of its own, but the cache of " +
-                                 std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
+        throw too_few_cells("KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
+                            std::to_string(n) + " kept rows need cells of its own, but the cache of " +
+                            std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
     }
     return out;
 }

@@ -2,12 +2,14 @@
 
 #include "lookm/core/method.h"
 #include "lookm/graph/kv_rows.h"
+#include "lookm/llama/sequence_bytes.h"
 
 #include "llama.h"
 
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -34,6 +36,11 @@ struct packed_cells {
     int32_t n = 0;
 };
 
+// Kept rows find no cells to be written to; nothing has been changed.
+struct too_few_cells : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // The KV cache of a context as far as compression needs it: storage tensors, cells, and the callback that taps
 // attention. Everything that relies on llama.cpp's private headers is behind this class.
 class kv_cache {
@@ -47,7 +54,11 @@ class kv_cache {
     // K and V that a token takes in layers that see every earlier token, compressible or not; 0: there are none
     static size_t bytes_per_token(llama_context * ctx);
     // Throws std::invalid_argument for a type whose blocks do not divide a head: llama.cpp would abort.
-    static void check_types(const llama_model * model, ggml_type type_k, ggml_type type_v);
+    // prefix: of the arguments' names in the error.
+    static void check_types(const llama_model * model, ggml_type type_k, ggml_type type_v,
+                            const std::string & prefix = "");
+    // How its caches store rows, in the order that llama.cpp writes a sequence in: full attention, then windows.
+    static std::vector<cache_form> forms(llama_context * ctx);
     // Cells that another context of this model must have to take over what is in this one, windows included. Nothing
     // for a memory that does not fill up cell by cell.
     static std::optional<int32_t> cells_in_use(llama_context * ctx);
@@ -63,6 +74,7 @@ class kv_cache {
     int n_readers(size_t i) const { return n_readers_[i]; }
     int32_t n_cells() const; // allocated, for each stream
     int32_t n_used() const;  // of all streams
+    int32_t n_used_by(llama_seq_id seq) const;
     int32_t stream_of(llama_seq_id seq) const;
     size_t bytes_per_cell() const { return bytes_per_token(ctx_); }
 
@@ -79,9 +91,9 @@ class kv_cache {
     // The first of those cells, if they are what keep() has left of a prompt: n of them, all at one position.
     packed_cells packed(llama_seq_id seq) const;
 
-    // The n lowest cells that kept rows may be written to: empty ones, and those that no other sequence shares. Throws
-    // std::runtime_error when there are fewer.
-    std::vector<int32_t> targets(llama_seq_id seq, int32_t n) const;
+    // The n lowest cells that kept rows may be written to: empty ones, and those that no other sequence shares, but for
+    // these. Throws too_few_cells when there are fewer.
+    std::vector<int32_t> targets(llama_seq_id seq, int32_t n, std::span<const cell> but = {}) const;
 
     // Row r of every layer now lies in cell target[r]: those cells are the sequence's, at its last position, and it
     // leaves all others: they are emptied, or stay as they are with the sequences that share them. The next token still

@@ -26,6 +26,8 @@ struct model_options {
     std::string flash_attn = "auto"; // auto, on, off
     std::string type_k = "f16";
     std::string type_v = "f16";
+    std::string kept_type_k; // of the cache that an answer is given from, once the prompt is read; "": type_k
+    std::string kept_type_v;
     bool verbose = false;
     int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
     bool scored = false;   // prompts will be scored by all their queries; flash_attn "auto" takes it into account

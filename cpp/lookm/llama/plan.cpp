@@ -70,30 +70,63 @@ prompt_pattern::prompt_pattern(const prompt & one, const prompt & two) {
     if (second <= first || b.size() <= a.size()) {
         throw std::invalid_argument("messages: the chat template drops images");
     }
-    before_.assign(b.begin(), b.begin() + static_cast<int64_t>(first));
-    each_.assign(b.begin() + static_cast<int64_t>(first), b.begin() + static_cast<int64_t>(second));
-    after_.assign(b.begin() + static_cast<int64_t>(second), b.end());
-    image_cells = static_cast<int32_t>(std::count(each_.begin(), each_.end(), token_kind::image));
-    mark_cells = static_cast<int32_t>(each_.size()) - image_cells;
+    size_t at = 0;
+    for (const prompt_chunk & chunk : two.chunks) {
+        segment & s = at < first ? before_ : at < second ? each_ : after_;
+        const auto n = static_cast<size_t>(chunk.n_cells());
+        s.kinds.insert(s.kinds.end(), b.begin() + static_cast<int64_t>(at), b.begin() + static_cast<int64_t>(at + n));
+        s.parts.push_back(chunk.n_cells());
+        at += n;
+    }
+    image_cells = static_cast<int32_t>(std::count(each_.kinds.begin(), each_.kinds.end(), token_kind::image));
+    mark_cells = static_cast<int32_t>(each_.kinds.size()) - image_cells;
     n_tiles = one.n_tiles();
 }
 
+std::vector<const prompt_pattern::segment *> prompt_pattern::segments(int32_t n_images) const {
+    std::vector<const segment *> out = {&before_};
+    out.insert(out.end(), n_images - 1, &each_);
+    out.push_back(&after_);
+    return out;
+}
+
 std::vector<token_kind> prompt_pattern::kinds(int32_t n_images) const {
-    std::vector<token_kind> out = before_;
-    for (int32_t i = 1; i < n_images; ++i) {
-        out.insert(out.end(), each_.begin(), each_.end());
+    std::vector<token_kind> out;
+    for (const segment * s : segments(n_images)) {
+        out.insert(out.end(), s->kinds.begin(), s->kinds.end());
     }
-    out.insert(out.end(), after_.begin(), after_.end());
+    return out;
+}
+
+std::vector<prompt_part> prompt_pattern::parts(int32_t n_images, prior prior, int32_t split_at) const {
+    std::vector<prompt_part> out;
+    int32_t at = 0;
+    for (const segment * s : segments(n_images)) {
+        int32_t within = 0;
+        for (int32_t n : s->parts) {
+            const token_kind kind = s->kinds[within];
+            const bool image = kind == token_kind::image;
+            const bool evictable = image || prior == prior::none;
+            within += n;
+            if (!image && at < split_at && split_at < at + n) {
+                out.push_back({split_at - at, kind, evictable});
+                n -= split_at - at;
+                at = split_at;
+            }
+            out.push_back({n, kind, evictable, image && whole});
+            at += n;
+        }
+    }
     return out;
 }
 
 int64_t prompt_pattern::n_cells(int32_t n_images) const {
-    return std::ssize(before_) + (n_images - 1) * std::ssize(each_) + std::ssize(after_);
+    return std::ssize(before_.kinds) + (n_images - 1) * std::ssize(each_.kinds) + std::ssize(after_.kinds);
 }
 
 int32_t prompt_pattern::most_images(int32_t n_cells) const {
     const int64_t left = n_cells - this->n_cells(1);
-    return left < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(1 + left / std::ssize(each_), most_planned));
+    return left < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(1 + left / std::ssize(each_.kinds), most_planned));
 }
 
 planner::planner(const model_options & options) : options_(options), markers_(random_markers()) {
@@ -148,6 +181,33 @@ stage_bytes planner::measure(int32_t n_images) const {
     return out;
 }
 
+// Cells that are left of a prompt that is read through a cap, as session::process and session::compress go about it.
+// Throws std::invalid_argument as those do.
+int32_t planner::kept_through(int32_t cap, int32_t n_images, const plan_request & request,
+                              const compress_options & options) {
+    compress_options now = options;
+    now.kind = pattern_->kinds(n_images);
+    now.n_prompt = static_cast<int32_t>(now.kind.size());
+    check_squeezes(options.method, now.n_prompt, cap);
+    const int32_t split_at = first_query(options.method, budget_of(now, now.kind), now.kind);
+    prompt_cap reading(pattern_->parts(n_images, options.method.prior, split_at), cap, options_.n_batch,
+                       request.n_answer);
+    for (int32_t n_left = now.n_prompt; n_left > 0;) {
+        const int32_t n = std::min(n_left, reading.n_next());
+        reading.room_for(n);
+        reading.add(n);
+        n_left -= n;
+    }
+    const auto n_keep = [&] {
+        now.kind = reading.kinds();
+        return evicts(now) ? budget_of(now, now.kind).n_keep() : reading.n_held();
+    };
+    if (n_keep() + reading.n_answer() > cap) {
+        reading.room_for(reading.n_answer());
+    }
+    return n_keep();
+}
+
 memory_plan planner::plan_for(int32_t n_images, const plan_request & request, const compress_options & options) {
     const std::vector<token_kind> kinds = pattern_->kinds(n_images);
     const bool compressed = evicts(options);
@@ -161,10 +221,16 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
     const int32_t n_full = p.prompt_cells + (compressed ? 0 : request.n_answer); // as session::prefill opens
     context_bytes reading = open(n_full);
     p.kv_full = reading.cells;
+    int32_t most = INT32_MAX; // cells that are allocated for the answer
     if (request.kv_cells) {
-        reading = *request.kv_cells < n_full ? open(*request.kv_cells) : reading;
+        const auto cap = static_cast<int32_t>(std::min<int64_t>(*request.kv_cells, most_planned));
+        most = (cap + n_step - 1) / n_step * n_step;
+        if (p.prompt_cells + prompt_cap::answer_share(cap, request.n_answer) > cap) {
+            p.kept_cells = kept_through(cap, n_images, request, options);
+            p.scratch = static_cast<size_t>(options_.compute_bytes);
+        }
+        reading = cap < n_full ? open(cap) : reading;
         p.kv_capped = reading.cells;
-        p.kept_cells = static_cast<int32_t>(std::min<int64_t>(p.kept_cells, *request.kv_cells));
     }
     p.reading = measure(n_images);
     p.reading.weights = reading.weights;
@@ -177,18 +243,21 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
     p.answering = p.reading;
     p.kv_kept = p.reading.kv;
     const int32_t size = room_->size();
-    if (p.kept_cells == p.prompt_cells) {
+    const bool other_types = room_->keeps_other_types();
+    if (p.kept_cells == p.prompt_cells && !other_types) {
         return p;
     }
     const int32_t n_window =
         std::min({p.prompt_cells, kv_cache::window_cells(room_->get()), llama_model_n_swa(model_.get())});
-    room_->open_for_answer(std::max(p.kept_cells, n_window) + request.n_answer); // as session::shrink does
-    if (room_->size() == size) {                                                 // session::shrink moves nothing
+    const size_t per_cell = room_->bytes_per_cell();
+    // as session::shrink does
+    room_->open_for_answer(std::min(std::max(p.kept_cells, n_window) + request.n_answer, most));
+    if (room_->size() == size && !other_types) { // session::shrink moves nothing
         return p;
     }
     const context_bytes answering = kv_cache::bytes_by_use(room_->get());
-    const size_t unused = (room_->size() - p.kept_cells) * kv_cache::bytes_per_token(room_->get());
-    p.reading.moving = answering.cells - std::min(answering.cells, unused);
+    const size_t windows = answering.cells - room_->size() * room_->bytes_per_cell();
+    p.reading.moving = p.kept_cells * per_cell + windows * per_cell / room_->bytes_per_cell(); // as they were read
     p.answering.kv = p.kv_kept = answering.cells;
     p.answering.compute = answering.compute;
     p.answering.scores = 0;
@@ -197,9 +266,13 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
 
 int32_t planner::most_images(const plan_request & request, const compress_options & options) {
     return last_good(1, pattern_->most_images(n_ctx_), [&](int32_t n) {
-        memory_plan p = plan_for(n, request, options);
-        p.memory = request.memory;
-        return p.fits();
+        try {
+            memory_plan p = plan_for(n, request, options);
+            p.memory = request.memory;
+            return p.fits();
+        } catch (const std::invalid_argument &) { // a cap that so many images cannot be read through
+            return false;
+        }
     });
 }
 
@@ -214,6 +287,9 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
     check_ubatch(first, encoder_->get(), options_);
     pattern_ =
         std::make_unique<prompt_pattern>(first, tokenize(model_.get(), encoder_->get(), two, markers_, both, {}));
+    pattern_->whole = std::any_of(first.chunks.begin(), first.chunks.end(), [&](const prompt_chunk & c) {
+        return c.image && mtmd_decode_use_non_causal(encoder_->get(), c.image);
+    });
     encoding_ = encoder_->measure(first);
     rgb_ = size_t(3) * image.width * image.height;
 

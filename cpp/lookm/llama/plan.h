@@ -35,15 +35,24 @@ class prompt_pattern {
     prompt_pattern(const prompt & one, const prompt & two);
 
     std::vector<token_kind> kinds(int32_t n_images) const; // in token order; n_images >= 1
+    // As session::parts_of has them: images, or their tiles, and the text between; a new one from cell split_at on.
+    std::vector<prompt_part> parts(int32_t n_images, prior prior, int32_t split_at) const;
     int64_t n_cells(int32_t n_images) const;
     int32_t most_images(int32_t n_cells) const; // whose prompt has at most so many cells
 
     int32_t image_cells = 0; // of each image
     int32_t mark_cells = 0;  // text that comes with each image
     int32_t n_tiles = 0;     // pieces of each image that the encoder sees
+    bool whole = false;      // each must be read at once
 
   private:
-    std::vector<token_kind> before_, each_, after_; // up to the end of the first image, each further one, the rest
+    struct segment {
+        std::vector<token_kind> kinds;
+        std::vector<int32_t> parts; // cells of each
+    };
+    std::vector<const segment *> segments(int32_t n_images) const;
+
+    segment before_, each_, after_; // up to the end of the first image, each further one, the rest
 };
 
 struct plan_request {
@@ -92,6 +101,7 @@ class planner {
     stage_bytes measure(int32_t n_images) const; // what does not depend on the context
     context_bytes open(int64_t n_cells);
     std::optional<int64_t> cap(const plan_request & request);
+    int32_t kept_through(int32_t cap, int32_t n_images, const plan_request & request, const compress_options & options);
     memory_plan plan_for(int32_t n_images, const plan_request & request, const compress_options & options);
     int32_t most_images(const plan_request & request, const compress_options & options);
 

@@ -84,7 +84,9 @@ struct session::image_batches {
                 s.make_room(s.next_batch(n_left));
             }
         } catch (...) { // C code lies above: carry the exception around it
-            s.stopped_ = std::current_exception();
+            if (!s.stopped_) {
+                s.stopped_ = std::current_exception();
+            }
             return 1;
         }
         return 0;
@@ -117,13 +119,7 @@ std::optional<prompt_cap> session::through_cap(const prompt & p, const compress_
     if (cap == 0 || p.n_cells() + prompt_cap::answer_share(cap, n_answer) <= cap) {
         return std::nullopt;
     }
-    if (!options.method.evicts || needs_squares(options.method)) {
-        throw std::invalid_argument(
-            "kv_cells: a prompt of " + std::to_string(p.n_cells()) + " cells and its answer do not fit into " +
-            std::to_string(cap) + ", and method " + options.method.name +
-            (options.method.evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
-            "; expected more cells, or another method");
-    }
+    check_squeezes(options.method, p.n_cells(), cap);
     squeezing_ = options;
     forget_scores_at_ = first_query(options.method, budget_of(options, options.kind), options.kind);
     return prompt_cap(parts_of(p, options.method.prior, forget_scores_at_), cap, options_.n_batch, n_answer);
@@ -149,7 +145,12 @@ void session::squeeze(int32_t n_held, const std::function<std::vector<cell_run>(
         return;
     }
     const stopwatch watch;
-    room_->compressor()->squeeze(0, squeezing_, runs);
+    try {
+        room_->compressor()->squeeze(0, squeezing_, runs);
+    } catch (...) {
+        check_stopped(); // in one of its graphs
+        throw;
+    }
     room_->compressor()->resume();
     stats_.squeezed_cells += n_held - reading_->n_held();
     stats_.compress_seconds += watch.seconds();
@@ -227,6 +228,9 @@ void session::process_image(const mtmd_input_chunk * chunk, progress_state & sta
 
 void session::check_stopped() {
     if (stopped_) {
+        if (room_->compressor()) {
+            room_->compressor()->tap().drop_error(); // its graph was stopped
+        }
         std::rethrow_exception(std::exchange(stopped_, nullptr));
     }
     if (room_->compressor()) {

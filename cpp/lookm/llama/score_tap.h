@@ -50,6 +50,7 @@ class score_tap {
     void skip(int64_t n);
     // An exception inside the callback stops that graph; it comes out here, after llama.cpp has returned.
     void rethrow();
+    void drop_error() { error_ = nullptr; }
 
     const tap_plan & plan() const { return plan_; } // of the last arm()
 
@@ -83,6 +84,7 @@ class score_tap {
     kv_cache & kv_;
     size_t compute_peak_ = 0;
     tap_plan plan_;
+    bool counts_tokens_ = false; // some token's query is the first, and skip() means something
     accumulators sums_;
     std::optional<accumulators> squares_;
     std::vector<std::vector<int64_t>> n_seen_; // [layer][stream]: rows so far

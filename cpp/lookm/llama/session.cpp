@@ -41,6 +41,16 @@ void check_supported(const kv_options & kv, const std::string & unsupported) {
     }
 }
 
+void check_squeezes(const method & m, int32_t n_cells, int32_t cap) {
+    if (!m.evicts || needs_squares(m)) {
+        throw std::invalid_argument(
+            "kv_cells: a prompt of " + std::to_string(n_cells) + " cells and its answer do not fit into " +
+            std::to_string(cap) + ", and method " + m.name +
+            (m.evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
+            "; expected more cells, or another method");
+    }
+}
+
 void check_ends_with_text(const prompt & p) {
     if (p.chunks.back().image) { // mtmd asks for no logits of an image
         throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
@@ -112,6 +122,10 @@ void session::check(const kv_options & kv) const {
 }
 
 void session::clear() {
+    ++epoch_;
+    if (read_room_) {
+        room_ = std::move(read_room_);
+    }
     room_->clear();
     pending_.reset();
     sampler_.reset();
@@ -121,6 +135,7 @@ void session::clear() {
     n_past_ = 0;
     answer_from_here();
     ready_ = false;
+    stopped_ = nullptr;
     copy_.reset();
     explanation_.reset();
 }
@@ -128,6 +143,7 @@ void session::clear() {
 void session::abandon() {
     if (room_->compressor()) {
         room_->compressor()->tap().disarm();
+        room_->compressor()->tap().drop_error();
     }
     clear();
 }
@@ -143,6 +159,8 @@ void session::begin(const compress_options & options, int32_t n_room, std::optio
         room_->compressor()->observe_all(options);
     } else if (evicts(options)) {
         room_->compressor()->observe(options);
+    } else if (room_->compressor()) {
+        room_->compressor()->observe_nothing();
     }
 }
 
@@ -207,7 +225,12 @@ void session::compress(compress_options options, const progress_fn & progress) {
     const size_t per_cell = compressor ? compressor->kv().bytes_per_cell() : 0;
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
     stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
+    if (reading_) {
+        stats_.score_seconds = compressor->score_seconds();
+        stats_.compress_bytes_peak = compressor->peak_bytes();
+    }
     if (!evicts(options)) {
+        stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
         stats_.note = !options.method.evicts       ? "method origin keeps the full cache"
                       : stats_.squeezed_cells == 0 ? "kv_ratio 1 keeps the full cache"
                                                    : "";
@@ -236,13 +259,14 @@ void session::compress(compress_options options, const progress_fn & progress) {
 
 void session::shrink(int32_t n_answer) {
     const auto kept = room_->n_used();
-    if (!kept || (*kept == stats_.prompt_cells && !reading_)) {
+    if (!kept || (*kept == stats_.prompt_cells && !reading_ && !room_->keeps_other_types())) {
         return; // opened in the right size
     }
     const stopwatch watch;
     const float * logits = llama_get_logits_ith(room_->get(), -1);
     prompt_logits_.assign(logits, logits + llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
     room_->move(*kept + n_answer);
+    stats_.bytes_used_after = room_->bytes_per_cell() * stats_.kept_cells;
     stats_.bytes_allocated_after = room_->bytes();
     stats_.move_seconds = watch.seconds();
 }

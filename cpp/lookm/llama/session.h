@@ -40,6 +40,9 @@ void check_compute_bytes(int64_t compute_bytes); // throws std::invalid_argument
 // Throws std::invalid_argument for a prompt, not empty, that no answer can follow.
 void check_ends_with_text(const prompt & p);
 
+// Throws std::invalid_argument for a method that cannot read a prompt of n_cells through a cap.
+void check_squeezes(const method & m, int32_t n_cells, int32_t cap);
+
 // Throws std::invalid_argument if cells of an image of p must be computed at once and are too many for that.
 void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_options & options);
 
@@ -135,8 +138,13 @@ class session {
     // on.
     void converse(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
                   const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+    // The same, but forgets what was there in any case.
+    void converse_anew(const std::string & text, std::span<const image_view> images,
+                       std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                       const progress_fn & progress = {});
     bool talking() const { return talking_; } // false again once an error has stopped a turn's reading
-    void end_conversation() { clear(); }
+    // Another one whenever what was there is forgotten; what is refused before leaves it as it is.
+    int64_t epoch() const { return epoch_; }
 
     // The conversation between two turns, to go on with in another session of the same model and cache types.
     std::vector<uint8_t> state() const;
@@ -177,6 +185,12 @@ class session {
     void squeeze(int32_t n_held, const std::function<std::vector<cell_run>()> & plan);
     std::vector<std::vector<float>> scores() const;
     void restore_scores(const std::vector<std::vector<float>> & scores);
+    void check_can_talk() const;
+    bool squeezes_with(const compress_options & options) const;
+    int32_t n_ctx_that_counts() const; // 0 for a model that the context's size means nothing to
+    void turn(bool begins, const std::string & text, std::span<const image_view> images,
+              std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+              const progress_fn & progress);
     void carry(int32_t n_cells); // to a context of so many, scores and all
     std::vector<prompt_part> parts_so_far() const;
     int32_t next_batch(int32_t n_left) const;
@@ -192,12 +206,15 @@ class session {
     model_options options_;
     std::shared_ptr<llama_model> model_;
     std::unique_ptr<sized_context> room_;
+    std::unique_ptr<sized_context> read_room_; // of the prompt that is tried, while room_ has its cells in other types
     prompt_markers markers_;
     mtmd::context_ptr mmproj_;
     std::unique_ptr<chat_template> template_;
-    compress_options squeezing_;         // how
-    std::optional<prompt_cap> reading_;  // a prompt that is longer than the cap, or a conversation
-    bool talking_ = false;               // a conversation is in the cache
+    compress_options squeezing_;        // how
+    std::optional<prompt_cap> reading_; // a prompt that is longer than the cap, or a conversation
+    bool talking_ = false;              // a conversation is in the cache
+    bool squeezes_turns_ = false;       // of that conversation
+    int64_t epoch_ = 0;
     int32_t forget_scores_at_ = 0;       // cells read when a window scorer's first query comes
     llama_pos answer_pos_ = 0;           // of the first cell of the answer that is not forgotten
     int32_t n_forgotten_ = 0;            // cells of the answer

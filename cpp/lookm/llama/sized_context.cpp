@@ -36,8 +36,36 @@ sized_context::sized_context(llama_model * model, const model_options & options)
     unsupported_ = kv_cache::unsupported(get());
     bytes_per_cell_ = kv_cache::bytes_per_token(get());
     cap_ = read_cap();
+    check_kept_types();
     options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
     open(0);
+}
+
+// Called while the smallest context is there.
+void sized_context::check_kept_types() {
+    options_.kept_type_k = options_.kept_type_k.empty() ? options_.type_k : options_.kept_type_k;
+    options_.kept_type_v = options_.kept_type_v.empty() ? options_.type_v : options_.kept_type_v;
+    const ggml_type k = parse_cache_type("kept_type_k", options_.kept_type_k);
+    const ggml_type v = parse_cache_type("kept_type_v", options_.kept_type_v);
+    other_types_ = k != parse_cache_type("type_k", options_.type_k) || v != parse_cache_type("type_v", options_.type_v);
+    if (!other_types_) {
+        return;
+    }
+    const std::string asked = k != parse_cache_type("type_k", options_.type_k)
+                                  ? "kept_type_k: \"" + options_.kept_type_k + "\""
+                                  : "kept_type_v: \"" + options_.kept_type_v + "\"";
+    if (!unsupported_.empty()) {
+        throw std::invalid_argument(asked + " asks for cells of another type, but " + unsupported_);
+    }
+    if (!options_.shrink || kv_cache::size_changes_rope(get())) {
+        throw std::invalid_argument(asked + " asks for a second cache, but " +
+                                    (options_.shrink
+                                         ? "the size of this model's context decides how positions are rotated"
+                                         : "shrink is False; expected True") +
+                                    "; type_k and type_v hold from the start");
+    }
+    kv_cache::check_types(model_, k, v, "kept_");
+    make(n_least, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
 }
 
 int32_t sized_context::size() const {
@@ -121,13 +149,21 @@ void sized_context::check_memory(int32_t n_cells) const {
     }
 }
 
-void sized_context::make(int32_t n_cells, int32_t n_ubatch) {
+void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
     check_memory(n_cells);
     model_options sized = options_;
+    kept_ = kept && other_types_;
+    if (kept_) {
+        sized.type_k = options_.kept_type_k;
+        sized.type_v = options_.kept_type_v;
+        if (sized.flash_attn == "off" && ggml_is_quantized(parse_cache_type("kept_type_v", sized.type_v))) {
+            sized.flash_attn = "auto"; // off holds for the reading of prompts
+        }
+    }
     sized.n_ctx = n_cells;
     sized.n_ubatch = std::min(options_.n_ubatch, n_ubatch);
     sized.n_batch = sized.n_ubatch < options_.n_ubatch ? sized.n_ubatch : options_.n_batch;
-    reads_prompts_ = n_ubatch == options_.n_ubatch;
+    reads_prompts_ = n_ubatch == options_.n_ubatch && !kept_;
     compressor_.reset();
     ctx_.reset(); // before the next one takes memory
     ctx_ = make_context(model_, sized);
@@ -158,7 +194,7 @@ void sized_context::make_compressor() {
 void sized_context::open_for_answer(int32_t n_cells) {
     // a sliding window's cache is sized by n_ubatch
     const bool plain = kv_cache::memory_type(get()) == "kv_cache";
-    make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch);
+    make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch, true);
 }
 
 std::vector<uint8_t> sized_context::sequence() const {
@@ -185,28 +221,44 @@ void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) 
 
 void sized_context::move(int32_t n_cells, bool to_read) {
     const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
-    if (size() == wanted && (reads_prompts_ || !to_read)) {
+    if (size() == wanted && (to_read ? reads_prompts_ : kept_ == other_types_)) {
         if (to_read) {
             make_compressor();
         }
         return;
     }
     std::vector<uint8_t> cells = sequence();
+    const std::vector<cache_form> form = forms();
     if (to_read) {
         make(wanted, options_.n_ubatch);
     } else {
         open_for_answer(wanted);
     }
-    forget_errors();
-    if (llama_state_seq_set_data(get(), cells.data(), cells.size(), 0) != cells.size()) {
-        throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(wanted) +
-                                 " cells: " + last_logged_error());
-    }
+    put(std::move(cells), form);
     if (to_read) {
         make_compressor();
     }
-    cells = {};
     return_to_system();
+}
+
+void sized_context::take_over(const sized_context & other, int32_t n_cells) {
+    open_for_answer(n_cells);
+    put(other.sequence(), other.forms());
+}
+
+std::vector<cache_form> sized_context::forms() const {
+    return other_types_ ? kv_cache::forms(get()) : std::vector<cache_form>();
+}
+
+void sized_context::put(std::vector<uint8_t> cells, const std::vector<cache_form> & form) {
+    if (const std::vector<cache_form> here = forms(); here != form) {
+        cells = convert_sequence(cells, form, here, thread_count(options_));
+    }
+    forget_errors();
+    if (llama_state_seq_set_data(get(), cells.data(), cells.size(), 0) != cells.size()) {
+        throw std::runtime_error("the sequence cannot be moved to a KV cache of " + std::to_string(size()) +
+                                 " cells: " + last_logged_error());
+    }
 }
 
 } // namespace lookm

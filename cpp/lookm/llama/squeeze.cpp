@@ -89,6 +89,7 @@ std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq, const co
         }
         kept.push_back(std::move(chosen.kept));
     }
+    squeeze_peak_ = std::max(squeeze_peak_, runners_.peak_bytes() + cpu_.peak_bytes());
     runners_.clear();
     size_t at = 0;
     for (const cell_run & run : runs) {

@@ -24,6 +24,10 @@ class state_writer {
         const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
         out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
     }
+    uint8_t * bytes(size_t n) { // the next n, to be written to before anything else is put
+        out.resize(out.size() + n);
+        return out.data() + out.size() - n;
+    }
     std::vector<uint8_t> out;
 };
 
@@ -50,6 +54,8 @@ class state_reader {
         }
         return values;
     }
+    const uint8_t * bytes(size_t n) { return take(n); }
+    size_t n_left() const { return left_.size(); }
     bool empty() const { return left_.empty(); }
 
     [[noreturn]] static void fail() {

@@ -62,6 +62,9 @@ void session::trial(const kv_options & kv) {
         throw std::invalid_argument("trial: no prompt has been read for trials; call read first");
     }
     check(kv);
+    if (read_room_) {
+        room_ = std::move(read_room_);
+    }
     compress_options options = checked(kv);
     options.kind = copy_->kind;
     if (room_->compressor() && !room_->compressor()->covers(options)) {
@@ -87,6 +90,13 @@ void session::trial(const kv_options & kv) {
     stats_.method = kv.method;
     try {
         compress(options, {});
+        if (room_->keeps_other_types()) {
+            auto answering = std::make_unique<sized_context>(model_.get(), options_);
+            answering->take_over(*room_, room_->size());
+            stats_.bytes_used_after = answering->bytes_per_cell() * stats_.kept_cells;
+            read_room_ = std::move(room_);
+            room_ = std::move(answering);
+        }
     } catch (...) {
         abandon();
         throw;

@@ -186,6 +186,9 @@ void server_task_result_lookm::add_cells(json & object) const {
             lookm::server::show_ratio(inner.contains("generation_settings") ? inner.at("generation_settings") : inner);
         }
     }
+    if (constexpr const char * selected = "generation_settings/n_discard"; object.contains(selected)) {
+        object[selected] = 0; // by response_fields
+    }
     const auto mine = std::find_if(prompts.begin(), prompts.end(), [&](const auto & p) { return p.task == id; });
     if (object.contains("timings") && mine != prompts.end()) {
         json & timings = object.at("timings");

@@ -153,6 +153,9 @@ std::string as_flags(std::string text) {
         {"method: \"", "--kv-method: \""},
         {"kv_cells", "--kv-cells"},
         {"kv_memory", "--kv-memory"},
+        {"type_k", "--cache-type-k"},
+        {"type_v", "--cache-type-v"},
+        {"flash_attn", "--flash-attn"},
     };
     for (const auto & [from, to] : names) {
         for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + std::string(to).size())) {

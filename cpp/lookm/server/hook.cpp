@@ -101,14 +101,19 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
     if (current().strict_reuse || n_common < n_packed_tokens || p.n_tokens == n_packed_tokens) {
         return false;
     }
-    const auto found = ratio_by_shape_.find({packed.pos, packed.n});
-    // unknown: from a slot file of an earlier server
-    return same_ratio(p.ratio, found == ratio_by_shape_.end() ? current().default_ratio() : found->second);
+    const auto found = ratios_by_shape_.find({packed.pos, packed.n});
+    if (found == ratios_by_shape_.end()) { // from a slot file of an earlier server
+        return same_ratio(p.ratio, current().default_ratio());
+    }
+    return std::any_of(found->second.begin(), found->second.end(),
+                       [&](double ratio) { return same_ratio(ratio, p.ratio); });
 }
 
 bool hook::is_half_read(int32_t slot, int32_t task) const {
     const auto found = by_slot_.find(slot);
-    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task);
+    const auto unscored = unscored_by_slot_.find(slot);
+    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task ||
+                                                    (unscored != unscored_by_slot_.end() && unscored->second == task));
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & foreign) {
@@ -191,7 +196,7 @@ void hook::finish(const slot_prompt & p) {
         options_ = capped->finish(wanted);
     }
     const int32_t before = capped ? p.n_tokens : n_used(p.slot);
-    const compress_result result = wanted ? compressor_->compress(p.slot, options_) : compress_result();
+    const compress_result result = wanted ? compress(p) : compress_result();
     const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
     if (cells.kept == before) {
@@ -215,11 +220,23 @@ void hook::finish(const slot_prompt & p) {
     counters_.seconds += seconds;
 }
 
+// Cells that others share are not ours to write to. Where there are no more, the prompt stays as it is.
+compress_result hook::compress(const slot_prompt & p) {
+    try {
+        return compressor_->compress(p.slot, options_);
+    } catch (const too_few_cells & error) {
+        unscored_by_slot_[p.slot] = p.task;
+        compress_result nothing;
+        nothing.note = error.what();
+        return nothing;
+    }
+}
+
 void hook::remember(const slot_prompt & p) {
     const packed_cells packed = compressor_->kv().packed(p.slot);
-    const auto [entry, is_new] = ratio_by_shape_.insert({{packed.pos, packed.n}, p.ratio});
-    if (!is_new && !same_ratio(entry->second, p.ratio)) {
-        entry->second = -1.0;
+    std::vector<double> & ratios = ratios_by_shape_[{packed.pos, packed.n}];
+    if (std::none_of(ratios.begin(), ratios.end(), [&](double ratio) { return same_ratio(ratio, p.ratio); })) {
+        ratios.push_back(p.ratio);
     }
 }
 

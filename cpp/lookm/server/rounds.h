@@ -71,13 +71,19 @@ bool is_under_way(const Slot & slot) {
            completes(slot) && the_hook().observes(prompt_of(slot));
 }
 
+// llama-server refuses it as soon as it goes on, so that it need not wait for anything.
+template <class Slot>
+bool is_too_long(const Slot & slot) {
+    return slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) && slot.task->n_tokens() >= slot.n_ctx;
+}
+
 // Prompts that are read one after another: those, and whatever else has images, as llama-server fails where an image
 // finds no room.
 template <class Slot>
 bool takes_turns(const Slot & slot) {
     using state = state_of<Slot>;
     return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
-           completes(slot) && (prompt_of(slot).has_image || the_hook().observes(prompt_of(slot)));
+           completes(slot) && !is_too_long(slot) && (prompt_of(slot).has_image || the_hook().observes(prompt_of(slot)));
 }
 
 // A new prompt, in a slot whose cells it must not go on from.
@@ -88,11 +94,20 @@ void drop_foreign_cells(Slot & slot) {
         const auto n_up_to = [&slot](llama_pos pos) {
             return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
         };
-        const bool half_read = slot.task_prev && the_hook().is_half_read(slot.id, slot.task_prev->id);
-        if (!slot.task->params.cache_prompt || half_read ||
+        if (!slot.task->params.cache_prompt ||
             !the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to})) {
             slot.prompt_clear();
         }
+    }
+}
+
+// The slot's request has ended, maybe before its prompt did. What is half-read goes at once, before a slot file or the
+// prompt cache takes it along.
+template <class Slot>
+void released(Slot & slot) {
+    if (current().active() && completes(slot) && slot.stats.t_start > 0 && the_hook().attached(slot.ctx_tgt) &&
+        the_hook().is_half_read(slot.id, slot.task->id)) {
+        slot.prompt_clear();
     }
 }
 
@@ -102,39 +117,92 @@ int32_t n_unread(const Slot & slot) {
     return std::max(0, slot.task->n_tokens() - slot.prompt.n_tokens());
 }
 
+template <class Slot>
+bool answers(const Slot & slot) {
+    return slot.state == state_of<Slot>::SLOT_STATE_GENERATING || slot.state == state_of<Slot>::SLOT_STATE_DONE_PROMPT;
+}
+
+// Cells that the slot's answer may take yet, as far as its request bounds them.
+template <class Slot>
+int32_t n_answer(const Slot & slot) {
+    constexpr int32_t n_unbounded = 64;
+    const int32_t n = slot.task->params.n_predict < 0 ? n_unbounded : slot.task->params.n_predict;
+    const int32_t n_come = answers(slot) ? static_cast<int32_t>(slot.stats.n_gen) : 0;
+    return std::clamp(n - n_come, 0, std::max(0, slot.n_ctx - slot.task->n_tokens()));
+}
+
+// Free cells, in the cache of a draft model, too: that keeps every token.
+template <class Slots>
+int32_t n_free(const Slots & slots) {
+    int32_t n = the_hook().n_free();
+    if (const llama_context * draft = slots.front().ctx_dft) {
+        int32_t n_draft = static_cast<int32_t>(llama_n_ctx(draft));
+        for (const auto & slot : slots) {
+            n_draft -= slot.prompt.n_tokens();
+        }
+        n = std::min(n, n_draft);
+    }
+    return n;
+}
+
 // Cells that all others under way, answers and prompts, may take while `next` is read.
 template <class Slots>
 int32_t n_growing(const Slots & slots, const typename Slots::value_type & next) {
     using state = state_of<typename Slots::value_type>;
-    constexpr int32_t n_answer = 64;
+    constexpr int32_t n_meanwhile = 64; // of each answer
     int32_t n = 0;
     for (const auto & slot : slots) {
         const bool reads = slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-        if (&slot != &next &&
-            (reads || slot.state == state::SLOT_STATE_GENERATING || slot.state == state::SLOT_STATE_DONE_PROMPT)) {
-            n += n_answer + (reads ? n_unread(slot) : 0);
+        if (&slot != &next && (reads || answers(slot))) {
+            n += n_meanwhile + (reads ? n_unread(slot) : 0);
         }
     }
     return n;
 }
 
-// Room for the next prompt, or for the rest of it, in a cache that all slots share. Slots that are idle or have not
-// begun (the prompt cache may have given them cells) give up theirs for it, the longest unused one first; busy slots
-// are waited for. Where there is nobody to wait for, llama-server says that the context is too small.
+// Cells that are taken when `next` has been read and compressed and all answers have come to their ends.
+template <class Slots>
+int32_t n_at_the_end(const Slots & slots, const typename Slots::value_type & next) {
+    const slot_prompt p = prompt_of(next);
+    const bool shrinks = the_hook().observes(p) && !next.ctx_dft;
+    int32_t n = (shrinks ? static_cast<int32_t>(p.ratio * n_unread(next)) : n_unread(next)) + n_answer(next);
+    for (const auto & slot : slots) {
+        const bool reads = slot.state == state_of<typename Slots::value_type>::SLOT_STATE_PROCESSING_PROMPT;
+        if (&slot != &next && (reads || answers(slot))) {
+            n += (completes(slot) ? n_answer(slot) : 0) + (reads ? n_unread(slot) : 0);
+        }
+    }
+    return n;
+}
+
+// Room for the next prompt, or for the rest of it, in a cache that all slots share, and then for its answer beside
+// those under way. Slots that are idle or have not begun (the prompt cache may have given them cells) give up theirs
+// for the prompt, the longest unused one first, and to llama-server for answers; busy slots are waited for. Where there
+// is nobody to wait for, llama-server says that the context is too small.
 template <class Slots>
 bool has_room(Slots & slots, const typename Slots::value_type & next) {
     using slot_type = typename Slots::value_type;
     using state = state_of<slot_type>;
-    hook & h = the_hook();
     const int32_t n_others = n_growing(slots, next);
     const int32_t n_needed = n_unread(next) + n_others;
-    while (h.n_free() < n_needed) {
+    const auto rests = [&next](const slot_type & slot) {
+        return &slot != &next && slot.prompt.n_tokens() > 0 &&
+               (!slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
+                slot.state == state::SLOT_STATE_WAIT_OTHER); // will get a copy of another's
+    };
+    if (next.state == state::SLOT_STATE_STARTED && n_others > 0) {
+        int32_t n_resting = 0;
+        for (const slot_type & slot : slots) {
+            n_resting += !rests(slot) ? 0 : next.ctx_dft ? slot.prompt.n_tokens() : the_hook().n_used(slot.id);
+        }
+        if (n_free(slots) + n_resting < n_at_the_end(slots, next)) {
+            return false;
+        }
+    }
+    while (n_free(slots) < n_needed) {
         slot_type * oldest = nullptr;
         for (slot_type & slot : slots) {
-            const bool resting = !slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
-                                 slot.state == state::SLOT_STATE_WAIT_OTHER; // will get a copy of another's
-            if (&slot != &next && resting && h.n_used(slot.id) > 0 &&
-                (!oldest || slot.t_last_used < oldest->t_last_used)) {
+            if (rests(slot) && (!oldest || slot.t_last_used < oldest->t_last_used)) {
                 oldest = &slot;
             }
         }
@@ -182,23 +250,40 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
                    "input: it has more tokens than a slot has cells (--kv-cells), and only prompts of completions "
                    "are compressed");
         }
-        if (takes_turns(slot) && (!next || rank(slot) < rank(*next))) {
-            next = &slot;
-        }
     }
     const bool shared = unified && !the_hook().capped(); // else each slot has cells of its own
+    std::vector<const slot_type *> turns;
+    const auto take_turn = [&](slot_type & slot) {
+        turns.push_back(&slot);
+        next = !next || rank(slot) < rank(*next) ? &slot : next;
+    };
+    for (slot_type & slot : slots) {
+        if (takes_turns(slot)) {
+            take_turn(slot);
+        }
+    }
+    // any other prompt that finds no room beside that one has its turn, too, or it would wait for as long as others
+    // come
+    const int32_t n_beside = next && next->state == state::SLOT_STATE_STARTED ? n_unread(*next) : 0; // else it grows
+    for (slot_type & slot : slots) {
+        const bool begins = slot.state == state::SLOT_STATE_STARTED && completes(slot) && !is_too_long(slot);
+        if (shared && begins && !takes_turns(slot) &&
+            n_unread(slot) > n_free(slots) - n_growing(slots, slot) - n_beside) {
+            take_turn(slot);
+        }
+    }
     const bool fits = !next || !shared || has_room(slots, *next);
     const bool waits = !fits && next->state == state::SLOT_STATE_STARTED;
     // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
-    int32_t n_left =
-        next && shared && !waits ? the_hook().n_free() - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
+    int32_t n_left = next && shared && !waits ? n_free(slots) - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
     for (slot_type & slot : slots) {
         const bool reads = slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-        bool hold = takes_turns(slot) && (&slot != next || waits);
+        bool hold = std::find(turns.begin(), turns.end(), &slot) != turns.end() && (&slot != next || waits);
         // who came later may not take the room that it waits for
-        hold = hold || (waits && slot.state == state::SLOT_STATE_STARTED && rank(slot) > rank(*next));
+        hold = hold ||
+               (waits && slot.state == state::SLOT_STATE_STARTED && rank(slot) > rank(*next) && !is_too_long(slot));
         hold = hold || (next && !waits && &slot != next && reads && the_hook().reads_alone());
-        if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task) {
+        if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task && !is_too_long(slot)) {
             hold = n_unread(slot) > n_left;
             n_left -= hold ? 0 : n_unread(slot);
         }
@@ -300,7 +385,11 @@ int32_t decode_batch(const Slots & slots, bool unified, const llama_context * ct
         for (const slot_type & slot : slots) {
             make_room_for_answer(slot, batch);
         }
-        return decode();
+        const int32_t status = decode();
+        if (status != 0 && observed != slots.end()) {
+            h.take_back(foreign);
+        }
+        return status;
     };
     return guarded(run, [&] {
         h.after_decode(n_own, foreign);

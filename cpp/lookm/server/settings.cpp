@@ -27,7 +27,8 @@ struct method settings::resolved() const {
 void settings::check() const {
     resolved();
     const double ratio = default_ratio();
-    if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) || (active() && kv_ratio_max < ratio)) {
+    if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) ||
+        (active() && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
         std::ostringstream text;
         text << "kv_ratio_max: " << kv_ratio_max << " is out of range; expected " << ratio << " (kv_ratio) to 1";
         throw std::invalid_argument(text.str());
@@ -49,11 +50,18 @@ void settings::check() const {
 }
 
 compress_options settings::options(double ratio) const {
-    const ratios own = shares();
-    const double scale = ratio / (own.important + own.recent);
     compress_options options;
     options.method = resolved();
-    options.ratios = same_ratio(ratio, default_ratio()) ? own : ratios{own.important * scale, own.recent * scale};
+    options.ratios = shares();
+    if (same_ratio(ratio, default_ratio())) {
+        return options;
+    }
+    if (!important_ratio && !recent_ratio) { // to the last bit as Llava has it
+        options.ratios = split_ratio(ratio, {}, {}, options.method.recent_share);
+        return options;
+    }
+    const double scale = ratio / (options.ratios.important + options.ratios.recent);
+    options.ratios = {options.ratios.important * scale, options.ratios.recent * scale};
     return options;
 }
 

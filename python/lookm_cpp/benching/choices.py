@@ -12,6 +12,7 @@ from lookm_cpp.benching.job import Job, cases_of
 from lookm_cpp.benching.random_model import gguf_package
 from lookm_cpp.benching.shapes import SHAPES
 from lookm_cpp.benching.subject import Subject, embedded_subject, own_subject, random_subject
+from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
 from lookm_cpp.evaluation.options import numbers, words
 from lookm_cpp.files import existing_file, find_mmproj
@@ -202,7 +203,8 @@ def _caches(text: str) -> list[str]:
     names = list(dict.fromkeys(words(text)))
     for name in names:
         try:
-            model_info(embedded.MODEL, type_k=name, type_v=name)
+            for one in read_and_kept(name):
+                model_info(embedded.MODEL, type_k=one, type_v=one)
         except ValueError as error:
             expected = str(error).rpartition("expected ")[2]
             raise ValueError(f"--caches has {name!r}, expected {expected}") from None

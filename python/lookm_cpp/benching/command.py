@@ -60,7 +60,9 @@ def bench(
     caches: Annotated[
         str | None,
         typer.Option(
-            "--caches", help="Types of cache to compress; full ones of f16, q8_0, q4_0 come along.  [default: f16,q8_0]"
+            "--caches",
+            help="Types of cache to compress, READ:KEPT for two; full ones of f16, q8_0, q4_0 come along.  "
+            "[default: f16,q8_0]",
         ),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="Compression method.")] = METHOD,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COST_RATIO = 0.2
 MARKERS = "osD^vPX*"  # each length has its own, so that a black and white print can be read
-CACHES = {"f16": ("-", "full"), "q8_0": ("--", "none"), "q4_0": (":", "bottom")}
+CACHES = {"f16": ("-", "full"), "q8_0": ("--", "none"), "q4_0": (":", "bottom"), "f16:q4_0": ("-.", "right")}
 
 
 def draw_all(run: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> list[Path]:

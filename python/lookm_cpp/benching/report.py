@@ -93,7 +93,7 @@ def _pivot(title: str, rows: Sequence[Row], cell: Callable[[Row], str], note: st
     return table
 
 
-_CACHES = ("f16", "q8_0", "q4_0")
+_CACHES = ("f16", "q8_0", "q4_0", "f16:q8_0", "f16:q4_0")
 
 
 def _order(row: Row) -> tuple[int, int]:

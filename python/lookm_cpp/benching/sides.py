@@ -12,6 +12,7 @@ from lookm_cpp import _core
 from lookm_cpp.benching.job import Case, Job
 from lookm_cpp.benching.machine import PeakMemory, give_back, status_bytes
 from lookm_cpp.benching.prompt import Filler, Prompt
+from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
 
 if TYPE_CHECKING:
@@ -57,14 +58,17 @@ class Side:
         scored: bool = False,
         weights: FullCache | None = None,
     ) -> None:
+        read, kept = read_and_kept(cache)
         self.session: _core.Session = _core.Session(
             job.model,
             (job.mmproj or "") if images else "",
             n_threads=job.n_threads,
             n_gpu_layers=job.n_gpu_layers,
             flash_attn=flash_attn,
-            type_k=cache,
-            type_v=cache,
+            type_k=read,
+            type_v=read,
+            kept_type_k=kept,
+            kept_type_v=kept,
             scored=scored,
             weights_of=None if weights is None else weights.session,
         )
@@ -132,8 +136,12 @@ def answer(job: Job, case: Case, n_cells: int, weights: FullCache | None = None)
 
 
 def native(job: Job, cache: str, depth: int, flash_attn: str, weights: FullCache) -> Side:
-    """llama.cpp with so many cells of plain text in its cache, which nothing was compressed in."""
-    side = Side(job, cache, flash_attn=flash_attn, weights=weights)
+    """llama.cpp with so many cells of plain text in its cache, which nothing was compressed in.
+
+    Of ``READ:KEPT``, in a cache of the latter from the start; flash attention is then as it would be there.
+    """
+    read, kept = read_and_kept(cache)
+    side = Side(job, kept, flash_attn=flash_attn if read == kept else job.flash_attn, weights=weights)
     try:
         side.prefill(Filler(side.session, None).text(depth), _ORIGIN, job.decoded_tokens)
         side.begin()

@@ -11,6 +11,7 @@ from lookm_cpp import embedded
 from lookm_cpp.benching.random_model import model_file
 from lookm_cpp.benching.shapes import SHAPES
 from lookm_cpp.benching.token_bytes import weight_bytes
+from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.info import devices, model_info
 
 
@@ -72,7 +73,7 @@ class Subject:
 def random_subject(name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool) -> Subject:
     """A shape's layers, 0 for all, with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
-    flash = {cache: shape.flash_attn(cache) for cache in caches} if on_cpu else {}
+    flash = {cache: shape.flash_attn(read_and_kept(cache)[0]) for cache in caches} if on_cpu else {}
     title = f"random weights in the shape of {shape.like}: {shape.n_layer} of {shape.whole_layers} layers"
     model = model_file(folder, shape)
     return _describe(name, title, model, None, caches, whole_layers=shape.whole_layers, flash=flash)
@@ -109,7 +110,8 @@ def _describe(
     per_cell = {"f16": info["kv_bytes_per_token"]}
     for cache in caches:
         try:
-            per_cell[cache] = model_info(model, type_k=cache, type_v=cache)["kv_bytes_per_token"]
+            kept = read_and_kept(cache)[1]
+            per_cell[cache] = model_info(model, type_k=kept, type_v=kept)["kv_bytes_per_token"]
         except (ValueError, RuntimeError):  # a type that its heads do not divide into; the case itself says why
             continue
     return Subject(

@@ -16,6 +16,7 @@ from typing import Any
 from lookm_cpp.benching.job import FULL_CACHE, Case, Job
 from lookm_cpp.benching.pairs import take_turns
 from lookm_cpp.benching.sides import Answered, FullCache, Side, answer, native
+from lookm_cpp.cache_types import read_and_kept
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -38,12 +39,13 @@ def _case(job: Job, case: Case, full: FullCache) -> dict[str, Any]:
     with ours:
         depth = answered.stats["kept_cells"] + job.answer_tokens - 1
         full.begin()
-        if answered.stats["kept_cells"] < answered.stats["prompt_cells"]:
+        read, kept = read_and_kept(case.cache)
+        if answered.stats["kept_cells"] < answered.stats["prompt_cells"] or read != kept:
             with native(job, case.cache, depth, answered.flash_attn, full) as beside:
                 sides = {"ours": ours, "native": beside, "full": full}
                 blocks = _decode(job, sides)
                 native_cells = beside.session.stats["prompt_cells"]
-        else:  # nothing was compressed: it is llama.cpp's own cache
+        else:  # nothing was changed: it is llama.cpp's own cache
             blocks, native_cells = _decode(job, {"ours": ours, "full": full}), None
     return _record(job, case, answered, blocks) | {
         "depth": depth,

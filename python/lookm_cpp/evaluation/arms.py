@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lookm_cpp import _core
+from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import METHOD, Compression
 
 FULL = "full cache"
 RANDOM = "random"
 TEXT_ONLY = "text cells only"
 BUDGETS = (0.5, 0.35, 0.2, 0.1, 0.05)
-CACHES = ("f16", "q8_0", "q4_0")
+CACHES = ("f16", "q8_0", "q4_0", "f16:q4_0")
+"""Types of K and V; ``READ:KEPT`` where prompts are read into one and kept in another."""
 
 # Bits a value, scales included, relative to f16.
 _SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
@@ -26,7 +28,7 @@ class Arm:
 
     Attributes:
         name: Of the method, or of what stands beside the methods.
-        cache: Type of the K and V cache.
+        cache: Type of the K and V cache, as in ``CACHES``.
         budget: Share of the bytes of the full f16 cache that it was given; ``None`` where it takes what it takes.
         compression: What is done.
     """
@@ -53,6 +55,11 @@ def full_cache(cache: str = "f16") -> Arm:
     return Arm(FULL, cache, None, Compression())
 
 
+def _check_cache(cache: str) -> None:
+    if not {*read_and_kept(cache)} <= {*_SHARE}:
+        raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+
+
 def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence[str]) -> list[Arm]:
     """Every method at every budget, the controls with them, and the same on quantized caches at the same bytes.
 
@@ -69,8 +76,7 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
         if not 0 < budget < 1:
             raise ValueError(f"--ratios has {budget:g}, expected shares between 0 and 1")
     for cache in caches:
-        if cache not in _SHARE:
-            raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+        _check_cache(cache)
     names = list(dict.fromkeys([*methods, *_CONTROLS]))
     arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
     for budget in budgets:
@@ -82,7 +88,7 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
             continue
         arms.append(full_cache(cache))
         for budget in budgets:
-            ratio = budget / _SHARE[cache]
+            ratio = budget / _SHARE[read_and_kept(cache)[1]]
             arms += [
                 Arm(name, cache, budget, Compression(ratio, name, text_overflow="evict"))
                 for name in _COMBINED
@@ -101,8 +107,7 @@ def ratio_arms(
     """
     arms: dict[str, Arm] = {}
     for cache in caches:
-        if cache not in _SHARE:
-            raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
+        _check_cache(cache)
         for name in methods:
             if name not in _core.methods():
                 raise ValueError(f"--methods has {name!r}, expected some of {', '.join(_core.methods())}")

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
+from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import Compression
 from lookm_cpp.images import ImageLike
@@ -27,7 +28,7 @@ class Setup:
     Attributes:
         model: The GGUF language model.
         mmproj: Its projector; ``None`` for text alone.
-        cache: Type of the K and the V cache.
+        cache: Type of the K and the V cache; ``READ:KEPT`` where prompts are kept in another.
         n_threads: CPU threads; 0 lets the core choose.
         n_gpu_layers: Layers on the accelerator; -1 for all.
         n_ctx: Most cells of prompt and answer; 0 for the model's own.
@@ -62,14 +63,17 @@ class Lab:
     """Reads prompts and tries compressions out on them. ``max_tokens`` bounds an answer."""
 
     def __init__(self, setup: Setup, max_tokens: int) -> None:
+        read, kept = read_and_kept(setup.cache)
         self.session = _core.Session(
             str(setup.model),
             str(setup.mmproj or ""),
             n_ctx=setup.n_ctx,
             n_threads=setup.n_threads,
             n_gpu_layers=setup.n_gpu_layers,
-            type_k=setup.cache,
-            type_v=setup.cache,
+            type_k=read,
+            type_v=read,
+            kept_type_k=kept,
+            kept_type_v=kept,
             scored=True,
             swa_full=True,
         )

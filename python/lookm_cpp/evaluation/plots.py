@@ -44,7 +44,7 @@ MIB = "KV, MiB"
 SHARE = "% of the full f16 cache's bytes"
 MAIN = (METHOD, "lookm_plus")
 CONTROLS = {RANDOM: "--", "streaming_llm": ":", TEXT_ONLY: "None"}
-STYLES = dict(zip(CACHES, ("-", "--", ":"), strict=True))
+STYLES = dict(zip(CACHES, ("-", "--", ":", "-."), strict=True))
 TICKS = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
 
 
@@ -128,7 +128,7 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     titles = list(dict.fromkeys(point.panel for point in points))
-    n_columns = min(3, len(titles))
+    n_columns = min(4 if len(titles) % 4 == 0 else 3, len(titles))
     n_lines = -(-len(titles) // n_columns)
     figure = Figure(figsize=(4.2 * n_columns, 3.3 * n_lines + 1.0), layout="constrained")
     plots = list(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True).flat)
@@ -153,7 +153,7 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     plots[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     plots[0].minorticks_off()
     if mixed:
-        looks |= {cache: {"color": theme["ink"], "linestyle": STYLES[cache]} for cache in caches}
+        looks |= {cache: {"color": theme["ink"], "linestyle": STYLES.get(cache, "-.")} for cache in caches}
     looks[FULL_LABEL] = {"color": theme["ink"], "linewidth": 0.8}
     legend(figure, looks, theme, n_columns + 1)
     return figure
@@ -180,7 +180,7 @@ def _panel(axes: Axes, points: Sequence[Point], looks: Mapping[str, Any], theme:
         line = sorted((p for p in points if (p.name, p.cache) == (name, cache)), key=lambda point: point.budget or 0)
         look = dict(looks[name])
         if mixed and look["linestyle"] != "None":
-            look["linestyle"] = STYLES[cache]
+            look["linestyle"] = STYLES.get(cache, "-.")
         axes.plot([p.x for p in line], [p.score for p in line], markersize=4, **look)
         for point in line:
             if point.low is not None and point.high is not None:

@@ -47,7 +47,8 @@ def tiny(
         str | None,
         typer.Option(
             "--caches",
-            help=f"Types of the K and V cache; f16 comes along.  [default: {','.join(CACHES)}, with --quick f16]",
+            help="Types of the K and V cache, READ:KEPT for two; f16 comes along.  "
+            f"[default: {','.join(CACHES)}, with --quick f16]",
         ),
     ] = None,
     place: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lookm_cpp.chat import question_messages
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, layers_of, pieces_of, upright
-from lookm_cpp.images import ImageLike, load_image
+from lookm_cpp.images import Images, image_list, load_image
 from lookm_cpp.stats import Stats
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Explainer:
     def explain(
         self,
         question: str,
-        images: Sequence[ImageLike],
+        images: Images,
         contexts: Sequence[str],
         methods: Sequence[str],
         options: ChatOptions,
@@ -64,7 +64,7 @@ class Explainer:
             raise ValueError(f"methods is {methods!r}, expected a sequence of names, each once")
         if options.get("method") is not None:
             raise ValueError(f"method is {options['method']!r}, expected methods=[...] here")
-        pictures = upright([load_image(image, f"image {i + 1}") for i, image in enumerate(images)])
+        pictures = upright([load_image(image, f"image {i + 1}") for i, image in enumerate(image_list(images))])
         messages = question_messages(question, pictures, contexts)
         nothing: ChatOptions = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None}
         with _one_at_a_time:

@@ -1,0 +1,13 @@
+"""Types of a KV cache as commands name them."""
+
+from __future__ import annotations
+
+
+def read_and_kept(cache: str) -> tuple[str, str]:
+    """The types that prompts are read into and kept in: ``READ:KEPT``, or one for both.
+
+    >>> read_and_kept("f16:q4_0"), read_and_kept("q8_0")
+    (('f16', 'q4_0'), ('q8_0', 'q8_0'))
+    """
+    read, _, kept = cache.partition(":")
+    return read, kept or read
