@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,16 @@ def test_what_is_refused_ends_nothing(llm: Llava) -> None:
     """Neither a conversation, by whatever prompt or other conversation, nor a stream."""
     chat = llm.chat()
     assert chat.ask(QUESTION, [OWL]) == "Image 1 shows an owl."
-    for refused in (
+    prompts: list[Callable[[], Any]] = [
         lambda: llm.ask(LONG),
         lambda: llm.chat().ask(LONG),
         lambda: llm.chat(method="roco", kv_ratio=0.5).ask("hi"),
         lambda: llm.ask(QUESTION, [OWL], progress=3),  # type: ignore[arg-type]
         lambda: chat.ask(QUESTION, [OWL], progress=3),  # type: ignore[arg-type]
         lambda: chat.ask(LONG),
-    ):
-        with pytest.raises(ValueError, match="do not fit|does not go with|progress: 3, expected a function"):
+    ]
+    for refused in prompts:
+        with pytest.raises(ValueError, match=r"do not fit|does not go with|progress: 3, expected a function"):
             refused()
     assert chat.ask("Image 2:<image> What is in image 2?", [DEMO / "pic03.png"])
     assert chat.n_turns == 2
@@ -89,7 +91,8 @@ def test_none_is_the_default(llm: Llava) -> None:
     messages[0]["content"].append({"type": "text", "text": " What is this?"})  # type: ignore[attr-defined]
     options: Any = {"seed": 3, "max_tokens": 12}
     plain = llm.create_chat_completion(messages, **options)
-    said = llm.create_chat_completion(messages, **options, **dict.fromkeys(names))
+    nothing: Any = dict.fromkeys(names)
+    said = llm.create_chat_completion(messages, **options, **nothing)
     assert plain["choices"][0]["message"] == said["choices"][0]["message"]
 
 
@@ -126,7 +129,7 @@ def test_tool_fields_reach_the_template(llm: Llava) -> None:
     assert told[2] == {"role": "tool", "content": "42", "tool_call_id": "1", "name": "f"}
     assert llm.create_chat_completion(messages, max_tokens=2)["choices"]
     messages[1]["tool_calls"] = [object()]
-    with pytest.raises(ValueError, match="messages: .* not JSON serializable"):
+    with pytest.raises(ValueError, match=r"messages: .* not JSON serializable"):
         template_input(messages, "<m>", "<c>")
 
 
@@ -141,17 +144,13 @@ def test_an_answer_under_a_cap_ends() -> None:
         )
 
 
-@pytest.mark.parametrize("kv_cells", range(8, 18))
+@pytest.mark.parametrize("kv_cells", range(5, 18))
 def test_answers_under_the_least_caps(kv_cells: int) -> None:
     """They forget all of their cells but the last."""
     with Llava.embedded(kv_cells=kv_cells) as llm:
-        messages = [{"role": "user", "content": "8"}]
-        try:
-            answer = llm.create_chat_completion(messages, temperature=0.0, max_tokens=60)
-        except ValueError as error:
-            assert "cannot be read through" in str(error)
-            return
-        assert answer["usage"]["completion_tokens"] > 0
+        messages = [{"role": "user", "content": "8 8 8 8 8 8"}]
+        answer = llm.create_chat_completion(messages, temperature=0.0, max_tokens=60)
+        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 60)
 
 
 def test_arrays_that_hold_no_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Work that is stopped from within: the user's own exception comes out, and nothing of it is left for the next prompt."""
+"""Work that is stopped from within: the user's own exception comes out, and nothing of it reaches the next prompt."""
 
 from __future__ import annotations
 

@@ -39,6 +39,6 @@ def test_a_cap_that_a_run_refuses() -> None:
         options: Any = limits
         with pytest.raises(ValueError, match=message):
             plan(MODEL, mmproj=MMPROJ, images=20, **options)
-        with Llava.embedded(**options) as llm, pytest.raises(ValueError, match="read through|method roco"):
+        with Llava.embedded(**options) as llm, pytest.raises(ValueError, match=r"read through|method roco"):
             llm.ask("<image>" * 20 + " What is in image 3?", [PICTURE] * 20)
     assert 0 < plan(MODEL, mmproj=MMPROJ, images=2, kv_cells=40)["most_images"] < 20

@@ -172,7 +172,7 @@ def test_a_shared_prefix_without_room(model: Any) -> None:
 
 
 def test_packed_cells_that_are_shared_need_no_room(model: Any) -> None:
-    """The next turn of a sequence whose compressed prompt another one has, too: it takes cells for its own rows alone."""
+    """The next turn of a sequence whose compressed prompt another one has, too, takes cells for its own rows alone."""
     c = context(KIND, model, n_seq=2, n_ctx=512, flash_attn=False)
     c.arm()
     prefill(c, 0)
