@@ -116,6 +116,19 @@ def test_text_prompts_keep_their_cells_under_a_text_prior(server: Server) -> Non
     assert answer["timings"]["kept_cells"] == answer["timings"]["prompt_cells"] > 60
 
 
+def test_on_request(folder: Path, llm: Llava, short: list[DemoPrompt]) -> None:
+    """Who asks for less gets what ``Llava`` has at that share, and nobody else does."""
+    with running(folder, "--kv-on-request", "-c", "4096") as server:
+        for kv_ratio in (None, 0.3, 1, 0.5):
+            options = {} if kv_ratio is None else {"kv_ratio": kv_ratio}
+            answer = server.chat(short[0], **options)
+            expected = llm.ask(short[0].content, short[0].images, kv_ratio=kv_ratio or 1).strip()
+            assert content(answer) == expected
+            assert answer["timings"]["kept_cells"] == llm.stats.kept_cells
+        assert server.metrics()["lookm:prompts_compressed_total"] == 2
+        assert server.http.get("/props").json()["lookm"]["kv_on_request"]
+
+
 def test_settings_are_shown(server: Server) -> None:
     expected = {
         "kv_ratio": RATIO,
@@ -124,6 +137,7 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_important_ratio": RATIO / 2,
         "kv_recent_ratio": RATIO / 2,
         "kv_text_overflow": "keep",
+        "kv_on_request": False,
         "kv_min_cells": 0,
         "kv_strict_reuse": False,
         "kv_cells": 0,

@@ -21,6 +21,7 @@ FLAGS = {
     "--kv-recent-ratio": "LLAMA_ARG_KV_RECENT_RATIO",
     "--kv-text-overflow": "LLAMA_ARG_KV_TEXT_OVERFLOW",
     "--kv-min-cells": "LLAMA_ARG_KV_MIN_CELLS",
+    "--kv-on-request": "LLAMA_ARG_KV_ON_REQUEST",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
     "--kv-cells": "LLAMA_ARG_KV_CELLS",
     "--kv-memory": "LLAMA_ARG_KV_MEMORY",
@@ -76,6 +77,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "0.25",
         "evict",
         "7",
+        "0",
         "1",
         "2048",
     )  # --kv-memory does not go with --kv-cells
@@ -89,6 +91,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_important_ratio": 0.125,
             "kv_recent_ratio": 0.25,
             "kv_text_overflow": "evict",
+            "kv_on_request": False,
             "kv_min_cells": 9,
             "kv_strict_reuse": True,
             "kv_cells": 512,  # of each of four slots

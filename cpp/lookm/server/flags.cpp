@@ -115,6 +115,11 @@ const std::vector<flag> & flags() {
             with_value("--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
                        "LLAMA_ARG_KV_MEMORY", [](settings & s, const std::string & v) { s.kv_memory = bytes(v); }),
         };
+        common_arg on_request({"--kv-on-request"},
+                              "keep all cells of a prompt unless its request asks for less by its field kv_ratio", //
+                              [](common_params &) {});
+        list.push_back({on_request.set_env("LLAMA_ARG_KV_ON_REQUEST"),
+                        [](settings & s, const std::string & v) { s.on_request = truth(v); }});
         common_arg strict({"--kv-strict-reuse"}, "never reuse a compressed prompt as the prefix of another", //
                           [](common_params &) {});
         list.push_back({strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),

@@ -15,7 +15,7 @@ ratios settings::shares() const {
 }
 
 bool settings::active() const {
-    return resolved().evicts && (default_ratio() < 1.0 || capped());
+    return resolved().evicts && (default_ratio() < 1.0 || capped() || on_request);
 }
 
 struct method settings::resolved() const {

@@ -18,6 +18,7 @@ struct settings {
     std::optional<double> recent_ratio;
     std::optional<std::string> text_overflow; // the method's own unless given
     int32_t min_cells = 0;                    // shorter prompts are left alone
+    bool on_request = false;                  // at a share of 1, too, a request may ask for less
     bool strict_reuse = false;                // a compressed prompt is never the prefix of another
     int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
     int64_t kv_memory = 0;                    // the same in bytes
