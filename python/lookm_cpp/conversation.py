@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 from lookm_cpp import _core
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import contexts_of, question_messages, template_input
+from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.compression import Compression
 from lookm_cpp.images import Images
-from lookm_cpp.options import RANDOM_SEED, sampling_of
+from lookm_cpp.options import RANDOM_SEED, SAMPLING, sampling_of
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 
 if TYPE_CHECKING:
-    from lookm_cpp.options import Progress
+    from typing_extensions import Unpack
+
+    from lookm_cpp.options import AnswerOptions
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Chat:
         self._turn = turn
         self._lost = False
         self._stats = stats or Stats()
+        self._finish_reason: FinishReason | None = None
 
     @property
     def n_turns(self) -> int:
@@ -73,76 +77,117 @@ class Chat:
         """Cells and bytes of the whole conversation, answers included; times of the last turn."""
         return self._stats
 
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the last answer ended: by itself or a stop string, or by its length; ``None`` while there is none."""
+        return self._finish_reason
+
     def ask(
         self,
         question: str,
         images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = 0.0,
-        top_p: float | None = 0.95,
-        top_k: int | None = 40,
-        min_p: float | None = 0.05,
-        repeat_penalty: float | None = 1.0,
-        frequency_penalty: float | None = 0.0,
-        presence_penalty: float | None = 0.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        progress: Progress | None = None,
+        **options: Unpack[AnswerOptions],
     ) -> str:
         """One more turn; arguments as of ``Llava.ask``. What is wrong with them leaves the conversation as it is.
+
+        Args:
+            question: As of ``Llava.ask``, as all that follow.
+            images: Where ``<image>`` is, or before the question.
+            context: Texts to come first.
+            **options: ``max_tokens``, ``temperature`` (0 unless given) and the other options of sampling, ``seed``,
+                ``stop``, ``progress``.
 
         Raises:
             ValueError: As ``Llava.ask``, or the chat template rewrites earlier turns.
             RuntimeError: Another prompt or conversation has taken this one's place, or llama.cpp failed.
         """
-        place = self._place
-        stops = stop_strings(stop)
-        n_answer = answer_cells(max_tokens, place.session.n_ctx)
-        message = question_messages(question, images, contexts_of(context))[0]
-        sampling = sampling_of(
-            temperature=0.0 if temperature is None else temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=place.seed if seed is None else seed,
-        )
-        place.session.check_sampling(**sampling)
-        seed = sampling["seed"]
-        compression = self._compression
-        with place.turns.hold():
-            turn = self._turn
-            if self._lost:
-                raise RuntimeError("this conversation was lost in an error while its last turn was read or answered")
-            if turn is not None:
-                place.turns.check(turn)
-            prompt = self._prompt(message, goes_on=turn is not None)
-            converse = place.session.converse_anew if turn is None else place.session.converse
-            try:
-                converse(
-                    prompt.text,
-                    prompt.images,
-                    kv_ratio=compression.kv_ratio,
-                    method=compression.method,
-                    important_ratio=compression.important_ratio,
-                    recent_ratio=compression.recent_ratio,
-                    options=compression.method_options(0 if seed == RANDOM_SEED else seed),
-                    contexts=prompt.contexts,
-                    n_answer=n_answer,
-                    progress=progress,
-                )
-                turn = self._turn = place.turns.now()
-                place.session.start(**sampling)
-                text = "".join(Answer(place.session, stops, max_tokens))
-            finally:
-                self._lost = turn is not None and turn != place.turns.now()
-            self._n_turns += 1
-            self._stats = Stats(**place.session.stats)
-        return text.strip()
+        with self._place.turns.hold():
+            answer = self._read(question, images, contexts_of(context), options)
+            return "".join(piece for piece in iter(lambda: self._step(answer), None)).strip()
+
+    def stream(
+        self,
+        question: str,
+        images: Images = (),
+        *,
+        context: str | Sequence[str] | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> Iterator[str]:
+        """``ask``, whose answer comes piece by piece; the turn is read before the call returns.
+
+        A stream may simply be dropped: the next turn goes on from what was answered so far, and ends it.
+        """
+        with self._place.turns.hold():
+            answer = self._read(question, images, contexts_of(context), options)
+        return self._pieces(answer, self._n_turns)
+
+    def _pieces(self, answer: Answer, turn: int) -> Iterator[str]:
+        text: str | None = ""
+        while text is not None:
+            with self._place.turns.hold():
+                if self._n_turns != turn:
+                    raise RuntimeError("this answer was ended by a newer question of the same conversation")
+                self._place.turns.check(self._turn or 0)
+                text = self._step(answer)
+            if text is not None:
+                yield text
+
+    def _read(self, question: str, images: Images, contexts: Sequence[str], options: AnswerOptions) -> Answer:
+        """Read a turn; the caller holds the session."""
+        place, session = self._place, self._place.session
+        given: dict[str, Any] = {**options}
+        stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
+        progress = given.pop("progress", None)
+        for name in given:
+            if name not in SAMPLING:
+                raise TypeError(f"{name} is no option of a conversation's turn")
+        given["seed"] = place.seed if given.get("seed") is None else given["seed"]
+        given["temperature"] = given.get("temperature") or 0.0
+        sampling = sampling_of(**given)
+        session.check_sampling(**sampling)
+        n_answer = answer_cells(max_tokens, session.n_ctx)
+        message = question_messages(question, images, contexts)[0]
+        compression, seed, turn = self._compression, sampling["seed"], self._turn
+        if self._lost:
+            raise RuntimeError("this conversation was lost in an error while its last turn was read or answered")
+        if turn is not None:
+            place.turns.check(turn)
+        prompt = self._prompt(message, goes_on=turn is not None)
+        try:
+            (session.converse_anew if turn is None else session.converse)(
+                prompt.text,
+                prompt.images,
+                kv_ratio=compression.kv_ratio,
+                method=compression.method,
+                important_ratio=compression.important_ratio,
+                recent_ratio=compression.recent_ratio,
+                options=compression.method_options(0 if seed == RANDOM_SEED else seed),
+                contexts=prompt.contexts,
+                n_answer=n_answer,
+                progress=progress,
+            )
+        finally:
+            self._lost = turn is not None and not session.talking
+        self._turn = place.turns.now()
+        session.start(**sampling)
+        self._finish_reason = None
+        self._n_turns += 1
+        self._stats = Stats(**session.stats)
+        return Answer(session, stops, max_tokens)
+
+    def _step(self, answer: Answer) -> str | None:
+        """The next piece of an answer, ``None`` behind the last."""
+        session = self._place.session
+        try:
+            text = next(answer, None)
+        finally:
+            self._lost = not session.talking
+        self._stats = Stats(**session.stats)
+        if text is None:
+            self._finish_reason = answer.finish_reason
+        return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file stays as it was.

@@ -134,8 +134,8 @@ class LlavaOptions(TypedDict, total=False):
     verbose: bool
 
 
-class ChatOptions(CompressionOverrides, total=False):
-    """Keyword arguments of ``create_chat_completion`` and ``ask``."""
+class AnswerOptions(TypedDict, total=False):
+    """How an answer is chosen and where it ends; as of ``create_chat_completion``."""
 
     max_tokens: int | None
     temperature: float | None
@@ -148,3 +148,7 @@ class ChatOptions(CompressionOverrides, total=False):
     seed: int | None
     stop: str | Sequence[str] | None
     progress: Progress | None
+
+
+class ChatOptions(CompressionOverrides, AnswerOptions, total=False):
+    """Keyword arguments of ``create_chat_completion`` and ``ask``."""

@@ -122,11 +122,11 @@ bool answers(const Slot & slot) {
     return slot.state == state_of<Slot>::SLOT_STATE_GENERATING || slot.state == state_of<Slot>::SLOT_STATE_DONE_PROMPT;
 }
 
-// Cells that the slot's answer may take yet, as far as its request bounds them.
+// Cells that the slot's answer may take yet, as far as its request or the server (-n) bounds them.
 template <class Slot>
 int32_t n_answer(const Slot & slot) {
     constexpr int32_t n_unbounded = 64;
-    const int32_t n = slot.task->params.n_predict < 0 ? n_unbounded : slot.task->params.n_predict;
+    const int32_t n = slot.n_predict_max < 0 ? n_unbounded : slot.n_predict_max;
     const int32_t n_come = answers(slot) ? static_cast<int32_t>(slot.stats.n_gen) : 0;
     return std::clamp(n - n_come, 0, std::max(0, slot.n_ctx - slot.task->n_tokens()));
 }
@@ -262,8 +262,7 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
             take_turn(slot);
         }
     }
-    // any other prompt that finds no room beside that one has its turn, too, or it would wait for as long as others
-    // come
+    // any other prompt that finds no room beside that one has its turn, too, or it would wait while others keep coming
     const int32_t n_beside = next && next->state == state::SLOT_STATE_STARTED ? n_unread(*next) : 0; // else it grows
     for (slot_type & slot : slots) {
         const bool begins = slot.state == state::SLOT_STATE_STARTED && completes(slot) && !is_too_long(slot);
