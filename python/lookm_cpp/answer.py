@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lookm_cpp.chat_types import FinishReason
-from lookm_cpp.sizes import whole
+from lookm_cpp.sizes import index
 
 if TYPE_CHECKING:
     from lookm_cpp import _core
@@ -19,7 +19,7 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: One of them is not a string or is empty.
     """
-    if stop is not None and not isinstance(stop, Sequence):
+    if stop is not None and not isinstance(stop, Iterable):
         raise ValueError(f"stop is {stop!r:.80}, expected a string or several")
     strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
     for string in strings:
@@ -37,7 +37,7 @@ def answer_cells(max_tokens: int | None, n_ctx: int) -> int:
     >>> answer_cells(64, 4096), answer_cells(None, 4096), answer_cells(10000, 4096)
     (64, 0, 4096)
     """
-    return 0 if max_tokens is None else min(max(0, whole("max_tokens", max_tokens)), n_ctx)
+    return 0 if max_tokens is None else min(max(0, index("max_tokens", max_tokens)), n_ctx)
 
 
 class TextStream:

@@ -121,7 +121,7 @@ class Chat:
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
-        return self._pieces(answer, self._n_turns)
+            return self._pieces(answer, self._n_turns)
 
     def _pieces(self, answer: Answer, turn: int) -> Iterator[str]:
         text: str | None = ""

@@ -250,8 +250,10 @@ class Llava:
         Args:
             messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text", "text": ...}`` and
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
-                ``file://`` or ``data:`` URI, bytes, or a PIL image. Any message may hold several. Cells of a text part
-                with ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
+                ``file://`` or ``data:`` URI, bytes, or a PIL image; what is transparent in it shows white. Any message
+                may hold several. Cells of a text part with ``"evictable": True`` may be evicted as an image's may; its
+                control tokens are only text. ``tool_calls``, ``tool_call_id``, ``name`` and ``reasoning_content`` are
+                handed to the chat template.
             max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context (with
                 ``kv_cells``, under which an answer never runs out of cells: ``n_ctx``).
             temperature: 0 is greedy; ``None``, here and for what follows, is the default.
@@ -366,7 +368,7 @@ class Llava:
             raise ValueError(
                 "stream is given to ask, which returns a text; expected create_chat_completion for streams"
             )
-        options.setdefault("temperature", 0.0)
+        options["temperature"] = options.get("temperature") or 0.0
         completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
         return completion["choices"][0]["message"]["content"].strip()
 
@@ -400,7 +402,7 @@ class Llava:
         >>> found.grid(1, found.methods[0].share_kept()).shape
         (8, 8)
         """
-        options.setdefault("temperature", 0.0)
+        options["temperature"] = options.get("temperature") or 0.0
         ratios = [options.get(name) for name in RATIOS]
         if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
             options["kv_ratio"] = KV_RATIO

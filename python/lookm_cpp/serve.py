@@ -62,7 +62,7 @@ def _downloads(arguments: list[str]) -> list[str]:
     """The flags and variables by which llama-server is to download a model, presets such as --fim-qwen-3b-default
     among them; it reads --model_url as --model-url."""
     flags = {word.replace("_", "-") if word.startswith("--") else word for word in arguments}
-    presets = sorted(flag for flag in flags if flag.endswith("-default") and flag != "--spec-default")
+    presets = sorted(f for f in flags if f.startswith("--") and f.endswith("-default") and f != "--spec-default")
     variables = [name for name in DOWNLOAD_VARIABLES if os.environ.get(name)]
     return [flag for flag in DOWNLOAD_FLAGS if flag in flags] + presets + variables
 

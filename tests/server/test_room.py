@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -48,7 +51,7 @@ def test_a_prompt_past_the_context_takes_nothing_and_waits_for_nobody(h2o: Serve
     long_answer = {"n_predict": 600, "ignore_eos": True, "temperature": 0}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         busy = pool.submit(h2o.complete, _tokens(50, 3), id_slot=1, **long_answer)
-        while h2o.http.get("/slots").json()[1]["next_token"][0]["n_decoded"] < 5:
+        while not h2o.http.get("/slots").json()[1].get("next_token", [{}])[0].get("n_decoded"):
             time.sleep(0.01)
         response = h2o.http.post("/completion", json={"prompt": _tokens(1200, 4), "n_predict": 4})
         assert not busy.done()
@@ -58,35 +61,49 @@ def test_a_prompt_past_the_context_takes_nothing_and_waits_for_nobody(h2o: Serve
     assert h2o.complete(longer, id_slot=0)["timings"]["cache_n"] == 300 + len(first["tokens"]) - 1
 
 
+@contextlib.contextmanager
+def _images_keep_coming(server: Server, asked: list[DemoPrompt]) -> Iterator[Callable[[], int]]:
+    """Three clients ask on and on; the function says how many answers there were."""
+    done, enough = [0], threading.Event()
+
+    def ask_on(first: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            while not enough.is_set():
+                body = {"messages": messages(asked[(first + done[0]) % len(asked)]), "max_tokens": 8}
+                assert http.post("/v1/chat/completions", json=body).status_code == 200
+                done[0] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(ask_on, first) for first in range(3)]
+        while done[0] < 3:
+            time.sleep(0.01)
+        try:
+            yield lambda: done[0]
+        finally:
+            enough.set()
+        for client in clients:
+            client.result()
+
+
+def test_a_turn_past_the_context_takes_nothing_from_its_conversation(h2o: Server) -> None:
+    h2o.erase_slots()
+    first = h2o.complete(_tokens(300, 1), id_slot=0)
+    begun = _tokens(300, 1) + first["tokens"]
+    response = h2o.http.post("/completion", json={"prompt": begun + _tokens(900, 2), "n_predict": 4, "id_slot": 0})
+    assert response.status_code == 400
+    assert h2o.complete(begun + _tokens(30, 3), id_slot=0)["timings"]["cache_n"] == len(begun) - 1
+
+
 def test_text_is_read_while_images_keep_coming(folder: Path, prompts: list[DemoPrompt]) -> None:
     """It has its turn by the time when it came."""
     asked = [prompt for prompt in prompts if len(prompt.images) == 8]
-    with running(folder, "--kv-ratio", "0.2", *SHARED) as server:
-        done, enough = 0, threading.Event()
-
-        def ask_on(first: int) -> None:
-            nonlocal done
-            with httpx.Client(base_url=server.url, timeout=60) as http:
-                while not enough.is_set():
-                    body = {"messages": messages(asked[(first + done) % len(asked)]), "max_tokens": 8}
-                    assert http.post("/v1/chat/completions", json=body).status_code == 200
-                    done += 1
-
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            clients = [pool.submit(ask_on, first) for first in range(3)]
-            while done < 3:
-                time.sleep(0.01)
-            before = done
-            try:
-                assert server.complete(_tokens(900, 1), n_predict=4)["timings"]["prompt_n"] == 900
-                assert done - before < 8
-            finally:
-                enough.set()
-            for client in clients:
-                client.result()
+    with running(folder, "--kv-ratio", "0.2", *SHARED) as server, _images_keep_coming(server, asked) as done:
+        before = done()
+        assert server.complete(_tokens(900, 1), n_predict=4)["timings"]["prompt_n"] == 900
+        assert done() - before < 8
 
 
-@pytest.mark.parametrize("max_tokens", [100, 300])
+@pytest.mark.parametrize("max_tokens", [100, 256])
 def test_answers_have_room_for_what_they_may_take(folder: Path, prompts: list[DemoPrompt], max_tokens: int) -> None:
     """Four prompts of 570 cells fit when they are compressed; whose answers would not fit beside the others', waits."""
     asked = [prompt for prompt in prompts if len(prompt.images) == 8][:4]
@@ -100,29 +117,75 @@ def test_answers_have_room_for_what_they_may_take(folder: Path, prompts: list[De
         assert [found["usage"]["completion_tokens"] for found in answers] == [max_tokens] * 4
 
 
-def test_the_next_turn_beside_a_sibling(h2o: Server) -> None:
+def test_small_texts_have_room_for_their_answers(h2o: Server) -> None:
+    """Four that fit for now, and whose answers do not, wait; so do those that come beside a longer prompt."""
+    h2o.erase_slots()
+    for lengths in ((50, 50, 50, 50), (500, 40, 40, 40)):
+        prompts = [_tokens(n, seed) for seed, n in enumerate(lengths)]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda prompt: h2o.complete(prompt, n_predict=256), prompts))
+        assert [len(answer["tokens"]) for answer in answers] == [256] * 4
+
+
+def test_children_have_room_for_their_answers(h2o: Server) -> None:
+    h2o.erase_slots()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(h2o.complete, _tokens(200, 1), n_predict=250)
+        body = {"prompt": _tokens(200, 2), "n_cmpl": 3, "n_predict": 250, "temperature": 1, "ignore_eos": True}
+        family = pool.submit(h2o.http.post, "/completion", json=body)
+        assert len(busy.result()["tokens"]) == 250
+        assert [answer["tokens_predicted"] for answer in family.result().json()] == [250] * 3
+
+
+def test_a_turn_that_waits_gives_up_its_cells_for_answers(h2o: Server) -> None:
+    """llama-server frees those of idle slots alone, and a conversation whose next turn has come is idle no more."""
+    h2o.erase_slots()
+    first = h2o.complete(_tokens(560, 1), kv_ratio=0.7, n_predict=16, id_slot=0)
+    longer = _tokens(560, 1) + first["tokens"] + _tokens(200, 2)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(h2o.complete, _tokens(n, n), n_predict=256, id_slot=n // 100) for n in (100, 200)]
+        while sum(slot["is_processing"] for slot in h2o.http.get("/slots").json()) < 2:
+            time.sleep(0.005)
+        turn = pool.submit(h2o.complete, longer, kv_ratio=0.7, id_slot=0)
+        assert [len(answer.result()["tokens"]) for answer in answers] == [256] * 2
+        assert turn.result()["timings"]["prompt_cells"] == len(longer)
+
+
+def test_embeddings_are_read_while_images_keep_coming(folder: Path, prompts: list[DemoPrompt]) -> None:
+    asked = [prompt for prompt in prompts if len(prompt.images) == 8]
+    flags = ("--embeddings", "--pooling", "last", "-b", "1024", "-ub", "1024", "--kv-ratio", "0.2", *SHARED)
+    with running(folder, *flags) as server, _images_keep_coming(server, asked) as done:
+        before = done()
+        found = server.http.post("/embedding", json={"content": _tokens(900, 1)}, timeout=60)
+        assert found.status_code == 200
+        assert done() - before < 8
+
+
+def test_the_next_turn_beside_a_sibling(folder: Path) -> None:
     """Cells that a sibling shares are not the turn's to write to, nor does it need as many more for them."""
-    prompt = _tokens(560, 3)
-    body = {"prompt": prompt, "n_cmpl": 2, "n_predict": 200, "temperature": 1.0, "ignore_eos": True}
-    for seed in range(3):
-        h2o.erase_slots()
-        stopped: Json = {}
-        options = body | {"stream": True, "stop": ["7", "b"], "seed": seed, "return_tokens": True, "kv_ratio": 0.9}
-        with h2o.http.stream("POST", "/completion", json=options) as stream:
-            tokens: list[int] = []
-            turn = None
+    flags = ("--kv-ratio", "0.9", "--kv-method", "h2o", "--slot-prompt-similarity", "0.1", "--cache-ram", "0")
+    with running(folder, *flags, "-c", "1024", "-np", "2", "--kv-unified") as server:
+        turns = [turn for seed in range(20) if (turn := _turn_beside_a_sibling(server, seed))]
+    assert turns
+    assert all(turn["timings"]["prompt_cells"] > 700 for turn in turns)
+
+
+def _turn_beside_a_sibling(server: Server, seed: int) -> Json | None:
+    """Where the parent's answer ends first, its next turn, while its child's goes on."""
+    prompt, tokens, turn = _tokens(560, 3), list[int](), None
+    body = {"prompt": prompt, "n_cmpl": 2, "n_predict": 200, "temperature": 1.0, "ignore_eos": True, "stream": True}
+    body |= {"stop": ["7", "b"], "seed": seed, "return_tokens": True}
+    server.erase_slots()
+    with httpx.Client(base_url=server.url, timeout=60) as http, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with http.stream("POST", "/completion", json=body) as stream:
+            ended: list[int] = []
             for line in stream.iter_lines():
-                if not line.startswith("data: {"):
-                    continue
-                event = httpx.Response(200, content=line[6:]).json()
+                event: Json = json.loads(line[6:]) if line.startswith("data: {") else {"index": 1, "stop": False}
                 assert "error" not in event, event
-                if event["index"] == 0:
-                    tokens += event.get("tokens", [])
+                tokens += event.get("tokens", []) if event["index"] == 0 else []
                 if event["stop"]:
-                    stopped[str(event["index"])] = True
-                    if turn is None and stopped == {"0": True}:
-                        pool = concurrent.futures.ThreadPoolExecutor(1)
-                        longer = prompt + tokens + _tokens(100, seed)
-                        turn = pool.submit(h2o.complete, longer, kv_ratio=0.9, n_predict=4)
-            if turn is not None:
-                assert turn.result()["timings"]["prompt_cells"] >= 660
+                    ended.append(event["index"])
+                    if ended == [0]:
+                        turn = pool.submit(server.complete, prompt + tokens + _tokens(150, seed), n_predict=4)
+        time.sleep(0.1)  # the stream's connection has ended, too
+        return turn.result() if turn else None

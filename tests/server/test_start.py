@@ -47,6 +47,7 @@ def test_help_lists_each_flag_once() -> None:
         (("--kv_ratio", "0.2x"), '--kv-ratio: "0.2x" is not a number'),
         (("--kv-ratio",), "--kv-ratio: expected a value"),
         (("--kv-ratio", "0.5", "--kv-ratio-max", "0.2"), "--kv-ratio-max: 0.2 is out of range; expected 0.5"),
+        (("--kv-on-request", "--kv-ratio", "0.5"), "--kv-on-request: it is given beside a share below 1 or a cap"),
         (("--kv-method", "best"), '--kv-method: "best" is unknown; expected one of origin, '),
         (("--kv-important-ratio", "-0.1"), "--kv-important-ratio: -0.1 is outside [0, 1]"),
         (("--kv-important-ratio", "0.7", "--kv-recent-ratio", "0.7"), "0.7 + 0.7 exceeds 1"),
@@ -109,7 +110,7 @@ def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: 
     last = said.splitlines()[-1]
     assert last.startswith("lookm-server: --kv-ratio: ")
     assert why in last
-    assert last.endswith("(--kv-ratio 1 runs this model uncompressed)")
+    assert last.endswith("(without it this model runs uncompressed)")
     server = launch(tmp_path / "log", "-m", model, "--kv-ratio", "1", "-c", "256")
     assert server.http.get("/health").json() == {"status": "ok"}
     assert server.stop() == 0
@@ -212,7 +213,8 @@ def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: py
         server_arguments(["--embedded"])
     check_files(["-m", "to-come.gguf"])
     monkeypatch.delenv("LLAMA_ARG_MODEL_URL")
-    assert server_arguments(["--embedded", "--spec-default"])[-1] == "--spec-default"
+    for words in (["--spec-default"], ["--alias", "lookm-default"]):
+        assert server_arguments(["--embedded", *words])[-1] == words[-1]
 
 
 def test_a_template_of_ones_own() -> None:

@@ -96,6 +96,26 @@ def test_none_is_the_default(llm: Llava) -> None:
     assert plain["choices"][0]["message"] == said["choices"][0]["message"]
 
 
+def test_no_temperature_is_greedy_where_greedy_is_the_default(llm: Llava) -> None:
+    question = "Image 1:<image> Describe all images."
+    assert llm.ask(question, OWL, temperature=None) == llm.ask(question, OWL)
+    assert llm.ask(question, OWL, max_tokens=1 << 62, stop=["owl"]).endswith("an")
+
+
+def test_a_refused_prompt_leaves_how_a_conversation_is_squeezed() -> None:
+    with Llava.embedded(kv_cells=200, method="h2o") as llm:
+        answers = []
+        for refused in (False, True):
+            chat = llm.chat()
+            turns = [chat.ask(QUESTION, OWL)]
+            if refused:
+                with pytest.raises(ValueError, match="cannot be read through 200"):
+                    llm.ask("word " * 700, method="text_prior_h2o")
+            turns += [chat.ask(QUESTION, OWL, max_tokens=40) for _ in range(4)]
+            answers.append((turns, chat.stats.kept_cells))
+        assert answers[0] == answers[1]
+
+
 def test_one_image_needs_no_list(llm: Llava) -> None:
     for image in (OWL, str(OWL), OWL.read_bytes(), Image.open(OWL)):
         assert llm.ask(QUESTION, image) == "Image 1 shows an owl."

@@ -191,6 +191,24 @@ def test_trials(tmp_path: Path) -> None:
     assert answers[0][0] != answers[0][4]
 
 
+@pytest.mark.parametrize("options", [{}, KEPT])
+def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
+    """The answer goes on where it was, in the cache that it was given from."""
+    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, **options)
+    session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o", n_answer=32)
+    answers = []
+    for refused in (False, True):
+        session.trial(kv_ratio=0.3, method="h2o")
+        session.follow(" One")
+        session.start(temperature=0.0)
+        answers.append([session.next() for _ in range(8)])
+        if refused:
+            with pytest.raises(ValueError, match='method: "roco" takes attention that was not observed'):
+                session.trial(kv_ratio=0.3, method="roco")
+        answers[-1] += [session.next() for _ in range(8)]
+    assert answers[0] == answers[1]
+
+
 def test_the_demo_answers() -> None:
     """Read in f16 and kept in q4_0, half of the cells answer the shipped questions as kept in f16, but for two."""
     answers = []
@@ -219,6 +237,10 @@ def test_the_plan(kv_ratio: float) -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"kept_type_k": "q4"}, r'kept_type_k: "q4" is unknown; expected one of f32, f16'),
+    (
+        {"type_k": "q4_0", "kept_type_k": "f16", "kv_memory": "1MiB"},
+        r'kept_type_k: "f16" is wider than what prompts are',
+    ),
     ({"kept_type_v": "q8_0", "shrink": False}, r'kept_type_v: "q8_0" asks for a second cache, but shrink is False'),
 ]
 

@@ -79,7 +79,7 @@ class compressor {
     // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.
     // Throws std::invalid_argument for kinds that are not one for each other cell.
     // Other sequences stay as they are: of cells that they share with seq (llama_memory_seq_cp), seq gets rows of its
-    // own, which takes that many free cells; without them too_few_cells is thrown before anything is changed. The
+    // own, which takes that many free cells; without them std::runtime_error is thrown before anything is changed. The
     // scores of shared cells hold the attention of all their sequences' queries since arm().
     // progress(done, total) is called before each layer and at the end; if it throws, the cells are in an undefined
     // state and must be cleared by the caller. n_keep is decided before any layer is touched.

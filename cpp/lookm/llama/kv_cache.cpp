@@ -319,9 +319,9 @@ std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n, std::span<co
         }
     }
     if (static_cast<int32_t>(out.size()) < n) {
-        throw too_few_cells("KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
-                            std::to_string(n) + " kept rows need cells of its own, but the cache of " +
-                            std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
+        throw std::runtime_error("KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
+                                 std::to_string(n) + " kept rows need cells of its own, but the cache of " +
+                                 std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
     }
     return out;
 }

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -34,11 +33,6 @@ struct context_bytes {
 struct packed_cells {
     llama_pos pos = -1;
     int32_t n = 0;
-};
-
-// Kept rows find no cells to be written to; nothing has been changed.
-struct too_few_cells : std::runtime_error {
-    using std::runtime_error::runtime_error;
 };
 
 // The KV cache of a context as far as compression needs it: storage tensors, cells, and the callback that taps
@@ -92,7 +86,7 @@ class kv_cache {
     packed_cells packed(llama_seq_id seq) const;
 
     // The n lowest cells that kept rows may be written to: empty ones, and those that no other sequence shares, but for
-    // these. Throws too_few_cells when there are fewer.
+    // these. Throws std::runtime_error when there are fewer.
     std::vector<int32_t> targets(llama_seq_id seq, int32_t n, std::span<const cell> but = {}) const;
 
     // Row r of every layer now lies in cell target[r]: those cells are the sequence's, at its last position, and it

@@ -261,6 +261,10 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
     p.answering.kv = p.kv_kept = answering.cells;
     p.answering.compute = answering.compute;
     p.answering.scores = 0;
+    if (other_types) { // the copy as it was read and the converted one
+        p.answering.moving =
+            p.reading.moving + answering.cells - (room_->size() - p.kept_cells) * room_->bytes_per_cell();
+    }
     return p;
 }
 

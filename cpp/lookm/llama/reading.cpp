@@ -120,9 +120,11 @@ std::optional<prompt_cap> session::through_cap(const prompt & p, const compress_
         return std::nullopt;
     }
     check_squeezes(options.method, p.n_cells(), cap);
+    const int32_t forget_at = first_query(options.method, budget_of(options, options.kind), options.kind);
+    prompt_cap plan(parts_of(p, options.method.prior, forget_at), cap, options_.n_batch, n_answer); // may refuse it
     squeezing_ = options;
-    forget_scores_at_ = first_query(options.method, budget_of(options, options.kind), options.kind);
-    return prompt_cap(parts_of(p, options.method.prior, forget_scores_at_), cap, options_.n_batch, n_answer);
+    forget_scores_at_ = forget_at;
+    return plan;
 }
 
 void session::make_room(int32_t n) {

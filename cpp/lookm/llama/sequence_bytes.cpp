@@ -31,6 +31,10 @@ struct values {
     uint8_t * data;
 };
 
+double size_of(ggml_type type) { // of a value
+    return static_cast<double>(ggml_type_size(type)) / static_cast<double>(ggml_blck_size(type));
+}
+
 // The orthonormal Walsh-Hadamard transform of each n values, in its natural order: it is its own inverse.
 void rotate(float * x, int64_t n_values, int32_t n) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(n));
@@ -99,6 +103,12 @@ class converter {
     converter(std::span<const uint8_t> sequence, int32_t n_threads) : in_(sequence), n_threads_(n_threads) {}
 
     std::vector<uint8_t> operator()(std::span<const cache_form> from, std::span<const cache_form> to) {
+        double larger = 0.0;
+        for (size_t i = 0; i < from.size(); ++i) {
+            larger = std::max({larger, size_of(to[i].type_k) / size_of(from[i].type_k),
+                               size_of(to[i].type_v) / size_of(from[i].type_v)});
+        }
+        out_.out.reserve(static_cast<size_t>(larger * static_cast<double>(in_.n_left())) + in_.n_left() / 16);
         copy<uint32_t>(); // what it is
         copy<llama_seq_id>();
         for (size_t i = 0; i < from.size(); ++i) {

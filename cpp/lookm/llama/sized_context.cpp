@@ -66,6 +66,11 @@ void sized_context::check_kept_types() {
     }
     kv_cache::check_types(model_, k, v, "kept_");
     make(n_least, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
+    if (options_.kv_memory > 0 && bytes_per_cell() > bytes_per_cell_) {
+        throw std::invalid_argument(asked +
+                                    " is wider than what prompts are read into, which kv_memory is shared out by; "
+                                    "expected kv_cells, or no wider type");
+    }
 }
 
 int32_t sized_context::size() const {

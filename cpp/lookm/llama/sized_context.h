@@ -52,8 +52,9 @@ class sized_context {
     // Carries the sequence over to a context of at least n_cells (at most limit()), if that is not the size it has.
     // Exact, but where it is kept in other types: the next token's logits are those without the move; logits already
     // computed are gone. Never holds more
-    // than both the larger context and a copy of the sequence's cells. Throws std::runtime_error when memory runs out;
-    // the sequence is lost then. to_read: more of a prompt will follow, which the context is to read and compress.
+    // than both the larger context and a copy of the sequence's cells, or the new context and two copies in both types.
+    // Throws std::runtime_error when memory runs out; the sequence is lost then. to_read: more of a prompt will follow,
+    // which the context is to read and compress.
     void move(int32_t n_cells, bool to_read = false);
 
     // What another has, as move() would leave it there. Throws as move() does.

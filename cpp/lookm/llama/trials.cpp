@@ -62,17 +62,15 @@ void session::trial(const kv_options & kv) {
         throw std::invalid_argument("trial: no prompt has been read for trials; call read first");
     }
     check(kv);
-    if (read_room_) {
-        room_ = std::move(read_room_);
-    }
+    const compressor * const reader = (read_room_ ? read_room_ : room_)->compressor();
     compress_options options = checked(kv);
     options.kind = copy_->kind;
-    if (room_->compressor() && !room_->compressor()->covers(options)) {
+    if (reader && !reader->covers(options)) {
         throw std::invalid_argument("method: \"" + kv.method +
                                     "\" takes attention that was not observed when the prompt was read; expected one "
                                     "with the same scorer and window");
     }
-    if (!room_->compressor() && evicts(options)) {
+    if (!reader && evicts(options)) {
         throw std::invalid_argument("trial: an answer has outgrown the context that the prompt was read into; expected "
                                     "a larger n_answer when it is read");
     }

@@ -36,6 +36,12 @@ bool shares_memory(const common_params_speculative & speculative) {
     std::_Exit(1); // the HTTP server runs already, and nothing else has been begun
 }
 
+// The flag that asks for compression.
+std::string asked() {
+    const settings & s = current();
+    return s.on_request ? "--kv-on-request" : s.default_ratio() < 1.0 ? "--kv-ratio" : "--kv-cells";
+}
+
 template <class T>
 void force(const char * flag, T & value, T off, const char * why) {
     if (value != off) {
@@ -73,12 +79,13 @@ common_init_result_ptr init_from_params(common_params & params) {
         return result;
     }
     if (shares_memory(params.speculative)) {
-        stop("--kv-ratio: drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which compression changes "
-             "(--kv-ratio 1 runs them)");
+        stop(asked() +
+             ": drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which compression changes " +
+             "(without it they run)");
     }
     const std::string why_not = kv_cache::unsupported(result->context());
     if (!why_not.empty()) {
-        stop("--kv-ratio: " + why_not + " (--kv-ratio 1 runs this model uncompressed)");
+        stop(asked() + ": " + why_not + " (without it this model runs uncompressed)");
     }
     the_hook().attach(result->context());
     if (the_cache.n_cells > 0) {

@@ -155,6 +155,7 @@ std::string as_flags(std::string text) {
         {"kv_min_cells", "--kv-min-cells"},
         {"text_overflow", "--kv-text-overflow"},
         {"kv_ratio", "--kv-ratio"},
+        {"kv_on_request", "--kv-on-request"},
         {"method: \"", "--kv-method: \""},
         {"kv_cells", "--kv-cells"},
         {"kv_memory", "--kv-memory"},

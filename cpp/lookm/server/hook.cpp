@@ -111,9 +111,7 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
 
 bool hook::is_half_read(int32_t slot, int32_t task) const {
     const auto found = by_slot_.find(slot);
-    const auto unscored = unscored_by_slot_.find(slot);
-    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task ||
-                                                    (unscored != unscored_by_slot_.end() && unscored->second == task));
+    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task);
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & foreign) {
@@ -196,7 +194,7 @@ void hook::finish(const slot_prompt & p) {
         options_ = capped->finish(wanted);
     }
     const int32_t before = capped ? p.n_tokens : n_used(p.slot);
-    const compress_result result = wanted ? compress(p) : compress_result();
+    const compress_result result = wanted ? compressor_->compress(p.slot, options_) : compress_result();
     const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
     if (cells.kept == before) {
@@ -218,18 +216,6 @@ void hook::finish(const slot_prompt & p) {
     counters_.cells_before += static_cast<uint64_t>(before);
     counters_.cells_after += static_cast<uint64_t>(cells.kept);
     counters_.seconds += seconds;
-}
-
-// Cells that others share are not ours to write to. Where there are no more, the prompt stays as it is.
-compress_result hook::compress(const slot_prompt & p) {
-    try {
-        return compressor_->compress(p.slot, options_);
-    } catch (const too_few_cells & error) {
-        unscored_by_slot_[p.slot] = p.task;
-        compress_result nothing;
-        nothing.note = error.what();
-        return nothing;
-    }
 }
 
 void hook::remember(const slot_prompt & p) {

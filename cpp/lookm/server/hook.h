@@ -86,8 +86,8 @@ class hook {
     // Why this prompt cannot be read at all, in an empty slot or one whose cells it goes on from; "" when it can.
     std::string refusal(const slot_prompt & p, bool empty) const;
 
-    // Whether this slot's prompt, of that task, goes on from compressed cells and was not compressed itself: its own
-    // cells have no scores that another prompt could go on with.
+    // Whether this slot's prompt, of that task, went on from compressed cells and never came to its end: its own cells
+    // have no scores then that another prompt could go on with.
     bool is_half_read(int32_t slot, int32_t task) const;
     // Whether no other prompt may be in a decode of one that is compressed: a hybrid's memory takes the sequences of a
     // batch in parts, by turns, and then nobody knows which of its rows a window begins with.
@@ -129,7 +129,6 @@ class hook {
     bool exceeds(const slot_prompt & p) const; // the slot's cells
     std::vector<prompt_part> parts_of(const slot_prompt & p) const;
     void begin(const slot_prompt & p);
-    compress_result compress(const slot_prompt & p);
     void remember(const slot_prompt & p);
 
     llama_context * ctx_ = nullptr;
@@ -143,7 +142,6 @@ class hook {
     std::map<int32_t, std::pair<int32_t, llama_pos>> answer_by_slot_; // task, and where its answer now begins
 
     std::map<int32_t, prompt_cells> by_slot_;
-    std::map<int32_t, int32_t> unscored_by_slot_; // task of a prompt that was to be compressed and could not be
     // Packed cells carry no mark of the ratio they were made with, and they move (slot files, prompt cache). Position
     // and number of the packed cells tell; ratios that keep as many are one.
     std::map<std::pair<llama_pos, int32_t>, std::vector<double>> ratios_by_shape_;

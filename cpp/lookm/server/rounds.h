@@ -102,10 +102,11 @@ void drop_foreign_cells(Slot & slot) {
 }
 
 // The slot's request has ended, maybe before its prompt did. What is half-read goes at once, before a slot file or the
-// prompt cache takes it along.
+// prompt cache takes it along; a prompt that was too long has not been begun.
 template <class Slot>
 void released(Slot & slot) {
-    if (current().active() && completes(slot) && slot.stats.t_start > 0 && the_hook().attached(slot.ctx_tgt) &&
+    const bool began = completes(slot) && slot.stats.t_start > 0 && slot.task->n_tokens() < slot.n_ctx;
+    if (current().active() && began && the_hook().attached(slot.ctx_tgt) &&
         the_hook().is_half_read(slot.id, slot.task->id)) {
         slot.prompt_clear();
     }
@@ -122,13 +123,18 @@ bool answers(const Slot & slot) {
     return slot.state == state_of<Slot>::SLOT_STATE_GENERATING || slot.state == state_of<Slot>::SLOT_STATE_DONE_PROMPT;
 }
 
-// Cells that the slot's answer may take yet, as far as its request or the server (-n) bounds them.
-template <class Slot>
-int32_t n_answer(const Slot & slot) {
+// Cells to have ready for the slot's answer: what its request or the server (-n) leaves of it, an even share of the
+// cache at most. Requests name large numbers that few answers come to.
+template <class Slots>
+int32_t n_answer(const Slots & slots, const typename Slots::value_type & slot) {
     constexpr int32_t n_unbounded = 64;
-    const int32_t n = slot.n_predict_max < 0 ? n_unbounded : slot.n_predict_max;
+    if (!completes(slot)) {
+        return 0;
+    }
+    const int32_t n_share = the_hook().n_cells() / static_cast<int32_t>(slots.size());
     const int32_t n_come = answers(slot) ? static_cast<int32_t>(slot.stats.n_gen) : 0;
-    return std::clamp(n - n_come, 0, std::max(0, slot.n_ctx - slot.task->n_tokens()));
+    const int32_t n_left = slot.n_predict_max < 0 ? n_unbounded : std::min(slot.n_predict_max - n_come, n_share);
+    return std::clamp(n_left, 0, std::max(0, slot.n_ctx - slot.task->n_tokens() - n_come));
 }
 
 // Free cells, in the cache of a draft model, too: that keeps every token.
@@ -145,73 +151,104 @@ int32_t n_free(const Slots & slots) {
     return n;
 }
 
-// Cells that all others under way, answers and prompts, may take while `next` is read.
+// Cells that all under way, answers and prompts, may take while another one is read; but: not this slot.
 template <class Slots>
-int32_t n_growing(const Slots & slots, const typename Slots::value_type & next) {
+int32_t n_growing(const Slots & slots, const typename Slots::value_type * but) {
     using state = state_of<typename Slots::value_type>;
     constexpr int32_t n_meanwhile = 64; // of each answer
     int32_t n = 0;
     for (const auto & slot : slots) {
         const bool reads = slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-        if (&slot != &next && (reads || answers(slot))) {
+        if (&slot != but && (reads || answers(slot))) {
             n += n_meanwhile + (reads ? n_unread(slot) : 0);
         }
     }
     return n;
 }
 
-// Cells that are taken when `next` has been read and compressed and all answers have come to their ends.
+// Cells that all answers under way may take yet, with what is left to read of their prompts.
 template <class Slots>
-int32_t n_at_the_end(const Slots & slots, const typename Slots::value_type & next) {
-    const slot_prompt p = prompt_of(next);
-    const bool shrinks = the_hook().observes(p) && !next.ctx_dft;
-    int32_t n = (shrinks ? static_cast<int32_t>(p.ratio * n_unread(next)) : n_unread(next)) + n_answer(next);
+int32_t n_answers(const Slots & slots, const typename Slots::value_type * but) {
+    int32_t n = 0;
     for (const auto & slot : slots) {
         const bool reads = slot.state == state_of<typename Slots::value_type>::SLOT_STATE_PROCESSING_PROMPT;
-        if (&slot != &next && (reads || answers(slot))) {
-            n += (completes(slot) ? n_answer(slot) : 0) + (reads ? n_unread(slot) : 0);
+        if (&slot != but && (reads || answers(slot))) {
+            n += n_answer(slots, slot) + (reads ? n_unread(slot) : 0);
         }
     }
     return n;
 }
 
-// Room for the next prompt, or for the rest of it, in a cache that all slots share, and then for its answer beside
-// those under way. Slots that are idle or have not begun (the prompt cache may have given them cells) give up theirs
-// for the prompt, the longest unused one first, and to llama-server for answers; busy slots are waited for. Where there
-// is nobody to wait for, llama-server says that the context is too small.
+// Cells that a prompt which has not begun will have taken when its answers, its children's among them, have come to
+// their ends.
 template <class Slots>
-bool has_room(Slots & slots, const typename Slots::value_type & next) {
-    using slot_type = typename Slots::value_type;
-    using state = state_of<slot_type>;
-    const int32_t n_others = n_growing(slots, next);
-    const int32_t n_needed = n_unread(next) + n_others;
-    const auto rests = [&next](const slot_type & slot) {
-        return &slot != &next && slot.prompt.n_tokens() > 0 &&
-               (!slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
-                slot.state == state::SLOT_STATE_WAIT_OTHER); // will get a copy of another's
-    };
-    if (next.state == state::SLOT_STATE_STARTED && n_others > 0) {
-        int32_t n_resting = 0;
-        for (const slot_type & slot : slots) {
-            n_resting += !rests(slot) ? 0 : next.ctx_dft ? slot.prompt.n_tokens() : the_hook().n_used(slot.id);
-        }
-        if (n_free(slots) + n_resting < n_at_the_end(slots, next)) {
-            return false;
+int32_t n_at_the_end(const Slots & slots, const typename Slots::value_type & next) {
+    int32_t n = n_unread(next);
+    if (completes(next) && !next.ctx_dft) {
+        const slot_prompt p = prompt_of(next);
+        n = the_hook().observes(p) ? static_cast<int32_t>(p.ratio * n) : n;
+    }
+    n += n_answer(slots, next);
+    for (const auto & slot : slots) {
+        if (slot.state == state_of<typename Slots::value_type>::SLOT_STATE_WAIT_OTHER &&
+            slot.task->id_parent == next.task->id) {
+            n += n_answer(slots, slot);
         }
     }
-    while (n_free(slots) < n_needed) {
-        slot_type * oldest = nullptr;
-        for (slot_type & slot : slots) {
-            if (rests(slot) && (!oldest || slot.t_last_used < oldest->t_last_used)) {
+    return n;
+}
+
+// Whether a slot's cells may be given up for others: it is idle, or has not begun.
+template <class Slot>
+bool rests(const Slot & slot) {
+    using state = state_of<Slot>;
+    return slot.prompt.n_tokens() > 0 && (!slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
+                                          slot.state == state::SLOT_STATE_WAIT_OTHER); // will get a copy of another's
+}
+
+// Cells that are free or can be freed.
+template <class Slots>
+int32_t n_obtainable(const Slots & slots, const typename Slots::value_type * but) {
+    int32_t n = n_free(slots);
+    for (const auto & slot : slots) {
+        if (&slot != but && rests(slot)) {
+            n += slot.ctx_dft ? slot.prompt.n_tokens() : the_hook().n_used(slot.id);
+        }
+    }
+    return n;
+}
+
+// Frees cells of slots that may give them up, the longest unused first, until n are free. Returns whether they are.
+template <class Slots, class MayGo>
+bool free_cells(Slots & slots, int32_t n, MayGo && may_go) {
+    while (n_free(slots) < n) {
+        typename Slots::value_type * oldest = nullptr;
+        for (auto & slot : slots) {
+            if (rests(slot) && may_go(slot) && (!oldest || slot.t_last_used < oldest->t_last_used)) {
                 oldest = &slot;
             }
         }
         if (!oldest) {
-            return n_others == 0;
+            return false;
         }
         oldest->prompt_clear();
     }
     return true;
+}
+
+// Room for the next prompt, or for the rest of it, in a cache that all slots share, and then for its answer beside
+// those under way. Resting slots give up their cells for the prompt; busy slots are waited for. Where there is nobody
+// to wait for, llama-server says that the context is too small.
+template <class Slots>
+bool has_room(Slots & slots, const typename Slots::value_type & next) {
+    using slot_type = typename Slots::value_type;
+    const int32_t n_others = n_growing(slots, &next);
+    if (next.state == state_of<slot_type>::SLOT_STATE_STARTED && n_others > 0 &&
+        n_obtainable(slots, &next) < n_at_the_end(slots, next) + n_answers(slots, &next)) {
+        return false;
+    }
+    return free_cells(slots, n_unread(next) + n_others, [&next](const slot_type & slot) { return &slot != &next; }) ||
+           n_others == 0;
 }
 
 // llama-server aborts on a prompt without text after its last image: there is nothing to sample from.
@@ -252,44 +289,69 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
         }
     }
     const bool shared = unified && !the_hook().capped(); // else each slot has cells of its own
+    const auto begins = [](const slot_type & slot) {
+        return slot.state == state::SLOT_STATE_STARTED && !is_too_long(slot);
+    };
+    const auto reads = [&begins](const slot_type & slot) {
+        return begins(slot) || slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
+    };
     std::vector<const slot_type *> turns;
+    const auto in_turn = [&turns](const slot_type & slot) {
+        return std::find(turns.begin(), turns.end(), &slot) != turns.end();
+    };
     const auto take_turn = [&](slot_type & slot) {
         turns.push_back(&slot);
         next = !next || rank(slot) < rank(*next) ? &slot : next;
     };
     for (slot_type & slot : slots) {
-        if (takes_turns(slot)) {
+        if (takes_turns(slot) || (reads(slot) && the_hook().reads_alone())) {
             take_turn(slot);
         }
     }
     // any other prompt that finds no room beside that one has its turn, too, or it would wait while others keep coming
-    const int32_t n_beside = next && next->state == state::SLOT_STATE_STARTED ? n_unread(*next) : 0; // else it grows
+    const bool one = next && next->state == state::SLOT_STATE_STARTED; // else it grows, and is counted so
+    const int32_t n_beside = one ? n_unread(*next) : 0;
+    const int32_t n_beside_at_the_end = one ? n_at_the_end(slots, *next) : 0;
     for (slot_type & slot : slots) {
-        const bool begins = slot.state == state::SLOT_STATE_STARTED && completes(slot) && !is_too_long(slot);
-        if (shared && begins && !takes_turns(slot) &&
-            n_unread(slot) > n_free(slots) - n_growing(slots, slot) - n_beside) {
+        if (shared && begins(slot) && !in_turn(slot) &&
+            (n_unread(slot) > n_free(slots) - n_growing(slots, &slot) - n_beside ||
+             n_at_the_end(slots, slot) > n_obtainable(slots, &slot) - n_answers(slots, &slot) - n_beside_at_the_end)) {
             take_turn(slot);
         }
     }
     const bool fits = !next || !shared || has_room(slots, *next);
+    const bool beside = next && next->state == state::SLOT_STATE_STARTED;
     const bool waits = !fits && next->state == state::SLOT_STATE_STARTED;
     // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
-    int32_t n_left = next && shared && !waits ? n_free(slots) - n_unread(*next) - n_growing(slots, *next) : INT32_MAX;
+    int32_t n_left = INT32_MAX, n_left_at_the_end = INT32_MAX;
+    if (shared && !waits) {
+        n_left = n_free(slots) - n_growing(slots, next) - (next ? n_unread(*next) : 0);
+        n_left_at_the_end = n_obtainable(slots, next) - n_answers(slots, next) -
+                            (!next    ? 0
+                             : beside ? n_at_the_end(slots, *next)
+                                      : n_unread(*next) + n_answer(slots, *next));
+    }
     for (slot_type & slot : slots) {
-        const bool reads = slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-        bool hold = std::find(turns.begin(), turns.end(), &slot) != turns.end() && (&slot != next || waits);
+        bool hold = in_turn(slot) && (&slot != next || waits);
         // who came later may not take the room that it waits for
-        hold = hold ||
-               (waits && slot.state == state::SLOT_STATE_STARTED && rank(slot) > rank(*next) && !is_too_long(slot));
-        hold = hold || (next && !waits && &slot != next && reads && the_hook().reads_alone());
-        if (slot.state == state::SLOT_STATE_STARTED && &slot != next && !hold && slot.task && !is_too_long(slot)) {
-            hold = n_unread(slot) > n_left;
-            n_left -= hold ? 0 : n_unread(slot);
+        hold = hold || (waits && begins(slot) && rank(slot) > rank(*next));
+        if (begins(slot) && &slot != next && !hold) {
+            const int32_t n = n_unread(slot), n_end = n_at_the_end(slots, slot);
+            hold = n > n_left || n_end > n_left_at_the_end;
+            n_left -= hold ? 0 : n;
+            n_left_at_the_end -= hold ? 0 : n_end;
         }
         if (hold) {
             held.emplace_back(&slot, slot.state);
             slot.state = state::SLOT_STATE_WAIT_OTHER;
         }
+    }
+    if (shared) { // llama-server frees cells of idle slots for answers, and not of those that are held
+        constexpr int32_t n_at_once = 16; // tokens of an answer in a round, drafts among them
+        const auto n = std::count_if(slots.begin(), slots.end(), [](const slot_type & slot) { return answers(slot); });
+        free_cells(slots, static_cast<int32_t>(n) * n_at_once, [&held](const slot_type & slot) {
+            return std::any_of(held.begin(), held.end(), [&slot](const auto & one) { return one.first == &slot; });
+        });
     }
     return held;
 }

@@ -27,8 +27,12 @@ struct method settings::resolved() const {
 void settings::check() const {
     resolved();
     const double ratio = default_ratio();
+    if (on_request && (ratio < 1.0 || capped())) {
+        throw std::invalid_argument("kv_on_request: it is given beside a share below 1 or a cap, which compress every "
+                                    "prompt; expected one or the other");
+    }
     if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) ||
-        (active() && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
+        (active() && !on_request && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
         std::ostringstream text;
         text << "kv_ratio_max: " << kv_ratio_max << " is out of range; expected " << ratio << " (kv_ratio) to 1";
         throw std::invalid_argument(text.str());
