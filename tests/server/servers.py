@@ -20,6 +20,7 @@ from lookm_cpp.embedded import DemoPrompt
 from lookm_cpp.serve import server_arguments, server_path
 
 START_SECONDS = 60
+ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
 ANSWER_SECONDS = 250
 QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
 
@@ -40,9 +41,8 @@ class Server:
         self.process = process
         self.log = log
         self.url = f"http://127.0.0.1:{port}"
-        # the server closes idle connections after five seconds, which is httpx's default, too: a race
-        limits = httpx.Limits(keepalive_expiry=2)
-        self.http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, limits=limits)
+        # the server closes connections after a stream, and idle ones: to use one again is a race
+        self.http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, limits=ONE_REQUEST_EACH)
 
     def post(self, path: str, **body: Any) -> Json:
         """The answer to a request that must succeed."""

@@ -16,7 +16,7 @@ import pytest
 from lookm_cpp.embedded import DemoPrompt
 from session.tiny_models import write_llama
 
-from server.servers import Json, Server, messages, running
+from server.servers import ONE_REQUEST_EACH, Json, Server, messages, running
 
 SHARED = ("-c", "1024", "-np", "4", "--kv-unified", "--cache-ram", "0")
 
@@ -67,7 +67,7 @@ def _images_keep_coming(server: Server, asked: list[DemoPrompt]) -> Iterator[Cal
     done, enough = [0], threading.Event()
 
     def ask_on(first: int) -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=server.url, timeout=60, limits=ONE_REQUEST_EACH) as http:
             while not enough.is_set():
                 body = {"messages": messages(asked[(first + done[0]) % len(asked)]), "max_tokens": 8}
                 assert http.post("/v1/chat/completions", json=body).status_code == 200
@@ -176,7 +176,10 @@ def _turn_beside_a_sibling(server: Server, seed: int) -> Json | None:
     body = {"prompt": prompt, "n_cmpl": 2, "n_predict": 200, "temperature": 1.0, "ignore_eos": True, "stream": True}
     body |= {"stop": ["7", "b"], "seed": seed, "return_tokens": True}
     server.erase_slots()
-    with httpx.Client(base_url=server.url, timeout=60) as http, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with (
+        httpx.Client(base_url=server.url, timeout=60, limits=ONE_REQUEST_EACH) as http,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
         with http.stream("POST", "/completion", json=body) as stream:
             ended: list[int] = []
             for line in stream.iter_lines():
@@ -187,5 +190,4 @@ def _turn_beside_a_sibling(server: Server, seed: int) -> Json | None:
                     ended.append(event["index"])
                     if ended == [0]:
                         turn = pool.submit(server.complete, prompt + tokens + _tokens(150, seed), n_predict=4)
-        time.sleep(0.1)  # the stream's connection has ended, too
         return turn.result() if turn else None

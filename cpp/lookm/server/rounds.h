@@ -1,13 +1,13 @@
 #pragma once
 
 // One round of llama-server's loop: which prompts go on in it, and what is observed and compressed in its decodes.
-// Slots are types of server-context.cpp, seen by context.cpp alone: hence templates, and states by way of the slot's
-// type.
 
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/image_batches.h"
+#include "lookm/server/room.h"
 #include "lookm/server/settings.h"
+#include "lookm/server/slots.h"
 
 #include "mtmd-helper.h"
 
@@ -18,63 +18,12 @@
 
 namespace lookm::server {
 
-template <class Slot>
-using state_of = decltype(Slot::state);
-
-// Whether the slot's request is one whose prompt may be compressed: no embedding, no rerank.
-template <class Slot>
-bool completes(const Slot & slot) {
-    return slot.task && (slot.task->type == SERVER_TASK_TYPE_COMPLETION || slot.task->type == SERVER_TASK_TYPE_INFILL);
-}
-
-template <class Slot>
-slot_prompt prompt_of(const Slot & slot) {
-    const server_tokens & tokens = slot.task->tokens;
-    bool has_image = false;
-    for (size_t i = 0; tokens.has_mtmd && !has_image && i < tokens.size(); ++i) {
-        has_image = tokens[i] == LLAMA_TOKEN_NULL;
-    }
-    const auto kind = [&tokens](const packed_cells & packed) {
-        std::vector<token_kind> out;
-        for (size_t i = packed.n > 0 ? tokens.size_up_to_pos(packed.pos + 1) : 0; i < tokens.size(); ++i) {
-            out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
-        }
-        return out;
-    };
-    const auto parts = [&slot, &tokens] {
-        std::vector<prompt_part> out;
-        for (size_t i = 0; i < tokens.size();) {
-            if (tokens[i] == LLAMA_TOKEN_NULL) {
-                const mtmd_input_chunk * chunk = tokens.find_chunk(i).get();
-                const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
-                out.push_back({n, token_kind::image, true, mtmd_decode_use_non_causal(slot.mctx, chunk)});
-                i += n;
-                continue;
-            }
-            if (out.empty() || out.back().kind == token_kind::image) {
-                out.push_back({0, token_kind::text, false});
-            }
-            ++out.back().n_cells;
-            ++i;
-        }
-        return out;
-    };
-    return {slot.id, slot.task->id, slot.task->n_tokens(), has_image, unpack_ratio(slot.task->params.n_discard),
-            kind,    parts};
-}
-
 // Whether the slot's prompt is to be compressed, now or meanwhile, and has not been decoded to its end.
 template <class Slot>
 bool is_under_way(const Slot & slot) {
     using state = state_of<Slot>;
     return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
            completes(slot) && the_hook().observes(prompt_of(slot));
-}
-
-// llama-server refuses it as soon as it goes on, so that it need not wait for anything.
-template <class Slot>
-bool is_too_long(const Slot & slot) {
-    return slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) && slot.task->n_tokens() >= slot.n_ctx;
 }
 
 // Prompts that are read one after another: those, and whatever else has images, as llama-server fails where an image
@@ -112,150 +61,84 @@ void released(Slot & slot) {
     }
 }
 
-// Cells that the slot's prompt will take yet; none where the slot holds more of another prompt, which makes room first.
-template <class Slot>
-int32_t n_unread(const Slot & slot) {
-    return std::max(0, slot.task->n_tokens() - slot.prompt.n_tokens());
-}
-
-template <class Slot>
-bool answers(const Slot & slot) {
-    return slot.state == state_of<Slot>::SLOT_STATE_GENERATING || slot.state == state_of<Slot>::SLOT_STATE_DONE_PROMPT;
-}
-
-// Cells to have ready for the slot's answer: what its request or the server (-n) leaves of it, an even share of the
-// cache at most. Requests name large numbers that few answers come to.
-template <class Slots>
-int32_t n_answer(const Slots & slots, const typename Slots::value_type & slot) {
-    constexpr int32_t n_unbounded = 64;
-    if (!completes(slot)) {
-        return 0;
-    }
-    const int32_t n_share = the_hook().n_cells() / static_cast<int32_t>(slots.size());
-    const int32_t n_come = answers(slot) ? static_cast<int32_t>(slot.stats.n_gen) : 0;
-    const int32_t n_left = slot.n_predict_max < 0 ? n_unbounded : std::min(slot.n_predict_max - n_come, n_share);
-    return std::clamp(n_left, 0, std::max(0, slot.n_ctx - slot.task->n_tokens() - n_come));
-}
-
-// Free cells, in the cache of a draft model, too: that keeps every token.
-template <class Slots>
-int32_t n_free(const Slots & slots) {
-    int32_t n = the_hook().n_free();
-    if (const llama_context * draft = slots.front().ctx_dft) {
-        int32_t n_draft = static_cast<int32_t>(llama_n_ctx(draft));
-        for (const auto & slot : slots) {
-            n_draft -= slot.prompt.n_tokens();
-        }
-        n = std::min(n, n_draft);
-    }
-    return n;
-}
-
-// Cells that all under way, answers and prompts, may take while another one is read; but: not this slot.
-template <class Slots>
-int32_t n_growing(const Slots & slots, const typename Slots::value_type * but) {
-    using state = state_of<typename Slots::value_type>;
-    constexpr int32_t n_meanwhile = 64; // of each answer
-    int32_t n = 0;
-    for (const auto & slot : slots) {
-        const bool reads = slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-        if (&slot != but && (reads || answers(slot))) {
-            n += n_meanwhile + (reads ? n_unread(slot) : 0);
-        }
-    }
-    return n;
-}
-
-// Cells that all answers under way may take yet, with what is left to read of their prompts.
-template <class Slots>
-int32_t n_answers(const Slots & slots, const typename Slots::value_type * but) {
-    int32_t n = 0;
-    for (const auto & slot : slots) {
-        const bool reads = slot.state == state_of<typename Slots::value_type>::SLOT_STATE_PROCESSING_PROMPT;
-        if (&slot != but && (reads || answers(slot))) {
-            n += n_answer(slots, slot) + (reads ? n_unread(slot) : 0);
-        }
-    }
-    return n;
-}
-
-// Cells that a prompt which has not begun will have taken when its answers, its children's among them, have come to
-// their ends.
-template <class Slots>
-int32_t n_at_the_end(const Slots & slots, const typename Slots::value_type & next) {
-    int32_t n = n_unread(next);
-    if (completes(next) && !next.ctx_dft) {
-        const slot_prompt p = prompt_of(next);
-        n = the_hook().observes(p) ? static_cast<int32_t>(p.ratio * n) : n;
-    }
-    n += n_answer(slots, next);
-    for (const auto & slot : slots) {
-        if (slot.state == state_of<typename Slots::value_type>::SLOT_STATE_WAIT_OTHER &&
-            slot.task->id_parent == next.task->id) {
-            n += n_answer(slots, slot);
-        }
-    }
-    return n;
-}
-
-// Whether a slot's cells may be given up for others: it is idle, or has not begun.
-template <class Slot>
-bool rests(const Slot & slot) {
-    using state = state_of<Slot>;
-    return slot.prompt.n_tokens() > 0 && (!slot.is_processing() || slot.state == state::SLOT_STATE_STARTED ||
-                                          slot.state == state::SLOT_STATE_WAIT_OTHER); // will get a copy of another's
-}
-
-// Cells that are free or can be freed.
-template <class Slots>
-int32_t n_obtainable(const Slots & slots, const typename Slots::value_type * but) {
-    int32_t n = n_free(slots);
-    for (const auto & slot : slots) {
-        if (&slot != but && rests(slot)) {
-            n += slot.ctx_dft ? slot.prompt.n_tokens() : the_hook().n_used(slot.id);
-        }
-    }
-    return n;
-}
-
-// Frees cells of slots that may give them up, the longest unused first, until n are free. Returns whether they are.
-template <class Slots, class MayGo>
-bool free_cells(Slots & slots, int32_t n, MayGo && may_go) {
-    while (n_free(slots) < n) {
-        typename Slots::value_type * oldest = nullptr;
-        for (auto & slot : slots) {
-            if (rests(slot) && may_go(slot) && (!oldest || slot.t_last_used < oldest->t_last_used)) {
-                oldest = &slot;
-            }
-        }
-        if (!oldest) {
-            return false;
-        }
-        oldest->prompt_clear();
-    }
-    return true;
-}
-
-// Room for the next prompt, or for the rest of it, in a cache that all slots share, and then for its answer beside
-// those under way. Resting slots give up their cells for the prompt; busy slots are waited for. Where there is nobody
-// to wait for, llama-server says that the context is too small.
-template <class Slots>
-bool has_room(Slots & slots, const typename Slots::value_type & next) {
-    using slot_type = typename Slots::value_type;
-    const int32_t n_others = n_growing(slots, &next);
-    if (next.state == state_of<slot_type>::SLOT_STATE_STARTED && n_others > 0 &&
-        n_obtainable(slots, &next) < n_at_the_end(slots, next) + n_answers(slots, &next)) {
-        return false;
-    }
-    return free_cells(slots, n_unread(next) + n_others, [&next](const slot_type & slot) { return &slot != &next; }) ||
-           n_others == 0;
-}
-
 // llama-server aborts on a prompt without text after its last image: there is nothing to sample from.
 template <class Slot>
 bool ends_with_image(const Slot & slot) {
     const server_tokens & tokens = slot.task->tokens;
     return tokens.has_mtmd && tokens.size() > 0 && tokens[tokens.size() - 1] == LLAMA_TOKEN_NULL;
+}
+
+// Answers with an error what cannot be read at all, and frees what new prompts must not go on from.
+template <class Slots, class Refuse>
+void refuse_unreadable(Slots & slots, Refuse && refuse) {
+    using slot_type = typename Slots::value_type;
+    for (slot_type & slot : slots) {
+        if (slot.state == state_of<slot_type>::SLOT_STATE_STARTED && ends_with_image(slot)) {
+            refuse(slot, "prompt: it ends with an image; expected text after it");
+        }
+        drop_foreign_cells(slot);
+        if (slot.state != state_of<slot_type>::SLOT_STATE_STARTED) {
+            continue;
+        }
+        if (completes(slot)) {
+            const std::string why = the_hook().refusal(prompt_of(slot), slot.prompt.n_tokens() == 0);
+            if (!why.empty()) {
+                refuse(slot, why.c_str());
+            }
+        } else if (the_hook().capped() && slot.task->n_tokens() > the_hook().slot_cells()) {
+            refuse(slot,
+                   "input: it has more tokens than a slot has cells (--kv-cells), and only prompts of completions "
+                   "are compressed");
+        }
+    }
+}
+
+template <class Slot>
+bool begins(const Slot & slot) {
+    return slot.state == state_of<Slot>::SLOT_STATE_STARTED && !is_too_long(slot);
+}
+
+// Who was begun goes before who was not, and then who came first.
+template <class Slot>
+auto rank(const Slot & slot) {
+    return std::pair(slot.state == state_of<Slot>::SLOT_STATE_STARTED, slot.task->id);
+}
+
+// Prompts of which one is read at a time.
+template <class Slot>
+struct turns {
+    std::vector<const Slot *> all;
+    Slot * next = nullptr; // whose turn it is
+
+    void add(Slot & slot) {
+        all.push_back(&slot);
+        next = !next || rank(slot) < rank(*next) ? &slot : next;
+    }
+    bool hold(const Slot & slot) const { return std::find(all.begin(), all.end(), &slot) != all.end(); }
+    bool begins() const { return next && server::begins(*next); }
+};
+
+template <class Slots>
+auto turns_of(Slots & slots, bool shared) {
+    using slot_type = typename Slots::value_type;
+    turns<slot_type> out;
+    for (slot_type & slot : slots) {
+        const bool reads = begins(slot) || slot.state == state_of<slot_type>::SLOT_STATE_PROCESSING_PROMPT;
+        if (takes_turns(slot) || (reads && the_hook().reads_alone())) {
+            out.add(slot);
+        }
+    }
+    // any other prompt that finds no room beside the next has its turn, too, or it would wait while others keep coming
+    const int32_t n_next = out.begins() ? n_unread(*out.next) : 0; // else it grows, and is counted so
+    const int32_t n_next_at_the_end = out.begins() ? n_at_the_end(slots, *out.next) : 0;
+    for (slot_type & slot : slots) {
+        if (shared && begins(slot) && !out.hold(slot) &&
+            (n_unread(slot) > n_free(slots) - n_growing(slots, &slot) - n_next ||
+             n_at_the_end(slots, slot) > n_obtainable(slots, &slot) - n_answers(slots, &slot) - n_next_at_the_end)) {
+            out.add(slot);
+        }
+    }
+    return out;
 }
 
 // Begins a round. Returns the slots that sit it out, with the state to give back to them.
@@ -267,72 +150,24 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
     if (!current().active()) {
         return held;
     }
-    const auto rank = [](const slot_type & slot) {
-        return std::pair(slot.state == state::SLOT_STATE_STARTED, slot.task->id);
-    };
-    slot_type * next = nullptr; // the prompt that was begun, else the one that came first
-    for (slot_type & slot : slots) {
-        if (slot.state == state::SLOT_STATE_STARTED && ends_with_image(slot)) {
-            refuse(slot, "prompt: it ends with an image; expected text after it");
-        }
-        drop_foreign_cells(slot);
-        if (slot.state == state::SLOT_STATE_STARTED && completes(slot)) {
-            const std::string why = the_hook().refusal(prompt_of(slot), slot.prompt.n_tokens() == 0);
-            if (!why.empty()) {
-                refuse(slot, why.c_str());
-            }
-        } else if (slot.state == state::SLOT_STATE_STARTED && the_hook().capped() &&
-                   slot.task->n_tokens() > the_hook().slot_cells()) {
-            refuse(slot,
-                   "input: it has more tokens than a slot has cells (--kv-cells), and only prompts of completions "
-                   "are compressed");
-        }
-    }
+    refuse_unreadable(slots, refuse);
     const bool shared = unified && !the_hook().capped(); // else each slot has cells of its own
-    const auto begins = [](const slot_type & slot) {
-        return slot.state == state::SLOT_STATE_STARTED && !is_too_long(slot);
-    };
-    const auto reads = [&begins](const slot_type & slot) {
-        return begins(slot) || slot.state == state::SLOT_STATE_PROCESSING_PROMPT;
-    };
-    std::vector<const slot_type *> turns;
-    const auto in_turn = [&turns](const slot_type & slot) {
-        return std::find(turns.begin(), turns.end(), &slot) != turns.end();
-    };
-    const auto take_turn = [&](slot_type & slot) {
-        turns.push_back(&slot);
-        next = !next || rank(slot) < rank(*next) ? &slot : next;
-    };
-    for (slot_type & slot : slots) {
-        if (takes_turns(slot) || (reads(slot) && the_hook().reads_alone())) {
-            take_turn(slot);
-        }
-    }
-    // any other prompt that finds no room beside that one has its turn, too, or it would wait while others keep coming
-    const bool one = next && next->state == state::SLOT_STATE_STARTED; // else it grows, and is counted so
-    const int32_t n_beside = one ? n_unread(*next) : 0;
-    const int32_t n_beside_at_the_end = one ? n_at_the_end(slots, *next) : 0;
-    for (slot_type & slot : slots) {
-        if (shared && begins(slot) && !in_turn(slot) &&
-            (n_unread(slot) > n_free(slots) - n_growing(slots, &slot) - n_beside ||
-             n_at_the_end(slots, slot) > n_obtainable(slots, &slot) - n_answers(slots, &slot) - n_beside_at_the_end)) {
-            take_turn(slot);
-        }
-    }
+    const turns<slot_type> in_turn = turns_of(slots, shared);
+    slot_type * const next = in_turn.next;
     const bool fits = !next || !shared || has_room(slots, *next);
-    const bool beside = next && next->state == state::SLOT_STATE_STARTED;
-    const bool waits = !fits && next->state == state::SLOT_STATE_STARTED;
+    const bool waits = !fits && in_turn.begins();
     // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
     int32_t n_left = INT32_MAX, n_left_at_the_end = INT32_MAX;
     if (shared && !waits) {
         n_left = n_free(slots) - n_growing(slots, next) - (next ? n_unread(*next) : 0);
-        n_left_at_the_end = n_obtainable(slots, next) - n_answers(slots, next) -
-                            (!next    ? 0
-                             : beside ? n_at_the_end(slots, *next)
-                                      : n_unread(*next) + n_answer(slots, *next));
+        n_left_at_the_end = n_obtainable(slots, next) - n_answers(slots, next);
+        if (next) {
+            n_left_at_the_end -=
+                in_turn.begins() ? n_at_the_end(slots, *next) : n_unread(*next) + n_answer(slots, *next);
+        }
     }
     for (slot_type & slot : slots) {
-        bool hold = in_turn(slot) && (&slot != next || waits);
+        bool hold = in_turn.hold(slot) && (&slot != next || waits);
         // who came later may not take the room that it waits for
         hold = hold || (waits && begins(slot) && rank(slot) > rank(*next));
         if (begins(slot) && &slot != next && !hold) {
