@@ -21,7 +21,7 @@ UPSTREAM = Path(
 FLAGS = ("-c", "2048", "-np", "2", "--metrics", "--slots", "--context-shift", "--cache-reuse", "16")
 TURN = {"role": "user", "content": "What is in image 1?"}
 MEASURED = rb'"(\w+_ms|\w+_per_second|created|created_at|completed_at|t_\w+)":[\d.eE+-]+'
-DRAWN = rb"(chatcmpl-|msg_|resp_|rs_|fc_|cmpl-)\w+|<__media_\w+__>"
+DRAWN = rb"(chatcmpl-|msg_|resp_|rs_|fc_|cmpl-)\w+|<__media_\w+__>|b\d+-[0-9a-f]{7,}"  # the last: the build
 
 pytestmark = pytest.mark.skipif(not UPSTREAM.exists(), reason="no unmodified llama-server: make llama-server")
 
