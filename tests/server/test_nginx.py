@@ -82,7 +82,8 @@ def _stream(url: str, prompt: DemoPrompt, user: str) -> list[str]:
 
 def test_two_servers_behind_nginx(tmp_path: Path, llm: Llava, short: list[DemoPrompt]) -> None:
     expected = [llm.ask(prompt.content, prompt.images, kv_ratio=RATIO).strip() for prompt in short]
-    flags = ("--kv-ratio", str(RATIO), "-c", "2048", "-np", "2", "--kv-unified", "--metrics")
+    # one slot each: answers that share batches round as those do, and near ties fall the other way now and then
+    flags = ("--kv-ratio", str(RATIO), "-c", "2048", "-np", "1", "--metrics")
     servers: list[Server] = []
     try:
         servers += [launch(tmp_path / f"server{i}.log", *flags) for i in range(2)]
