@@ -14,6 +14,7 @@ from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import contexts_of, question_messages, template_input
 from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.compression import Compression
+from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
 from lookm_cpp.options import RANDOM_SEED, SAMPLING, sampling_of
 from lookm_cpp.statefile import fingerprint, read_state, write_state
@@ -33,8 +34,16 @@ class Place:
     session: _core.Session
     turns: Turns
     model: Path
+    projector: Path | None
     cache: dict[str, str]
     seed: int
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """Of the weights that made what is in the cache."""
+        return {
+            "model": fingerprint(model_parts(self.model)),
+            "mmproj": fingerprint([self.projector]) if self.projector else None,
+        }
 
 
 class Chat:
@@ -204,7 +213,7 @@ class Chat:
             place.turns.check(self._turn)
             state = place.session.state()
         header = {
-            "model": fingerprint(place.model),
+            **place.fingerprints(),
             "cache": place.cache,
             "compression": asdict(self._compression),
             "system": self._system,
@@ -217,8 +226,14 @@ class Chat:
         """The conversation of a file; see ``Llava.load_state``."""
         header, state = read_state(path)
         name = f"state file {os.fspath(path)!r}"
-        if header["model"] != fingerprint(place.model):
+        here = place.fingerprints()
+        if header["model"] != here["model"]:
             raise ValueError(f"{name} is of another model than {place.model.name!r}, expected a conversation with it")
+        # either may be without a projector: text goes on from cells that images have left, and the other way round
+        if place.projector and header.get("mmproj") not in (None, here["mmproj"]):
+            raise ValueError(
+                f"{name} is of another projector than {place.projector.name!r}, expected a conversation with it"
+            )
         for key, value in place.cache.items():
             if header["cache"][key] != value:
                 raise ValueError(f"{name} was made with {key} {header['cache'][key]!r}, expected {value!r}")

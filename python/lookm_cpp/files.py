@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 MMPROJ_PATTERN = "mmproj*.gguf"
+FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
+"""The name by which llama.cpp finds the other parts of a model that is split over several files."""
 MAGIC = b"GGUF"
 
 
@@ -35,6 +38,20 @@ def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
     if not file.exists():
         raise FileNotFoundError(f"{argument} {str(file)!r} does not exist, expected a GGUF file")
     return file
+
+
+def model_parts(model: Path) -> list[Path]:
+    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the file alone.
+
+    >>> [part.name for part in model_parts(Path("a-00001-of-00002.gguf"))]
+    ['a-00001-of-00002.gguf', 'a-00002-of-00002.gguf']
+    >>> [part.name for part in model_parts(Path("a.gguf"))]
+    ['a.gguf']
+    """
+    found = FIRST_PART.fullmatch(model.name)
+    if found is None:
+        return [model]
+    return [model.with_name(f"{found[1]}-{i + 1:05}-of-{found[2]}.gguf") for i in range(int(found[2]))]
 
 
 def find_mmproj(model: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
@@ -142,10 +143,12 @@ class Llava:
             visual_quota=visual_quota,
         )
         model = existing_file(model_path, "model_path")
-        projector = find_mmproj(model) if mmproj is None else "" if mmproj is False else existing_file(mmproj, "mmproj")
+        projector: Path | None = None
+        if mmproj is not False:
+            projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
         self._session = _core.Session(
             str(model),
-            str(projector),
+            str(projector or ""),
             n_ctx=whole("n_ctx", n_ctx),
             n_batch=whole("n_batch", n_batch),
             n_ubatch=whole("n_ubatch", n_ubatch),
@@ -168,6 +171,7 @@ class Llava:
         self._compression.check(self._session)
         self._seed = seed_of(seed)
         self._model = model
+        self._projector = projector
         self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
         self._stats = Stats()
@@ -432,7 +436,7 @@ class Llava:
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:
-        """The conversation that ``Chat.save`` wrote, with the same model, types of cache and flash attention.
+        """The conversation that ``Chat.save`` wrote, with the same files, types of cache and flash attention.
 
         It goes on where it was.
 
@@ -444,7 +448,7 @@ class Llava:
         return Chat.load(path, self._place())
 
     def _place(self) -> Place:
-        return Place(self._session, self._turns, self._model, self._cache, self._seed)
+        return Place(self._session, self._turns, self._model, self._projector, self._cache, self._seed)
 
     def close(self) -> None:
         """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""

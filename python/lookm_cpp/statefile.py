@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ N_CHECKSUM = hashlib.sha256().digest_size
 N_SAMPLES, N_BLOCK = 1024, 4096
 
 
-def fingerprint(model: Path) -> str:
-    """SHA-256 of a file's size, its first MiB, and 1024 blocks all over it: quick for large models, too."""
-    size = model.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with model.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        for i in range(N_SAMPLES):
-            file.seek(max(0, size - N_BLOCK) * i // (N_SAMPLES - 1))
-            digest.update(file.read(N_BLOCK))
+def fingerprint(files: Sequence[Path]) -> str:
+    """SHA-256 of the files that a model is made of: of each its size, its first MiB, and 1024 blocks all over it, which
+    is quick for large models as well."""
+    digest = hashlib.sha256()
+    for name in files:
+        size = name.stat().st_size
+        digest.update(str(size).encode())
+        with name.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            for i in range(N_SAMPLES):
+                file.seek(max(0, size - N_BLOCK) * i // (N_SAMPLES - 1))
+                digest.update(file.read(N_BLOCK))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ import pytest
 from lookm_cpp import Llava, _core
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 
+from session.gguf_files import change_a_weight, split
 from session.tiny_models import write_llama
 
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
@@ -240,6 +242,36 @@ def test_files_that_are_refused(tmp_path: Path, tiny: str) -> None:
         given: Options = options
         with Llava(MODEL, mmproj=MMPROJ, n_threads=1, **given) as llm, pytest.raises(ValueError, match=message):
             llm.load_state(file)
+
+
+def test_a_file_is_of_all_parts_of_a_split_model(tmp_path: Path) -> None:
+    parts = split(MODEL, tmp_path / "model.gguf", n_tensors=20)
+    assert len(parts) == 3
+    file = tmp_path / "talk.state"
+    with Llava(parts[0], mmproj=MMPROJ, n_threads=1) as llm:
+        chat = llm.chat()
+        chat.ask(*TALK[0])
+        chat.save(file)
+        assert llm.load_state(file).n_turns == 1
+    change_a_weight(parts[2])
+    with Llava(parts[0], mmproj=MMPROJ, n_threads=1) as llm, pytest.raises(ValueError, match="is of another model"):
+        llm.load_state(file)
+
+
+def test_a_file_is_of_a_projector(tmp_path: Path) -> None:
+    file, projector = tmp_path / "talk.state", tmp_path / "mmproj.gguf"
+    with Llava.embedded() as llm:
+        chat = llm.chat()
+        chat.ask(*TALK[0])
+        chat.save(file)
+    shutil.copy(MMPROJ, projector)
+    with Llava(MODEL, mmproj=projector, n_threads=1) as llm:
+        assert llm.load_state(file).n_turns == 1, "the same projector elsewhere"
+    with Llava(MODEL, mmproj=False, n_threads=1) as llm:
+        assert llm.load_state(file).ask("What is in image 1?", max_tokens=8), "text goes on without any"
+    change_a_weight(projector)
+    with Llava(MODEL, mmproj=projector, n_threads=1) as llm, pytest.raises(ValueError, match="another projector than"):
+        llm.load_state(file)
 
 
 def test_a_newer_prompt_ends_a_conversation() -> None:
