@@ -55,7 +55,8 @@ void bind_plan(py::module_ & m) {
         .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
                          int32_t n_batch, int32_t n_ubatch, int32_t n_gpu_layers, const std::string & flash_attn,
                          const std::string & type_k, const std::string & type_v, bool verbose, int64_t compute_bytes,
-                         bool scored, bool shrink, const std::string & kept_type_k, const std::string & kept_type_v) {
+                         bool scored, bool shrink, const std::string & kept_type_k, const std::string & kept_type_v,
+                         int32_t kv_cells, int64_t kv_memory) {
                  lookm::model_options o;
                  o.model_path = model_path;
                  o.mmproj_path = mmproj_path;
@@ -72,13 +73,15 @@ void bind_plan(py::module_ & m) {
                  o.compute_bytes = compute_bytes;
                  o.scored = scored;
                  o.shrink = shrink;
+                 o.kv_cells = kv_cells;
+                 o.kv_memory = kv_memory;
                  const py::gil_scoped_release nogil;
                  return std::make_unique<lookm::planner>(o);
              }),
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
              "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
              "verbose"_a = false, "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false,
-             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "")
+             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "", "kv_cells"_a = 0, "kv_memory"_a = 0)
         .def_property_readonly("media_marker", [](const lookm::planner & p) { return p.markers().image; })
         .def_property_readonly("context_marker", [](const lookm::planner & p) { return p.markers().context; })
         .def("apply_template", &lookm::planner::apply_template, "messages"_a)
@@ -87,17 +90,11 @@ void bind_plan(py::module_ & m) {
             [](lookm::planner & p, const std::string & one, const std::string & two, const image_array & image,
                int32_t n_images, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
                std::optional<double> recent_ratio, const lookm::method_options & options, int32_t n_answer,
-               std::optional<int64_t> kv_cells, std::optional<int64_t> kv_memory, uint64_t memory) {
+               uint64_t memory) {
                 return plan(p, one, two, image,
-                            {n_images,
-                             {kv_ratio, method, important_ratio, recent_ratio, options},
-                             n_answer,
-                             kv_cells,
-                             kv_memory,
-                             memory});
+                            {n_images, {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, memory});
             },
             "one"_a, "two"_a, "image"_a, py::kw_only(), "n_images"_a, "kv_ratio"_a, "method"_a,
             "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            py::arg_v("options", lookm::method_options(), "MethodOptions()"), "n_answer"_a = 0,
-            "kv_cells"_a = py::none(), "kv_memory"_a = py::none(), "memory"_a = 0);
+            py::arg_v("options", lookm::method_options(), "MethodOptions()"), "n_answer"_a = 0, "memory"_a = 0);
 }

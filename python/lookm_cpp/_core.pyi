@@ -496,6 +496,8 @@ class Planner:
         shrink: bool = True,
         kept_type_k: str = "",
         kept_type_v: str = "",
+        kv_cells: int = 0,
+        kv_memory: int = 0,
     ) -> None: ...
     @property
     def media_marker(self) -> str: ...
@@ -516,8 +518,6 @@ class Planner:
         recent_ratio: float | None = None,
         options: MethodOptions = ...,
         n_answer: int = 0,
-        kv_cells: int | None = None,
-        kv_memory: int | None = None,
         memory: int = 0,
     ) -> MemoryPlan:
         """``one``, ``two``: formatted prompts with one image marker and with two. ``image`` ``[height, width, 3]``: any

@@ -12,7 +12,7 @@ from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS
-from lookm_cpp.sizes import byte_count, whole
+from lookm_cpp.sizes import byte_count, cell_count, whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -63,7 +63,7 @@ def plan(
         max_tokens: Cells for the answer.
         memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this machine's devices report.
         kv_cells: Most cells that the cache may have while the prompt is read.
-        kv_memory: The same in bytes, or as ``"512MiB"``.
+        kv_memory: The same in bytes, or as ``"512MiB"``; one of both, as of ``Llava``.
         n_ctx: As of ``Llava``, as all that follow.
         n_batch: Tokens handed to llama.cpp at once.
         n_ubatch: Tokens computed at once.
@@ -114,6 +114,8 @@ def plan(
         compute_bytes=compute_bytes,
         scored=how.scores_all_queries(),
         shrink=shrink,
+        kv_cells=cell_count("kv_cells", kv_cells),
+        kv_memory=byte_count("kv_memory", kv_memory),
     )
     image = Image.new("RGB", size)
     markers = (planner.media_marker, planner.context_marker)
@@ -129,8 +131,6 @@ def plan(
         recent_ratio=how.recent_ratio,
         options=how.method_options(0),
         n_answer=whole("max_tokens", max_tokens),
-        kv_cells=None if kv_cells is None else whole("kv_cells", kv_cells),
-        kv_memory=None if kv_memory is None else byte_count("kv_memory", kv_memory),
         memory=byte_count("memory", memory),
     )
 

@@ -262,7 +262,7 @@ def test_the_command(capfd: Capture) -> None:
         (["-m", "embedded", "--images", "1", "--image-size", "big"], "--image-size is 'big', expected WxH"),
         (["-m", "embedded", "--images", "1", "--memory", "8 parsecs"], "memory is '8 parsecs', expected bytes"),
         (["-m", "embedded", "--images", "1", "--memory", "0"], "memory is '0', expected bytes"),
-        (["-m", "embedded", "--images", "1", "--kv-cells", "0"], "kv_cells: 0, expected 1 or more"),
+        (["-m", "embedded", "--images", "1", "--kv-cells", "0"], "kv_cells is 0, expected 1 to"),
         (["-m", "embedded", "--images", "1", "--kv-memory", "10B"], "kv_memory: 10 bytes, expected "),
         (["-m", "embedded", "--images", "1", "--kv-ratio", "0"], "kv_ratio: 0 is outside (0, 1]"),
         (["-m", "embedded", "--images", "1", "--type-k", "q9"], 'type_k: "q9" is unknown'),

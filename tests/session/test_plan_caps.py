@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lookm_cpp import Llava, plan
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
+
+from session.tiny_models import write_mamba
 
 PICTURE = DEMO / "pic01.png"
 
@@ -42,3 +45,31 @@ def test_a_cap_that_a_run_refuses() -> None:
         with Llava.embedded(**options) as llm, pytest.raises(ValueError, match=r"read through|method roco"):
             llm.ask("<image>" * 20 + " What is in image 3?", [PICTURE] * 20)
     assert 0 < plan(MODEL, mmproj=MMPROJ, images=2, kv_cells=40)["most_images"] < 20
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"kv_cells": 512, "kv_memory": "1GiB"},
+        {"kv_memory": "3KiB"},
+        {"kv_cells": 0},
+        {"kv_memory": "64MiB", "kept_type_v": "f32"},
+    ],
+    ids=str,
+)
+def test_caps_that_no_run_can_have(limits: dict[str, Any]) -> None:
+    """A plan and a run say the same."""
+    with pytest.raises(ValueError, match=r"kv_|kept_type_v") as refused:
+        Llava.embedded(**limits)
+    with pytest.raises(ValueError, match=r"kv_|kept_type_v") as planned:
+        plan(MODEL, mmproj=MMPROJ, images=2, **limits)
+    assert str(planned.value) == str(refused.value)
+
+
+def test_a_cap_for_a_model_that_cannot_be_compressed(tmp_path: Path) -> None:
+    mamba = write_mamba(tmp_path / "mamba.gguf")
+    message = "kv_cells: 300 asks for compression, but memory type"
+    with pytest.raises(ValueError, match=message):
+        Llava(mamba, mmproj=MMPROJ, kv_cells=300)
+    with pytest.raises(ValueError, match=message):
+        plan(mamba, mmproj=MMPROJ, images=1, kv_cells=300)

@@ -143,34 +143,13 @@ planner::planner(const model_options & options) : options_(options), markers_(ra
     room_ = std::make_unique<sized_context>(model_.get(), options_);
     check_decoder_only(model_.get(), room_->get(), options_);
     n_ctx_ = room_->limit();
+    cap_ = room_->cap();
     template_ = std::make_unique<chat_template>(model_.get());
 }
 
 context_bytes planner::open(int64_t n_cells) {
     room_->open(static_cast<int32_t>(n_cells));
     return kv_cache::bytes_by_use(room_->get());
-}
-
-// The lesser of both caps, in cells.
-std::optional<int64_t> planner::cap(const plan_request & request) {
-    if (request.kv_cells) {
-        check_at_least("kv_cells", *request.kv_cells, 1);
-    }
-    if (!request.kv_bytes) {
-        return request.kv_cells;
-    }
-    check_at_least("kv_memory", *request.kv_bytes, 1);
-    const auto within = [&](int32_t steps) {
-        return open(int64_t(steps) * n_step).cells <= static_cast<size_t>(*request.kv_bytes);
-    };
-    const int32_t steps = last_good(1, room_->limit() / n_step, within);
-    if (steps == 0) {
-        throw std::invalid_argument("kv_memory: " + std::to_string(*request.kv_bytes) + " bytes, expected " +
-                                    std::to_string(open(n_step).cells) + " or more, what " + std::to_string(n_step) +
-                                    " cells take");
-    }
-    const int64_t cells = int64_t(steps) * n_step;
-    return std::min(cells, request.kv_cells.value_or(cells));
 }
 
 stage_bytes planner::measure(int32_t n_images) const {
@@ -183,14 +162,13 @@ stage_bytes planner::measure(int32_t n_images) const {
 
 // Cells that are left of a prompt that is read through a cap, as session::process and session::compress go about it.
 // Throws std::invalid_argument as those do.
-int32_t planner::kept_through(int32_t cap, int32_t n_images, const plan_request & request,
-                              const compress_options & options) {
+int32_t planner::kept_through(int32_t n_images, const plan_request & request, const compress_options & options) {
     compress_options now = options;
     now.kind = pattern_->kinds(n_images);
     now.n_prompt = static_cast<int32_t>(now.kind.size());
-    check_squeezes(options.method, now.n_prompt, cap);
+    check_squeezes(options.method, now.n_prompt, cap_);
     const int32_t split_at = first_query(options.method, budget_of(now, now.kind), now.kind);
-    prompt_cap reading(pattern_->parts(n_images, options.method.prior, split_at), cap, options_.n_batch,
+    prompt_cap reading(pattern_->parts(n_images, options.method.prior, split_at), cap_, options_.n_batch,
                        request.n_answer);
     for (int32_t n_left = now.n_prompt; n_left > 0;) {
         const int32_t n = std::min(n_left, reading.n_next());
@@ -202,7 +180,7 @@ int32_t planner::kept_through(int32_t cap, int32_t n_images, const plan_request 
         now.kind = reading.kinds();
         return evicts(now) ? budget_of(now, now.kind).n_keep() : reading.n_held();
     };
-    if (n_keep() + reading.n_answer() > cap) {
+    if (n_keep() + reading.n_answer() > cap_) {
         reading.room_for(reading.n_answer());
     }
     return n_keep();
@@ -222,14 +200,13 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
     context_bytes reading = open(n_full);
     p.kv_full = reading.cells;
     int32_t most = INT32_MAX; // cells that are allocated for the answer
-    if (request.kv_cells) {
-        const auto cap = static_cast<int32_t>(std::min<int64_t>(*request.kv_cells, most_planned));
-        most = (cap + n_step - 1) / n_step * n_step;
-        if (p.prompt_cells + prompt_cap::answer_share(cap, request.n_answer) > cap) {
-            p.kept_cells = kept_through(cap, n_images, request, options);
+    if (cap_ > 0) {
+        most = (cap_ + n_step - 1) / n_step * n_step;
+        if (p.prompt_cells + prompt_cap::answer_share(cap_, request.n_answer) > cap_) {
+            p.kept_cells = kept_through(n_images, request, options);
             p.scratch = static_cast<size_t>(options_.compute_bytes);
         }
-        reading = cap < n_full ? open(cap) : reading;
+        reading = cap_ < n_full ? open(cap_) : reading;
         p.kv_capped = reading.cells;
     }
     p.reading = measure(n_images);
@@ -308,11 +285,12 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
                                     std::to_string(n_cells) + " cells, expected at most " +
                                     std::to_string(most_planned));
     }
-    model_options roomy = options_; // a plan may ask for more cells than n_ctx, and is told so
+    model_options roomy = options_; // a plan may ask for more cells than n_ctx or the cap, and is told so
     roomy.n_ctx = std::max(n_ctx_, static_cast<int32_t>(n_cells));
+    roomy.kv_cells = 0;
+    roomy.kv_memory = 0;
     room_ = std::make_unique<sized_context>(model_.get(), roomy);
     check_supported(request.kv, room_->unsupported());
-    filled.kv_cells = cap(request);
 
     memory_plan p = plan_for(request.n_images, filled, options);
     p.memory = filled.memory;

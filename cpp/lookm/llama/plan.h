@@ -59,9 +59,7 @@ struct plan_request {
     int32_t n_images = 1;
     kv_options kv;
     int32_t n_answer = 0;
-    std::optional<int64_t> kv_cells; // most cells that the cache has while the prompt is read
-    std::optional<int64_t> kv_bytes; // the same, in bytes
-    uint64_t memory = 0;             // 0: all that the devices say they have
+    uint64_t memory = 0; // 0: all that the devices say they have
 };
 
 struct memory_plan {
@@ -85,7 +83,7 @@ struct memory_plan {
 // What is not counted: the program itself, its libraries and interpreter, and llama.cpp's small tables.
 class planner {
   public:
-    // options.no_alloc is taken as true. Throws as session does.
+    // options.no_alloc is taken as true. Throws as session does, for a cap that it would refuse too.
     explicit planner(const model_options & options);
 
     const prompt_markers & markers() const { return markers_; }
@@ -100,8 +98,7 @@ class planner {
   private:
     stage_bytes measure(int32_t n_images) const; // what does not depend on the context
     context_bytes open(int64_t n_cells);
-    std::optional<int64_t> cap(const plan_request & request);
-    int32_t kept_through(int32_t cap, int32_t n_images, const plan_request & request, const compress_options & options);
+    int32_t kept_through(int32_t n_images, const plan_request & request, const compress_options & options);
     memory_plan plan_for(int32_t n_images, const plan_request & request, const compress_options & options);
     int32_t most_images(const plan_request & request, const compress_options & options);
 
@@ -113,6 +110,7 @@ class planner {
     std::unique_ptr<chat_template> template_;
     std::unique_ptr<sized_context> room_;
     int32_t n_ctx_ = 0;
+    int32_t cap_ = 0;        // most cells that the cache has while a prompt is read, 0: any number
     encoder_bytes encoding_; // one image
     size_t rgb_ = 0;         // one image
     std::unique_ptr<prompt_pattern> pattern_;
