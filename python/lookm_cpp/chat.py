@@ -8,12 +8,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from lookm_cpp.answer import Answer
 from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk, Delta, FinishReason
-from lookm_cpp.images import ImageLike, Images, image_list, load_image
+from lookm_cpp.images import MAX_PIXELS, ImageLike, Images, Picture, image_list
 
 PLACEHOLDER = "<image>"
 TOOL_FIELDS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
@@ -78,12 +75,14 @@ class TemplateInput(NamedTuple):
     """JSON for ``Session.apply_template``, and in order what markers stand for in it."""
 
     messages: str
-    images: list[npt.NDArray[np.uint8]]
+    images: list[Picture]
     contexts: list[str]
 
 
-def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str, context_marker: str) -> TemplateInput:
-    """Put a marker in the place of each image and of each evictable text.
+def template_input(
+    messages: Sequence[Mapping[str, Any]], media_marker: str, context_marker: str, max_pixels: int = MAX_PIXELS
+) -> TemplateInput:
+    """Put a marker in the place of each image, of at most so many pixels, and of each evictable text.
 
     Raises:
         ValueError: A message or a part of it has not the OpenAI shape, or an image cannot be used.
@@ -91,7 +90,7 @@ def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str, con
     if not messages:
         raise ValueError("messages is empty, expected at least one message")
     found = TemplateInput("", [], [])
-    markers = (media_marker, context_marker)
+    markers = _Markers(media_marker, context_marker, max_pixels)
     plain: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
         name = f"messages[{i}]"
@@ -110,6 +109,12 @@ def template_input(messages: Sequence[Mapping[str, Any]], media_marker: str, con
         raise ValueError(f"messages: {error}, expected fields of JSON in {', '.join(TOOL_FIELDS)}") from error
 
 
+class _Markers(NamedTuple):
+    media: str
+    context: str
+    max_pixels: int
+
+
 def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -> Any:
     if not isinstance(mapping, Mapping) or key not in mapping:
         raise ValueError(f"{name} is {mapping!r:.80}, expected a dict with {key!r}")
@@ -119,23 +124,22 @@ def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -
     return mapping[key]
 
 
-def _part(part: object, name: str, markers: tuple[str, str], found: TemplateInput) -> dict[str, str]:
-    media_marker, context_marker = markers
+def _part(part: object, name: str, markers: _Markers, found: TemplateInput) -> dict[str, str]:
     kind = _get(part, "type", str, name)
     if kind == "text":
         text = _get(part, "text", str, name)
         if not _evictable(part, name):
             return {"type": "text", "text": text}
         found.contexts.append(_context_text(text, f"{name}.text"))
-        return {"type": "text", "text": context_marker}
+        return {"type": "text", "text": markers.context}
     if kind != "image_url":
         raise ValueError(f"{name}.type is {kind!r}, expected 'text' or 'image_url'")
     image = _get(part, "image_url", object, name)
     if isinstance(image, Mapping):
         name = f"{name}.image_url"
         image = _get(image, "url", object, name)
-    found.images.append(load_image(image, f"image {len(found.images) + 1}"))
-    return {"type": "media_marker", "text": media_marker}
+    found.images.append(Picture(image, f"image {len(found.images) + 1}", markers.max_pixels))
+    return {"type": "media_marker", "text": markers.media}
 
 
 def _evictable(part: object, name: str) -> bool:

@@ -20,6 +20,7 @@ from lookm_cpp.demo import run_demo
 from lookm_cpp.evaluation.commands import app as evaluation
 from lookm_cpp.explaining.command import explain
 from lookm_cpp.files import check_text, read_text
+from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import RANDOM_SEED, ChatOptions, LlavaOptions
@@ -155,6 +156,9 @@ def ask(
     kv_memory: Annotated[
         str | None, typer.Option("--kv-memory", help="The same in bytes of the KV cache: 512MiB.")
     ] = None,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
+    ] = MAX_PIXELS,
     compare: Annotated[bool, typer.Option("--compare", help="Answer with the full cache, too, side by side.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Json = False,
@@ -189,6 +193,7 @@ def ask(
         "seed": seed,
         "kv_cells": kv_cells,
         "kv_memory": kv_memory,
+        "max_pixels": max_pixels,
         "verbose": verbose,
     }
     sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}

@@ -37,6 +37,7 @@ class Place:
     projector: Path | None
     cache: dict[str, str]
     seed: int
+    max_pixels: int
 
     def fingerprints(self) -> dict[str, str | None]:
         """Of the weights that made what is in the cache."""
@@ -258,18 +259,19 @@ class Chat:
 
     def _prompt(self, message: dict[str, Any], *, goes_on: bool) -> _Prompt:
         """The template's text of this turn: of a later one what comes after the last answer."""
-        session, answer = self._place.session, f"answer{uuid.uuid4().hex}"
+        place, answer = self._place, f"answer{uuid.uuid4().hex}"
+        session = place.session
         earlier: list[dict[str, Any]] = [{"role": "system", "content": self._system}] if self._system else []
         if goes_on:
             earlier += [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        found = template_input([*earlier, message], session.media_marker, session.context_marker)
+        found = template_input([*earlier, message], session.media_marker, session.context_marker, place.max_pixels)
         text = session.apply_template(found.messages)
         if goes_on:
             _, *after = text.split(answer)
             if len(after) != 1:
                 raise ValueError(f"messages: the chat template shows an answer {len(after)} times, expected once")
             text = after[0]
-        return _Prompt(text, found.images, found.contexts)
+        return _Prompt(text, [picture.pixels() for picture in found.images], found.contexts)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from lookm_cpp.regular_files import path_of, read_pipe, regular_file, regular_file_or_pipe
+
 MMPROJ_PATTERN = "mmproj*.gguf"
 FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 """The name by which llama.cpp finds the other parts of a model that is split over several files."""
@@ -29,15 +31,11 @@ def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        ValueError: A directory is there, or the name is not UTF-8.
+        ValueError: What is there is no regular file, or the name is not UTF-8.
     """
-    file = Path(path)
+    file = path_of(path, argument, "a GGUF file")
     check_text(str(file), argument)
-    if file.is_dir():
-        raise ValueError(f"{argument} {str(file)!r} is a directory, expected a GGUF file")
-    if not file.exists():
-        raise FileNotFoundError(f"{argument} {str(file)!r} does not exist, expected a GGUF file")
-    return file
+    return regular_file(file, f"{argument} {str(file)!r}", "a GGUF file")
 
 
 def model_parts(model: Path) -> list[Path]:
@@ -81,10 +79,9 @@ def read_text(path: str | os.PathLike[str], argument: str) -> str:
         ValueError: It cannot be read, is empty, or is not UTF-8 text.
     """
     name = f"{argument} {str(path)!r}"
+    file = regular_file_or_pipe(path_of(path, name, "a text file"), name, "a text file")
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name} does not exist, expected a text file") from None
+        text = (read_pipe(file, name) if file.is_fifo() else file.read_bytes()).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{name} cannot be read, expected a text file: {error.strerror}") from error
     except UnicodeDecodeError as error:

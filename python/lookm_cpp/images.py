@@ -2,152 +2,224 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
-import re
-import urllib.parse
-import urllib.request
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
-ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
-"""A file path, a ``file://`` or ``data:`` URI, an encoded image's bytes, or a PIL image."""
+from lookm_cpp.image_bytes import bytes_or_path, plain_base64
+from lookm_cpp.rgb import check_mode, to_rgb
+from lookm_cpp.sizes import index
+
+ImageLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+)
+"""A file path, a ``file://`` or ``data:`` URI or base64 text; an encoded image's bytes, or a file that is open; a PIL
+image, or a NumPy array of bytes: ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA, ``[height, width]`` grey."""
 
 Images: TypeAlias = Sequence[ImageLike] | ImageLike | None
 """Several, one, or none."""
 
-MAX_PIXELS = 178_956_970
-"""Where Pillow, too, calls an image a decompression bomb: twice its ``MAX_IMAGE_PIXELS``."""
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+"""What Pillow may read for us: formats that its own code and libraries decode, whose header says how large the image
+is. To others, such as EPS, it would start a program."""
 
-_16_BITS_AS_32 = ("PNG", "PPM")
-"""Formats whose grey pixels of 16 bits Pillow may give as mode I."""
+MAX_PIXELS = 8192 * 8192
+"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. An image has at most about
+seven bytes a pixel while it is decoded: 450 MiB."""
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+MOST_PIXELS = 178_956_970
+"""Most that may be allowed: where Pillow, too, calls an image a decompression bomb."""
+
+TAKEN = "a path, URI, base64 text, bytes, open file, PIL image or NumPy array"
 
 
 def image_list(images: Images) -> list[ImageLike]:
     """Each image by itself.
+
+    Raises:
+        TypeError: It is neither an image nor several.
 
     >>> image_list("a.png"), image_list(["a.png", "b.png"]), image_list(None)
     (['a.png'], ['a.png', 'b.png'], [])
     """
     if images is None:
         return []
-    if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
-        return [images]
-    return list(images)
+    one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, np.ndarray, Mapping)
+    if isinstance(images, one) or hasattr(images, "read"):
+        return [cast("ImageLike", images)]
+    try:
+        return list(images)
+    except TypeError:
+        raise TypeError(
+            f"images is {images!r:.80} of type {type(images).__name__}, expected an image or several: {TAKEN}"
+        ) from None
 
 
-def load_image(image: ImageLike, name: str) -> npt.NDArray[np.uint8]:
-    """Decode an image and turn it upright as its EXIF data says. Nothing is fetched over the network.
+def pixel_limit(argument: str, pixels: int) -> int:
+    """Most pixels of an image.
 
-    What is transparent shows white; of an animation the first picture is taken.
+    Raises:
+        ValueError: It is no whole number, or one that no image can have.
+    """
+    if not 1 <= index(argument, pixels) <= MOST_PIXELS:
+        raise ValueError(f"{argument} is {pixels}, expected 1 to {MOST_PIXELS}")
+    return pixels
+
+
+class Picture:
+    """An image that is decoded when its pixels are wanted, and not kept then.
+
+    What its header says is looked at before. It is turned upright as its EXIF data says; what is transparent shows
+    white; of an animation the first picture is taken. Nothing is fetched over the network.
 
     Args:
         image: Where the image is, or the image itself.
-        name: What errors call it, such as ``images[2]``.
-
-    Returns:
-        RGB, ``[height, width, 3]``.
+        name: What errors call it, such as ``image 2``.
+        max_pixels: Most pixels that it may have.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is empty, not an image, damaged, larger than ``MAX_PIXELS``, a network address, or has
-            pixels of 32 bits, whose white is anywhere.
+        ValueError: It is empty, not an image of ``FORMATS``, too large, a network address, or has pixels of 32 bits,
+            whose white is anywhere.
         TypeError: It is none of the forms of ``ImageLike``.
+    """
+
+    def __init__(self, image: ImageLike, name: str, max_pixels: int = MAX_PIXELS) -> None:
+        if isinstance(image, Mapping):  # as OpenAI's clients have it
+            image = image.get("url", image)
+        self._label = f"{name} {_describe(image)}"
+        self._max_pixels = max_pixels
+        self._source = self._checked(image)
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """RGB, ``[height, width, 3]``.
+
+        Raises:
+            ValueError: The image is damaged, or its file has changed.
+        """
+        if isinstance(self._source, np.ndarray):
+            return self._source
+        if isinstance(self._source, Image.Image):
+            return self._rgb(self._source, own=False)
+        with self._opened(self._source) as picture:
+            return self._rgb(picture, own=True)
+
+    def _checked(self, image: ImageLike) -> bytes | Path | Image.Image | npt.NDArray[np.uint8]:
+        if isinstance(image, np.ndarray):
+            return self._array(image)
+        if isinstance(image, Image.Image):
+            if isinstance(image, ImageFile.ImageFile) and image.format not in FORMATS:
+                raise ValueError(
+                    f"{self._label} is a file of format {image.format}, which Pillow may need a program for; expected "
+                    f"one of {', '.join(FORMATS)}, or its image.convert('RGB')"
+                )
+            self._check(image)
+            return image
+        try:
+            source = bytes_or_path(image, self._label)
+        except FileNotFoundError:
+            source = plain_base64(image)
+            if source is None or not self._is_image(source):
+                raise
+        if source is None:
+            raise TypeError(f"{self._label} is of type {type(image).__name__}, expected {TAKEN}")
+        with self._opened(source):
+            return source
+
+    def _is_image(self, data: bytes) -> bool:
+        try:
+            with self._opened(data):
+                return True
+        except ValueError:
+            return False
+
+    def _array(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        height, width, *channels = array.shape if array.ndim in (2, 3) else (0, 0, 0)
+        if array.dtype != np.uint8 or channels not in ([], [3], [4]) or not height or not width:
+            raise ValueError(
+                f"{self._label} has shape {array.shape} of {array.dtype}, expected uint8 [height, width, 3]"
+            )
+        self._check_size(width, height)
+        return array if channels == [3] else to_rgb(Image.fromarray(array), own=True)
+
+    @contextmanager
+    def _opened(self, source: bytes | Path) -> Iterator[Image.Image]:
+        """A file's header; its pixels are read when the image is loaded."""
+        try:
+            file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        except OSError as error:
+            raise ValueError(f"{self._label} cannot be read, expected an image file: {error.strerror}") from error
+        with file:
+            if not file.read(1):
+                raise ValueError(f"{self._label} is empty (0 bytes), expected an image")
+            try:
+                with warnings.catch_warnings():  # of images half as large as Pillow's own limit; ours may be lower
+                    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                    picture = Image.open(file, formats=_formats())
+            except Image.DecompressionBombError as error:
+                raise ValueError(f"{self._label} is too large, expected at most {self._most()}: {error}") from error
+            except Exception as error:  # Pillow's readers raise anything from SyntaxError to struct.error
+                raise ValueError(
+                    f"{self._label} is not a readable image, expected one of {', '.join(FORMATS)}"
+                ) from error
+            with picture:
+                self._check(picture)
+                yield picture
+
+    def _check(self, picture: Image.Image) -> None:
+        self._check_size(*picture.size)
+        check_mode(picture, self._label)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise ValueError(f"{self._label} has {width} x {height} pixels, expected at most {self._most()}")
+        if width * height == 0:
+            raise ValueError(f"{self._label} has {width} x {height} pixels, expected at least one")
+
+    def _most(self) -> str:
+        return f"{self._max_pixels} pixels (max_pixels)"
+
+    def _rgb(self, picture: Image.Image, *, own: bool) -> npt.NDArray[np.uint8]:
+        try:
+            return to_rgb(picture, own=own)
+        except Exception as error:
+            why = str(error) or type(error).__name__
+            raise ValueError(f"{self._label} is damaged, expected a complete image: {why}") from error
+
+
+def load_image(image: ImageLike, name: str, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """Decode an image; see ``Picture``.
 
     >>> load_image(Image.new("L", (4, 3), 255), "white").shape
     (3, 4, 3)
     """
-    label = f"{name} {_describe(image)}"
-    if isinstance(image, Image.Image):
-        return _rgb(image, label)
-    data = _read(image, label)
-    if not data:
-        raise ValueError(f"{label} is empty (0 bytes), expected an image")
-    try:
-        picture = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{label} is too large, expected at most {MAX_PIXELS} pixels: {error}") from error
-    except Exception as error:  # Pillow's readers raise anything from SyntaxError to struct.error
-        raise ValueError(f"{label} is not a readable image, expected one that Pillow opens") from error
-    with picture:
-        return _rgb(picture, label)
+    return Picture(image, name, max_pixels).pixels()
 
 
-def _rgb(picture: Image.Image, label: str) -> npt.NDArray[np.uint8]:
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{label} has {width} x {height} pixels, expected at most {MAX_PIXELS} in all")
-    if width * height == 0:
-        raise ValueError(f"{label} has {width} x {height} pixels, expected at least one")
-    if picture.mode in ("F", "I") and (picture.mode == "F" or picture.format not in _16_BITS_AS_32):
-        raise ValueError(f"{label} has 32 bits a pixel (mode {picture.mode!r}), expected 8 or 16 bits a channel")
-    try:
-        if picture.mode.startswith("I"):  # Pillow's own conversion cuts off what is above 255
-            grey = np.asarray(ImageOps.exif_transpose(picture), dtype=np.float64) / 257
-            picture = Image.fromarray(np.rint(grey).astype(np.uint8))
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:  # colours that nobody sees may lie below
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        return np.asarray(upright.convert("RGB"), dtype=np.uint8)
-    except Exception as error:
-        raise ValueError(f"{label} is damaged, expected a complete image: {error}") from error
+def _formats() -> list[str]:
+    """Those that this Pillow knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _describe(image: ImageLike) -> str:
+def _describe(image: object) -> str:
     if isinstance(image, Image.Image):
         return "(PIL image)"
-    if isinstance(image, bytes):
+    if isinstance(image, np.ndarray):
+        return "(NumPy array)"
+    if isinstance(image, (bytes, bytearray)):
         return f"({len(image)} bytes)"
+    if isinstance(image, memoryview):
+        return f"({image.nbytes} bytes)"
+    if hasattr(image, "read"):
+        return f"(open file {str(getattr(image, 'name', ''))!r})"
     text = str(image)
     return repr(text if len(text) <= 200 else f"{text[:40]}...{text[-40:]}")
-
-
-def _read(image: str | os.PathLike[str] | bytes, label: str) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if not isinstance(image, (str, os.PathLike)):
-        raise TypeError(f"{label} is of type {type(image).__name__}, expected a path, URI, bytes or PIL image")
-    if isinstance(image, str) and image[:5].lower() == "data:":
-        return _data_uri(image, label)
-    path = _path(image, label)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{label} does not exist, expected an image file") from None
-    except OSError as error:
-        raise ValueError(f"{label} cannot be read, expected an image file: {error.strerror}") from error
-
-
-def _path(image: str | os.PathLike[str], label: str) -> Path:
-    scheme = _SCHEME.match(image) if isinstance(image, str) else None
-    if scheme is None:
-        return Path(image)
-    uri = urllib.parse.urlsplit(str(image))
-    if scheme[1].lower() != "file" or uri.netloc not in ("", "localhost"):
-        raise ValueError(
-            f"{label} is a network address, expected a file path, file:// or data: URI; images are never downloaded"
-        )
-    return Path(urllib.request.url2pathname(uri.path))
-
-
-def _data_uri(uri: str, label: str) -> bytes:
-    header, comma, payload = uri.partition(",")
-    if not comma:
-        raise ValueError(f"{label} has no comma, expected data:image/TYPE;base64,DATA")
-    data = urllib.parse.unquote_to_bytes(payload)
-    if not header.endswith(";base64"):
-        return data
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{label} is not base64, expected data:image/TYPE;base64,DATA: {error}") from error

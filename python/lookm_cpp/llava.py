@@ -15,7 +15,7 @@ from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
-from lookm_cpp.images import Images
+from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.options import RANDOM_SEED, sampling_of, seed_of
 from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.stats import Stats
@@ -80,6 +80,8 @@ class Llava:
         kv_cells: Most cells of the KV cache in use at any time, however long a prompt or its answer: what is cached is
             squeezed while the prompt is read. llama.cpp allocates them in steps of 256. ``docs/long_prompts.md``
         kv_memory: The same in bytes of the KV buffers, as a number or like ``"512MiB"``; instead of ``kv_cells``.
+        max_pixels: Most pixels of an image; a larger one is refused before it is decoded. The default, 8192 x 8192,
+            lets pass what cameras of 64 megapixels take. While an image is decoded, it takes about seven bytes a pixel.
         verbose: Let llama.cpp write its log to stderr.
 
     Raises:
@@ -127,8 +129,10 @@ class Llava:
         shrink: bool = True,
         kv_cells: int | None = None,
         kv_memory: int | str | None = None,
+        max_pixels: int = MAX_PIXELS,
         verbose: bool = False,
     ) -> None:
+        self._max_pixels = pixel_limit("max_pixels", max_pixels)
         self._compression = Compression(
             kv_ratio=kv_ratio,
             method=method,
@@ -254,10 +258,10 @@ class Llava:
         Args:
             messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text", "text": ...}`` and
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
-                ``file://`` or ``data:`` URI, bytes, or a PIL image; what is transparent in it shows white. Any message
-                may hold several. Cells of a text part with ``"evictable": True`` may be evicted as an image's may; its
-                control tokens are only text. ``tool_calls``, ``tool_call_id``, ``name`` and ``reasoning_content`` are
-                handed to the chat template.
+                ``file://`` or ``data:`` URI, bytes, a PIL image or an array (``lookm_cpp.images.ImageLike``); what
+                is transparent in it shows white. Any message may hold several. Cells of a text part with
+                ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
+                ``tool_calls``, ``tool_call_id``, ``name`` and ``reasoning_content`` are handed to the chat template.
             max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context (with
                 ``kv_cells``, under which an answer never runs out of cells: ``n_ctx``).
             temperature: 0 is greedy; ``None``, here and for what follows, is the default.
@@ -291,6 +295,8 @@ class Llava:
         Raises:
             ValueError: Messages, images or arguments cannot be used, the prompt does not fit the context, or the
                 object is closed.
+            FileNotFoundError: An image's file does not exist.
+            TypeError: Something is given as an image that is none.
             RuntimeError: llama.cpp failed.
         """
         self._check_open()
@@ -323,13 +329,13 @@ class Llava:
         stops = stop_strings(stop)
         session = self._session
         n_answer = answer_cells(max_tokens, session.n_ctx)
-        found = template_input(messages, session.media_marker, session.context_marker)
+        found = template_input(messages, session.media_marker, session.context_marker, self._max_pixels)
         with self._turns.hold():
             self._check_open()
             session.explain(explains())
             session.prefill(
                 session.apply_template(found.messages),
-                found.images,
+                [picture.pixels() for picture in found.images],
                 kv_ratio=compression.kv_ratio,
                 method=compression.method,
                 important_ratio=compression.important_ratio,
@@ -360,13 +366,16 @@ class Llava:
 
         Args:
             question: Images stand where ``<image>`` is; without any placeholder they come before the question.
-            images: File paths, ``file://`` or ``data:`` URIs, bytes or PIL images; one alone needs no list.
+            images: File paths, ``data:`` URIs, bytes, PIL images, arrays (``lookm_cpp.images.ImageLike``); one alone
+                needs no list.
             context: A long text, or several, to come first, each ended by a line break. Its cells may be evicted as an
                 image's may; the question's stay where text is kept first.
             **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
 
         Raises:
             ValueError: Placeholders and images differ in number, or as in ``create_chat_completion``.
+            FileNotFoundError: An image's file does not exist.
+            TypeError: Something is given as an image that is none.
         """
         if "stream" in options:
             raise ValueError(
@@ -411,7 +420,7 @@ class Llava:
         if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
             options["kv_ratio"] = KV_RATIO
         self._check_open()
-        explainer = Explainer(self, self._session, self._turns)
+        explainer = Explainer(self, self._session, self._turns, self._max_pixels)
         return explainer.explain(question, images, contexts_of(context), methods, options)
 
     def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
@@ -448,7 +457,9 @@ class Llava:
         return Chat.load(path, self._place())
 
     def _place(self) -> Place:
-        return Place(self._session, self._turns, self._model, self._projector, self._cache, self._seed)
+        return Place(
+            self._session, self._turns, self._model, self._projector, self._cache, self._seed, self._max_pixels
+        )
 
     def close(self) -> None:
         """Free model and caches. May be called again; whatever else is called then raises ``ValueError``."""

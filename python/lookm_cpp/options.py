@@ -131,6 +131,7 @@ class LlavaOptions(TypedDict, total=False):
     shrink: bool
     kv_cells: int | None
     kv_memory: int | str | None
+    max_pixels: int
     verbose: bool
 
 

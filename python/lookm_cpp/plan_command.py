@@ -15,6 +15,7 @@ from rich.text import Text
 from lookm_cpp import embedded
 from lookm_cpp.compression import METHOD
 from lookm_cpp.console import format_bytes, print_json, side_by_side
+from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.planning import IMAGE_SIZE, QUESTION, plan
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def plan_command(
     kept_type_v: Annotated[
         str | None, typer.Option("--kept-type-v", help="Type that V is kept in after reading.  [default: --type-v]")
     ] = None,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
+    ] = MAX_PIXELS,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -101,6 +105,7 @@ def plan_command(
         type_v=type_v,
         kept_type_k=kept_type_k,
         kept_type_v=kept_type_v,
+        max_pixels=max_pixels,
         verbose=verbose,
     )
     if as_json:

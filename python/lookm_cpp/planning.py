@@ -11,7 +11,7 @@ from lookm_cpp import _core
 from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
-from lookm_cpp.images import MAX_PIXELS
+from lookm_cpp.images import MAX_PIXELS, pixel_limit
 from lookm_cpp.sizes import byte_count, cell_count, whole
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def plan(
     kept_type_v: str | None = None,
     compute_bytes: int = 64 << 20,
     shrink: bool = True,
+    max_pixels: int = MAX_PIXELS,
     verbose: bool = False,
     **compression: Unpack[CompressionOverrides],
 ) -> MemoryPlan:
@@ -75,6 +76,7 @@ def plan(
         kept_type_v: The same for V.
         compute_bytes: What scoring and compression may take.
         shrink: Contexts by need, or one of ``n_ctx`` cells.
+        max_pixels: Most pixels of an image that a run would take.
         verbose: Let llama.cpp write its log to stderr.
         **compression: ``kv_ratio`` and the other options of a compression.
 
@@ -94,7 +96,7 @@ def plan(
     (64, True, True)
     """
     how = Compression(kv_ratio=1.0, method=METHOD).override(**compression)
-    size = _checked_size(image_size)
+    size = _checked_size(image_size, pixel_limit("max_pixels", max_pixels))
     if PLACEHOLDER in question:
         raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
     model = existing_file(model_path, "model_path")
@@ -119,11 +121,11 @@ def plan(
     )
     image = Image.new("RGB", size)
     markers = (planner.media_marker, planner.context_marker)
-    one, two = (template_input(question_messages(question, [image] * n), *markers) for n in (1, 2))
+    one, two = (template_input(question_messages(question, [image] * n), *markers, max_pixels) for n in (1, 2))
     return planner.plan(
         planner.apply_template(one.messages),
         planner.apply_template(two.messages),
-        one.images[0],
+        one.images[0].pixels(),
         n_images=whole("images", images),
         kv_ratio=how.kv_ratio,
         method=how.method,
@@ -135,8 +137,10 @@ def plan(
     )
 
 
-def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+def _checked_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     width, height = size
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"image_size is {width}x{height}, expected WxH of 1 to {MAX_PIXELS} pixels in all")
+    if width < 1 or height < 1 or width * height > max_pixels:
+        raise ValueError(
+            f"image_size is {width}x{height}, expected WxH of 1 to {max_pixels} pixels in all (max_pixels)"
+        )
     return width, height

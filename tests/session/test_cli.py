@@ -140,7 +140,7 @@ def test_bad_context_files(tmp_path: Path, capfd: Capture) -> None:
         "latin.txt": "is not UTF-8 at byte 6, expected a text file",
         "zero.txt": "holds a zero byte, expected a text file",
         "nowhere.txt": "does not exist, expected a text file",
-        "": "cannot be read, expected a text file",
+        "": "is a directory, expected a text file",
     }
     for name, message in expected.items():
         assert main(["ask", "-m", "embedded", "Hello", "--context-file", str(tmp_path / name)]) == 2

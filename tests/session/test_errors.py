@@ -298,7 +298,7 @@ def test_bad_data_uri(uri: str) -> None:
 
 
 def test_image_of_another_type(llm: Llava) -> None:
-    with pytest.raises(TypeError, match="image 1 '3' is of type int, expected a path, URI, bytes or PIL image"):
+    with pytest.raises(TypeError, match="image 1 '3' is of type int, expected a path, URI, base64 text, bytes"):
         llm.ask("<image>", [3])  # type: ignore[list-item]
 
 

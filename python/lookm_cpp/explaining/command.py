@@ -16,6 +16,7 @@ from lookm_cpp.console import prompt_progress, side_by_side
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
 from lookm_cpp.files import read_text
+from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import LlavaOptions
 
@@ -55,6 +56,9 @@ def explain(
     n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
     gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
+    ] = MAX_PIXELS,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
 ) -> None:
     """Show which cells each method keeps, as heat maps over the images, and where the others were merged."""
@@ -73,6 +77,7 @@ def explain(
         "n_ubatch": n_ubatch,
         "n_threads": threads,
         "n_gpu_layers": gpu_layers,
+        "max_pixels": max_pixels,
         "verbose": verbose,
     }
     contexts = [read_text(file, "--context-file") for file in context_file or ()]

@@ -42,10 +42,11 @@ class Outcome(NamedTuple):
 class Explainer:
     """Asks a model and its session what became of the cells."""
 
-    def __init__(self, llm: Llava, session: _core.Session, turns: Turns) -> None:
+    def __init__(self, llm: Llava, session: _core.Session, turns: Turns, max_pixels: int) -> None:
         self._llm = llm
         self._session = session
         self._turns = turns
+        self._max_pixels = max_pixels
 
     def explain(
         self,
@@ -64,7 +65,9 @@ class Explainer:
             raise ValueError(f"methods is {methods!r}, expected a sequence of names, each once")
         if options.get("method") is not None:
             raise ValueError(f"method is {options['method']!r}, expected methods=[...] here")
-        pictures = upright([load_image(image, f"image {i + 1}") for i, image in enumerate(image_list(images))])
+        pictures = upright(
+            [load_image(image, f"image {i + 1}", self._max_pixels) for i, image in enumerate(image_list(images))]
+        )
         messages = question_messages(question, pictures, contexts)
         nothing: ChatOptions = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None}
         with _one_at_a_time:
