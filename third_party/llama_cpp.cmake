@@ -10,6 +10,7 @@ set(LOOKM_LLAMA_SDIST_SHA256 "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36
 
 set(LOOKM_LLAMA_CPP_DIR "" CACHE PATH "A llama.cpp checkout to build against instead of the pinned one")
 option(LOOKM_ACCEPT_HEADER_DRIFT "Build although llama.cpp's private headers differ from the known ones" OFF)
+option(LOOKM_THREADS "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
 
 # The private headers that cpp/lookm/llama/kv_cache.cpp includes, hashed together in this order.
 set(LOOKM_PRIVATE_HEADERS
@@ -82,6 +83,17 @@ function(lookm_lead_clip_init dir)
         OBJECT_DEPENDS "${PROJECT_SOURCE_DIR}/third_party/clip_init.h")
 endfunction()
 
+# ggml-cpu's OpenMP code runs on threads of ours, which sleep where libgomp's spin (cpp/lookm/threads). Other compilers call
+# other functions than gcc, and other systems wait in other ways: they keep the compiler's own OpenMP. ggml-base has loops
+# that need more of OpenMP, and they only prepare to quantize weights to IQ types, which nothing here does: one thread.
+macro(lookm_lead_openmp)
+    if(LOOKM_THREADS AND CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_C_COMPILER_ID STREQUAL "GNU"
+            AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        list(PREPEND CMAKE_MODULE_PATH "${PROJECT_SOURCE_DIR}/third_party/openmp")
+        set(lookm_threads_used ON)
+    endif()
+endmacro()
+
 macro(lookm_add_llama_cpp)
     if(LOOKM_LLAMA_CPP_DIR)
         get_filename_component(lookm_llama_dir "${LOOKM_LLAMA_CPP_DIR}" ABSOLUTE)
@@ -103,10 +115,15 @@ macro(lookm_add_llama_cpp)
     set(LLAMA_OPENSSL OFF)
     set(MTMD_VIDEO OFF)
     option(GGML_RPC "ggml: use RPC" ON)  # two more files: rpc_servers works in every build
+    lookm_lead_openmp()
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
     lookm_cure_amx("${lookm_llama_dir}")
     lookm_cure_pixtral("${lookm_llama_dir}")
     lookm_lead_clip_init("${lookm_llama_dir}")
+    if(lookm_threads_used)
+        set_source_files_properties("${lookm_llama_dir}/ggml/src/ggml-quants.c" TARGET_DIRECTORY ggml-base
+                                    PROPERTIES COMPILE_OPTIONS -fno-openmp)
+    endif()
     if(LOOKM_BUILD_TESTING AND GGML_RPC)
         add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc" EXCLUDE_FROM_ALL SYSTEM)
     endif()

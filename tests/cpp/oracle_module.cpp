@@ -3,6 +3,7 @@
 #include "oracle_types.h"
 #include "random_model.h"
 #include "score_module.h"
+#include "threads_module.h"
 
 #include "lookm/graph/probe.h"
 #include "lookm/llama/log.h"
@@ -205,6 +206,9 @@ py::dict compress(py_context & c, const std::string & method, double important, 
 PYBIND11_MODULE(_oracle, m) {
     lookm::set_verbose(false);
     bind_scores(m);
+#if defined(LOOKM_OWN_THREADS)
+    bind_threads(m);
+#endif
     bind_sequences(m);
     m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
     m.def("mtmd_answer", &mtmd_answer, "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);

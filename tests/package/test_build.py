@@ -20,6 +20,7 @@ from lookm_cpp import _core
 
 ROOT = Path(__file__).parents[2]
 THIRD_PARTY = ROOT / "third_party"
+THREADS = ROOT / "cpp" / "lookm" / "threads"
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
 BUILD = next(iter([*ROOT.glob("build/dev"), *sorted(ROOT.glob(f"build/{TAG}-{TAG}-*"))]), ROOT / "build")
 """Where ``make setup`` configured; else where a plain ``pip install`` did."""
@@ -229,7 +230,8 @@ def test_only_the_amx_kernels_are_compiled_without_dead_store_elimination() -> N
 
 def test_our_files_hide_their_symbols() -> None:
     ours = {f: words for f, words in _commands().items() if ROOT / "cpp" in f.parents or ROOT / "tests" in f.parents}
-    assert {file for file in ours if ROOT / "cpp" in file.parents} == set((ROOT / "cpp").rglob("*.cpp"))
+    threads = set() if _own_threads() else set(THREADS.glob("*.cpp"))
+    assert {file for file in ours if ROOT / "cpp" in file.parents} == set((ROOT / "cpp").rglob("*.cpp")) - threads
     for file, words in ours.items():
         assert "-fvisibility=hidden" in words, file
         assert "-fvisibility-inlines-hidden" in words, file
@@ -242,6 +244,29 @@ def test_the_module_exports_its_init_function_only() -> None:
     assert listed.returncode == 0, listed.stderr
     exported = [line.split()[-1] for line in listed.stdout.splitlines()]
     assert exported == [f"{underscore}PyInit__core"]
+
+
+# Threads
+
+
+def _own_threads() -> bool:
+    """Whether ggml's OpenMP code runs on ``cpp/lookm/threads``."""
+    return any(THREADS in file.parents for file in _commands())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ELF files alone list what they need")
+def test_nothing_of_ours_loads_libgomp() -> None:
+    if not _own_threads():
+        pytest.skip("this build has the compiler's own OpenMP")
+    built = [*BUILD.glob("cpp/_core*.so"), *BUILD.glob("tests/cpp/_oracle*.so"), *BUILD.rglob("lookm-server")]
+    assert len(built) >= 2
+    for file in built:
+        listed = _run(_cached("CMAKE_READELF") or "readelf", "--dynamic", file)
+        assert "NEEDED" in listed.stdout
+        assert "gomp" not in listed.stdout
+        symbols = _run(_cached("CMAKE_NM") or "nm", "--dynamic", file)
+        assert symbols.stdout
+        assert not re.findall(r"\b(?:GOMP|omp)_\w+", symbols.stdout)
 
 
 # The wheel

@@ -1,4 +1,4 @@
-"""Dependencies point one way: bindings -> llama -> graph, core."""
+"""Dependencies point one way: bindings -> llama -> graph, core. Threads lie below ggml and are linked, not included."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _sources(folder: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
+        ("lookm/threads", r"[a-z_]+|(linux|sys)/[a-z]+\.h|(pthread|sched|unistd)\.h|lookm/threads/.*"),
         ("lookm/core", r"[a-z_]+|lookm/core/.*"),
         ("lookm/graph", r"[a-z_]+|lookm/(core|graph)/.*|ggml(-[a-z]+)?\.h"),
         ("lookm/llama", r"(?!server)(sys/)?[a-z_.-]+|lookm/(core|graph|llama)/.*"),
@@ -40,6 +41,11 @@ def test_only_the_bindings_know_python() -> None:
     assert not [
         file for file, names in sources.items() if any("pybind11" in name or "Python.h" in name for name in names)
     ]
+
+
+def test_only_the_linker_knows_the_threads() -> None:
+    users = [file for file, names in _sources(".").items() if any(name.startswith("lookm/threads") for name in names)]
+    assert users == [file for file in users if file.startswith("lookm/threads/")]
 
 
 def test_only_one_file_includes_private_headers_of_llama_cpp() -> None:

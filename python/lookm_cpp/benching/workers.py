@@ -19,7 +19,8 @@ _COMMAND = (sys.executable, "-m", "lookm_cpp.benching.worker")
 def run(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> Iterator[dict[str, Any]]:
     """What the worker writes, line by line.
 
-    OpenMP's threads are bound to one core each: on a small virtual machine the kernel, left alone, may keep all on one.
+    A build with the compiler's own OpenMP (docs/backends.md) binds its threads to one core each: on a
+    small virtual machine the kernel, left alone, may keep all on one.
 
     Raises:
         RuntimeError: The job failed as a whole, or its process died.
