@@ -2,7 +2,6 @@
 
 #include "lookm/llama/plan.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <memory>
@@ -13,8 +12,6 @@ namespace py = pybind11;
 using namespace py::literals;
 
 namespace {
-
-using image_array = py::array_t<uint8_t, py::array::c_style>;
 
 py::dict to_dict(const lookm::stage_bytes & s) {
     return py::dict("weights"_a = s.weights, "encoder_weights"_a = s.encoder_weights,
@@ -27,23 +24,21 @@ py::dict to_dict(const lookm::memory_plan & p, const lookm::prompt_pattern & pat
                     "cells_per_image"_a = pattern.image_cells, "marks_per_image"_a = pattern.mark_cells,
                     "prompt_cells"_a = p.prompt_cells, "text_cells"_a = p.text_cells, "kept_cells"_a = p.kept_cells,
                     "n_ctx"_a = p.n_ctx, "kv_bytes_full"_a = p.kv_full, "kv_bytes_kept"_a = p.kv_kept,
-                    "kv_bytes_capped"_a = p.kv_capped, "reading"_a = to_dict(p.reading),
-                    "answering"_a = to_dict(p.answering), "peak_bytes"_a = p.peak(), "scratch_bytes"_a = p.scratch,
-                    "memory_bytes"_a = p.memory, "fits"_a = p.fits(), "most_images"_a = p.most_images,
-                    "most_images_in_n_ctx"_a = pattern.most_images(p.n_ctx));
+                    "kv_bytes_capped"_a = p.kv_capped, "preparing"_a = to_dict(p.preparing),
+                    "reading"_a = to_dict(p.reading), "answering"_a = to_dict(p.answering), "peak_bytes"_a = p.peak(),
+                    "scratch_bytes"_a = p.scratch, "memory_bytes"_a = p.memory, "fits"_a = p.fits(),
+                    "most_images"_a = p.most_images, "most_images_in_n_ctx"_a = pattern.most_images(p.n_ctx));
 }
 
-py::dict plan(lookm::planner & planner, const std::string & one, const std::string & two, const image_array & image,
-              const lookm::plan_request & request) {
-    if (image.ndim() != 3 || image.shape(2) != 3 || image.size() == 0) {
-        throw std::invalid_argument("image: expected an RGB array of shape [height, width, 3]");
+py::dict plan(lookm::planner & planner, const std::string & one, const std::string & two,
+              const std::pair<uint32_t, uint32_t> & size, const lookm::plan_request & request) {
+    if (size.first == 0 || size.second == 0) {
+        throw std::invalid_argument("image_size: 0 pixels, expected width and height of 1 or more");
     }
-    const lookm::image_view view = {image.data(), static_cast<uint32_t>(image.shape(1)),
-                                    static_cast<uint32_t>(image.shape(0))};
     lookm::memory_plan found;
     {
         const py::gil_scoped_release nogil;
-        found = planner.plan(one, two, view, request);
+        found = planner.plan(one, two, {size.first, size.second}, request);
     }
     return to_dict(found, planner.pattern(), request.n_images);
 }
@@ -87,14 +82,14 @@ void bind_plan(py::module_ & m) {
         .def("apply_template", &lookm::planner::apply_template, "messages"_a)
         .def(
             "plan",
-            [](lookm::planner & p, const std::string & one, const std::string & two, const image_array & image,
-               int32_t n_images, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options, int32_t n_answer,
-               uint64_t memory) {
-                return plan(p, one, two, image,
+            [](lookm::planner & p, const std::string & one, const std::string & two,
+               const std::pair<uint32_t, uint32_t> & image_size, int32_t n_images, double kv_ratio,
+               const std::string & method, std::optional<double> important_ratio, std::optional<double> recent_ratio,
+               const lookm::method_options & options, int32_t n_answer, uint64_t memory) {
+                return plan(p, one, two, image_size,
                             {n_images, {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, memory});
             },
-            "one"_a, "two"_a, "image"_a, py::kw_only(), "n_images"_a, "kv_ratio"_a, "method"_a,
+            "one"_a, "two"_a, "image_size"_a, py::kw_only(), "n_images"_a, "kv_ratio"_a, "method"_a,
             "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
             py::arg_v("options", lookm::method_options(), "MethodOptions()"), "n_answer"_a = 0, "memory"_a = 0);
 }

@@ -17,11 +17,18 @@ namespace {
 
 using image_array = py::array_t<uint8_t, py::array::c_style>;
 
-lookm::image_view view(const image_array & image) {
-    if (image.ndim() != 3 || image.shape(2) != 3 || image.size() == 0) {
-        throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
-    }
-    return {image.data(), static_cast<uint32_t>(image.shape(1)), static_cast<uint32_t>(image.shape(0))};
+// An array, or a function that returns one. Called in the middle of work without the GIL.
+lookm::image_source source(const py::object & image) {
+    return [&image] {
+        const py::gil_scoped_acquire gil;
+        const auto pixels = image_array::ensure(PyCallable_Check(image.ptr()) != 0 ? image() : image);
+        if (!pixels || pixels.ndim() != 3 || pixels.shape(2) != 3 || pixels.size() == 0) {
+            PyErr_Clear();
+            throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
+        }
+        return mtmd::bitmap(static_cast<uint32_t>(pixels.shape(1)), static_cast<uint32_t>(pixels.shape(0)),
+                            pixels.data());
+    };
 }
 
 const char * name_of(lookm::phase p) {
@@ -88,28 +95,28 @@ std::unique_ptr<py_session> make_session(const lookm::model_options & options, c
 }
 
 // session::prefill, converse or read
-using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_view>,
+using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_source>,
                                          std::span<const std::string>, const lookm::kv_options &, int32_t,
                                          const lookm::progress_fn &);
 
 void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
     bound.def(
         name,
-        [how](const py_session & self, const std::string & prompt, const std::vector<image_array> & images,
+        [how](const py_session & self, const std::string & prompt, const std::vector<py::object> & images,
               double kv_ratio, const std::string & method, std::optional<double> important_ratio,
               std::optional<double> recent_ratio, const lookm::method_options & options,
               const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
             if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
                 throw py::value_error("progress: " + std::string(py::repr(progress)) + ", expected a function");
             }
-            std::vector<lookm::image_view> views;
-            for (const image_array & image : images) {
-                views.push_back(view(image));
+            std::vector<lookm::image_source> sources;
+            for (const py::object & image : images) {
+                sources.push_back(source(image));
             }
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
             const py::gil_scoped_release nogil;
-            (session.*how)(prompt, views, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
+            (session.*how)(prompt, sources, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
                            n_answer, report);
         },
         "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),

@@ -6,13 +6,15 @@ among them; a failure of llama.cpp or of memory raises ``RuntimeError``. Every c
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, type_check_only
+from typing import Any, TypeAlias, TypedDict, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 
 __version__: str
 llama_cpp_version: str
+
+_Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
 
 @type_check_only
 class Stats(TypedDict):
@@ -101,6 +103,7 @@ class MemoryPlan(TypedDict):
     kv_bytes_full: int
     kv_bytes_kept: int
     kv_bytes_capped: int | None
+    preparing: StageBytes
     reading: StageBytes
     answering: StageBytes
     peak_bytes: int
@@ -245,7 +248,7 @@ class Session:
     def prefill(
         self,
         prompt: str,
-        images: list[npt.NDArray[np.uint8]],
+        images: Sequence[_Image],
         *,
         kv_ratio: float,
         method: str,
@@ -260,7 +263,8 @@ class Session:
         do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``
         cells, or without end under a cap (``kv_cells``, ``kv_memory``), through which longer prompts are read, too.
 
-        ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``. ``contexts``: texts, one
+        ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``; or functions that return
+        them, each called when its image's turn comes, and maybe again. ``contexts``: texts, one
         for each ``context_marker``; their cells are evicted as an image's are, and control tokens in them are only
         text. ``progress(phase, done, total)`` is called between steps, phase one of ``encode`` (images, or the tiles a
         model cuts them into), ``prefill`` (cells), ``compress`` (layers); an exception it raises stops the work and
@@ -270,7 +274,7 @@ class Session:
     def converse(
         self,
         prompt: str,
-        images: list[npt.NDArray[np.uint8]],
+        images: Sequence[_Image],
         *,
         kv_ratio: float,
         method: str,
@@ -289,7 +293,7 @@ class Session:
     def converse_anew(
         self,
         prompt: str,
-        images: list[npt.NDArray[np.uint8]],
+        images: Sequence[_Image],
         *,
         kv_ratio: float,
         method: str,
@@ -362,7 +366,7 @@ class Session:
     def read(
         self,
         prompt: str,
-        images: list[npt.NDArray[np.uint8]],
+        images: Sequence[_Image],
         *,
         kv_ratio: float,
         method: str,
@@ -509,7 +513,7 @@ class Planner:
         self,
         one: str,
         two: str,
-        image: npt.NDArray[np.uint8],
+        image_size: tuple[int, int],
         *,
         n_images: int,
         kv_ratio: float,
@@ -520,6 +524,6 @@ class Planner:
         n_answer: int = 0,
         memory: int = 0,
     ) -> MemoryPlan:
-        """``one``, ``two``: formatted prompts with one image marker and with two. ``image`` ``[height, width, 3]``: any
-        picture of the size. ``memory`` 0: all that the devices report.
+        """``one``, ``two``: formatted prompts with one image marker and with two. ``image_size``: width and height.
+        ``memory`` 0: all that the devices report.
         """

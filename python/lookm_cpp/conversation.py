@@ -271,7 +271,7 @@ class Chat:
             if len(after) != 1:
                 raise ValueError(f"messages: the chat template shows an answer {len(after)} times, expected once")
             text = after[0]
-        return _Prompt(text, [picture.pixels() for picture in found.images], found.contexts)
+        return _Prompt(text, [picture.pixels for picture in found.images], found.contexts)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000
 is. To others, such as EPS, it would start a program."""
 
 MAX_PIXELS = 8192 * 8192
-"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. An image has at most about
-seven bytes a pixel while it is decoded: 450 MiB."""
+"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. While one is decoded, it
+takes seven bytes a pixel (WebP 16, JPEG 2000 19): 450 MiB."""
 
 MOST_PIXELS = 178_956_970
 """Most that may be allowed: where Pillow, too, calls an image a decompression bomb."""

@@ -335,7 +335,7 @@ class Llava:
             session.explain(explains())
             session.prefill(
                 session.apply_template(found.messages),
-                [picture.pixels() for picture in found.images],
+                [picture.pixels for picture in found.images],
                 kv_ratio=compression.kv_ratio,
                 method=compression.method,
                 important_ratio=compression.important_ratio,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lookm_cpp._core import MemoryPlan, StageBytes
 
 EMBEDDED = "embedded"
-BAR_WIDTH = 20
+BAR_WIDTH = 10
+STAGES: tuple[Literal["preparing", "reading", "answering"], ...] = ("preparing", "reading", "answering")
 
 Part: TypeAlias = Literal[
     "weights", "encoder_weights", "encoder_compute", "kv", "compute", "scores", "moving", "pictures"
@@ -146,32 +147,32 @@ def _summary(found: MemoryPlan, size: tuple[int, int]) -> Iterator[tuple[str, st
     yield "KV cache, kept", format_bytes(found["kv_bytes_kept"])
 
 
-def _larger(found: MemoryPlan) -> StageBytes:
-    return max(found["reading"], found["answering"], key=lambda stage: stage["total"])
+def _largest(found: MemoryPlan) -> StageBytes:
+    return max((found[stage] for stage in STAGES), key=lambda stage: stage["total"])
 
 
 def _stages(found: MemoryPlan) -> Table:
-    """The parts of both stages, and a bar for each part's share of the larger one."""
+    """The parts of each stage, and a bar for each part's share of the largest one."""
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("")
-    table.add_column("reading", justify="right")
-    table.add_column("answering", justify="right")
+    for stage in STAGES:
+        table.add_column(stage, justify="right")
     table.add_column("share of the peak")
-    peak = _larger(found)
+    peak = _largest(found)
     for key, name in PARTS:
-        values = [found["reading"][key], found["answering"][key]]
+        values = [found[stage][key] for stage in STAGES]
         if any(values):
             share = peak[key] / peak["total"]
             bar = "\u2588" * round(share * BAR_WIDTH)
             table.add_row(name, *(format_bytes(v) if v else "-" for v in values), f"{bar:<{BAR_WIDTH}} {share:4.0%}")
-    totals = [format_bytes(stage["total"]) for stage in (found["reading"], found["answering"])]
+    totals = [format_bytes(found[stage]["total"]) for stage in STAGES]
     table.add_section()
     table.add_row("in all", *totals, "")
     return table
 
 
 def _verdict(found: MemoryPlan) -> Iterator[str]:
-    peak = _larger(found)
+    peak = _largest(found)
     size, name = max((peak[key], name) for key, name in PARTS)
     yield f"Most of it is {name}: {format_bytes(size)} of {format_bytes(peak['total'])}."
     if found["scratch_bytes"]:

@@ -81,10 +81,10 @@ def plan(
         **compression: ``kv_ratio`` and the other options of a compression.
 
     Returns:
-        A dict of counts in cells and sizes in bytes. ``reading`` and ``answering`` are the two stages, each with its
-        parts and their ``total``; ``peak_bytes`` is the larger total. ``scratch_bytes`` bounds what scoring and
-        compression take for a moment; ``fits`` and ``most_images``, the largest number of such images that fits into
-        memory and ``n_ctx``, leave room for it. Not counted: Python and libraries themselves.
+        A dict of counts in cells and sizes in bytes. ``preparing``, ``reading`` and ``answering`` are the stages, each
+        with its parts and their ``total``; ``peak_bytes`` is the largest total. ``scratch_bytes`` bounds what scoring
+        and compression take for a moment; ``fits`` and ``most_images``, the largest number of such images that fits
+        into memory and ``n_ctx``, leave room for it. Not counted: Python and libraries themselves.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -119,13 +119,13 @@ def plan(
         kv_cells=cell_count("kv_cells", kv_cells),
         kv_memory=byte_count("kv_memory", kv_memory),
     )
-    image = Image.new("RGB", size)
     markers = (planner.media_marker, planner.context_marker)
-    one, two = (template_input(question_messages(question, [image] * n), *markers, max_pixels) for n in (1, 2))
+    image = Image.new("RGB", (1, 1))
+    one, two = (template_input(question_messages(question, [image] * n), *markers) for n in (1, 2))
     return planner.plan(
         planner.apply_template(one.messages),
         planner.apply_template(two.messages),
-        one.images[0].pixels(),
+        size,
         n_images=whole("images", images),
         kv_ratio=how.kv_ratio,
         method=how.method,

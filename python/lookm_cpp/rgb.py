@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 _16_BITS_AS_32 = ("PNG", "PPM")
 """Formats whose grey pixels of 16 bits Pillow may give as mode I."""
 
-_STRIP_PIXELS = 1 << 18
+_STRIP_PIXELS = 1 << 15
 """What is converted at once."""
 
 

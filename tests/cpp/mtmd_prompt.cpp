@@ -77,6 +77,30 @@ bool mtmd_prompt::has_wider_embeddings() const {
     return llama_model_n_embd_inp(model_) > llama_model_n_embd(model_);
 }
 
+std::vector<std::vector<llama_token>> mtmd_prompt::tokens() const {
+    std::vector<std::vector<llama_token>> out;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
+        size_t n = 0;
+        const llama_token * tokens = mtmd_input_chunk_get_tokens_text(mtmd_input_chunks_get(chunks_.get(), i), &n);
+        out.emplace_back(tokens, tokens + n);
+    }
+    return out;
+}
+
+std::vector<std::string> mtmd_prompt::saved_images() const {
+    std::vector<std::string> out;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks_.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_IMAGE) {
+            size_t n = 0;
+            mtmd_input_chunk_save(chunk, nullptr, 0, &n);
+            out.emplace_back(n, '\0');
+            mtmd_input_chunk_save(chunk, out.back().data(), n, &n);
+        }
+    }
+    return out;
+}
+
 std::vector<std::vector<float>> mtmd_prompt::embeddings() const {
     std::vector<std::vector<float>> out;
     for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {

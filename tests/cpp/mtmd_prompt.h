@@ -27,7 +27,9 @@ class mtmd_prompt {
     std::vector<bool> is_text() const;     // of each cell
     bool has_wider_embeddings() const;     // deepstack: an image cell brings more than n_embd numbers
 
-    std::vector<std::vector<float>> embeddings() const; // what the encoder makes of each image chunk, cell by cell
+    std::vector<std::vector<llama_token>> tokens() const; // of each chunk, none of an image's
+    std::vector<std::string> saved_images() const;        // each image chunk as mtmd saves it, without pixels
+    std::vector<std::vector<float>> embeddings() const;   // what the encoder makes of each image chunk, cell by cell
 
     llama_pos evaluate(llama_context * ctx) const; // into sequence 0; the next token's position
 

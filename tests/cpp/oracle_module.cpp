@@ -123,6 +123,47 @@ std::vector<llama_token> tokens(const std::string & model_path, const std::strin
     return out;
 }
 
+std::vector<lookm::image_source> sources(const std::vector<py::array_t<uint8_t, py::array::c_style>> & images) {
+    std::vector<lookm::image_source> out;
+    for (const auto & image : images) {
+        out.emplace_back([&image] {
+            return mtmd::bitmap(static_cast<uint32_t>(image.shape(1)), static_cast<uint32_t>(image.shape(0)),
+                                image.data());
+        });
+    }
+    return out;
+}
+
+// What lookm makes of a prompt in which <image> is the marker, chunk by chunk, as py_prompt shows what mtmd makes of
+// it.
+py::tuple prompt_chunks(const std::string & model_path, const std::string & mmproj_path, const std::string & text,
+                        const std::vector<py::array_t<uint8_t, py::array::c_style>> & images) {
+    lookm::model_options o;
+    o.model_path = model_path;
+    o.mmproj_path = mmproj_path;
+    o.n_threads = 1;
+    lookm::device_list devices;
+    const llama_model_ptr model = lookm::load_model(o, devices);
+    const mtmd::context_ptr mmproj = lookm::load_mmproj(model.get(), o, "<image>");
+    const lookm::prompt p = lookm::tokenize(model.get(), mmproj.get(), text, {"<image>", "<_>"}, sources(images), {});
+    std::vector<std::vector<llama_token>> tokens;
+    py::list saved;
+    std::vector<std::vector<float>> embeddings;
+    for (const lookm::prompt_chunk & chunk : p.chunks) {
+        tokens.push_back(chunk.tokens);
+        if (chunk.image) {
+            const std::vector<char> bytes = lookm::saved_bytes(chunk.image);
+            saved.append(py::bytes(bytes.data(), bytes.size()));
+            if (mtmd_encode_chunk(mmproj.get(), chunk.image) != 0) {
+                throw std::runtime_error("mtmd_encode_chunk failed");
+            }
+            const float * values = mtmd_get_output_embd(mmproj.get());
+            embeddings.emplace_back(values, values + llama_model_n_embd_inp(model.get()) * chunk.n_cells());
+        }
+    }
+    return py::make_tuple(tokens, saved, embeddings);
+}
+
 // Token (-1 for a cell of an image) and whether it is text that is not evictable, for every cell of a prompt in which
 // <image> and <context> are the markers.
 std::vector<std::pair<llama_token, bool>>
@@ -136,11 +177,8 @@ prompt_cells(const std::string & model_path, const std::string & mmproj_path, co
     lookm::device_list devices;
     const llama_model_ptr model = lookm::load_model(o, devices);
     const mtmd::context_ptr mmproj = lookm::load_mmproj(model.get(), o, "<image>");
-    std::vector<lookm::image_view> views;
-    for (const auto & image : images) {
-        views.push_back({image.data(), static_cast<uint32_t>(image.shape(1)), static_cast<uint32_t>(image.shape(0))});
-    }
-    const lookm::prompt p = lookm::tokenize(model.get(), mmproj.get(), text, {"<image>", "<context>"}, views, contexts);
+    const lookm::prompt p =
+        lookm::tokenize(model.get(), mmproj.get(), text, {"<image>", "<context>"}, sources(images), contexts);
     std::vector<std::pair<llama_token, bool>> out;
     for (const lookm::prompt_chunk & chunk : p.chunks) {
         for (int32_t i = 0; i < chunk.n_cells(); ++i) {
@@ -213,6 +251,7 @@ PYBIND11_MODULE(_oracle, m) {
     m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
     m.def("mtmd_answer", &mtmd_answer, "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);
     m.def("tokens", &tokens, "model_path"_a, "text"_a, "parse_special"_a);
+    m.def("prompt_chunks", &prompt_chunks, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a);
     m.def("prompt_cells", &prompt_cells, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a, "contexts"_a);
 
     // Runs every device graph; gate(address of the ggml_tensor, op, types of its sources and its own) answers as a
@@ -257,6 +296,15 @@ PYBIND11_MODULE(_oracle, m) {
         .def_property_readonly("n_tokens", [](const py_prompt & p) { return p.prompt.n_tokens(); })
         .def_property_readonly("n_pos", [](const py_prompt & p) { return p.prompt.n_pos(); })
         .def_property_readonly("n_image", [](const py_prompt & p) { return p.prompt.n_image(); })
+        .def_property_readonly("tokens", [](const py_prompt & p) { return p.prompt.tokens(); })
+        .def_property_readonly("saved_images",
+                               [](const py_prompt & p) {
+                                   py::list out;
+                                   for (const std::string & bytes : p.prompt.saved_images()) {
+                                       out.append(py::bytes(bytes));
+                                   }
+                                   return out;
+                               })
         .def_property_readonly("embeddings", [](const py_prompt & p) { return p.prompt.embeddings(); })
         .def_property_readonly("is_text", [](const py_prompt & p) { return p.prompt.is_text(); })
         .def_property_readonly("has_wider_embeddings",

@@ -114,19 +114,19 @@ std::vector<prompt_part> session::parts_so_far() const {
     return parts;
 }
 
-void session::converse(const std::string & text, std::span<const image_view> images,
+void session::converse(const std::string & text, std::span<const image_source> images,
                        std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                        const progress_fn & progress) {
     turn(!talking_, text, images, contexts, kv, n_answer, progress);
 }
 
-void session::converse_anew(const std::string & text, std::span<const image_view> images,
+void session::converse_anew(const std::string & text, std::span<const image_source> images,
                             std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                             const progress_fn & progress) {
     turn(true, text, images, contexts, kv, n_answer, progress);
 }
 
-void session::turn(bool begins, const std::string & text, std::span<const image_view> images,
+void session::turn(bool begins, const std::string & text, std::span<const image_source> images,
                    std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                    const progress_fn & progress) {
     check_can_talk();

@@ -12,9 +12,9 @@ void explanation::take(compress_result && result, std::span<const kv_layer> stor
 }
 
 explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj, const std::string & mmproj_path,
-                           const std::string & image_marker, const prompt & p, std::span<const image_view> images) {
+                           const std::string & image_marker, const prompt & p) {
     explanation out;
-    out.pieces = image_places(mmproj, mmproj_path, image_marker, p, images);
+    out.pieces = image_places(mmproj, mmproj_path, image_marker, p);
     const llama_vocab * vocab = llama_model_get_vocab(model);
     int32_t piece = 0;
     for (const prompt_chunk & chunk : p.chunks) {

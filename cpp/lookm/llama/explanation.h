@@ -38,6 +38,6 @@ struct explanation {
 
 // Cells, and their places in images. Layers are still to come.
 explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj, const std::string & mmproj_path,
-                           const std::string & image_marker, const prompt & p, std::span<const image_view> images);
+                           const std::string & image_marker, const prompt & p);
 
 } // namespace lookm

@@ -20,15 +20,7 @@ namespace {
 //   i32 width, i32 height, ...
 class saved_chunk {
   public:
-    explicit saved_chunk(const mtmd_input_chunk * chunk) {
-        size_t n = 0;
-        if (mtmd_input_chunk_save(chunk, nullptr, 0, &n) == 0) {
-            bytes_.resize(n);
-            if (mtmd_input_chunk_save(chunk, bytes_.data(), n, &n) != 0) {
-                bytes_.clear();
-            }
-        }
-    }
+    explicit saved_chunk(const mtmd_input_chunk * chunk) : bytes_(saved_bytes(chunk)) {}
 
     // width and height; none in another version's form
     std::optional<std::pair<int32_t, int32_t>> pixels() {
@@ -108,7 +100,7 @@ projector_facts read_projector(const std::string & mmproj_path) {
     return facts;
 }
 
-image_facts read_image_facts(const mtmd_context * mmproj, const std::string & marker, const image_view & image) {
+image_facts read_image_facts(const mtmd_context * mmproj, const std::string & marker, const image_size & image) {
     const mtmd::bitmap blank(mtmd_bitmap_init(image.width, image.height, nullptr));
     const mtmd_bitmap * bitmap = blank.ptr.get();
     const mtmd_input_text input = {marker.data(), marker.size(), /*add_special =*/false, /*parse_special =*/true};

@@ -34,6 +34,6 @@ struct image_facts {
 };
 // Of an image of this size; its pixels are not read. mtmd has no calls for these facts: the pixels are read from the
 // form in which it saves a chunk, tiles from its log. Throws std::runtime_error if it refuses the image.
-image_facts read_image_facts(const mtmd_context * mmproj, const std::string & marker, const image_view & image);
+image_facts read_image_facts(const mtmd_context * mmproj, const std::string & marker, const image_size & image);
 
 } // namespace lookm

@@ -121,7 +121,7 @@ bool place_by_positions(image_piece & piece, filling f, const mtmd_input_chunk *
 
 // The part of an image that a canvas shows: all of it where it is stretched; else it is scaled to fit and put in the
 // middle, and the canvas shows more.
-std::array<double, 4> canvas_area(const image_view & image, double width, double height, bool stretched) {
+std::array<double, 4> canvas_area(const image_size & image, double width, double height, bool stretched) {
     if (stretched) {
         return {0, 0, 1, 1};
     }
@@ -134,7 +134,7 @@ std::array<double, 4> canvas_area(const image_view & image, double width, double
 
 // Tiles cut a canvas into columns and rows; those at its ends may be smaller.
 void place_tiles(std::span<image_piece> pieces, std::span<const piece_facts> tiles, const image_facts & cut,
-                 const image_view & image, bool stretched) {
+                 const image_size & image, bool stretched) {
     std::vector<double> left = {0}, top = {0};
     for (int32_t x = 0; x < cut.columns; ++x) {
         left.push_back(left.back() + tiles[x].width);
@@ -153,7 +153,7 @@ void place_tiles(std::span<image_piece> pieces, std::span<const piece_facts> til
 }
 
 // Pieces of one image: its whole, alone or with tiles before or after it.
-void set_areas(std::span<image_piece> pieces, const image_view & image, const image_facts & facts,
+void set_areas(std::span<image_piece> pieces, const image_size & image, const image_facts & facts,
                const projector_facts & projector) {
     const size_t n_tiles = pieces.size() - 1;
     const size_t first_tile = projector.whole_first ? 1 : 0;
@@ -186,8 +186,8 @@ void set_areas(std::span<image_piece> pieces, const image_view & image, const im
 } // namespace
 
 std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::string & mmproj_path,
-                                      const std::string & image_marker, const prompt & p,
-                                      std::span<const image_view> images) {
+                                      const std::string & image_marker, const prompt & p) {
+    const std::vector<image_size> & images = p.image_sizes;
     std::vector<image_piece> pieces;
     if (images.empty()) {
         return pieces;

@@ -33,7 +33,6 @@ struct image_piece {
 // that is not known here, and of one whose cells each look at all of the piece (resampler), no cell has a place.
 // Nothing is encoded. Throws std::runtime_error when mtmd cuts an image in another way than before.
 std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::string & mmproj_path,
-                                      const std::string & image_marker, const prompt & p,
-                                      std::span<const image_view> images);
+                                      const std::string & image_marker, const prompt & p);
 
 } // namespace lookm

@@ -4,6 +4,7 @@
 #include "lookm/llama/flash_attn.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <utility>
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int32_t most_planned = 1 << 20; // images, and cells past which no context is planned
 constexpr int32_t n_step = 256;           // cells: sized_context's granularity
+constexpr size_t malloc_keeps = 32 << 20; // bytes: glibc gives larger pieces back to the system when they are freed
 
 size_t end_of_images(const std::vector<token_kind> & kinds) {
     const auto last = std::find(kinds.rbegin(), kinds.rend(), token_kind::image);
@@ -53,7 +55,7 @@ int32_t last_good(int32_t low, int32_t high, Good good) {
 } // namespace
 
 size_t memory_plan::peak() const {
-    return std::max(reading.total(), answering.total());
+    return std::max({preparing.total(), reading.total(), answering.total()});
 }
 
 bool memory_plan::fits() const {
@@ -142,6 +144,7 @@ planner::planner(const model_options & options) : options_(options), markers_(ra
     }
     room_ = std::make_unique<sized_context>(model_.get(), options_);
     check_decoder_only(model_.get(), room_->get(), options_);
+    smallest_ = kv_cache::bytes_by_use(room_->get());
     n_ctx_ = room_->limit();
     cap_ = room_->cap();
     template_ = std::make_unique<chat_template>(model_.get());
@@ -152,11 +155,27 @@ context_bytes planner::open(int64_t n_cells) {
     return kv_cache::bytes_by_use(room_->get());
 }
 
-stage_bytes planner::measure(int32_t n_images) const {
+// Images are decoded and prepared one after the other, before anything is read. Three moments of the last one count:
+// - decoded: Pillow's pixels have four bytes each, and RGB is made of them
+// - scaled: mtmd has it twice in RGB, scaled in one direction, and three times scaled in both
+// - done: once scaled, and as the encoder gets it; what was freed of the rest is the system's again only if it was
+// large
+stage_bytes planner::preparing(int32_t n_images) const {
     stage_bytes out;
     out.encoder_weights = encoding_.weights;
-    out.encoder_compute = encoding_.compute;
-    out.pictures = n_images * (rgb_ + encoding_.prepared);
+    out.weights = smallest_.weights;
+    out.kv = smallest_.cells;
+    out.compute = smallest_.compute;
+    const size_t before = (n_images - 1) * encoding_.prepared;
+    const size_t rgb = 3 * n_pixels_;
+    const size_t scaled = encoding_.prepared / sizeof(float);
+    const auto half_scaled = static_cast<size_t>(std::sqrt(static_cast<double>(rgb) * static_cast<double>(scaled)));
+    size_t kept = 0;
+    if (encoding_.prepared / pattern_->n_tiles > malloc_keeps) { // or it takes the place of what was freed
+        kept = (scaled <= malloc_keeps ? 2 * scaled : 0) + (half_scaled <= malloc_keeps ? half_scaled : 0);
+    }
+    out.pictures = before + std::max({4 * n_pixels_ + rgb, 2 * rgb + half_scaled + 3 * scaled,
+                                      2 * rgb + scaled + encoding_.prepared + kept});
     return out;
 }
 
@@ -209,8 +228,11 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request, co
         reading = cap_ < n_full ? open(cap_) : reading;
         p.kv_capped = reading.cells;
     }
-    p.reading = measure(n_images);
+    p.preparing = preparing(n_images);
     p.reading.weights = reading.weights;
+    p.reading.encoder_weights = encoding_.weights;
+    p.reading.encoder_compute = encoding_.compute;
+    p.reading.pictures = n_images * encoding_.prepared;
     p.reading.kv = reading.cells;
     p.reading.compute = reading.compute;
     if (room_->unsupported().empty()) { // a compressor is made with the context
@@ -257,14 +279,18 @@ int32_t planner::most_images(const plan_request & request, const compress_option
     });
 }
 
-memory_plan planner::plan(const std::string & one, const std::string & two, const image_view & image,
+memory_plan planner::plan(const std::string & one, const std::string & two, const image_size & image,
                           const plan_request & request) {
     check_at_least("images", request.n_images, 1);
     check_at_least("max_tokens", request.n_answer, 0);
     const compress_options options = checked(request.kv);
-    const std::vector<image_view> images = {image, image};
-    const std::span<const image_view> both = images;
-    const prompt first = tokenize(model_.get(), encoder_->get(), one, markers_, both.first(1), {});
+    n_pixels_ = size_t(image.width) * image.height;
+    const image_source black = [&] {
+        return mtmd::bitmap(image.width, image.height, std::vector<uint8_t>(3 * n_pixels_).data());
+    };
+    const image_source blank = [&] { return mtmd::bitmap(image.width, image.height, nullptr); };
+    const std::vector<image_source> both(2, blank); // only to be counted
+    const prompt first = tokenize(model_.get(), encoder_->get(), one, markers_, {&black, 1}, {});
     check_ubatch(first, encoder_->get(), options_);
     pattern_ =
         std::make_unique<prompt_pattern>(first, tokenize(model_.get(), encoder_->get(), two, markers_, both, {}));
@@ -272,7 +298,6 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
         return c.image && mtmd_decode_use_non_causal(encoder_->get(), c.image);
     });
     encoding_ = encoder_->measure(first);
-    rgb_ = size_t(3) * image.width * image.height;
 
     plan_request filled = request;
     filled.memory = request.memory ? request.memory : memory_of_devices();

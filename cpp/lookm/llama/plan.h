@@ -22,7 +22,7 @@ struct stage_bytes {
     size_t compute = 0;  // llama.cpp's buffers for a ubatch
     size_t scores = 0;   // one number for each cell, layer and KV head, two for some methods
     size_t moving = 0;   // the kept cells' copy while the smaller context is made
-    size_t pictures = 0; // in RGB, and as the encoder sees them
+    size_t pictures = 0; // as the encoder sees them; while they are prepared, the one at hand at full size, too
 
     size_t total() const {
         return weights + encoder_weights + encoder_compute + kv + compute + scores + moving + pictures;
@@ -67,12 +67,12 @@ struct memory_plan {
     int32_t n_ctx = 0; // most cells of a prompt; this one may have more
     size_t kv_full = 0, kv_kept = 0;
     std::optional<size_t> kv_capped; // while a cap is given
-    stage_bytes reading, answering;
+    stage_bytes preparing, reading, answering;
     size_t scratch = 0; // scoring and compression take no more than this, beside reading
     uint64_t memory = 0;
     int32_t most_images = 0; // that fit into memory and n_ctx
 
-    size_t peak() const; // the larger stage; scratch apart
+    size_t peak() const; // the largest stage; scratch apart
     bool fits() const;   // with scratch, where there is any
 };
 
@@ -91,12 +91,12 @@ class planner {
 
     // one, two: prompts with one image marker and with two. Nothing else differs between images of the same size.
     // Throws std::invalid_argument for a bad option.
-    memory_plan plan(const std::string & one, const std::string & two, const image_view & image,
+    memory_plan plan(const std::string & one, const std::string & two, const image_size & image,
                      const plan_request & request);
     const prompt_pattern & pattern() const { return *pattern_; } // of the last plan
 
   private:
-    stage_bytes measure(int32_t n_images) const; // what does not depend on the context
+    stage_bytes preparing(int32_t n_images) const;
     context_bytes open(int64_t n_cells);
     int32_t kept_through(int32_t n_images, const plan_request & request, const compress_options & options);
     memory_plan plan_for(int32_t n_images, const plan_request & request, const compress_options & options);
@@ -111,8 +111,9 @@ class planner {
     std::unique_ptr<sized_context> room_;
     int32_t n_ctx_ = 0;
     int32_t cap_ = 0;        // most cells that the cache has while a prompt is read, 0: any number
+    context_bytes smallest_; // the context that there is until a prompt is read
     encoder_bytes encoding_; // one image
-    size_t rgb_ = 0;         // one image
+    size_t n_pixels_ = 0;    // one image
     std::unique_ptr<prompt_pattern> pattern_;
 };
 

@@ -25,14 +25,6 @@ size_t count(const std::string & text, const std::string & part) {
     return n;
 }
 
-std::vector<mtmd::bitmap> make_bitmaps(std::span<const image_view> images) {
-    std::vector<mtmd::bitmap> bitmaps;
-    for (const image_view & image : images) {
-        bitmaps.emplace_back(image.width, image.height, image.data);
-    }
-    return bitmaps;
-}
-
 void check_markers(const char * argument, const char * what, size_t n_given, size_t n_markers) {
     if (n_markers != n_given) {
         throw std::invalid_argument(std::string(argument) + ": " + std::to_string(n_given) +
@@ -167,7 +159,7 @@ int32_t prompt::n_tiles() const {
 }
 
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
-                const prompt_markers & markers, std::span<const image_view> images,
+                const prompt_markers & markers, std::span<const image_source> images,
                 std::span<const std::string> contexts, bool begins) {
     check_markers("images", "image", images.size(), count(text, markers.image));
     check_markers("contexts", "context", contexts.size(), count(text, markers.context));
@@ -186,22 +178,14 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
     }
     prompt p;
     p.n_images = static_cast<int32_t>(images.size());
-    const std::vector<mtmd::bitmap> bitmaps = make_bitmaps(images);
-    std::vector<const mtmd_bitmap *> pointers;
-    for (const mtmd::bitmap & b : bitmaps) {
-        pointers.push_back(b.ptr.get());
-    }
-    const std::string outline = with_stand_ins(text, markers);
     const std::vector<llama_token> stand_in = tokenize_run(model, markers.context, markers.image, {}).tokens;
-    const mtmd_input_text input = {outline.data(), outline.size(), /*add_special =*/begins, /*parse_special =*/true};
-    p.media.reset(mtmd_input_chunks_init());
-    forget_errors();
-    if (mtmd_tokenize(mmproj, p.media.get(), &input, pointers.data(), pointers.size()) != 0) {
-        throw std::invalid_argument("images: the image encoder refuses them: " + last_logged_error());
-    }
+    image_chunks media = make_image_chunks(mmproj, with_stand_ins(text, markers), images, begins);
+    p.images = std::move(media.images);
+    p.image_sizes = std::move(media.sizes);
+    auto piece = media.pieces.begin();
     std::span<text_run> left = runs;
-    for (size_t i = 0; i < mtmd_input_chunks_size(p.media.get()); ++i) {
-        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(p.media.get(), i);
+    for (size_t i = 0; i < mtmd_input_chunks_size(media.outline.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(media.outline.get(), i);
         if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT) {
             size_t n = 0;
             const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
@@ -211,7 +195,7 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
             }
             p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
         } else {
-            p.chunks.push_back({{}, {}, chunk});
+            p.chunks.push_back({{}, {}, *piece++});
         }
     }
     if (!left.empty()) {

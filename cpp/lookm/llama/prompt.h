@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/core/method.h"
+#include "lookm/llama/image_chunks.h"
 
 #include "llama-cpp.h"
 #include "mtmd.h"
@@ -14,13 +15,6 @@
 struct common_chat_templates;
 
 namespace lookm {
-
-// RGB, row-major [height, width, 3], not owned.
-struct image_view {
-    const uint8_t * data;
-    uint32_t width;
-    uint32_t height;
-};
 
 // The chat template of a GGUF, applied by llama.cpp's own template code.
 class chat_template {
@@ -43,15 +37,16 @@ class chat_template {
 struct prompt_chunk {
     std::vector<llama_token> tokens;
     std::vector<token_kind> kind;             // of each token; image: of a context, which counts as an image does
-    const mtmd_input_chunk * image = nullptr; // owned by prompt::media
+    const mtmd_input_chunk * image = nullptr; // owned by prompt::images
 
     int32_t n_cells() const;
     int32_t n_context() const;
 };
 
 struct prompt {
-    mtmd::input_chunks_ptr media; // keeps the images of chunks alive
     std::vector<prompt_chunk> chunks;
+    std::vector<mtmd::input_chunks_ptr> images; // what chunks point to
+    std::vector<image_size> image_sizes;        // of the images as they were given
 
     int32_t n_images = 0; // as given; a model may cut one into several tiles, each a chunk of its own
 
@@ -69,10 +64,10 @@ struct prompt_markers {
 
 // Splits text that holds one marker per image and one per context: a text whose cells are evictable as an image's are,
 // and in which control tokens are text. mmproj may be null when there are no images.
-// begins: no text comes before it, so that it gets the tokens that begin one.
+// begins: no text comes before it, so that it gets the tokens that begin one. Images are decoded one by one.
 // Throws std::invalid_argument when markers and images or contexts do not match, or an image cannot be used.
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
-                const prompt_markers & markers, std::span<const image_view> images,
+                const prompt_markers & markers, std::span<const image_source> images,
                 std::span<const std::string> contexts, bool begins = true);
 
 // Markers that no user text holds by chance.

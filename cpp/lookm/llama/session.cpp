@@ -176,7 +176,7 @@ void session::check_fits(const prompt & p) const {
     check_ubatch(p, mmproj_.get(), options_);
 }
 
-void session::prefill(const std::string & text, std::span<const image_view> images,
+void session::prefill(const std::string & text, std::span<const image_source> images,
                       std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                       const progress_fn & progress) {
     check(kv);
@@ -197,7 +197,7 @@ void session::prefill(const std::string & text, std::span<const image_view> imag
         // with compression the answer's cells are found among those that it frees
         begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer), std::move(cap));
         if (explains_) {
-            explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p, images);
+            explanation_ = explain_prompt(model_.get(), mmproj_.get(), options_.mmproj_path, markers_.image, p);
         }
         process(p, progress);
         compress(options, progress);

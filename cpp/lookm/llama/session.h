@@ -111,7 +111,7 @@ class session {
     // Under a cap (model_options) that the prompt and its answer would exceed, the prompt is read piece by piece, and
     // what is cached is squeezed before a piece that would not fit (prompt_cap); kv_ratio then holds of what is left.
     // Throws std::invalid_argument where no squeezing makes it fit.
-    void prefill(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+    void prefill(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
 
     // Trials (trials.cpp): one prompt is read once, and then compressed and answered as often as one likes.
@@ -119,7 +119,7 @@ class session {
     // As prefill(), but every cell stays as it is and a copy of all is kept. The prompt may end with an image, where
     // follow() adds what is to be answered. kv says which attention is observed: a trial() can use what another method
     // needs less of, as h2o of what roco does.
-    void read(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+    void read(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
               const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
     // The cells as they were read, compressed like this, whatever a trial before has made of them. Throws
     // std::invalid_argument where it takes attention that was not observed.
@@ -136,10 +136,10 @@ class session {
     // then evictable parts of all turns shrink, the oldest first, until kv_ratio of all cells so far is left. A cap
     // holds over all of it. Throws as prefill() does; where it throws before anything is read, the conversation goes
     // on.
-    void converse(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
+    void converse(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
                   const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
     // The same, but forgets what was there in any case.
-    void converse_anew(const std::string & text, std::span<const image_view> images,
+    void converse_anew(const std::string & text, std::span<const image_source> images,
                        std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
                        const progress_fn & progress = {});
     bool talking() const { return talking_; } // false again once an error has stopped a turn's reading
@@ -188,7 +188,7 @@ class session {
     void check_can_talk() const;
     bool squeezes_with(const compress_options & options) const;
     int32_t n_ctx_that_counts() const; // 0 for a model that the context's size means nothing to
-    void turn(bool begins, const std::string & text, std::span<const image_view> images,
+    void turn(bool begins, const std::string & text, std::span<const image_source> images,
               std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
               const progress_fn & progress);
     void carry(int32_t n_cells); // to a context of so many, scores and all

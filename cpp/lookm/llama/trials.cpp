@@ -12,8 +12,9 @@
 
 namespace lookm {
 
-void session::read(const std::string & text, std::span<const image_view> images, std::span<const std::string> contexts,
-                   const kv_options & kv, int32_t n_answer, const progress_fn & progress) {
+void session::read(const std::string & text, std::span<const image_source> images,
+                   std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                   const progress_fn & progress) {
     check(kv);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);

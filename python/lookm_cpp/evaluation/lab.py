@@ -145,7 +145,7 @@ class Lab:
             return
         self.session.read(
             self._head,
-            [picture.pixels() for picture in self._found.images],
+            [picture.pixels for picture in self._found.images],
             kv_ratio=observer.kv_ratio,
             method=observer.method,
             important_ratio=observer.important_ratio,
