@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +155,25 @@ def test_killed_and_restarted(folder: Path, short: list[DemoPrompt]) -> None:
             assert response.status_code == 400
             assert response.json()["error"]["message"].startswith("Unable to restore slot")
         assert content(second.chat(short[0], max_tokens=16)) == content(reply)
+
+
+def test_a_busy_server_stops_when_told_to(folder: Path, prompts: list[DemoPrompt]) -> None:
+    """It waited for clients that waited for it, or the thread that was signalled held the lock that it then wanted."""
+    body = {"messages": messages(prompts[0]), "max_tokens": 3000, "ignore_eos": True, "stream": True}
+    for n in range(3):
+        server = launch(folder / f"stops-{n}.log", "--kv-ratio", "0.3", "-np", "4", "--kv-unified", "-c", "4096")
+
+        def ask(server: Server = server) -> None:
+            with contextlib.suppress(httpx.HTTPError):
+                server.http.post(CHAT, json=body)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(ask)
+            time.sleep(0.3 + 0.01 * n)
+            server.process.terminate()
+            try:
+                assert server.process.wait(timeout=20) == 0
+            finally:
+                server.process.kill()
+        server.http.close()

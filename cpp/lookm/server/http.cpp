@@ -1,15 +1,22 @@
-// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own.
+// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, and with signals that cannot
+// deadlock (signals.h).
 
 #include "server-context.h"
 
 #include "lookm/server/routes.h"
+#include "lookm/server/signals.h"
 
 #include "ui.h"
+
+#include <csignal> // whose sigaction() is not to be replaced
 
 #if defined(LOOKM_WEB_UI_WANTED) && !defined(LLAMA_UI_HAS_ASSETS)
 #error "LOOKM_WEB_UI=ON, but npm did not build the page: its messages are above. AUTO or OFF builds without it"
 #endif
 
 #define server_routes lookm::server::routes
+#if !defined(_WIN32)
+#define sigaction(number, action, old) lookm::server::handle_aside(number, (action)->sa_handler)
+#endif
 
 #include "server.cpp"
