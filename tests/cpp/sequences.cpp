@@ -59,8 +59,27 @@ int cache_layer(const ggml_tensor * probs) {
 sequences::sequences(llama_model * model, const sequences_options & options)
     : ctx_(make(model, options)), compressor_(ctx_.get()), options_(options), model_(model) {}
 
+void sequences::isolate(llama_seq_id seq, int32_t n) {
+    compressor_.isolate(seq, n);
+    isolated_ = seq;
+}
+
+void sequences::unite() {
+    compressor_.unite();
+    isolated_ = -1;
+}
+
+int32_t sequences::alone(int32_t n, const std::function<int32_t()> & decode) {
+    if (current_ == isolated_ && !kv().show_isolated(n)) {
+        throw std::runtime_error("no room below the other sequences");
+    }
+    const int32_t status = decode();
+    kv().show_all();
+    return status;
+}
+
 void sequences::process(llama_batch & batch) {
-    const int32_t status = llama_decode(ctx_.get(), batch);
+    const int32_t status = alone(batch.n_tokens, [&] { return llama_decode(ctx_.get(), batch); });
     llama_batch_free(batch);
     compressor_.tap().rethrow();
     check(status);
@@ -95,6 +114,7 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
     const int32_t n_all = width * height;
     for (int32_t i = 0; i < n_all;) {
         const int32_t end = n_batch > 0 ? std::min(n_all, i + n_batch) : n_all;
+        const int32_t n = end - i;
         llama_batch_ext * batch = llama_batch_ext_init(ctx_.get());
         for (; i < end; ++i) {
             const int32_t at = llama_batch_ext_add_embd(batch, seq, {values.data() + i * n_embd, 1, n_embd});
@@ -103,7 +123,7 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
             llama_batch_ext_set_pos(batch, at, two_d ? pos : in_line);
         }
         llama_set_causal_attn(ctx_.get(), options_.causal_images);
-        const int32_t status = llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch);
+        const int32_t status = alone(n, [&] { return llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch); });
         llama_set_causal_attn(ctx_.get(), true);
         llama_batch_ext_free(batch);
         compressor_.tap().rethrow();
@@ -116,6 +136,7 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
 }
 
 std::vector<std::vector<float>> sequences::together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
+    current_ = -2; // none that could be isolated
     size_t n_all = 0, n_most = 0;
     for (const auto & [seq, t] : tokens) {
         n_all += t.size();

@@ -43,6 +43,10 @@ class sequences {
     void copy(llama_seq_id from, llama_seq_id to);             // llama_memory_seq_cp of all of it
     void remove(llama_seq_id seq, llama_pos p0, llama_pos p1); // llama_memory_seq_rm; the next position stays
 
+    // compressor::isolate and unite; in between, batches of seq are decoded while nothing else shows.
+    void isolate(llama_seq_id seq, int32_t n);
+    void unite();
+
     void arm() { compressor_.tap().arm(); }
     void observe_all(const lookm::compress_options & options) { compressor_.observe_all(options); }
     lookm::compress_result compress(llama_seq_id seq, const lookm::compress_options & options);
@@ -73,6 +77,7 @@ class sequences {
 
     static bool on_node(ggml_tensor * node, bool ask, void * self);
     void hide(ggml_tensor * probs, const hidden_cells & hidden) const;
+    int32_t alone(int32_t n, const std::function<int32_t()> & decode); // where current_ is isolated
     void process(llama_batch & batch);
     std::vector<float> logits(int32_t i);
 
@@ -83,5 +88,6 @@ class sequences {
     std::map<llama_seq_id, llama_pos> n_past_;
     std::map<std::pair<llama_seq_id, int32_t>, hidden_cells> hidden_; // by sequence and il
     llama_seq_id current_ = 0;
+    llama_seq_id isolated_ = -1;
     int32_t last_n_kv_ = 0;
 };

@@ -130,6 +130,8 @@ void bind_sequences(py::module_ & m) {
         .def("take_over",
              [](py_sequences & c, const py_sequences & other, llama_seq_id seq) { c.s.take_over(other.s, seq); })
         .def("remove", [](py_sequences & c, llama_seq_id seq, llama_pos p0, llama_pos p1) { c.s.remove(seq, p0, p1); })
+        .def("isolate", [](py_sequences & c, llama_seq_id seq, int32_t n) { c.s.isolate(seq, n); })
+        .def("unite", [](py_sequences & c) { c.s.unite(); })
         .def("arm", [](py_sequences & c) { c.s.arm(); })
         .def("observe_all",
              [](py_sequences & c, const std::string & method) { c.s.observe_all({lookm::resolve(method, {}), {}}); })

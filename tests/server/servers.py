@@ -79,6 +79,13 @@ class Server:
         """The log's lines that hold a word."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if word in line]
 
+    def says(self, word: str) -> bool:
+        """Whether the log has such a line; it is written by a thread of its own."""
+        deadline = time.monotonic() + 10
+        while not self.lines(word) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return bool(self.lines(word))
+
     def stop(self) -> int:
         self.http.close()
         self.process.terminate()

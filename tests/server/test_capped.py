@@ -194,7 +194,7 @@ def test_a_slot_file_of_a_larger_slot(folder: Path, long: list[DemoPrompt]) -> N
     with running(folder, "--kv-cells", str(2 * CELLS), "-c", "4096", "-np", "2", "-kvu") as server:
         response = server.http.post("/slots/0?action=restore", json={"filename": "large"})
         assert response.status_code == 400, response.text
-        assert server.lines("cells do not fit into a slot's 512 (--kv-cells)")
+        assert server.says("cells do not fit into a slot's 512 (--kv-cells)")
         assert server.uses_cells(0)
 
 

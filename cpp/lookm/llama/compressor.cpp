@@ -116,6 +116,36 @@ bool compressor::covers(const compress_options & options) const {
            (tap_.plan().squares || !needs_squares(options.method));
 }
 
+void compressor::move(std::span<const cell_move> moves) {
+    if (moves.empty()) {
+        return;
+    }
+    kv_.settle();
+    for (const kv_layer & layer : kv_.layers()) {
+        move_rows(runners_.of(kv_.backend_of_storage(layer.k.storage)), cpu_, layer, moves);
+    }
+    runners_.clear();
+    kv_.move(moves);
+}
+
+void compressor::isolate(llama_seq_id seq, int32_t n) {
+    unite();
+    if (!kv_.can_isolate()) {
+        return;
+    }
+    if (const auto moves = kv_.moves_to_isolate(seq, n)) {
+        move(*moves);
+        kv_.isolate(seq, n);
+    }
+}
+
+void compressor::unite() {
+    if (kv_.can_isolate()) {
+        kv_.unite();
+        move(kv_.moves_to_pack());
+    }
+}
+
 ranking compressor::rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
                                std::span<const token_kind> kind) const {
     std::vector<float> sum, squares;

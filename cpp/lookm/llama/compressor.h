@@ -75,6 +75,13 @@ class compressor {
     // needs.
     bool covers(const compress_options & options) const;
 
+    // Before the first batch of a prompt in a cache that several sequences share: seq gets the cells [0, n), as many as
+    // it will have when the prompt is read, and rows of other sequences make way (kv_cache::isolate). Nothing happens
+    // where a cache cannot do that or has no room for n cells more; the prompt is then read among the others.
+    void isolate(llama_seq_id seq, int32_t n);
+    // Afterwards, compressed or not: all cells move down to the lowest ones.
+    void unite();
+
     // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed. Cells
     // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.
     // Throws std::invalid_argument for kinds that are not one for each other cell.
@@ -103,6 +110,7 @@ class compressor {
     ranking rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
                        std::span<const token_kind> kind) const;
     matches merge_layer(const kv_layer & layer, const compress_options & options, const layer_plan & plan);
+    void move(std::span<const cell_move> moves);
 
     kv_cache kv_;
     score_tap tap_;

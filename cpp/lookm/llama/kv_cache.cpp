@@ -12,6 +12,7 @@
 #include <string>
 #include <tuple>
 #include <typeinfo>
+#include <utility>
 
 #if defined(__GNUG__)
 #include <cxxabi.h>
@@ -57,6 +58,43 @@ llama_kv_cache * full_attention_cache(llama_memory_i * memory) {
         return static_cast<llama_memory_hybrid *>(memory)->get_mem_attn();
     }
     return nullptr;
+}
+
+// Where llama.cpp looks for the next free cell, in each stream. It has no setter, and the place that an isolated
+// sequence is read to depends on it. Naming a private member in an explicit instantiation is allowed.
+std::vector<uint32_t> & heads_of(llama_kv_cache & kv);
+template <auto heads>
+struct opened {
+    friend std::vector<uint32_t> & heads_of(llama_kv_cache & kv) { return kv.*heads; }
+};
+template struct opened<&llama_kv_cache::v_heads>;
+
+// Stands in cells that are held free for the isolated sequence; contexts that use this id isolate none.
+constexpr llama_seq_id seq_held = LLAMA_MAX_SEQ - 1;
+
+// As few moves as there are runs.
+class move_list {
+  public:
+    void add(int32_t from, int32_t to) {
+        if (from == to) {
+            return;
+        }
+        if (!moves_.empty() && moves_.back().from + moves_.back().n == from &&
+            moves_.back().to + moves_.back().n == to) {
+            ++moves_.back().n;
+        } else {
+            moves_.push_back({from, to, 1});
+        }
+    }
+    std::vector<cell_move> take() { return std::move(moves_); }
+
+  private:
+    std::vector<cell_move> moves_;
+};
+
+bool same_place(const llama_kv_cells & a, const llama_kv_cells & b, uint32_t i) {
+    const llama_kv_cell_ext x = a.ext_get(i), y = b.ext_get(i);
+    return a.pos_get(i) == b.pos_get(i) && std::tie(x.x, x.y, x.tok) == std::tie(y.x, y.y, y.tok);
 }
 
 // Layers that attend to this K: its own, and those without a cache that llama.cpp has pointed to it. Of layers with
@@ -207,6 +245,17 @@ bool kv_cache::size_changes_rope(llama_context * ctx) {
     return std::any_of(layers.begin(), layers.end(), [](const llama_layer & l) { return l.rope_long != nullptr; });
 }
 
+// A sequence that is read by itself. While it is shown, its cells have changed places with the cache's.
+struct kv_cache::isolated {
+    llama_seq_id seq;
+    int32_t n;            // cells [0, n) are its own
+    llama_kv_cells cells; // its cells alone, or while they are shown everybody's
+    uint32_t head;        // where llama.cpp goes on in these cells
+    bool shown = false;
+};
+
+kv_cache::~kv_cache() = default;
+
 kv_cache::kv_cache(llama_context * ctx) : ctx_(ctx) {
     const std::string why = unsupported(ctx);
     if (!why.empty()) {
@@ -249,6 +298,9 @@ int32_t kv_cache::n_used() const {
     uint32_t n = 0;
     for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s is that of sequence s
         n += kv_->get_cells(static_cast<llama_seq_id>(s)).get_used();
+    }
+    if (isolated_) {
+        n -= static_cast<uint32_t>(kv_->get_cells(0).seq_pos_get(seq_held).size());
     }
     return static_cast<int32_t>(n);
 }
@@ -384,6 +436,141 @@ void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> of, size_t n_ke
         cells.seq_add(of[r], seq);
     }
     kv_->seq_rm(seq, pos_dropped, -1);
+}
+
+bool kv_cache::can_isolate() const {
+    const uint32_t n_seq = llama_n_seq_max(ctx_);
+    return kv_->get_n_stream() == 1 && n_seq > 1 && n_seq < LLAMA_MAX_SEQ;
+}
+
+std::optional<std::vector<cell_move>> kv_cache::moves_to_isolate(llama_seq_id seq, int32_t n) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    move_list moves;
+    int32_t own = 0, other = n;
+    for (const cell & c : this->cells(seq)) {
+        moves.add(c.index, own++);
+    }
+    for (uint32_t i = 0; i < cells.size(); ++i) {
+        if (!cells.is_empty(i) && !cells.seq_has(i, seq)) {
+            moves.add(static_cast<int32_t>(i), other++);
+        }
+    }
+    if (own > n || other > n_cells()) {
+        return std::nullopt;
+    }
+    return moves.take();
+}
+
+std::vector<cell_move> kv_cache::moves_to_pack() const {
+    const llama_kv_cells & cells = kv_->get_cells(0);
+    move_list moves;
+    int32_t to = 0;
+    for (uint32_t i = 0; i < cells.size(); ++i) {
+        if (!cells.is_empty(i)) {
+            moves.add(static_cast<int32_t>(i), to++);
+        }
+    }
+    return moves.take();
+}
+
+void kv_cache::move(std::span<const cell_move> moves) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(0));
+    std::vector<uint32_t> from, to;
+    for (const cell_move & m : moves) {
+        for (int32_t i = 0; i < m.n; ++i) {
+            from.push_back(static_cast<uint32_t>(m.from + i));
+            to.push_back(static_cast<uint32_t>(m.to + i));
+        }
+    }
+    const llama_kv_cells moved = cells.cp(from);
+    for (const uint32_t i : from) {
+        cells.rm(i);
+    }
+    cells.set(to, moved);
+    heads_of(*kv_)[0] = 0;
+}
+
+void kv_cache::isolate(llama_seq_id seq, int32_t n) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
+    isolated_ = std::make_unique<isolated>();
+    isolated_->seq = seq;
+    isolated_->n = n;
+    llama_kv_cells & own = isolated_->cells;
+    own.resize(cells.size());
+    std::vector<uint32_t> index;
+    for (const cell & c : this->cells(seq)) {
+        index.push_back(static_cast<uint32_t>(c.index));
+    }
+    own.set(index, cells.cp(index));
+    for (const uint32_t i : index) {
+        own.seq_keep(i, seq); // other sequences may share it
+    }
+    isolated_->head = static_cast<uint32_t>(index.size());
+    for (uint32_t i = isolated_->head; i < static_cast<uint32_t>(n); ++i) {
+        cells.pos_set(i, 0);
+        cells.seq_add(i, seq_held);
+    }
+}
+
+bool kv_cache::show_isolated(int32_t n_more) {
+    if (!isolated_ || isolated_->shown) {
+        return isolated_ != nullptr;
+    }
+    isolated & one = *isolated_;
+    int32_t n_free = 0;
+    for (auto i = static_cast<int32_t>(one.head); i < one.n; ++i) {
+        n_free += one.cells.is_empty(i);
+    }
+    if (n_free < n_more) {
+        unite();
+        return false;
+    }
+    std::swap(const_cast<llama_kv_cells &>(kv_->get_cells(one.seq)), one.cells);
+    std::swap(heads_of(*kv_)[0], one.head);
+    one.shown = true;
+    return true;
+}
+
+void kv_cache::show_all() {
+    if (!isolated_ || !isolated_->shown) {
+        return;
+    }
+    isolated & one = *isolated_;
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(one.seq));
+    std::swap(cells, one.cells);
+    std::swap(heads_of(*kv_)[0], one.head);
+    one.shown = false;
+    for (uint32_t i = 0; i < static_cast<uint32_t>(one.n); ++i) {
+        const bool is = !one.cells.is_empty(i);
+        const bool was = cells.seq_has(i, one.seq);
+        if (is == was && (!is || same_place(cells, one.cells, i))) {
+            continue;
+        }
+        for (const llama_seq_id seq : {one.seq, seq_held}) {
+            if (!cells.is_empty(i) && cells.seq_has(i, seq)) {
+                cells.seq_rm(i, seq);
+            }
+        }
+        if (cells.is_empty(i)) {
+            cells.pos_set(i, is ? one.cells.pos_get(i) : 0);
+            cells.ext_set(i, is ? one.cells.ext_get(i) : llama_kv_cell_ext());
+        }
+        cells.seq_add(i, is ? one.seq : seq_held);
+    }
+}
+
+void kv_cache::unite() {
+    if (!isolated_) {
+        return;
+    }
+    show_all();
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(isolated_->seq));
+    const auto held = cells.seq_pos_get(seq_held); // a copy: it shrinks
+    for (const auto & [pos, index] : held) {
+        cells.seq_rm(index, seq_held);
+    }
+    heads_of(*kv_)[0] = 0;
+    isolated_.reset();
 }
 
 void kv_cache::forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1) {

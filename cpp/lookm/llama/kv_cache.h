@@ -2,11 +2,13 @@
 
 #include "lookm/core/method.h"
 #include "lookm/graph/kv_rows.h"
+#include "lookm/graph/move_rows.h"
 #include "lookm/llama/sequence_bytes.h"
 
 #include "llama.h"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -41,6 +43,7 @@ class kv_cache {
   public:
     // Throws std::invalid_argument naming the model's memory type when it cannot be compressed.
     explicit kv_cache(llama_context * ctx);
+    ~kv_cache();
 
     // Why this context cannot be compressed, "" when it can. memory_type: "kv_cache", "kv_cache_iswa", "hybrid", ...
     static std::string unsupported(llama_context * ctx);
@@ -67,7 +70,7 @@ class kv_cache {
     // Layers that attend to the cells of layers()[i]: that one, and those after it that keep no K and V of their own.
     int n_readers(size_t i) const { return n_readers_[i]; }
     int32_t n_cells() const; // allocated, for each stream
-    int32_t n_used() const;  // of all streams
+    int32_t n_used() const;  // of all streams; cells that isolate() holds free are not in use
     int32_t n_used_by(llama_seq_id seq) const;
     int32_t stream_of(llama_seq_id seq) const;
     size_t bytes_per_cell() const { return bytes_per_token(ctx_); }
@@ -102,6 +105,31 @@ class kv_cache {
     // Empties the cells of seq at positions [p0, p1) in layers that see every earlier token, and in no others.
     static void forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1);
 
+    // A prompt that is read into a cache with other sequences gets other rounding errors than one that is read alone:
+    // kernels sum over cells in the order and in the groups that they lie in, and some are chosen by how many cells
+    // there are. Such errors decide near ties between cells. An isolated sequence is read as if the cache held nothing
+    // else: it has the cells [0, n) to itself, and while they are all that shows, llama.cpp sees no others.
+    //
+    // Only where sequences share one stream of cells. Layers with sliding windows have a cache of their own, which
+    // stays as it is.
+
+    bool can_isolate() const;
+    // Moves that bring the cells of seq to [0, m), in the order of their tokens, and those of all others behind cell n,
+    // in their order; nothing where there is no room for that. m <= n.
+    std::optional<std::vector<cell_move>> moves_to_isolate(llama_seq_id seq, int32_t n) const;
+    // Moves that bring all cells to the lowest ones, in their order.
+    std::vector<cell_move> moves_to_pack() const;
+    // Cells move, of all sequences that have them, as their rows have (move_rows) or will.
+    void move(std::span<const cell_move> moves);
+
+    // seq has its cells in [0, m), and until unite() no other sequence gets one below n.
+    void isolate(llama_seq_id seq, int32_t n);
+    // The cells of the isolated sequence are all that shows, until show_all(). Returns false where n_more cells do not
+    // fit below n: then nothing is isolated any more.
+    bool show_isolated(int32_t n_more);
+    void show_all();
+    void unite();
+
     // Installs (or, with nullptr, removes) the callback that sees every node the scheduler computes.
     void set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data);
 
@@ -113,8 +141,11 @@ class kv_cache {
     ggml_backend_t cpu_backend() const;
 
   private:
+    struct isolated;
+
     llama_context * ctx_;
     llama_kv_cache * kv_;
+    std::unique_ptr<isolated> isolated_;
     std::vector<kv_layer> layers_;
     std::vector<int> n_readers_;
 };

@@ -84,7 +84,6 @@ void score_tap::arm(const tap_plan & plan) {
         throw std::invalid_argument("first_query: " + std::to_string(plan.first_query) + ", expected 0 or more");
     }
     plan_ = plan;
-    counts_tokens_ = plan.first_query > 0;
     if (!plan.squares) {
         squares_.reset();
     } else if (!squares_) {
@@ -110,7 +109,6 @@ void score_tap::forget(int64_t n_rows, llama_seq_id seq) {
     for (const std::vector<int64_t> & layer : n_rows > 0 ? n_seen_ : decltype(n_seen_)()) {
         const int64_t n_seen = layer[kv_.stream_of(seq)];
         plan_.first_query = static_cast<int32_t>(std::max(n_seen + n_rows, int64_t(plan_.first_query)));
-        counts_tokens_ = true;
     }
 }
 
@@ -136,10 +134,8 @@ void score_tap::listen() {
     }
 }
 
-void score_tap::skip(int64_t n) {
-    if (counts_tokens_) {
-        plan_.first_query = static_cast<int32_t>(std::max<int64_t>(0, plan_.first_query + n));
-    }
+void score_tap::begin_after(int64_t n) {
+    plan_.first_query = static_cast<int32_t>(std::max<int64_t>(0, plan_.first_query - n));
 }
 
 void score_tap::disarm() {

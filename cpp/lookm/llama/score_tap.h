@@ -30,8 +30,8 @@ struct tap_plan {
 //
 // A row's token is known by counting: llama.cpp hands the tokens of a sequence over in their order, each once in every
 // layer (and once more in each layer that reads its cache), whatever the batches, the positions (M-RoPE) or the mask
-// (non-causal images). Where the cache has a stream for each sequence, each counts and adds up for itself. Sequences
-// that share one stream are counted together: their sums are right, but first_query > 0 then counts the tokens of all.
+// (non-causal images). Where the cache has a stream for each sequence, each counts and adds up for itself. Of sequences
+// that share one stream, only one may be decoded while the tap listens where first_query > 0.
 class score_tap {
   public:
     score_tap(kv_cache & kv, size_t compute_bytes); // kv must outlive the tap
@@ -45,9 +45,8 @@ class score_tap {
     // Zero the sums, and go on as before; of the rows that come next the first n_rows do not count.
     void forget(int64_t n_rows = 0, llama_seq_id seq = 0); // of this sequence's stream
     void listen();                                         // go on after disarm(), with the sums so far
-    // Rows that come next, or came last, are n more than the prompt's own: another sequence's in the same stream. n <
-    // 0: the prompt's first -n tokens are in the cache already. Matters where first_query > 0.
-    void skip(int64_t n);
+    // Of the prompt that arm() was called for, the first n tokens are in the cache already.
+    void begin_after(int64_t n);
     // An exception inside the callback stops that graph; it comes out here, after llama.cpp has returned.
     void rethrow();
     void drop_error() { error_ = nullptr; }
@@ -84,7 +83,6 @@ class score_tap {
     kv_cache & kv_;
     size_t compute_peak_ = 0;
     tap_plan plan_;
-    bool counts_tokens_ = false; // some token's query is the first, and skip() means something
     accumulators sums_;
     std::optional<accumulators> squares_;
     std::vector<std::vector<int64_t>> n_seen_; // [layer][stream]: rows so far

@@ -131,8 +131,13 @@ double unpack_ratio(int32_t n_discard) {
 
 int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
     constexpr int32_t compute_error = -3;
+    const struct all_slots { // show again, whatever happens
+        ~all_slots() { the_hook().after_decode(); }
+    } at_the_end;
     try {
-        if (const int32_t status = decode(); status != 0) {
+        const int32_t status = decode();
+        the_hook().after_decode();
+        if (status != 0) {
             the_hook().after_failure();
             return status;
         }

@@ -20,12 +20,12 @@ capped_prompt::capped_prompt(compressor & c, llama_seq_id seq, const compress_op
     compressor_.observe_all(options_);
 }
 
-void capped_prompt::make_room(int32_t n, int64_t n_foreign) {
+void capped_prompt::make_room(int32_t n) {
     const int32_t n_read = plan_.n_held() + n_squeezed_;
     squeeze(n);
     compressor_.resume();
     if (n_read <= forget_at_ && forget_at_ < n_read + n && forget_at_ > 0) {
-        compressor_.tap().forget(n_foreign + forget_at_ - n_read, seq_);
+        compressor_.tap().forget(forget_at_ - n_read, seq_);
     }
 }
 

@@ -19,8 +19,7 @@ class capped_prompt {
     capped_prompt(compressor & c, llama_seq_id seq, const compress_options & options, std::vector<prompt_part> parts,
                   int32_t n_cells, int32_t n_batch);
 
-    // Before n more cells are read: makes room for them. n_foreign rows of other prompts come before theirs.
-    void make_room(int32_t n, int64_t n_foreign);
+    void make_room(int32_t n); // before n more cells are read
     void added(int32_t n) { plan_.add(n); }
     // After the last cell: options of the compression that follows, after room was made for the answer, if it does not
     // free as much.

@@ -52,8 +52,7 @@
 #define mtmd_helper_decode_image_chunk(...) lookm::server::decode_image(slot, __VA_ARGS__)
 #define llama_n_ctx_seq(...) lookm::server::tokens_of_a_slot(__VA_ARGS__)
 #define llama_process(...)                                                                                             \
-    lookm::server::decode_batch(slots, params_base.kv_unified, ctx_tgt, batch.view,                                    \
-                                [&] { return (llama_process) (__VA_ARGS__); })
+    lookm::server::decode_batch(slots, ctx_tgt, batch.view, [&] { return (llama_process) (__VA_ARGS__); })
 #define server_task_result_cmpl_final server_task_result_lookm
 #define llama_state_seq_save_file(...) lookm::server::save_slot_file(__VA_ARGS__)
 #define llama_state_seq_load_file(...) lookm::server::load_slot_file(__VA_ARGS__)

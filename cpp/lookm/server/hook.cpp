@@ -22,7 +22,6 @@ void hook::attach(llama_context * ctx) {
     }
     compressor_ = std::make_unique<compressor>(ctx);
     ctx_ = ctx;
-    mixes_rows_ = kv_cache::memory_type(ctx).find("hybrid") != std::string::npos;
     observed_ = -1;
     reading_.reset();
     slot_cells_ = 0;
@@ -35,10 +34,6 @@ bool hook::wants(const slot_prompt & p) const {
         return false;
     }
     return p.has_image || s.resolved().prior == prior::none;
-}
-
-bool hook::reads_alone() const {
-    return mixes_rows_ && current().resolved().scorer == scorer::window;
 }
 
 void hook::cap(int32_t n, int32_t n_batch) {
@@ -114,7 +109,7 @@ bool hook::is_half_read(int32_t slot, int32_t task) const {
     return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task);
 }
 
-void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & foreign) {
+void hook::before_decode(const slot_prompt * p, int32_t n) {
     if (!p) {
         compressor_->tap().disarm();
         return;
@@ -124,21 +119,33 @@ void hook::before_decode(const slot_prompt * p, int32_t n, const foreign_rows & 
     } else {
         compressor_->resume();
     }
-    compressor_->tap().skip(foreign.before);
-    make_room(p, n, foreign.before);
+    compressor_->kv().show_isolated(n);
+    make_room(p, n);
 }
 
-void hook::make_room(const slot_prompt * p, int32_t n, int64_t n_foreign) {
+void hook::make_room(const slot_prompt * p, int32_t n) {
     if (p && reading_ && n > 0) {
-        reading_->make_room(n, n_foreign);
+        reading_->make_room(n);
     }
 }
 
-void hook::after_decode(int32_t n, const foreign_rows & foreign) {
+void hook::after_batch(int32_t n) {
     if (reading_ && n > 0) {
         reading_->added(n);
     }
-    compressor_->tap().skip(foreign.after);
+}
+
+void hook::after_decode() {
+    compressor_->kv().show_all();
+}
+
+void hook::give_up(int32_t task) {
+    if (observed_ == task) {
+        observed_ = -1;
+        reading_.reset();
+        compressor_->tap().disarm();
+        compressor_->unite();
+    }
 }
 
 void hook::before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n) {
@@ -169,12 +176,14 @@ void hook::begin(const slot_prompt & p) {
     options_.kind = p.kind(packed);
     observed_ = p.task;
     reading_.reset();
+    const auto n_all = packed.n + static_cast<int32_t>(options_.kind.size());
+    compressor_->isolate(p.slot, capped() ? std::min(n_all, slot_cells_) : n_all);
     if (exceeds(p) && n_used(p.slot) == 0) {
         reading_.emplace(*compressor_, p.slot, options_, parts_of(p), slot_cells_, n_batch_);
         return;
     }
     compressor_->observe(options_);
-    compressor_->tap().skip(packed.n - n_used(p.slot)); // cells of tokens that this prompt goes on from
+    compressor_->tap().begin_after(n_used(p.slot) - packed.n); // tokens that this prompt goes on from
 }
 
 void hook::finish(const slot_prompt & p) {
@@ -184,6 +193,7 @@ void hook::finish(const slot_prompt & p) {
     prompt_cells & cells = by_slot_[p.slot] = {p.task, p.n_tokens, n_used(p.slot)};
     std::optional<capped_prompt> capped = observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {
+        give_up(p.task);
         return;
     }
     observed_ = -1;
@@ -195,6 +205,7 @@ void hook::finish(const slot_prompt & p) {
     }
     const int32_t before = capped ? p.n_tokens : n_used(p.slot);
     const compress_result result = wanted ? compressor_->compress(p.slot, options_) : compress_result();
+    compressor_->unite();
     const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
     if (cells.kept == before) {

@@ -37,12 +37,6 @@ struct slot_tokens {
     std::function<int32_t(llama_pos)> n_up_to;
 };
 
-// Rows of a batch that are not the observed prompt's, before and after its own ones; 0 where each slot has a stream.
-struct foreign_rows {
-    int64_t before = 0;
-    int64_t after = 0;
-};
-
 // Cells of a prompt before and after its compression.
 struct prompt_cells {
     int32_t task = -1;
@@ -62,7 +56,9 @@ struct counters {
 // counts() and the gauges may be read from others.
 //
 // Prompts that will be compressed come one after another: the scores of the one under way are the only ones there are,
-// and at most one such prompt is in the cache at its full length. context.cpp sees to that.
+// and at most one such prompt is in the cache at its full length. It is read by itself, in batches that hold no other
+// rows and into cells of its own (compressor::isolate), so that what is kept of it does not depend on its neighbours.
+// context.cpp sees to that.
 class hook {
   public:
     // Throws std::invalid_argument when the context's memory cannot be compressed. The context must outlive the hook's
@@ -89,26 +85,27 @@ class hook {
     // Whether this slot's prompt, of that task, went on from compressed cells and never came to its end: its own cells
     // have no scores then that another prompt could go on with.
     bool is_half_read(int32_t slot, int32_t task) const;
-    // Whether no other prompt may be in a decode of one that is compressed: a hybrid's memory takes the sequences of a
-    // batch in parts, by turns, and then nobody knows which of its rows a window begins with.
-    bool reads_alone() const;
-
     int32_t n_cells() const { return compressor_->kv().n_cells(); }
     int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
     int32_t n_used(int32_t slot) const { return compressor_->kv().n_used_by(slot); }
 
-    // Around a decode: the prompt under way that it goes on with by n tokens, or nullptr for none. Then nothing is
-    // observed.
-    void before_decode(const slot_prompt * p, int32_t n = 0, const foreign_rows & foreign = {});
-    void after_decode(int32_t n, const foreign_rows & foreign);
-    // Instead, where it found no room and will be tried again: its rows have not come.
-    void take_back(const foreign_rows & foreign) { compressor_->tap().skip(-foreign.before); }
+    // Around a decode: the prompt under way that it goes on with by n tokens, or nullptr for none; no other rows come
+    // with it. Without a prompt nothing is observed.
+    void before_decode(const slot_prompt * p, int32_t n = 0);
+    // After a batch of n tokens of the prompt that was given last, 0 without one.
+    void after_batch(int32_t n);
+    // However the decode ended: the cells of all slots show again.
+    void after_decode();
+    // The slot's task has ended, or its prompt was given up.
+    void give_up(int32_t task);
+    // Of two kinds of rounds that go by turns, that of the prompt that is read by itself and that of all other slots,
+    // whose turn it is.
+    bool is_readers_turn() { return readers_turn_ = !readers_turn_; }
     // Before an answer goes on by n tokens from position pos, its first one being at begin: where the slot's cells are
     // all taken, the older half of the answer makes room.
     void before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n);
-    // Of a prompt that is read through a cap, before its next n cells are decoded: room for them. n_foreign rows of
-    // others come before theirs.
-    void make_room(const slot_prompt * p, int32_t n, int64_t n_foreign = 0);
+    // Of a prompt that is read through a cap, before its next n cells are decoded: room for them.
+    void make_room(const slot_prompt * p, int32_t n);
     // Cells of an image that may come at once.
     int32_t n_image_batch(int32_t n_batch, bool whole) const;
     // After a decode that failed: throws what the observation may have thrown, or returns.
@@ -135,8 +132,8 @@ class hook {
     std::unique_ptr<compressor> compressor_;
     int32_t observed_ = -1;    // task of the prompt whose attention the tap has summed up
     compress_options options_; // of that prompt
-    bool mixes_rows_ = false;  // rows of several sequences in one stream
-    int32_t slot_cells_ = 0;   // 0: no cap
+    bool readers_turn_ = false;
+    int32_t slot_cells_ = 0; // 0: no cap
     int32_t n_batch_ = 0;
     std::optional<capped_prompt> reading_;                            // that prompt, if it is read through the cap
     std::map<int32_t, std::pair<int32_t, llama_pos>> answer_by_slot_; // task, and where its answer now begins

@@ -47,7 +47,7 @@ class image_batches {
     int32_t n_next() const { return whole_ ? n_left_ : std::min(n_left_, n_at_once()); }
 
     int32_t decoded(const mtmd_helper_embd_batch * batch) {
-        hook_.after_decode(prompt_ ? batch->n_tokens : 0, {});
+        hook_.after_batch(prompt_ ? batch->n_tokens : 0);
         n_left_ -= batch->n_tokens;
         if (n_left_ > 0) {
             hook_.make_room(prompt_, n_next());

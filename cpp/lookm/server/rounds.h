@@ -54,9 +54,12 @@ void drop_foreign_cells(Slot & slot) {
 // prompt cache takes it along; a prompt that was too long has not been begun.
 template <class Slot>
 void released(Slot & slot) {
-    const bool began = completes(slot) && slot.stats.t_start > 0 && slot.task->n_tokens() < slot.n_ctx;
-    if (current().active() && began && the_hook().attached(slot.ctx_tgt) &&
-        the_hook().is_half_read(slot.id, slot.task->id)) {
+    if (!current().active() || !completes(slot) || !the_hook().attached(slot.ctx_tgt)) {
+        return;
+    }
+    the_hook().give_up(slot.task->id);
+    const bool began = slot.stats.t_start > 0 && slot.task->n_tokens() < slot.n_ctx;
+    if (began && the_hook().is_half_read(slot.id, slot.task->id)) {
         slot.prompt_clear();
     }
 }
@@ -123,8 +126,7 @@ auto turns_of(Slots & slots, bool shared) {
     using slot_type = typename Slots::value_type;
     turns<slot_type> out;
     for (slot_type & slot : slots) {
-        const bool reads = begins(slot) || slot.state == state_of<slot_type>::SLOT_STATE_PROCESSING_PROMPT;
-        if (takes_turns(slot) || (reads && the_hook().reads_alone())) {
+        if (takes_turns(slot)) {
             out.add(slot);
         }
     }
@@ -139,6 +141,28 @@ auto turns_of(Slots & slots, bool shared) {
         }
     }
     return out;
+}
+
+// Whether the slot has tokens to decode in this round.
+template <class Slot>
+bool goes_on(const Slot & slot) {
+    return begins(slot) || slot.state == state_of<Slot>::SLOT_STATE_PROCESSING_PROMPT || answers(slot);
+}
+
+// A prompt that will be compressed is read by itself: rounds of its own go by turns with those of all other slots.
+// reader: that prompt's slot. hold(slot) makes a slot sit this round out.
+template <class Slots, class Hold>
+void separate(Slots & slots, typename Slots::value_type & reader, Hold && hold) {
+    const auto is_other = [&reader](const auto & slot) { return &slot != &reader && goes_on(slot); };
+    if (std::none_of(slots.begin(), slots.end(), is_other)) {
+        return;
+    }
+    const bool readers_turn = the_hook().is_readers_turn();
+    for (auto & slot : slots) {
+        if (readers_turn ? is_other(slot) : &slot == &reader) {
+            hold(slot);
+        }
+    }
 }
 
 // Begins a round. Returns the slots that sit it out, with the state to give back to them.
@@ -166,6 +190,10 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
                 in_turn.begins() ? n_at_the_end(slots, *next) : n_unread(*next) + n_answer(slots, *next);
         }
     }
+    const auto sit_out = [&held](slot_type & slot) {
+        held.emplace_back(&slot, slot.state);
+        slot.state = state::SLOT_STATE_WAIT_OTHER;
+    };
     for (slot_type & slot : slots) {
         bool hold = in_turn.hold(slot) && (&slot != next || waits);
         // who came later may not take the room that it waits for
@@ -177,9 +205,11 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
             n_left_at_the_end -= hold ? 0 : n_end;
         }
         if (hold) {
-            held.emplace_back(&slot, slot.state);
-            slot.state = state::SLOT_STATE_WAIT_OTHER;
+            sit_out(slot);
         }
+    }
+    if (next && goes_on(*next) && completes(*next) && the_hook().observes(prompt_of(*next))) {
+        separate(slots, *next, sit_out);
     }
     if (shared) { // llama-server frees cells of idle slots for answers, and not of those that are held
         constexpr int32_t n_at_once = 16; // tokens of an answer in a round, drafts among them
@@ -244,8 +274,7 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
 
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.
 template <class Slots, class Decode>
-int32_t decode_batch(const Slots & slots, bool unified, const llama_context * ctx, const common_batch & batch,
-                     Decode && decode) {
+int32_t decode_batch(const Slots & slots, const llama_context * ctx, const common_batch & batch, Decode && decode) {
     using slot_type = typename Slots::value_type;
     using state = state_of<slot_type>;
     hook & h = the_hook();
@@ -260,35 +289,22 @@ int32_t decode_batch(const Slots & slots, bool unified, const llama_context * ct
         return completes(slot) && in_batch(slot, false) &&
                (is_under_way(slot) || (slot.state == state::SLOT_STATE_DONE_PROMPT && h.observes(prompt_of(slot))));
     });
-    foreign_rows foreign;
-    int32_t n_own = 0;
-    if (observed != slots.end()) {
-        const auto own = [&](const auto & t) { return t.seq_id == observed->id; };
-        n_own = static_cast<int32_t>(std::count_if(batch.tokens.begin(), batch.tokens.end(), own));
-        const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
-        const auto last = std::find_if(batch.tokens.rbegin(), batch.tokens.rend(), own);
-        if (unified) {
-            foreign = {first - batch.tokens.begin(), last - batch.tokens.rbegin()};
-        }
-    }
+    // all rows of the batch are of that prompt: separate() has seen to it
+    const int32_t n_own = observed != slots.end() ? static_cast<int32_t>(batch.tokens.size()) : 0;
     const auto run = [&] {
         if (observed != slots.end()) {
             const slot_prompt p = prompt_of(*observed);
-            h.before_decode(&p, n_own, foreign);
+            h.before_decode(&p, n_own);
         } else {
             h.before_decode(nullptr);
         }
         for (const slot_type & slot : slots) {
             make_room_for_answer(slot, batch);
         }
-        const int32_t status = decode();
-        if (status != 0 && observed != slots.end()) {
-            h.take_back(foreign);
-        }
-        return status;
+        return decode();
     };
     return guarded(run, [&] {
-        h.after_decode(n_own, foreign);
+        h.after_batch(n_own);
         for (const slot_type & slot : slots) {
             if (slot.state != state::SLOT_STATE_DONE_PROMPT || !completes(slot) || !in_batch(slot, true)) {
                 continue;
