@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "gil.h"
 
 #include "lookm/core/rank.h"
 #include "lookm/graph/single_layer.h"
@@ -125,7 +126,7 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     std::vector<float> sums;
     {
         const void * data = k.array.data();
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         sums = lookm::score_arrays(q.data(), data, k.type, s, scale, on_device);
     }
     return array_of(sums, s.n_head_kv, s.n_kv);
@@ -170,7 +171,7 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
         k.array.shape(0), k.array.shape(1), k.array.shape(2), v.array.shape(2), k.array.data(), v.array.data(), k.type};
     lookm::compressed_arrays out;
     {
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         out = lookm::compress_arrays(layer, c.choice, kind, on_device);
     }
     return py::make_tuple(rows_of(out.k, k.array, out.n_keep), rows_of(out.v, v.array, out.n_keep),

@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "gil.h"
 
 #include "lookm/llama/device_info.h"
 #include "lookm/llama/model.h"
@@ -14,7 +15,7 @@ namespace {
 py::list devices(const std::string & rpc_servers, const std::string & type_k, const std::string & type_v) {
     std::vector<lookm::device_info> infos;
     {
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         infos = lookm::list_devices(rpc_servers, lookm::parse_cache_type("type_k", type_k),
                                     lookm::parse_cache_type("type_v", type_v));
     }

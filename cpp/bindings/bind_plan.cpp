@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "gil.h"
 
 #include "lookm/llama/plan.h"
 
@@ -37,7 +38,7 @@ py::dict plan(lookm::planner & planner, const std::string & one, const std::stri
     }
     lookm::memory_plan found;
     {
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         found = planner.plan(one, two, {size.first, size.second}, request);
     }
     return to_dict(found, planner.pattern(), request.n_images);
@@ -70,7 +71,7 @@ void bind_plan(py::module_ & m) {
                  o.shrink = shrink;
                  o.kv_cells = kv_cells;
                  o.kv_memory = kv_memory;
-                 const py::gil_scoped_release nogil;
+                 const without_gil nogil;
                  return std::make_unique<lookm::planner>(o);
              }),
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,

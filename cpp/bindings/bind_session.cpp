@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "gil.h"
 
 #include "lookm/llama/explanation.h"
 #include "lookm/llama/model.h"
@@ -20,8 +21,9 @@ using image_array = py::array_t<uint8_t, py::array::c_style>;
 // An array, or a function that returns one. Called in the middle of work without the GIL.
 lookm::image_source source(const py::object & image) {
     return [&image] {
-        const py::gil_scoped_acquire gil;
-        const auto pixels = image_array::ensure(PyCallable_Check(image.ptr()) != 0 ? image() : image);
+        const with_gil python;
+        const auto pixels =
+            image_array::ensure(PyCallable_Check(image.ptr()) != 0 ? python.call(image, nullptr) : image);
         if (!pixels || pixels.ndim() != 3 || pixels.shape(2) != 3 || pixels.size() == 0) {
             PyErr_Clear();
             throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
@@ -46,12 +48,10 @@ const char * name_of(lookm::phase p) {
 // Runs in the middle of work without the GIL: takes it to let signals and the user's function stop the work.
 lookm::progress_fn reporter(const py::object & progress) {
     return [&progress](lookm::phase phase, int done, int total) {
-        const py::gil_scoped_acquire gil;
-        if (PyErr_CheckSignals() != 0) {
-            throw py::error_already_set();
-        }
+        const with_gil python;
+        python.check_signals();
         if (!progress.is_none()) {
-            progress(name_of(phase), done, total);
+            python.call(progress, "sii", name_of(phase), done, total);
         }
     };
 }
@@ -70,27 +70,34 @@ py::dict to_dict(const lookm::session_stats & s) {
         "decode_tokens"_a = s.decode_tokens);
 }
 
-// Owns a session until close(); every call on a closed one says so.
+// Owns a session until close(); every call on a closed one says so, and on one that a fork has left behind.
 class py_session {
   public:
     py_session(const lookm::model_options & options, const py_session * weights_of)
         : session_(weights_of ? std::make_unique<lookm::session>(options, weights_of->get())
                               : std::make_unique<lookm::session>(options)) {}
+    ~py_session() { close(); }
 
     lookm::session & get() const {
         if (!session_) {
             throw std::invalid_argument("session: it is closed");
         }
+        session_->check_forked();
         return *session_;
     }
-    void close() { session_.reset(); }
+    void close() {
+        if (session_ && !session_->may_be_freed()) {
+            static_cast<void>(session_.release()); // it would tell a device what the parent goes on with
+        }
+        session_.reset();
+    }
 
   private:
     std::unique_ptr<lookm::session> session_;
 };
 
 std::unique_ptr<py_session> make_session(const lookm::model_options & options, const py_session * weights_of) {
-    const py::gil_scoped_release nogil;
+    const without_gil nogil;
     return std::make_unique<py_session>(options, weights_of);
 }
 
@@ -115,7 +122,7 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             }
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
-            const py::gil_scoped_release nogil;
+            const without_gil nogil;
             (session.*how)(prompt, sources, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
                            n_answer, report);
         },
@@ -128,7 +135,7 @@ py::object next(const py_session & self) {
     std::optional<std::string> piece;
     {
         lookm::session & session = self.get();
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         piece = session.next();
     }
     return piece ? py::object(py::bytes(*piece)) : py::object(py::none());
@@ -144,7 +151,7 @@ lookm::sampling_options sampling_of(float temperature, float top_p, int64_t top_
 py::dict info_of(const lookm::model_options & options) {
     lookm::model_info info;
     {
-        const py::gil_scoped_release nogil;
+        const without_gil nogil;
         info = lookm::describe(options);
     }
     return py::dict("architecture"_a = info.architecture, "name"_a = info.name, "size_bytes"_a = info.size_bytes,
@@ -261,7 +268,7 @@ void bind_session(py::module_ & m) {
             [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
                std::optional<double> recent_ratio, const lookm::method_options & options) {
                 lookm::session & session = s.get();
-                const py::gil_scoped_release nogil;
+                const without_gil nogil;
                 session.trial({kv_ratio, method, important_ratio, recent_ratio, options});
             },
             py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
@@ -270,7 +277,7 @@ void bind_session(py::module_ & m) {
             "follow",
             [](const py_session & s, const std::string & text) {
                 lookm::session & session = s.get();
-                const py::gil_scoped_release nogil;
+                const without_gil nogil;
                 session.follow(text);
             },
             "text"_a)

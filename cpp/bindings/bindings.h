@@ -12,6 +12,7 @@ void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
 void bind_plan(pybind11::module_ & m);
+void bind_exit(); // what happens to work at the end of the interpreter
 
 // What a session says about its last prompt (_core.pyi: Explanation).
 pybind11::dict to_dict(const lookm::explanation & e);

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
     bind_devices(m);
     bind_arrays(m);
     bind_plan(m);
+    bind_exit();
 }

@@ -38,6 +38,9 @@ class Llava:
     thread, ends a stream that is not exhausted yet, and the next step of that stream raises ``RuntimeError``. A
     stream may also simply be dropped. Ctrl-C stops the work within a token and leaves the object usable.
 
+    A forked child may use its parent's object on the CPU, unless another thread was at work when it was forked; what
+    it cannot use raises ``RuntimeError``. A daemon thread's work is stopped when the interpreter ends: ``SystemExit``.
+
     Args:
         model_path: The GGUF language model.
         mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model; ``False`` for text alone.

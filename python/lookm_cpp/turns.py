@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ class Turns:
         self._session = session
         self._lock = threading.Lock()
         self._holder: int | None = None
+        _ALL.add(self)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -47,3 +50,21 @@ class Turns:
         """
         if turn != self.now():
             raise RuntimeError("this answer or conversation was ended by a newer prompt of the same Llava")
+
+    def renew(self) -> None:
+        """In a forked child: nobody holds the session but, maybe, this thread. The others are not there."""
+        if self._lock.locked() and self._holder != threading.get_ident():
+            self._lock = threading.Lock()
+            self._holder = None
+
+
+_ALL: weakref.WeakSet[Turns] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for turns in list(_ALL):
+        turns.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

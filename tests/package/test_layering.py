@@ -48,6 +48,12 @@ def test_only_the_linker_knows_the_threads() -> None:
     assert users == [file for file in users if file.startswith("lookm/threads/")]
 
 
+def test_the_bindings_leave_python_one_way() -> None:
+    """``without_gil`` and ``with_gil`` survive the end of the interpreter and a fork, pybind11's own do not."""
+    users = {file.name for file in (CPP / "bindings").iterdir() if "gil_scoped_" in file.read_text(encoding="utf-8")}
+    assert users == {"gil.h", "bind_exit.cpp"}
+
+
 def test_only_one_file_includes_private_headers_of_llama_cpp() -> None:
     users = {file for file, names in _sources(".").items() if any(PRIVATE.match(name) for name in names)}
     assert users == {"lookm/llama/kv_cache.cpp"}

@@ -1,5 +1,6 @@
 // The part of a session that answers: sampler and decode loop.
 
+#include "lookm/llama/at_work.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/stopwatch.h"
 
@@ -23,6 +24,20 @@ llama_sampler * never_ending(const llama_vocab * vocab) {
     }
     return llama_sampler_init_logit_bias(llama_vocab_n_tokens(vocab), static_cast<int32_t>(ends.size()), ends.data());
 }
+
+// While it lives, a graph of the context ends before its next node once work is to stop.
+class exit_switch {
+  public:
+    explicit exit_switch(llama_context * ctx) : ctx_(ctx) {
+        llama_set_abort_callback(ctx, [](void *) { return work_is_stopped(); }, nullptr);
+    }
+    ~exit_switch() { llama_set_abort_callback(ctx_, nullptr, nullptr); }
+    exit_switch(const exit_switch &) = delete;
+    exit_switch & operator=(const exit_switch &) = delete;
+
+  private:
+    llama_context * ctx_;
+};
 
 } // namespace
 
@@ -130,6 +145,7 @@ std::optional<std::string> session::next() {
             if (full()) {
                 make_cell();
             }
+            const exit_switch at_exit(room_->get());
             decode(&token, 1, true);
         } catch (...) { // the context may be gone
             abandon();

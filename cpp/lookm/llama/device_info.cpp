@@ -63,7 +63,7 @@ device_info describe(ggml_backend_dev_t device, ggml_type type_k, ggml_type type
 
 std::vector<device_info> list_devices(const std::string & rpc_servers, ggml_type type_k, ggml_type type_v) {
     set_verbose(false);
-    llama_backend_init();
+    start_backends();
     std::vector<ggml_backend_dev_t> devices = {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)};
     const device_list list(rpc_servers); // the connections stay open until all are described
     for (ggml_backend_dev_t device : list.accelerators()) {

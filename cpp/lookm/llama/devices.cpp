@@ -1,8 +1,11 @@
 #include "lookm/llama/devices.h"
 
+#include "lookm/llama/at_work.h"
+
 #include "ggml-rpc.h"
 #include "llama.h"
 
+#include <mutex>
 #include <stdexcept>
 
 namespace lookm {
@@ -34,6 +37,23 @@ std::vector<ggml_backend_dev_t> local_accelerators() {
 }
 
 } // namespace
+
+void start_backends() {
+    static std::once_flag once;
+    static int started_in = 0;
+    std::call_once(once, [] {
+        llama_backend_init();
+        started_in = fork_generation();
+    });
+    if (started_in != fork_generation() && !local_accelerators().empty()) {
+        throw std::runtime_error("this process was forked, and its parent has the devices of this machine" +
+                                 std::string(instead_of_fork));
+    }
+}
+
+bool lies_on_devices(const std::string & rpc_servers) {
+    return !rpc_servers.empty() || !local_accelerators().empty();
+}
 
 device_list::device_list(const std::string & rpc_servers) {
     if (rpc_servers.empty()) {

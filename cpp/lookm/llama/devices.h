@@ -9,6 +9,14 @@
 
 namespace lookm {
 
+// ggml's backends, once for all. Throws std::runtime_error in a forked child whose parent has devices: their drivers do
+// not go on there.
+void start_backends();
+
+// Whether anything of a model may lie elsewhere than in this process's memory. Where there is an accelerator llama.cpp
+// makes use of it, whatever n_gpu_layers is.
+bool lies_on_devices(const std::string & rpc_servers);
+
 // The devices that one model's layers may lie on. Must outlive the model.
 class device_list {
   public:

@@ -1,5 +1,6 @@
 #include "lookm/llama/model.h"
 
+#include "lookm/llama/at_work.h"
 #include "lookm/llama/encoder_no_alloc.h"
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/log.h"
@@ -12,7 +13,6 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 
 namespace lookm {
@@ -100,11 +100,6 @@ std::vector<float> checked_split(const std::vector<float> & shares, const device
     return all;
 }
 
-void start_backends() {
-    static std::once_flag once;
-    std::call_once(once, [] { llama_backend_init(); });
-}
-
 } // namespace
 
 ggml_type parse_cache_type(const char * argument, const std::string & name) {
@@ -140,10 +135,11 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
         params.no_alloc = true;
         params.load_mode = LLAMA_LOAD_MODE_NONE; // there is nothing to map
     }
-    params.progress_callback = [](float, void *) { return true; }; // no dots on stderr
+    params.progress_callback = [](float, void *) { return !work_is_stopped(); };
     forget_errors();
     check_metadata(options.model_path);
     llama_model_ptr model{llama_model_load_from_file(options.model_path.c_str(), params)};
+    check_work_goes_on();
     if (!model) {
         throw std::invalid_argument("model_path: cannot load \"" + options.model_path +
                                     "\" as a language model: " + last_logged_error());
@@ -211,9 +207,11 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
     params.warmup = false;
     params.cb_eval = callback.function;
     params.cb_eval_user_data = callback.user_data;
+    params.progress_callback = [](float, void *) { return !work_is_stopped(); };
     forget_errors();
     const encoder_no_alloc_scope scope(options.no_alloc);
     mtmd::context_ptr ctx{mtmd_init_from_file(options.mmproj_path.c_str(), model, params)};
+    check_work_goes_on();
     if (!ctx) {
         throw std::invalid_argument(
             "mmproj: cannot use \"" + options.mmproj_path + "\" with \"" + options.model_path +

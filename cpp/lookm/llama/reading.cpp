@@ -1,5 +1,6 @@
 // The part of a session that reads a prompt into the cache.
 
+#include "lookm/llama/at_work.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/stopwatch.h"
@@ -35,6 +36,7 @@ struct session::progress_state {
     }
     void tell(phase p, int done, int total) {
         since_report = {};
+        check_work_goes_on();
         if (report) {
             report(p, done, total);
         }
@@ -54,7 +56,7 @@ class session::stop_switch {
   private:
     static bool asked(void * self) {
         auto & s = *static_cast<stop_switch *>(self);
-        if (s.state_.since_report.seconds() < seconds_between_reports) {
+        if (s.state_.since_report.seconds() < seconds_between_reports && !work_is_stopped()) {
             return false;
         }
         try {
@@ -229,6 +231,9 @@ void session::process_image(const mtmd_input_chunk * chunk, progress_state & sta
 }
 
 void session::check_stopped() {
+    if (work_is_stopped() && !stopped_) {
+        stopped_ = std::make_exception_ptr(work_stopped());
+    }
     if (stopped_) {
         if (room_->compressor()) {
             room_->compressor()->tap().drop_error(); // its graph was stopped

@@ -1,5 +1,7 @@
 #include "lookm/llama/rpc_endpoint.h"
 
+#include "lookm/llama/at_work.h"
+
 #include "ggml-rpc.h"
 
 #include <netdb.h>
@@ -179,6 +181,11 @@ std::vector<rpc_lease> lease_rpc_servers(const std::string & servers) {
     static std::mutex mutex;
     static std::map<std::string, std::weak_ptr<const std::string>> held;
     const std::lock_guard lock(mutex);
+    static const int first_in = fork_generation();
+    if (first_in != fork_generation()) { // ggml's connections, which the parent talks through
+        throw std::runtime_error("rpc_servers: \"" + servers + "\" in a process that was forked after its parent had " +
+                                 "used servers" + instead_of_fork);
+    }
     std::vector<rpc_lease> leases;
     std::vector<tcp_socket> open; // until all have answered: one server under two names would wait for itself
     for (const endpoint & e : parse_list(servers)) {

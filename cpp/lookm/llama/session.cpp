@@ -1,5 +1,6 @@
 #include "lookm/llama/session.h"
 
+#include "lookm/llama/at_work.h"
 #include "lookm/llama/flash_attn.h"
 #include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
@@ -94,7 +95,8 @@ session::session(const model_options & options, const session & other) : session
 }
 
 session::session(const model_options & options, std::shared_ptr<llama_model> model)
-    : options_(options), model_(std::move(model)), markers_(random_markers()) {
+    : options_(options), generation_(fork_generation()), on_devices_(lies_on_devices(options.rpc_servers)),
+      model_(std::move(model)), markers_(random_markers()) {
     mmproj_ = load_mmproj(model_.get(), options_, markers_.image);
     if (better_without_flash(model_.get(), options_)) {
         options_.flash_attn = "off";
@@ -105,6 +107,19 @@ session::session(const model_options & options, std::shared_ptr<llama_model> mod
 }
 
 session::~session() = default;
+
+void session::check_forked() const {
+    check_forked_at_rest();
+    if (on_devices_ && generation_ != fork_generation()) {
+        throw std::runtime_error("this process was forked, and the model of its parent lies on a device or an RPC "
+                                 "server that the parent goes on with" +
+                                 std::string(instead_of_fork));
+    }
+}
+
+bool session::may_be_freed() const {
+    return generation_ == fork_generation() || (forked_at_rest() && !on_devices_);
+}
 
 bool session::scores_all_queries(const kv_options & kv) {
     const compress_options o = checked(kv);

@@ -89,6 +89,11 @@ class session {
     session(const model_options & options, const session & other);
     ~session();
 
+    // Throws std::runtime_error in a forked child that cannot go on with it: one that another thread was at work in, or
+    // any whose model lies on a device or server, which the parent goes on with.
+    void check_forked() const;
+    bool may_be_freed() const; // in this process
+
     // Whether prompts compressed like this are scored by all their queries (model_options::scored). Throws
     // std::invalid_argument for an option that is wrong.
     static bool scores_all_queries(const kv_options & kv);
@@ -204,6 +209,8 @@ class session {
     llama_token sample();
 
     model_options options_;
+    int generation_; // of the process that made it
+    bool on_devices_;
     std::shared_ptr<llama_model> model_;
     std::unique_ptr<sized_context> room_;
     std::unique_ptr<sized_context> read_room_; // of the prompt that is tried, while room_ has its cells in other types
