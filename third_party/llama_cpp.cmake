@@ -94,6 +94,28 @@ macro(lookm_lead_openmp)
     endif()
 endmacro()
 
+# What a chat template may do: llama.cpp's Jinja counts its steps with us (third_party/jinja_limits.h). A name that is
+# gone from llama.cpp fails the build.
+function(lookm_limit_jinja dir)
+    set(header "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.h")
+    foreach(source IN ITEMS runtime string value)
+        set_source_files_properties("${dir}/common/jinja/${source}.cpp" TARGET_DIRECTORY llama-common PROPERTIES
+            COMPILE_OPTIONS "-include;${header}" OBJECT_DEPENDS "${header}")
+    endforeach()
+    foreach(renamed IN ITEMS
+            jinja/parser:parse_from_tokens jinja/value:global_from_json
+            chat:common_chat_templates_init chat:common_chat_templates_apply)
+        string(REPLACE ":" ";" renamed ${renamed})
+        list(GET renamed 0 source)
+        list(GET renamed 1 name)
+        set_property(SOURCE "${dir}/common/${source}.cpp" TARGET_DIRECTORY llama-common APPEND PROPERTY
+                     COMPILE_DEFINITIONS "${name}=${name}_unlimited")
+    endforeach()
+    set_property(SOURCE "${dir}/common/jinja/value.cpp" TARGET_DIRECTORY llama-common APPEND PROPERTY
+                 COMPILE_DEFINITIONS LOOKM_JINJA_VALUE)
+    target_sources(llama-common PRIVATE "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.cpp")
+endfunction()
+
 macro(lookm_add_llama_cpp)
     if(LOOKM_LLAMA_CPP_DIR)
         get_filename_component(lookm_llama_dir "${LOOKM_LLAMA_CPP_DIR}" ABSOLUTE)
@@ -124,6 +146,7 @@ macro(lookm_add_llama_cpp)
         set_source_files_properties("${lookm_llama_dir}/ggml/src/ggml-quants.c" TARGET_DIRECTORY ggml-base
                                     PROPERTIES COMPILE_OPTIONS -fno-openmp)
     endif()
+    lookm_limit_jinja("${lookm_llama_dir}")
     if(LOOKM_BUILD_TESTING AND GGML_RPC)
         add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc" EXCLUDE_FROM_ALL SYSTEM)
     endif()

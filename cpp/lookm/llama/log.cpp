@@ -40,6 +40,10 @@ void set_verbose(bool verbose) {
     mtmd_helper_log_set(on_log, nullptr);
 }
 
+bool is_verbose() {
+    return verbose_log;
+}
+
 std::string last_logged_error() {
     const std::lock_guard lock(error_mutex);
     return error_line.empty() ? "no further detail" : error_line;

@@ -5,6 +5,7 @@
 
 #include "chat.h"
 #include "json.h"
+#include <log.h> // llama.cpp's, not the one beside this file
 
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <typeinfo>
 
 namespace lookm {
 
@@ -48,6 +50,35 @@ std::vector<text_run> tokenize_runs(const llama_model * model, const std::string
         start = end + markers.image.size();
     }
     return runs;
+}
+
+// llama.cpp's common code has a log of its own, which goes to stderr.
+class quiet_scope {
+  public:
+    quiet_scope() : threshold_(common_log_get_verbosity_thold()) {
+        if (!is_verbose()) {
+            common_log_set_verbosity_thold(-1);
+        }
+    }
+    ~quiet_scope() { common_log_set_verbosity_thold(threshold_); }
+    quiet_scope(const quiet_scope &) = delete;
+    quiet_scope & operator=(const quiet_scope &) = delete;
+
+  private:
+    int threshold_;
+};
+
+// llama.cpp rethrows what its parser has thrown as a bare std::exception: the template is parsed once more.
+std::string reason_of(const std::exception & error, const llama_model * model) {
+    const char * source = llama_model_chat_template(model, nullptr);
+    if (typeid(error) == typeid(std::exception) && source) {
+        try {
+            const common_chat_template again(source, "", "");
+        } catch (const std::exception & e) {
+            return e.what();
+        }
+    }
+    return error.what();
 }
 
 prompt_chunk chunk_of(text_run run) {
@@ -108,10 +139,11 @@ void chat_template::deleter::operator()(common_chat_templates * t) const {
 }
 
 chat_template::chat_template(const llama_model * model) {
+    const quiet_scope quiet;
     try {
         templates_.reset(common_chat_templates_init(model, "").release());
     } catch (const std::exception & e) {
-        throw std::invalid_argument(std::string("model_path: its chat template cannot be read: ") + e.what());
+        throw std::invalid_argument("model_path: its chat template cannot be read: " + reason_of(e, model));
     }
 }
 
