@@ -181,7 +181,7 @@ PEAK = """
 import re, sys
 from lookm_cpp import Llava
 model, n_cells, cap = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-with Llava(model, mmproj=False, kv_cells=cap, n_ctx=n_cells + 512, n_batch=512) as llm:
+with Llava(model, mmproj=False, chat_template="chatml", kv_cells=cap, n_ctx=n_cells + 512, n_batch=512) as llm:
     llm.ask("Why?", context="x" * (n_cells - 64), max_tokens=16)
     stats = llm.stats
 with open("/proc/self/status") as f:

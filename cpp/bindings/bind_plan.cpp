@@ -52,7 +52,7 @@ void bind_plan(py::module_ & m) {
                          int32_t n_batch, int32_t n_ubatch, int32_t n_gpu_layers, const std::string & flash_attn,
                          const std::string & type_k, const std::string & type_v, bool verbose, int64_t compute_bytes,
                          bool scored, bool shrink, const std::string & kept_type_k, const std::string & kept_type_v,
-                         int32_t kv_cells, int64_t kv_memory) {
+                         int32_t kv_cells, int64_t kv_memory, const std::string & chat_template) {
                  lookm::model_options o;
                  o.model_path = model_path;
                  o.mmproj_path = mmproj_path;
@@ -71,16 +71,23 @@ void bind_plan(py::module_ & m) {
                  o.shrink = shrink;
                  o.kv_cells = kv_cells;
                  o.kv_memory = kv_memory;
+                 o.chat_template = chat_template;
                  const without_gil nogil;
                  return std::make_unique<lookm::planner>(o);
              }),
              "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
              "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
              "verbose"_a = false, "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false,
-             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "", "kv_cells"_a = 0, "kv_memory"_a = 0)
+             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "", "kv_cells"_a = 0, "kv_memory"_a = 0,
+             "chat_template"_a = "")
         .def_property_readonly("media_marker", [](const lookm::planner & p) { return p.markers().image; })
         .def_property_readonly("context_marker", [](const lookm::planner & p) { return p.markers().context; })
-        .def("apply_template", &lookm::planner::apply_template, "messages"_a)
+        .def(
+            "apply_template",
+            [](const lookm::planner & p, const std::string & messages) {
+                return templated([&] { return p.apply_template(messages); });
+            },
+            "messages"_a)
         .def(
             "plan",
             [](lookm::planner & p, const std::string & one, const std::string & two,

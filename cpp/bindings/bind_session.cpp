@@ -163,7 +163,22 @@ py::dict info_of(const lookm::model_options & options) {
 
 } // namespace
 
+py::str templated(const std::function<std::string()> & apply) {
+    std::string prompt;
+    {
+        const without_gil nogil;
+        prompt = apply();
+    }
+    PyObject * text = PyUnicode_DecodeUTF8(prompt.data(), static_cast<py::ssize_t>(prompt.size()), nullptr);
+    if (!text) {
+        PyErr_Clear();
+        throw std::invalid_argument("messages: the chat template makes text of them that is not UTF-8");
+    }
+    return py::reinterpret_steal<py::str>(text);
+}
+
 void bind_session(py::module_ & m) {
+    m.def("chat_templates", &lookm::chat_template::names);
     m.def(
         "model_info",
         [](const std::string & model_path, const std::string & type_k, const std::string & type_v) {
@@ -181,25 +196,25 @@ void bind_session(py::module_ & m) {
     def_reading(bound, "converse_anew", &lookm::session::converse_anew);
     def_reading(bound, "read", &lookm::session::read);
     bound
-        .def(
-            py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx, int32_t n_batch,
-                        int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers, const std::string & flash_attn,
-                        const std::string & type_k, const std::string & type_v, const std::string & rpc_servers,
-                        const std::vector<float> & tensor_split, bool verbose, int64_t compute_bytes, bool scored,
-                        bool shrink, int32_t kv_cells, int64_t kv_memory, const std::string & kept_type_k,
-                        const std::string & kept_type_v, bool swa_full, const py_session * weights_of) {
-                return make_session({model_path,   mmproj_path, n_ctx,        n_batch,       n_ubatch, n_threads,
-                                     n_gpu_layers, rpc_servers, tensor_split, flash_attn,    type_k,   type_v,
-                                     kept_type_k,  kept_type_v, verbose,      compute_bytes, scored,   kv_cells,
-                                     kv_memory,    shrink,      swa_full},
-                                    weights_of);
-            }),
-            "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-            "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-            "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-            "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
-            "kv_memory"_a = 0, "kept_type_k"_a = "", "kept_type_v"_a = "", "swa_full"_a = false,
-            "weights_of"_a = py::none())
+        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
+                         int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
+                         const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
+                         const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
+                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory,
+                         const std::string & kept_type_k, const std::string & kept_type_v, bool swa_full,
+                         const std::string & chat_template, const py_session * weights_of) {
+                 return make_session({model_path,   mmproj_path, n_ctx,        n_batch,       n_ubatch, n_threads,
+                                      n_gpu_layers, rpc_servers, tensor_split, flash_attn,    type_k,   type_v,
+                                      kept_type_k,  kept_type_v, verbose,      compute_bytes, scored,   kv_cells,
+                                      kv_memory,    shrink,      swa_full,     chat_template},
+                                     weights_of);
+             }),
+             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
+             "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
+             "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
+             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
+             "kv_memory"_a = 0, "kept_type_k"_a = "", "kept_type_v"_a = "", "swa_full"_a = false,
+             "chat_template"_a = "", "weights_of"_a = py::none())
         .def_static(
             "scores_all_queries",
             [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
@@ -225,8 +240,11 @@ void bind_session(py::module_ & m) {
         .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
         .def(
             "apply_template",
-            [](const py_session & s, const std::string & messages) { return s.get().apply_template(messages); },
+            [](const py_session & s, const std::string & messages) {
+                return templated([&, &session = s.get()] { return session.apply_template(messages); });
+            },
             "messages"_a)
+        .def("check_template", [](const py_session & s) { s.get().check_template(); })
         .def(
             "check",
             [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,

@@ -2,6 +2,9 @@
 
 #include <pybind11/pybind11.h>
 
+#include <functional>
+#include <string>
+
 namespace lookm {
 struct explanation;
 }
@@ -13,6 +16,9 @@ void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
 void bind_plan(pybind11::module_ & m);
 void bind_exit(); // what happens to work at the end of the interpreter
+
+// A prompt by a chat template, which runs without the GIL. Throws std::invalid_argument if it is not UTF-8.
+pybind11::str templated(const std::function<std::string()> & apply);
 
 // What a session says about its last prompt (_core.pyi: Explanation).
 pybind11::dict to_dict(const lookm::explanation & e);

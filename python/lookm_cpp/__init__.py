@@ -12,7 +12,7 @@ True
 from __future__ import annotations
 
 from lookm_cpp import arrays
-from lookm_cpp._core import __version__, llama_cpp_version, methods
+from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
 from lookm_cpp.images import ImageLike
@@ -29,6 +29,7 @@ __all__ = [
     "Stats",
     "__version__",
     "arrays",
+    "chat_templates",
     "devices",
     "llama_cpp_version",
     "methods",

@@ -142,6 +142,9 @@ class DeviceInfo(TypedDict):
     on_device: bool
     note: str
 
+def chat_templates() -> list[str]:
+    """Names of the chat templates that llama.cpp has built in."""
+
 def methods() -> list[str]:
     """Names of the compression methods, ``origin`` (none) first."""
 
@@ -195,6 +198,7 @@ class Session:
         kept_type_k: str = "",
         kept_type_v: str = "",
         swa_full: bool = False,
+        chat_template: str = "",
         weights_of: Session | None = None,
     ) -> None:
         """``weights_of``: of the same file; how it was loaded holds for both."""
@@ -232,7 +236,11 @@ class Session:
     def model_name(self) -> str: ...
     def apply_template(self, messages: str) -> str:
         """Prompt of OpenAI-style ``messages`` (JSON text; content a string, or parts of type ``text`` and
-        ``media_marker``) by the GGUF's own chat template, ending where the assistant's answer begins."""
+        ``media_marker``) by the chat template, ending where the assistant's answer begins. Raises ``ValueError`` as
+        ``check_template`` does, too."""
+
+    def check_template(self) -> None:
+        """Raise ``ValueError`` if neither ``chat_template`` was given nor the GGUF has one."""
 
     def check(
         self,
@@ -502,6 +510,7 @@ class Planner:
         kept_type_v: str = "",
         kv_cells: int = 0,
         kv_memory: int = 0,
+        chat_template: str = "",
     ) -> None: ...
     @property
     def media_marker(self) -> str: ...

@@ -39,13 +39,14 @@ class Question:
     text: str
     images: Sequence[ImageLike] = ()
     contexts: Sequence[str] = ()
+    system: str | None = None
 
 
 def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = False) -> Run:
     """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
     with prompt_progress() as progress:
         shown: ChatOptions = {**options, "progress": progress}
-        messages = question_messages(question.text, question.images, question.contexts)
+        messages = question_messages(question.text, question.images, question.contexts, question.system)
         chunks = llm.create_chat_completion(messages, stream=True, **shown)
     answer = ""
     reason: str | None = None

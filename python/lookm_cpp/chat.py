@@ -17,14 +17,16 @@ TOOL_FIELDS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 """What a message may say beside its content; it is for the chat template to show."""
 
 
-def question_messages(question: str, images: Images, contexts: Sequence[str] = ()) -> list[dict[str, Any]]:
+def question_messages(
+    question: str, images: Images, contexts: Sequence[str] = (), system: str | None = None
+) -> list[dict[str, Any]]:
     """One user message; images stand where ``<image>`` is, or before the question when it has no placeholder.
 
-    Contexts come before everything else, each with a line break after it unless it ends in one.
+    Contexts come first, each with a line break after it unless it ends in one; a system message comes before it all.
 
     Raises:
-        ValueError: The number of placeholders is not the number of images, a context is empty, or the question is no
-            text.
+        ValueError: The number of placeholders is not the number of images, a context is empty, or the question or
+            ``system`` is no text.
 
     >>> question_messages("Is <image> larger than <image>?", ["a.png", "b.png"])[0]["content"]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -34,8 +36,9 @@ def question_messages(question: str, images: Images, contexts: Sequence[str] = (
     >>> question_messages("Who?", [], ["A long story."])[0]["content"]
     [{'type': 'text', 'text': 'A long story.\\n', 'evictable': True}, {'type': 'text', 'text': 'Who?'}]
     """
-    if not isinstance(question, str):
-        raise ValueError(f"question is {question!r:.80}, expected a text")
+    for name, text in (("question", question), ("system", "" if system is None else system)):
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is {text!r:.80}, expected a text")
     images = image_list(images)
     first, *rest = question.split(PLACEHOLDER)
     if rest and len(rest) != len(images):
@@ -47,7 +50,8 @@ def question_messages(question: str, images: Images, contexts: Sequence[str] = (
     for image, text in zip(images, rest, strict=False):
         content += [_image_part(image), {"type": "text", "text": text}]
     content = [part for part in content if part.get("text") != ""]
-    return [{"role": "user", "content": [*map(_context_part, contexts), *content]}]
+    message = {"role": "user", "content": [*map(_context_part, contexts), *content]}
+    return [{"role": "system", "content": system}, message] if system else [message]
 
 
 def contexts_of(context: str | Sequence[str] | None) -> tuple[str, ...]:

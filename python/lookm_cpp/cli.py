@@ -81,6 +81,13 @@ def ask(
     mmproj: Annotated[
         str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system message before the question.")] = None,
     text_only: Annotated[bool, typer.Option("--text-only", help="A model without a projector: no images.")] = False,
     image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be given again.")] = None,
     context_file: Annotated[
@@ -167,6 +174,7 @@ def ask(
     ratios_given = (kv_ratio, important_ratio, recent_ratio) != (None, None, None)
     default_ratio = DEMO_RATIO if compare and not ratios_given else 1.0
     options: LlavaOptions = {
+        "chat_template": chat_template,
         "kv_ratio": default_ratio if kv_ratio is None else kv_ratio,
         "method": method,
         "important_ratio": important_ratio,
@@ -204,7 +212,7 @@ def ask(
     if compare and (kv_cells is not None or kv_memory is not None):
         raise ValueError("--compare needs the full cache, expected no --kv-cells or --kv-memory with it")
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
-    asked = Question(question, image or (), contexts)
+    asked = Question(question, image or (), contexts, system)
     projector: str | Literal[False] | None = False if text_only else mmproj
     with Llava.embedded(**options) if model == EMBEDDED else Llava(model, mmproj=projector, **options) as llm:
         (ask_twice if compare else ask_once)(llm, asked, sampling, as_json=as_json)

@@ -19,6 +19,7 @@ from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.options import RANDOM_SEED, sampling_of, seed_of
 from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.stats import Stats
+from lookm_cpp.templates import template_text
 from lookm_cpp.turns import Turns
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Llava:
     Args:
         model_path: The GGUF language model.
         mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model; ``False`` for text alone.
+        chat_template: In place of the model's own: a name that llama.cpp knows (``lookm_cpp.chat_templates()``), a
+            file, or Jinja text. A model without one needs it: ``"vicuna"`` is LLaVA-1.5's.
         kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
         method: A name of ``lookm_cpp.methods()``.
         important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given, 0.9 of it with
@@ -90,7 +93,7 @@ class Llava:
     Raises:
         FileNotFoundError: A file does not exist.
         ValueError: An argument is outside its range, a file is not a GGUF or damaged, model and projector do not
-            belong together, or no single projector lies beside the model.
+            belong together, the model has no chat template, or no single projector lies beside it.
         RuntimeError: llama.cpp cannot make a context.
 
     >>> with Llava.embedded(kv_ratio=0.2) as llm:
@@ -104,6 +107,7 @@ class Llava:
         model_path: str | os.PathLike[str],
         *,
         mmproj: str | os.PathLike[str] | Literal[False] | None = None,
+        chat_template: str | os.PathLike[str] | None = None,
         kv_ratio: float = 1.0,
         method: str = METHOD,
         important_ratio: float | None = None,
@@ -174,7 +178,9 @@ class Llava:
             verbose=verbose,
             compute_bytes=compute_bytes,
             scored=self._compression.scores_all_queries(),
+            chat_template=template_text(chat_template),
         )
+        self._session.check_template()
         self._compression.check(self._session)
         self._seed = seed_of(seed)
         self._model = model
@@ -363,6 +369,7 @@ class Llava:
         images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
+        system: str | None = None,
         **options: Unpack[ChatOptions],
     ) -> str:
         """Answer one question about images, greedily unless a ``temperature`` is given; space around is cut off.
@@ -373,6 +380,7 @@ class Llava:
                 needs no list.
             context: A long text, or several, to come first, each ended by a line break. Its cells may be evicted as an
                 image's may; the question's stay where text is kept first.
+            system: A system message, before everything else.
             **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
 
         Raises:
@@ -385,7 +393,8 @@ class Llava:
                 "stream is given to ask, which returns a text; expected create_chat_completion for streams"
             )
         options["temperature"] = options.get("temperature") or 0.0
-        completion = self.create_chat_completion(question_messages(question, images, contexts_of(context)), **options)
+        messages = question_messages(question, images, contexts_of(context), system)
+        completion = self.create_chat_completion(messages, **options)
         return completion["choices"][0]["message"]["content"].strip()
 
     def explain(
@@ -394,6 +403,7 @@ class Llava:
         images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
+        system: str | None = None,
         methods: Sequence[str] = METHODS,
         **options: Unpack[ChatOptions],
     ) -> Explanation:
@@ -406,6 +416,7 @@ class Llava:
             question: As of ``ask``.
             images: As of ``ask``.
             context: As of ``ask``.
+            system: As of ``ask``.
             methods: Names of ``lookm_cpp.methods()``.
             **options: As of ``ask``, but ``method``; ``kv_ratio`` is 0.2 unless given here or to the constructor.
 
@@ -424,7 +435,7 @@ class Llava:
             options["kv_ratio"] = KV_RATIO
         self._check_open()
         explainer = Explainer(self, self._session, self._turns, self._max_pixels)
-        return explainer.explain(question, images, contexts_of(context), methods, options)
+        return explainer.explain(question, images, contexts_of(context), system, methods, options)
 
     def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
         """A conversation; options in place of the object's own, for all its turns.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
@@ -103,6 +104,7 @@ class CompressionOverrides(TypedDict, total=False):
 class LlavaOptions(TypedDict, total=False):
     """Keyword arguments of ``Llava`` but for its files."""
 
+    chat_template: str | os.PathLike[str] | None
     kv_ratio: float
     method: str
     important_ratio: float | None

@@ -46,10 +46,17 @@ def plan_command(
     mmproj: Annotated[
         str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"
+        ),
+    ] = None,
     image_size: Annotated[str, typer.Option("--image-size", help="Pixels of each, as WxH.")] = "x".join(
         map(str, IMAGE_SIZE)
     ),
     question: Annotated[str, typer.Option("--question", help="The text after the images.")] = QUESTION,
+    system: Annotated[str | None, typer.Option("--system", help="A system message before the question.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
     memory: Annotated[
         str | None, typer.Option("--memory", help="What there is, as 8GiB.  [default: this machine's]")
@@ -88,9 +95,11 @@ def plan_command(
     found = plan(
         embedded.MODEL if model == EMBEDDED else model,
         mmproj=embedded.MMPROJ if model == EMBEDDED else mmproj,
+        chat_template=chat_template,
         images=images,
         image_size=size,
         question=question,
+        system=system,
         max_tokens=max_tokens,
         memory=memory,
         kv_ratio=kv_ratio,

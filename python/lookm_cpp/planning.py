@@ -13,6 +13,7 @@ from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
 from lookm_cpp.sizes import byte_count, cell_count, whole
+from lookm_cpp.templates import template_text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -29,8 +30,10 @@ def plan(
     *,
     images: int,
     mmproj: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] | None = None,
     image_size: tuple[int, int] = IMAGE_SIZE,
     question: str = QUESTION,
+    system: str | None = None,
     max_tokens: int = 512,
     memory: int | str | None = None,
     kv_cells: int | None = None,
@@ -59,8 +62,10 @@ def plan(
         model_path: The GGUF language model.
         images: How many images the prompt has, all of one size.
         mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model.
+        chat_template: As of ``Llava``.
         image_size: ``(width, height)`` of an image in pixels.
         question: What comes after the images; all of it counts as text.
+        system: A system message before it.
         max_tokens: Cells for the answer.
         memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this machine's devices report.
         kv_cells: Most cells that the cache may have while the prompt is read.
@@ -116,12 +121,13 @@ def plan(
         compute_bytes=compute_bytes,
         scored=how.scores_all_queries(),
         shrink=shrink,
+        chat_template=template_text(chat_template),
         kv_cells=cell_count("kv_cells", kv_cells),
         kv_memory=byte_count("kv_memory", kv_memory),
     )
     markers = (planner.media_marker, planner.context_marker)
     image = Image.new("RGB", (1, 1))
-    one, two = (template_input(question_messages(question, [image] * n), *markers) for n in (1, 2))
+    one, two = (template_input(question_messages(question, [image] * n, (), system), *markers) for n in (1, 2))
     return planner.plan(
         planner.apply_template(one.messages),
         planner.apply_template(two.messages),

@@ -105,6 +105,22 @@ std::string mtmd_answer(const std::string & model_path, const std::string & mmpr
     return answer;
 }
 
+// llama.cpp's own chat templates: a prompt by the one of this name, up to where the answer begins.
+std::string chat(const std::string & name, const std::vector<std::pair<std::string, std::string>> & messages) {
+    std::vector<llama_chat_message> chat;
+    for (const auto & [role, content] : messages) {
+        chat.push_back({role.c_str(), content.c_str()});
+    }
+    std::string out(1 << 16, '\0');
+    const int32_t n = llama_chat_apply_template(name.c_str(), chat.data(), chat.size(), /*add_ass =*/true, out.data(),
+                                                static_cast<int32_t>(out.size()));
+    if (n < 0 || n > static_cast<int32_t>(out.size())) {
+        throw std::runtime_error("llama_chat_apply_template failed");
+    }
+    out.resize(n);
+    return out;
+}
+
 std::shared_ptr<py_model> load(const std::string & path) {
     lookm::model_options o;
     o.model_path = path;
@@ -249,7 +265,14 @@ PYBIND11_MODULE(_oracle, m) {
 #endif
     bind_sequences(m);
     m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
-    m.def("mtmd_answer", &mtmd_answer, "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);
+    m.def(
+        "mtmd_answer", // bytes, which may end within a character
+        [](const std::string & model_path, const std::string & mmproj_path, const std::string & prompt,
+           const std::vector<std::string> & image_files, int32_t max_tokens) {
+            return py::bytes(mtmd_answer(model_path, mmproj_path, prompt, image_files, max_tokens));
+        },
+        "model_path"_a, "mmproj_path"_a, "prompt"_a, "image_files"_a, "max_tokens"_a);
+    m.def("chat", &chat, "name"_a, "messages"_a);
     m.def("tokens", &tokens, "model_path"_a, "text"_a, "parse_special"_a);
     m.def("prompt_chunks", &prompt_chunks, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a);
     m.def("prompt_cells", &prompt_cells, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a, "contexts"_a);

@@ -23,8 +23,8 @@ def llama_cpp_answer(prompt: DemoPrompt) -> str:
     text = session.apply_template(json.dumps([{"role": "user", "content": parts}]))
     session.close()
     files = [str(image) for image in prompt.images]
-    answer: str = _oracle.mtmd_answer(str(embedded.MODEL), str(embedded.MMPROJ), text, files, N_TOKENS)
-    return answer.strip()
+    answer: bytes = _oracle.mtmd_answer(str(embedded.MODEL), str(embedded.MMPROJ), text, files, N_TOKENS)
+    return answer.decode().strip()
 
 
 @pytest.mark.parametrize("i", range(len(demo_prompts())))

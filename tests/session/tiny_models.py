@@ -10,6 +10,10 @@ import numpy as np
 
 Shapes = dict[str, tuple[int, ...]]
 
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 N_FF = 64
 STATE, RANK, KERNEL = 4, 4, 4
 """Of a Mamba layer: its state a channel, the rank of its time step, the width of its convolution."""
@@ -47,10 +51,11 @@ def write_llama(
     pieces: Sequence[str] = (),
     n_ctx: int = 512,
     added: Mapping[str, np.ndarray] | None = None,
+    chat_template: str | None = CHATML,
 ) -> Path:
     """What LOOK-M is for. ``pieces``: tokens beside the bytes, merged from smaller ones; ``added``: to the weights."""
     layer = {**_attention("attn", n_embd), **_feed_forward(n_embd)}
-    return _write(path, "llama", n_embd, layer, _describe_attention, pieces=pieces, n_ctx=n_ctx, added=added)
+    return _write(path, "llama", n_embd, layer, _describe_attention, None, pieces, n_ctx, added, chat_template)
 
 
 def write_mpt(path: Path, n_embd: int = 256) -> Path:
@@ -132,6 +137,7 @@ def _write(
     pieces: Sequence[str] = (),
     n_ctx: int = 512,
     added: Mapping[str, np.ndarray] | None = None,
+    chat_template: str | None = CHATML,
 ) -> Path:
     """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded; norms are ones."""
     writer = gguf.GGUFWriter(path, arch)
@@ -142,6 +148,8 @@ def _write(
     writer.add_layer_norm_rms_eps(1e-5)
     describe(writer)
     n_vocab = _add_tokenizer(writer, pieces)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
     shapes = {"token_embd.weight": (n_vocab, n_embd), **(outer or {"output_norm.weight": (n_embd,)})}
     shapes |= {f"blk.0.{name}": shape for name, shape in layer.items()}
     rng = np.random.default_rng(0)

@@ -46,7 +46,9 @@ class Decoder:
     """Further tables with a row for each token, and their widths."""
 
 
-def write_decoder(path: Path, decoder: Decoder, special_tokens: list[str]) -> Path:
+def write_decoder(
+    path: Path, decoder: Decoder, special_tokens: list[str], chat_template: str | None = TEMPLATE
+) -> Path:
     """The model, with a tokenizer that has a token for each byte and for each special text."""
     vocabulary, n_vocab = _vocabulary(special_tokens)
     sizes = {
@@ -71,6 +73,8 @@ def write_decoder(path: Path, decoder: Decoder, special_tokens: list[str]) -> Pa
         shapes |= {f"blk.{i}.{name}": shape for name, shape in _block(decoder, i).items()}
     for name, other in decoder.names.items():
         shapes = {key.replace(name, other) if key.endswith(name) else key: shape for key, shape in shapes.items()}
+    if chat_template is not None:
+        metadata["tokenizer.chat_template"] = chat_template
     return write(path, decoder.arch, metadata | vocabulary, shapes, zero_rows={"output.weight": FIRST_BYTE})
 
 
@@ -119,6 +123,5 @@ def _vocabulary(special_tokens: list[str]) -> tuple[Metadata, int]:
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.add_space_prefix": False,
-        "tokenizer.chat_template": TEMPLATE,
     }
     return metadata, len(tokens)

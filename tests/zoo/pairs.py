@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.decoder_table import DECODERS
-from zoo.decoders import write_decoder
+from zoo.decoders import TEMPLATE, write_decoder
 from zoo.encoder_table import ENCODERS
 from zoo.encoders import write_encoder
 
@@ -127,9 +127,9 @@ REFUSED = {"kimi-vl": Pair("deepseek2", ((12 * 8,), (7 * 14,)), 4, ("<|media_sta
 """Pairs whose cache cannot be compressed."""
 
 
-def write_pair(name: str, folder: Path) -> Files:
+def write_pair(name: str, folder: Path, chat_template: str | None = TEMPLATE) -> Files:
     """The files of one pair, in a folder of its own."""
     pair, home = (PAIRS | REFUSED)[name], folder / name
     home.mkdir()
-    model = write_decoder(home / "model.gguf", DECODERS[pair.decoder], list(pair.special_tokens))
+    model = write_decoder(home / "model.gguf", DECODERS[pair.decoder], list(pair.special_tokens), chat_template)
     return Files(model, write_encoder(home / "mmproj.gguf", ENCODERS[name]))

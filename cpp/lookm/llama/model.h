@@ -30,12 +30,13 @@ struct model_options {
     std::string kept_type_v;
     bool verbose = false;
     int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
-    bool scored = false;   // prompts will be scored by all their queries; flash_attn "auto" takes it into account
-    int32_t kv_cells = 0;  // most cells in use at once; 0: n_ctx
-    int64_t kv_memory = 0; // most bytes of KV buffers at once; 0: what kv_cells or n_ctx takes
-    bool shrink = true;    // contexts no larger than what is in them (sized_context)
-    bool swa_full = false; // sliding windows' layers keep all cells, and can go back to any token
-    bool no_alloc = false; // only to learn sizes: no weights are loaded, nothing is allocated for contexts
+    bool scored = false;       // prompts will be scored by all their queries; flash_attn "auto" takes it into account
+    int32_t kv_cells = 0;      // most cells in use at once; 0: n_ctx
+    int64_t kv_memory = 0;     // most bytes of KV buffers at once; 0: what kv_cells or n_ctx takes
+    bool shrink = true;        // contexts no larger than what is in them (sized_context)
+    bool swa_full = false;     // sliding windows' layers keep all cells, and can go back to any token
+    std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
+    bool no_alloc = false;     // only to learn sizes: no weights are loaded, nothing is allocated for contexts
 };
 
 // Called for every node of the image encoder's graphs.

@@ -147,7 +147,7 @@ planner::planner(const model_options & options) : options_(options), markers_(ra
     smallest_ = kv_cache::bytes_by_use(room_->get());
     n_ctx_ = room_->limit();
     cap_ = room_->cap();
-    template_ = std::make_unique<chat_template>(model_.get());
+    template_ = std::make_unique<chat_template>(model_.get(), options_.model_path, options_.chat_template);
 }
 
 context_bytes planner::open(int64_t n_cells) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lookm/llama/chat_template.h"
 #include "lookm/llama/dry_encoder.h"
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/session.h"

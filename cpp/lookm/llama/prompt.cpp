@@ -1,11 +1,6 @@
 #include "lookm/llama/prompt.h"
 
-#include "lookm/llama/log.h"
 #include "lookm/llama/text_run.h"
-
-#include "chat.h"
-#include "json.h"
-#include <log.h> // llama.cpp's, not the one beside this file
 
 #include <algorithm>
 #include <cstdio>
@@ -13,7 +8,6 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
-#include <typeinfo>
 
 namespace lookm {
 
@@ -50,35 +44,6 @@ std::vector<text_run> tokenize_runs(const llama_model * model, const std::string
         start = end + markers.image.size();
     }
     return runs;
-}
-
-// llama.cpp's common code has a log of its own, which goes to stderr.
-class quiet_scope {
-  public:
-    quiet_scope() : threshold_(common_log_get_verbosity_thold()) {
-        if (!is_verbose()) {
-            common_log_set_verbosity_thold(-1);
-        }
-    }
-    ~quiet_scope() { common_log_set_verbosity_thold(threshold_); }
-    quiet_scope(const quiet_scope &) = delete;
-    quiet_scope & operator=(const quiet_scope &) = delete;
-
-  private:
-    int threshold_;
-};
-
-// llama.cpp rethrows what its parser has thrown as a bare std::exception: the template is parsed once more.
-std::string reason_of(const std::exception & error, const llama_model * model) {
-    const char * source = llama_model_chat_template(model, nullptr);
-    if (typeid(error) == typeid(std::exception) && source) {
-        try {
-            const common_chat_template again(source, "", "");
-        } catch (const std::exception & e) {
-            return e.what();
-        }
-    }
-    return error.what();
 }
 
 prompt_chunk chunk_of(text_run run) {
@@ -133,31 +98,6 @@ text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token
 }
 
 } // namespace
-
-void chat_template::deleter::operator()(common_chat_templates * t) const {
-    common_chat_templates_free(t);
-}
-
-chat_template::chat_template(const llama_model * model) {
-    const quiet_scope quiet;
-    try {
-        templates_.reset(common_chat_templates_init(model, "").release());
-    } catch (const std::exception & e) {
-        throw std::invalid_argument("model_path: its chat template cannot be read: " + reason_of(e, model));
-    }
-}
-
-chat_template::~chat_template() = default;
-
-std::string chat_template::apply(const std::string & messages) const {
-    try {
-        common_chat_templates_inputs inputs;
-        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
-        return common_chat_templates_apply(templates_.get(), inputs).prompt;
-    } catch (const std::exception & e) {
-        throw std::invalid_argument(std::string("messages: the chat template refuses them: ") + e.what());
-    }
-}
 
 int32_t prompt_chunk::n_cells() const {
     return static_cast<int32_t>(image ? mtmd_input_chunk_get_n_tokens(image) : tokens.size());

@@ -7,31 +7,11 @@
 #include "mtmd.h"
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-struct common_chat_templates;
-
 namespace lookm {
-
-// The chat template of a GGUF, applied by llama.cpp's own template code.
-class chat_template {
-  public:
-    explicit chat_template(const llama_model * model);
-    ~chat_template();
-
-    // messages: JSON array in OpenAI's form; content a string or parts of type text and media_marker. The prompt ends
-    // where the assistant's answer begins. Throws std::invalid_argument naming messages.
-    std::string apply(const std::string & messages) const;
-
-  private:
-    struct deleter {
-        void operator()(common_chat_templates * t) const;
-    };
-    std::unique_ptr<common_chat_templates, deleter> templates_;
-};
 
 // A run of text tokens, or one image or tile of an image (never both).
 struct prompt_chunk {

@@ -103,7 +103,7 @@ session::session(const model_options & options, std::shared_ptr<llama_model> mod
     }
     room_ = std::make_unique<sized_context>(model_.get(), options_);
     check_decoder_only(model_.get(), room_->get(), options_);
-    template_ = std::make_unique<chat_template>(model_.get());
+    template_ = std::make_unique<chat_template>(model_.get(), options_.model_path, options_.chat_template);
 }
 
 session::~session() = default;

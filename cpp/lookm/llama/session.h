@@ -2,6 +2,7 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/core/prompt_cap.h"
+#include "lookm/llama/chat_template.h"
 #include "lookm/llama/compressor.h"
 #include "lookm/llama/explanation.h"
 #include "lookm/llama/model.h"
@@ -104,6 +105,7 @@ class session {
     int32_t kv_cells() const { return room_->cap(); } // most cells in use at once, 0: any number
     std::string model_name() const;
     std::string apply_template(const std::string & messages) const { return template_->apply(messages); }
+    void check_template() const { template_->check(); } // throws std::invalid_argument if there is none
 
     // Throws std::invalid_argument for an option that is wrong, or a model that cannot be compressed.
     void check(const kv_options & kv) const;

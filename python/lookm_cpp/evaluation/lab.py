@@ -32,6 +32,7 @@ class Setup:
         n_threads: CPU threads; 0 lets the core choose.
         n_gpu_layers: Layers on the accelerator; -1 for all.
         n_ctx: Most cells of prompt and answer; 0 for the model's own.
+        chat_template: Jinja text or a name that llama.cpp knows; empty for the model's own.
     """
 
     model: Path
@@ -40,6 +41,7 @@ class Setup:
     n_threads: int = 0
     n_gpu_layers: int = -1
     n_ctx: int = 0
+    chat_template: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Lab:
             kept_type_v=kept,
             scored=True,
             swa_full=True,
+            chat_template=setup.chat_template,
         )
+        self.session.check_template()
         self._max_tokens = max_tokens
         self._observed: Compression | None = None
         self._room = 0

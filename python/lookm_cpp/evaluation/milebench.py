@@ -44,7 +44,9 @@ class MileBenchRun:
     def identity(self, variant: str) -> dict[str, str | int]:
         """What records must have in common to be compared."""
         setup = self.setup
+        template = {"chat_template": setup.chat_template} if setup.chat_template else {}
         return {
+            **template,
             "suite": "milebench",
             "model": setup.model.name,
             "bytes": setup.model.stat().st_size,

@@ -23,6 +23,7 @@ from lookm_cpp.evaluation.options import (
     Model,
     NCtx,
     Output,
+    Template,
     Threads,
     make_setup,
     numbers,
@@ -40,6 +41,7 @@ def milebench(
         str | None, typer.Option("--datasets", help="Names with commas.  [default: all that are there]")
     ] = None,
     mmproj: Mmproj = None,
+    chat_template: Template = None,
     methods: Annotated[str, typer.Option("--methods", help="Names with commas.")] = f"origin,h2o,snapkv,{METHOD}",
     ratios: Annotated[str, typer.Option("--ratios", help="Shares of the cells to keep.")] = "1.0,0.5,0.2,0.05",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
@@ -83,7 +85,9 @@ def milebench(
     found = [_limited(read_dataset(data, name, adversarial=adversarial, combined=combined), limit) for name in names]
     if not any(dataset.samples for dataset in found):
         raise ValueError(f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets")
-    setup = make_setup(model, mmproj, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
+    setup = make_setup(
+        model, mmproj, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx, chat_template=chat_template
+    )
     run = MileBenchRun(setup, arms, found, combined is not None, max_tokens, max_context, image_tokens, text_overflow)
     variant = "adversarial" if adversarial else f"combined {combined}" if combined else "plain"
     with Records(output, run.identity(variant)) as records:

@@ -15,12 +15,17 @@ from lookm_cpp import embedded
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.sizes import whole
+from lookm_cpp.templates import template_text
 
 EMBEDDED = "embedded"
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")]
 Mmproj = Annotated[
     str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"),
 ]
 Output = Annotated[
     Path | None,
@@ -42,6 +47,7 @@ def make_setup(
     threads: int | None = None,
     n_gpu_layers: int = -1,
     n_ctx: int = 0,
+    chat_template: str | None = None,
 ) -> Setup:
     """The model's files; the embedded model is too small to be worth sharing among threads.
 
@@ -51,13 +57,14 @@ def make_setup(
     """
     for option, value in (("--threads", threads or 0), ("--gpu-layers", n_gpu_layers), ("--n-ctx", n_ctx)):
         whole(option, value)
+    template = template_text(chat_template)
     if model == EMBEDDED:
         if mmproj is not None:
             raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
-        return Setup(embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx)
+        return Setup(embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx, template)
     file = existing_file(model, "--model")
     projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
-    return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx)
+    return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx, template)
 
 
 def words(text: str | None) -> list[str]:

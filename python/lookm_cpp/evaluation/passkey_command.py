@@ -15,6 +15,7 @@ from lookm_cpp.evaluation.options import (
     Model,
     NCtx,
     Output,
+    Template,
     Threads,
     make_setup,
     numbers,
@@ -34,6 +35,7 @@ FILLER = 250
 
 def passkey(
     model: Model = EMBEDDED,
+    chat_template: Template = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Names with commas; random and streaming_llm come along.")
     ] = f"h2o,snapkv,pivot_merge,text_prior_h2o,{METHOD}",
@@ -69,7 +71,9 @@ def passkey(
     if model == EMBEDDED and filler is not None:
         raise ValueError(f"--filler is {filler}, expected none for the embedded model, which knows no such text")
     arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
-    setup = make_setup(model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx)
+    setup = make_setup(
+        model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx, chat_template=chat_template
+    )
     if model == EMBEDDED:
         asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"
     else:

@@ -94,6 +94,7 @@ class SuiteRun:
                 with file.open("rb") as stream:
                     digest.update(hashlib.sha256(stream.read(_HASHED)).digest())
                 digest.update(b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode())
+        digest.update(self.setup.chat_template.encode())
         return {"suite": self.name, "model": digest.hexdigest()[:16], "seed": self.seed}
 
 

@@ -13,6 +13,7 @@ from lookm_cpp.evaluation.options import (
     Mmproj,
     Model,
     Output,
+    Template,
     Threads,
     make_setup,
     numbers,
@@ -35,6 +36,7 @@ QUICK_METHODS = "h2o,snapkv,text_prior_h2o,text_prior_pivot_merge,lookm_plus"
 def tiny(
     model: Model = EMBEDDED,
     mmproj: Mmproj = None,
+    chat_template: Template = None,
     methods: Annotated[
         str | None,
         typer.Option("--methods", help="Names with commas; random and streaming_llm come along.  [default: all]"),
@@ -79,7 +81,15 @@ def tiny(
     arms = make_arms(names, budgets, words(caches) or (["f16"] if quick else CACHES))
     pool = load_pictures()
     asked = [make_context(pool, number, seed) for number in range(n_contexts)]
-    run = SuiteRun("tiny", make_setup(model, mmproj, threads=threads), arms, places_of(place), asked, seed, MAX_TOKENS)
+    run = SuiteRun(
+        "tiny",
+        make_setup(model, mmproj, threads=threads, chat_template=chat_template),
+        arms,
+        places_of(place),
+        asked,
+        seed,
+        MAX_TOKENS,
+    )
     with Records(output, run.identity()) as records:
         with progress_bar("contexts") as progress:
             run_suite(run, records, progress)

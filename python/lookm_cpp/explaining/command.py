@@ -29,6 +29,13 @@ def explain(
     mmproj: Annotated[
         str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system message before the question.")] = None,
     image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be given again.")] = None,
     context_file: Annotated[
         list[str] | None,
@@ -70,6 +77,7 @@ def explain(
     if model == embedded.NAME and mmproj is not None:
         raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
     options: LlavaOptions = {
+        "chat_template": chat_template,
         "kv_ratio": kv_ratio,
         "text_overflow": text_overflow,
         "n_ctx": n_ctx,
@@ -87,6 +95,7 @@ def explain(
             question,
             image or (),
             context=contexts,
+            system=system,
             methods=method or METHODS,
             kv_ratio=kv_ratio,
             max_tokens=max_tokens,

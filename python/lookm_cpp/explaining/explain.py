@@ -53,6 +53,7 @@ class Explainer:
         question: str,
         images: Images,
         contexts: Sequence[str],
+        system: str | None,
         methods: Sequence[str],
         options: ChatOptions,
     ) -> Explanation:
@@ -68,7 +69,7 @@ class Explainer:
         pictures = upright(
             [load_image(image, f"image {i + 1}", self._max_pixels) for i, image in enumerate(image_list(images))]
         )
-        messages = question_messages(question, pictures, contexts)
+        messages = question_messages(question, pictures, contexts, system)
         nothing: ChatOptions = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None}
         with _one_at_a_time:
             full = self._ask(messages, {**options, **nothing})

@@ -1,0 +1,106 @@
+#include "lookm/llama/chat_template.h"
+
+#include "lookm/llama/log.h"
+
+#include "chat.h"
+#include "json.h"
+#include <log.h> // llama.cpp's, not the one beside this file
+
+#include <algorithm>
+#include <stdexcept>
+#include <typeinfo>
+
+namespace lookm {
+
+namespace {
+
+std::string own_template(const llama_model * model) {
+    const char * text = llama_model_chat_template(model, nullptr);
+    if (text && *text) {
+        return text;
+    }
+    const char * with_tools = llama_model_chat_template(model, "tool_use");
+    return with_tools ? with_tools : "";
+}
+
+// llama.cpp's common code has a log of its own, which goes to stderr.
+class quiet_scope {
+  public:
+    quiet_scope() : threshold_(common_log_get_verbosity_thold()) {
+        if (!is_verbose()) {
+            common_log_set_verbosity_thold(-1);
+        }
+    }
+    ~quiet_scope() { common_log_set_verbosity_thold(threshold_); }
+    quiet_scope(const quiet_scope &) = delete;
+    quiet_scope & operator=(const quiet_scope &) = delete;
+
+  private:
+    int threshold_;
+};
+
+// llama.cpp rethrows what its parser has thrown as a bare std::exception: the template is parsed once more.
+std::string reason_of(const std::exception & error, const std::string & source) {
+    if (typeid(error) == typeid(std::exception)) {
+        try {
+            const common_chat_template again(source, "", "");
+        } catch (const std::exception & e) {
+            return e.what();
+        }
+    }
+    return error.what();
+}
+
+} // namespace
+
+std::vector<std::string> chat_template::names() {
+    std::vector<const char *> found(llama_chat_builtin_templates(nullptr, 0));
+    llama_chat_builtin_templates(found.data(), found.size());
+    return {found.begin(), found.end()};
+}
+
+void chat_template::deleter::operator()(common_chat_templates * t) const {
+    common_chat_templates_free(t);
+}
+
+chat_template::chat_template(const llama_model * model, const std::string & model_path, const std::string & given)
+    : model_path_(model_path) {
+    const std::string text = given.empty() ? own_template(model) : given;
+    if (text.empty()) {
+        return;
+    }
+    const std::vector<std::string> known = names();
+    built_in_ = std::find(known.begin(), known.end(), text) != known.end();
+    const quiet_scope quiet;
+    try {
+        templates_.reset(common_chat_templates_init(model, given).release());
+    } catch (const std::exception & e) {
+        throw std::invalid_argument(std::string(given.empty() ? "model_path: its chat template" : "chat_template: it") +
+                                    " cannot be read: " + reason_of(e, text));
+    }
+}
+
+chat_template::~chat_template() = default;
+
+void chat_template::check() const {
+    if (!templates_) {
+        throw std::invalid_argument("model_path: \"" + model_path_ +
+                                    "\" has no chat template; expected one by chat_template (--chat-template): vicuna "
+                                    "for LLaVA-1.5, deepseek for MobileVLM, mistral-v7 for Mistral Small 3.1, chatml "
+                                    "where nothing better is known, a file, or the template's text");
+    }
+}
+
+std::string chat_template::apply(const std::string & messages) const {
+    check();
+    try {
+        common_chat_templates_inputs inputs;
+        inputs.use_jinja = !built_in_;
+        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
+        return common_chat_templates_apply(templates_.get(), inputs).prompt;
+    } catch (const std::exception & e) {
+        throw std::invalid_argument(std::string("messages: the chat template refuses them: ") + e.what());
+    }
+}
+
+} // namespace lookm

@@ -1,0 +1,42 @@
+"""Chat templates, as users say them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from lookm_cpp import _core
+from lookm_cpp.files import read_text
+
+_JINJA = re.compile(r"{[{%#]")
+
+
+def template_text(given: str | os.PathLike[str] | None) -> str:
+    """What the core takes: a name that llama.cpp knows, or Jinja text; ``""`` for the model's own template.
+
+    Args:
+        given: A name, text that holds ``{{``, ``{%`` or ``{#``, or else a file.
+
+    Raises:
+        FileNotFoundError: It is neither, and there is no such file.
+        ValueError: The file cannot be read, or holds no template.
+
+    >>> template_text("vicuna"), template_text("{{ messages[0].content }}"), template_text(None)
+    ('vicuna', '{{ messages[0].content }}', '')
+    """
+    if given is None:
+        return ""
+    if not isinstance(given, (str, os.PathLike)):
+        raise ValueError(f"chat_template is {given!r:.80}, expected a name, a file or the template's text")
+    if isinstance(given, str) and (given in _core.chat_templates() or _JINJA.search(given)):
+        return given
+    try:
+        text = read_text(given, "chat_template")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"chat_template {os.fspath(given)!r:.80} is no file, expected one, the template's text, or one of "
+            f"{', '.join(_core.chat_templates())}"
+        ) from None
+    if not _JINJA.search(text):
+        raise ValueError(f"chat_template {os.fspath(given)!r} holds no Jinja, expected a chat template")
+    return text
