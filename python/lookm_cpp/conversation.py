@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lookm_cpp import _core
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
-from lookm_cpp.chat import contexts_of, question_messages, template_input
+from lookm_cpp.chat import contexts_of, question_messages
 from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.compression import Compression
 from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
+from lookm_cpp.messages import template_input
 from lookm_cpp.options import RANDOM_SEED, SAMPLING, sampling_of
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
-from lookm_cpp.chat import Reply, contexts_of, question_messages, template_input
+from lookm_cpp.chat import Reply, contexts_of, question_messages
 from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
 from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
+from lookm_cpp.messages import template_input
 from lookm_cpp.options import RANDOM_SEED, sampling_of, seed_of
 from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.stats import Stats
@@ -268,9 +269,11 @@ class Llava:
             messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text", "text": ...}`` and
                 ``{"type": "image_url", "image_url": IMAGE}``. An image, or ``{"url": IMAGE}``, is a file path, a
                 ``file://`` or ``data:`` URI, bytes, a PIL image or an array (``lookm_cpp.images.ImageLike``); what
-                is transparent in it shows white. Any message may hold several. Cells of a text part with
-                ``"evictable": True`` may be evicted as an image's may; its control tokens are only text.
-                ``tool_calls``, ``tool_call_id``, ``name`` and ``reasoning_content`` are handed to the chat template.
+                is transparent in it shows white. Any message may hold several; in ollama's form, ``images`` beside
+                ``content``, they come before the text. Cells of a text part with ``"evictable": True`` may be evicted
+                as an image's may; its control tokens are only text. ``tool_calls``, ``tool_call_id``, ``name`` and
+                ``reasoning_content`` are handed to the chat template. ``detail``, ``cache_control`` and
+                ``annotations`` have no effect; any other key that has a value is an error.
             max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context (with
                 ``kv_cells``, under which an answer never runs out of cells: ``n_ctx``).
             temperature: 0 is greedy; ``None``, here and for what follows, is the default.

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from lookm_cpp import _core
-from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
+from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
+from lookm_cpp.messages import template_input
 from lookm_cpp.sizes import byte_count, cell_count, whole
 from lookm_cpp.templates import template_text
 

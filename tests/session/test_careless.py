@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from lookm_cpp import Llava, arrays, plan
-from lookm_cpp.chat import template_input
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 from lookm_cpp.images import load_image
+from lookm_cpp.messages import template_input
 from PIL import Image
 
 OWL = DEMO / "pic08.png"

@@ -11,9 +11,10 @@ from types import TracebackType
 from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
 from lookm_cpp.cache_types import read_and_kept
-from lookm_cpp.chat import PLACEHOLDER, question_messages, template_input
+from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import Compression
 from lookm_cpp.images import ImageLike
+from lookm_cpp.messages import template_input
 
 # Its observation, sums and sums of squares of all queries, serves every method but those that look at a window.
 _OBSERVER = Compression(kv_ratio=0.5, method="roco")

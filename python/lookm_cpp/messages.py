@@ -1,0 +1,148 @@
+"""From messages, in OpenAI's form or ollama's, to a chat template's input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lookm_cpp.images import MAX_PIXELS, ImageLike, Picture, image_list
+
+TEMPLATE_FIELDS = {
+    "tool_calls": "tool_calls",
+    "tool_call_id": "tool_call_id",
+    "name": "name",
+    "reasoning_content": "reasoning_content",
+    "tool_name": "name",  # these two are ollama's
+    "thinking": "reasoning_content",
+}
+"""What a message may say beside its content, and what a chat template calls it."""
+WITHOUT_EFFECT = ("cache_control", "annotations")
+"""What clients send along that says nothing about the prompt."""
+MESSAGE_KEYS = ("role", "content", "images", "refusal", *TEMPLATE_FIELDS, *WITHOUT_EFFECT)
+TEXT_KEYS = ("type", "text", "evictable", "cache_control")
+IMAGE_KEYS = ("type", "image_url", "evictable", "cache_control")
+URL_KEYS = ("url", "detail")
+
+
+class TemplateInput(NamedTuple):
+    """JSON for ``Session.apply_template``, and in order what markers stand for in it."""
+
+    messages: str
+    images: list[Picture]
+    contexts: list[str]
+
+
+def template_input(
+    messages: Sequence[Mapping[str, Any]], media_marker: str, context_marker: str, max_pixels: int = MAX_PIXELS
+) -> TemplateInput:
+    """Put a marker in the place of each image, of at most so many pixels, and of each evictable text.
+
+    Keys without a value are as if they were not there.
+
+    Raises:
+        ValueError: A message or a part of it is in neither form, or has a key that is not known; or an image cannot be
+            used.
+    """
+    if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
+        raise ValueError(f"messages is {messages!r:.80}, expected a list of dicts")
+    reader = _Reader(media_marker, context_marker, max_pixels)
+    plain = [reader.message(message, f"messages[{i}]") for i, message in enumerate(messages)]
+    if not plain:
+        raise ValueError("messages is empty, expected at least one message")
+    try:
+        return TemplateInput(json.dumps(plain), reader.images, reader.contexts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"messages: {error}, expected fields of JSON in {', '.join(TEMPLATE_FIELDS)}") from error
+
+
+class _Reader:
+    """Reads messages in order, and collects what markers stand for."""
+
+    def __init__(self, media_marker: str, context_marker: str, max_pixels: int) -> None:
+        self._media_marker = media_marker
+        self._context_marker = context_marker
+        self._max_pixels = max_pixels
+        self.images: list[Picture] = []
+        self.contexts: list[str] = []
+
+    def message(self, message: object, name: str) -> dict[str, Any]:
+        """The message as the template gets it."""
+        role = _get(message, "role", str, name)
+        known = _known(message, MESSAGE_KEYS, name)
+        # ollama puts a message's images before its text
+        images = [self._image(image) for image in image_list(known.get("images"))]
+        content = known.get("content")
+        if content is None and role == "assistant":
+            content = known.get("refusal", "")
+        if content is None and not (images or "tool_calls" in known):
+            content = _get(message, "content", (str, list, tuple), name)
+        if isinstance(content, (list, tuple)):
+            content = [self._part(part, f"{name}.content[{j}]") for j, part in enumerate(content)]
+        elif content is not None and not isinstance(content, str):
+            _get(known, "content", (str, list, tuple), name)
+        if images:
+            content = [*images, *_as_parts(content)]
+        told = {TEMPLATE_FIELDS[key]: value for key, value in known.items() if key in TEMPLATE_FIELDS}
+        return {"role": role, "content": content or "", **told}
+
+    def _part(self, part: object, name: str) -> dict[str, str]:
+        kind = _get(part, "type", str, name)
+        if kind == "text":
+            text = _get(part, "text", str, name)
+            if not _known(part, TEXT_KEYS, name).get("evictable"):
+                return {"type": "text", "text": text}
+            self.contexts.append(_context_text(text, f"{name}.text"))
+            return {"type": "text", "text": self._context_marker}
+        if kind != "image_url":
+            raise ValueError(f"{name}.type is {kind!r}, expected 'text' or 'image_url'")
+        image = _get(part, "image_url", object, name)
+        if _known(part, IMAGE_KEYS, name).get("evictable") is False:
+            raise ValueError(f"{name}.evictable is False, expected none: an image's cells may always be evicted")
+        if isinstance(image, Mapping):
+            name = f"{name}.image_url"
+            _get(image, "url", object, name)
+            image = _known(image, URL_KEYS, name).get("url")
+        return self._image(image)
+
+    def _image(self, image: Any) -> dict[str, str]:
+        taken: ImageLike = image
+        self.images.append(Picture(taken, f"image {len(self.images) + 1}", self._max_pixels))
+        return {"type": "media_marker", "text": self._media_marker}
+
+
+def _as_parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []
+
+
+def _known(mapping: Mapping[str, Any] | object, keys: Sequence[str], name: str) -> dict[str, Any]:
+    """Keys with values; a key that nobody would look at is an error."""
+    assert isinstance(mapping, Mapping)
+    known = {key: value for key, value in mapping.items() if value is not None}
+    for key in known:
+        if key not in keys:
+            raise ValueError(f"{name} has the key {key!r:.80}, expected only {', '.join(keys)}")
+    if not isinstance(known.get("evictable", False), bool):
+        raise ValueError(f"{name}.evictable is {known['evictable']!r:.80}, expected bool")
+    return known
+
+
+def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -> Any:
+    if not isinstance(mapping, Mapping) or key not in mapping:
+        raise ValueError(f"{name} is {mapping!r:.80}, expected a dict with {key!r}")
+    if not isinstance(mapping[key], kinds):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise ValueError(f"{name}.{key} is {mapping[key]!r:.80}, expected {names}")
+    return mapping[key]
+
+
+def _context_text(text: str, name: str) -> str:
+    if not text:
+        raise ValueError(f"{name} is empty, expected text where it is evictable")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} has a lone surrogate at {error.start}, expected Unicode text") from error
+    return text
