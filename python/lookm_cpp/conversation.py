@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from lookm_cpp import _core
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
@@ -18,6 +18,7 @@ from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
 from lookm_cpp.messages import template_input
 from lookm_cpp.options import RANDOM_SEED, SAMPLING, sampling_of
+from lookm_cpp.state_header import StateHeader
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from lookm_cpp.options import AnswerOptions
+
+
+class Fingerprints(TypedDict):
+    """Of the weights that made what is in the cache."""
+
+    model: str
+    mmproj: str | None
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,11 @@ class Place:
     model: Path
     projector: Path | None
     cache: dict[str, str]
+    chat_template: str
     seed: int
     max_pixels: int
 
-    def fingerprints(self) -> dict[str, str | None]:
+    def fingerprints(self) -> Fingerprints:
         """Of the weights that made what is in the cache."""
         return {
             "model": fingerprint(model_parts(self.model)),
@@ -203,8 +212,10 @@ class Chat:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file stays as it was.
 
+        A link is followed, and a file that is there keeps its mode.
+
         Raises:
-            ValueError: Nothing has been asked yet.
+            ValueError: Nothing has been asked yet, the path is empty, or something else than a regular file is there.
             RuntimeError: Another prompt or conversation has taken this one's place.
             OSError: The file cannot be written.
         """
@@ -214,32 +225,38 @@ class Chat:
                 raise ValueError("chat has no turn yet, expected a conversation to save")
             place.turns.check(self._turn)
             state = place.session.state()
-        header = {
+        header = StateHeader(
             **place.fingerprints(),
-            "cache": place.cache,
-            "compression": asdict(self._compression),
-            "system": self._system,
-            "turns": self._n_turns,
-        }
-        write_state(path, header, state)
+            cache=place.cache,
+            chat_template=place.chat_template,
+            compression=self._compression,
+            system=self._system,
+            turns=self._n_turns,
+        )
+        write_state(path, header.as_dict(), state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], place: Place) -> Chat:
         """The conversation of a file; see ``Llava.load_state``."""
-        header, state = read_state(path)
+        found, state = read_state(path)
         name = f"state file {os.fspath(path)!r}"
-        here = place.fingerprints()
-        if header["model"] != here["model"]:
+        header, here = StateHeader.of(found, name), place.fingerprints()
+        if header.model != here["model"]:
             raise ValueError(f"{name} is of another model than {place.model.name!r}, expected a conversation with it")
         # either may be without a projector: text goes on from cells that images have left, and the other way round
-        if place.projector and header.get("mmproj") not in (None, here["mmproj"]):
+        if place.projector and header.mmproj not in (None, here["mmproj"]):
             raise ValueError(
                 f"{name} is of another projector than {place.projector.name!r}, expected a conversation with it"
             )
         for key, value in place.cache.items():
-            if header["cache"][key] != value:
-                raise ValueError(f"{name} was made with {key} {header['cache'][key]!r}, expected {value!r}")
-        compression = Compression(**header["compression"])
+            if header.cache.get(key) != value:
+                raise ValueError(f"{name} was made with {key} {header.cache.get(key)!r}, expected {value!r}")
+        if header.chat_template != place.chat_template:
+            was, now = (
+                f"{text!r:.80}" if text else "the model's own" for text in (header.chat_template, place.chat_template)
+            )
+            raise ValueError(f"{name} was made with chat_template {was}, expected {now}")
+        compression = header.compression
         with place.turns.hold():
             place.session.restore(
                 state,
@@ -252,8 +269,8 @@ class Chat:
             return cls(
                 place,
                 compression,
-                header["system"],
-                n_turns=header["turns"],
+                header.system,
+                n_turns=header.turns,
                 turn=place.turns.now(),
                 stats=Stats(**place.session.stats),
             )

@@ -141,6 +141,7 @@ class Llava:
         verbose: bool = False,
     ) -> None:
         self._max_pixels = pixel_limit("max_pixels", max_pixels)
+        self._template = template_text(chat_template)
         self._compression = Compression(
             kv_ratio=kv_ratio,
             method=method,
@@ -179,7 +180,7 @@ class Llava:
             verbose=verbose,
             compute_bytes=compute_bytes,
             scored=self._compression.scores_all_queries(),
-            chat_template=template_text(chat_template),
+            chat_template=self._template,
         )
         self._session.check_template()
         self._compression.check(self._session)
@@ -462,7 +463,7 @@ class Llava:
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:
-        """The conversation that ``Chat.save`` wrote, with the same files, types of cache and flash attention.
+        """The conversation that ``Chat.save`` wrote, with the same files, template, cache types and flash attention.
 
         It goes on where it was.
 
@@ -475,7 +476,14 @@ class Llava:
 
     def _place(self) -> Place:
         return Place(
-            self._session, self._turns, self._model, self._projector, self._cache, self._seed, self._max_pixels
+            self._session,
+            self._turns,
+            self._model,
+            self._projector,
+            self._cache,
+            self._template,
+            self._seed,
+            self._max_pixels,
         )
 
     def close(self) -> None:

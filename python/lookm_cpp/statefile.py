@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lookm_cpp.regular_files import path_of, regular_file
+from lookm_cpp.whole_file import write_whole
+
 MAGIC = b"LOOKMTLK"
-VERSION = 1
+VERSION = 2
 N_CHECKSUM = hashlib.sha256().digest_size
 N_SAMPLES, N_BLOCK = 1024, 4096
 
@@ -39,51 +41,41 @@ def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: byt
     """Put a new file in the place of the old one, or leave that as it is.
 
     Raises:
-        OSError: It cannot be written.
+        ValueError: The path is empty, or something is there that is no regular file.
+        OSError: The file cannot be written.
     """
-    target = Path(path)
     words = json.dumps(header).encode()
-    whole = b"".join((MAGIC, struct.pack("<II", VERSION, len(words)), words, struct.pack("<Q", len(state)), state))
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(whole)
-            file.write(hashlib.sha256(whole).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    pieces = [MAGIC, struct.pack("<II", VERSION, len(words)), words, struct.pack("<Q", len(state)), state]
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    write_whole(path, [*pieces, digest.digest()])
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
-    """Header and state.
+def read_state(path: str | os.PathLike[str]) -> tuple[object, bytes]:
+    """Header, whatever JSON it is, and state.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is no such file, of another version, cut off, or damaged.
     """
-    name, whole = f"state file {os.fspath(path)!r}", Path(path).read_bytes()
+    name = f"state file {os.fspath(path)!r}"
+    expected = "a file that chat.save() wrote"
+    whole = regular_file(path_of(path, name, expected), name, expected).read_bytes()
     n_fixed = len(MAGIC) + 8
     if whole[: len(MAGIC)] != MAGIC or len(whole) < n_fixed + N_CHECKSUM:
-        raise ValueError(f"{name} holds no conversation, expected a file that chat.save() wrote")
+        raise ValueError(f"{name} holds no conversation, expected {expected}")
     version, n_header = struct.unpack_from("<II", whole, len(MAGIC))
     if version != VERSION:
         raise ValueError(f"{name} is of version {version}, expected {VERSION}")
     body, checksum = whole[:-N_CHECKSUM], whole[-N_CHECKSUM:]
     if hashlib.sha256(body).digest() != checksum:
         raise ValueError(f"{name} is cut off or damaged, expected the bytes that chat.save() wrote")
-    header: dict[str, Any] = json.loads(body[n_fixed : n_fixed + n_header])
-    return header, body[n_fixed + n_header + 8 :]
+    at = n_fixed + n_header
+    n_state = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
+    if n_state != len(body) - at - 8:
+        raise ValueError(f"{name} has parts of other lengths than it says, expected {expected}")
+    try:
+        return json.loads(body[n_fixed:at]), body[at + 8 :]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} has a header that is no JSON, expected {expected}: {error}") from error

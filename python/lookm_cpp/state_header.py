@@ -1,0 +1,73 @@
+"""What a file says of the conversation in it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from lookm_cpp.compression import Compression
+
+
+@dataclass(frozen=True)
+class StateHeader:
+    """What the next session must agree with, and how the conversation goes on.
+
+    Attributes:
+        model: Fingerprint of the model's files.
+        mmproj: Of its projector, if it was opened with one.
+        cache: Types of K and V, and whether flash attention was on.
+        chat_template: As it was given; empty for the model's own.
+        compression: How turns are compressed.
+        system: The system message.
+        turns: Questions answered so far.
+    """
+
+    model: str
+    mmproj: str | None
+    cache: dict[str, str]
+    chat_template: str
+    compression: Compression
+    system: str | None
+    turns: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, found: object, name: str) -> StateHeader:
+        """From JSON; ``name`` is what errors call the file.
+
+        Raises:
+            ValueError: A key is missing, unknown, or has a value of another type.
+        """
+        values = _values(cls, found, name)
+        if values["turns"] < 1:
+            raise ValueError(f"{name} has turns {values['turns']}, expected 1 or more")
+        values["compression"] = Compression(**_values(Compression, values["compression"], f"{name}: compression"))
+        return cls(**values)
+
+
+def _values(shape: type[Any], found: object, name: str) -> dict[str, Any]:
+    names = [field.name for field in fields(shape)]
+    keys = list(found) if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or set(found) != set(names):
+        raise ValueError(f"{name} has the keys {keys!r:.200}, expected {', '.join(names)}")
+    for key, kind in get_type_hints(shape).items():
+        if not _fits(found[key], kind):
+            raise ValueError(f"{name} has {key} {found[key]!r:.80}, expected {getattr(kind, '__name__', kind)}")
+    return dict(found)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if kind is Compression:
+        return isinstance(value, Mapping)
+    if get_origin(kind) is dict:
+        return isinstance(value, Mapping) and all(isinstance(one, str) for one in value.values())
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
