@@ -249,5 +249,5 @@ def test_a_prompt_that_cannot_be_read(folder: Path, prompts: list[DemoPrompt]) -
 )
 def test_refused(flags: tuple[str, ...], expected: str) -> None:
     code, error = refused("-np", "1", *flags)
-    assert code == 1
+    assert code == 2
     assert expected in error.splitlines()[-1]

@@ -50,19 +50,12 @@ def _data(content_bytes: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"{", 500),  # llama-server's own choice
-        (b"", 500),
-        (b"\xff\xfe", 500),
-        (b'{"messages": 3}', 400),
-        (b'{"messages": [], "kv_ratio": {}}', 400),
-        (b"[" * 10000, 500),
-    ],
+    "body",
+    [b"{", b"", b"\xff\xfe", b'{"messages": 3}', b'{"messages": [], "kv_ratio": {}}', b"[" * 10000],
 )
-def test_malformed_json(steady: Server, body: bytes, status: int) -> None:
+def test_malformed_json(steady: Server, body: bytes) -> None:
     response = steady.http.post(CHAT, content=body)
-    assert response.status_code == status
+    assert response.status_code == 400
     assert response.json()["error"]["message"]
 
 

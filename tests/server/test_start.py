@@ -25,6 +25,8 @@ FLAGS = {
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
     "--kv-cells": "LLAMA_ARG_KV_CELLS",
     "--kv-memory": "LLAMA_ARG_KV_MEMORY",
+    "--allow-origin": "LLAMA_ARG_ALLOW_ORIGIN",
+    "--no-request-grammar": "LLAMA_ARG_NO_REQUEST_GRAMMAR",
 }
 
 
@@ -54,11 +56,15 @@ def test_help_lists_each_flag_once() -> None:
         (("--kv-text-overflow", "drop"), '--kv-text-overflow: "drop" is unknown; expected keep or evict'),
         (("--kv-min-cells", "-1"), "--kv-min-cells: -1 is out of range; expected 0 or more"),
         (("--kv-min-cells", "1e99"), '--kv-min-cells: "1e99" is not a whole number'),
+        (("--allow-origin", ""), "--allow-origin: it is empty; expected self, or origins such as https://"),
+        (("--allow-origin", "self,example.org"), '--allow-origin: "example.org" is no origin; expected self'),
+        (("--allow-origin", "https://example.org/"), '"https://example.org/" is no origin'),
+        (("--allow-origin", "*"), '--allow-origin: "*" is no origin'),
     ],
 )
 def test_a_bad_value_is_one_line(flags: tuple[str, ...], why: str) -> None:
     status, said = refused(*flags)
-    assert status == 1
+    assert status == 2
     assert said.count("\n") == 1
     assert said.startswith("lookm-server: --")
     assert why in said
@@ -66,7 +72,7 @@ def test_a_bad_value_is_one_line(flags: tuple[str, ...], why: str) -> None:
 
 def test_a_bad_value_in_the_environment() -> None:
     status, said = refused(environment={"LLAMA_ARG_KV_STRICT_REUSE": "maybe"})
-    assert (status, said) == (1, 'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n')
+    assert (status, said) == (2, 'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n')
 
 
 def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +88,8 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "1",
         "2048",
     )  # --kv-memory does not go with --kv-cells
-    for variable, value in zip(list(FLAGS.values())[:-1], values, strict=True):
+    compression = [variable for flag, variable in FLAGS.items() if flag.startswith("--kv-") and flag != "--kv-memory"]
+    for variable, value in zip(compression, values, strict=True):
         monkeypatch.setitem(servers.QUIET_ENVIRONMENT, variable, value)
     with running(folder, "--kv-min-cells", "9", "-c", "512") as server:
         assert server.http.get("/props").json()["lookm"] == {
@@ -106,7 +113,7 @@ def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: 
     assert callable(write)
     model = str(write(tmp_path / "model.gguf"))
     status, said = refused("-m", model, "--kv-ratio", "0.2", "-c", "256")
-    assert status == 1
+    assert status == 2
     last = said.splitlines()[-1]
     assert last.startswith("lookm-server: --kv-ratio: ")
     assert why in last
@@ -119,7 +126,7 @@ def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: 
 def test_drafts_that_share_memory(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf"))
     status, said = refused("-m", model, "--kv-ratio", "0.2", "-c", "256", "--spec-type", "draft-mtp")
-    assert status == 1
+    assert status == 2
     assert "--kv-ratio" in said.splitlines()[-1]
 
 
@@ -148,10 +155,13 @@ def test_models_of_a_router_compress(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """llama-server without a model starts servers of its own; what our flags said reaches them by the environment."""
     write_llama(tmp_path / "tiny.gguf")
     monkeypatch.setattr(servers, "command", lambda *flags: [str(server_path()), "--models-dir", str(tmp_path), *flags])
-    server = launch(tmp_path / "log", "--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "512", "-t", "1")
+    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "512", "-t", "1", "--allow-origin", "self")
+    server = launch(tmp_path / "log", *flags)
+    server.http.headers["Origin"] = server.url  # as the router's own page sends it, which knows no other server
     try:
         answer = server.complete(list(range(40, 240)), model="tiny")
         assert (answer["timings"]["prompt_cells"], answer["timings"]["kept_cells"]) == (200, 60)
+        assert server.http.post("/completion", content=b"{").status_code == 400
     finally:
         assert server.stop() == 0
 
@@ -193,7 +203,7 @@ def test_lookm_serve_passes_everything_on() -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (1, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
+    assert (done.returncode, done.stderr) == (2, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
     both = subprocess.run([lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False)
     assert (both.returncode, both.stderr) == (2, "lookm: --embedded is given beside -m, expected one model\n")
     for flag in ("-m", "--mmproj"):

@@ -33,7 +33,7 @@ bool shares_memory(const common_params_speculative & speculative) {
 [[noreturn]] void stop(const std::string & why) {
     common_log_flush(common_log_main());
     std::fprintf(stderr, "lookm-server: %s\n", why.c_str());
-    std::_Exit(1); // the HTTP server runs already, and nothing else has been begun
+    std::_Exit(bad_input); // the HTTP server runs already, and nothing else has been begun
 }
 
 // The flag that asks for compression.

@@ -1,5 +1,6 @@
 #include "lookm/server/flags.h"
 
+#include "lookm/server/origins.h"
 #include "lookm/server/settings.h"
 
 #include "arg.h"
@@ -114,6 +115,11 @@ const std::vector<flag> & flags() {
                        "LLAMA_ARG_KV_CELLS", [](settings & s, const std::string & v) { s.kv_cells = whole_number(v); }),
             with_value("--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
                        "LLAMA_ARG_KV_MEMORY", [](settings & s, const std::string & v) { s.kv_memory = bytes(v); }),
+            with_value("--allow-origin", "LIST",
+                       "refuse what web pages send that are not of these origins, such as https://chat.example.org,\n"
+                       "with commas between them; self: this server's own page alone (default: any page is served)",
+                       "LLAMA_ARG_ALLOW_ORIGIN",
+                       [](settings & /*s*/, const std::string & v) { allowed_origins().allow(v); }),
         };
         common_arg on_request({"--kv-on-request"},
                               "keep all cells of a prompt unless its request asks for less by its field kv_ratio", //
@@ -124,6 +130,12 @@ const std::vector<flag> & flags() {
                           [](common_params &) {});
         list.push_back({strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),
                         [](settings & s, const std::string & v) { s.strict_reuse = truth(v); }});
+        common_arg no_grammar({"--no-request-grammar"},
+                              "refuse requests that bring a grammar, a JSON schema or tools: a short one can keep the\n"
+                              "server busy for minutes", //
+                              [](common_params &) {});
+        list.push_back({no_grammar.set_env("LLAMA_ARG_NO_REQUEST_GRAMMAR"),
+                        [](settings & s, const std::string & v) { s.no_request_grammar = truth(v); }});
         return list;
     }();
     return all;

@@ -5,6 +5,9 @@
 
 namespace lookm::server {
 
+// The exit code of a server that refuses what it was given; the command line of the package has the same.
+constexpr int bad_input = 2;
+
 // Takes our flags out of a command line, and their environment variables, into current(). What is left is
 // llama-server's. Throws std::invalid_argument with one line that names the flag.
 //

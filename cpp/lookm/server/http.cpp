@@ -1,8 +1,13 @@
-// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, and with signals that cannot
-// deadlock (signals.h).
+// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, with a look at each request
+// before it (http_context.h), and with signals that cannot deadlock (signals.h).
 
 #include "server-context.h"
+#include "server-http.h"
+#include "server-models.h"
+#include "server-stream.h"
+#include "server-tools.h"
 
+#include "lookm/server/http_context.h"
 #include "lookm/server/routes.h"
 #include "lookm/server/signals.h"
 
@@ -15,6 +20,7 @@
 #endif
 
 #define server_routes lookm::server::routes
+#define server_http_context lookm::server::http_context
 #if !defined(_WIN32)
 #define sigaction(number, action, old) lookm::server::handle_aside(number, (action)->sa_handler)
 #endif

@@ -1,6 +1,7 @@
 // lookm-server: llama-server, whose prompts may be compressed.
 
 #include "lookm/server/flags.h"
+#include "lookm/server/origins.h"
 
 #include "arg.h"
 #include "common.h"
@@ -22,7 +23,7 @@ int main(int argc, char ** argv) {
         arguments = lookm::server::take_flags(argc, argv);
     } catch (const std::exception & error) {
         std::fprintf(stderr, "lookm-server: %s\n", error.what());
-        return 1;
+        return lookm::server::bad_input;
     }
     argc = static_cast<int>(arguments.size()) - 1;
     argv = arguments.data();
@@ -36,7 +37,10 @@ int main(int argc, char ** argv) {
     common_init();
     server_stream_session_manager_start();
     if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_SERVER, lookm::server::print_flags)) {
-        return 1;
+        return lookm::server::bad_input;
+    }
+    if (lookm::server::allowed_origins().active() && !params.cors_origins_explicit) {
+        params.cors_origins = lookm::server::allowed_origins().for_browsers();
     }
     llama_backend_init();
     llama_numa_init(params.numa);

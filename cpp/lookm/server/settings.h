@@ -22,6 +22,7 @@ struct settings {
     bool strict_reuse = false;                // a compressed prompt is never the prefix of another
     int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
     int64_t kv_memory = 0;                    // the same in bytes
+    bool no_request_grammar = false;          // requests may bring no grammar, schema or tool
 
     // false: every prompt keeps its full cache, and the server is llama-server
     bool active() const;
