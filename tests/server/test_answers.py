@@ -141,6 +141,7 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_min_cells": 0,
         "kv_strict_reuse": False,
         "kv_cells": 0,
+        "image_max_pixels": 8192 * 8192,
     }
     assert server.http.get("/props").json()["lookm"] == expected
     server.complete(list(range(40, 60)), kv_ratio=0.25, id_slot=1)

@@ -24,6 +24,7 @@ FLAGS = {
     "--kv-on-request": "LLAMA_ARG_KV_ON_REQUEST",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
     "--kv-cells": "LLAMA_ARG_KV_CELLS",
+    "--image-max-pixels": "LLAMA_ARG_IMAGE_MAX_PIXELS",
     "--kv-memory": "LLAMA_ARG_KV_MEMORY",
     "--allow-origin": "LLAMA_ARG_ALLOW_ORIGIN",
     "--no-request-grammar": "LLAMA_ARG_NO_REQUEST_GRAMMAR",
@@ -87,9 +88,10 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "0",
         "1",
         "2048",
+        "1000000",
     )  # --kv-memory does not go with --kv-cells
-    compression = [variable for flag, variable in FLAGS.items() if flag.startswith("--kv-") and flag != "--kv-memory"]
-    for variable, value in zip(compression, values, strict=True):
+    ours = [flag for flag in FLAGS if flag.startswith(("--kv-", "--image-")) and flag != "--kv-memory"]
+    for variable, value in zip(map(FLAGS.__getitem__, ours), values, strict=True):
         monkeypatch.setitem(servers.QUIET_ENVIRONMENT, variable, value)
     with running(folder, "--kv-min-cells", "9", "-c", "512") as server:
         assert server.http.get("/props").json()["lookm"] == {
@@ -103,6 +105,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_min_cells": 9,
             "kv_strict_reuse": True,
             "kv_cells": 512,  # of each of four slots
+            "image_max_pixels": 1_000_000,
         }
 
 

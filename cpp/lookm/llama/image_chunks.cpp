@@ -10,8 +10,10 @@ namespace lookm {
 
 namespace {
 
-mtmd::bitmap blank(const image_size & size) {
-    return mtmd::bitmap(mtmd_bitmap_init(size.width, size.height, nullptr));
+mtmd::bitmap blank(const mtmd::bitmap & other) {
+    mtmd::bitmap made(other.nx(), other.ny(), nullptr);
+    made.set_id(other.id().c_str());
+    return made;
 }
 
 mtmd::input_chunks_ptr tokenize_media(const mtmd_context * mmproj, const std::string & text,
@@ -81,7 +83,7 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
         const mtmd::bitmap bitmap = load();
         out.sizes.push_back({bitmap.nx(), bitmap.ny()});
         out.images.push_back(tokenize_media(mmproj, marker, {&bitmap, 1}, /*begins =*/false));
-        blanks.push_back(blank(out.sizes.back()));
+        blanks.push_back(blank(bitmap));
     }
     out.outline = tokenize_media(mmproj, text, blanks, begins);
     const std::vector<const mtmd_input_chunk *> outline = pieces_of(out.outline);
@@ -95,7 +97,7 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
             out.images[i].reset();
             std::vector<mtmd::bitmap> before;
             for (size_t k = 0; k < i; ++k) {
-                before.push_back(blank(out.sizes[k]));
+                before.push_back(blank(blanks[k]));
             }
             before.push_back(images[i]());
             out.images[i] = tokenize_media(mmproj, up_to(text, marker, i), before, begins);
@@ -106,6 +108,7 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
             }
         }
         out.pieces.insert(out.pieces.end(), pieces.begin(), pieces.end());
+        out.ends.push_back(out.pieces.size());
     }
     if (out.pieces.size() != outline.size()) {
         throw std::runtime_error("mtmd cuts the prompt's images in two ways");

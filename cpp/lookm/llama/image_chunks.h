@@ -10,6 +10,9 @@
 
 namespace lookm {
 
+// Most pixels of an image unless more are allowed: what cameras of 64 megapixels take.
+constexpr int64_t default_max_pixels = 8192 * 8192;
+
 struct image_size {
     uint32_t width = 0;
     uint32_t height = 0;
@@ -23,6 +26,7 @@ struct image_chunks {
     mtmd::input_chunks_ptr outline;               // text, and a chunk without pixels for each piece of an image
     std::vector<const mtmd_input_chunk *> pieces; // the pieces with pixels, in the prompt's order; owned by images
     std::vector<mtmd::input_chunks_ptr> images;
+    std::vector<size_t> ends;      // of each image, the number of pieces up to its last one
     std::vector<image_size> sizes; // of the images as they were given
 };
 

@@ -3,6 +3,7 @@
 #include "lookm/server/cache_size.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/settings.h"
+#include "lookm/server/templates.h"
 
 #include "log.h"
 #include "server-chat.h"
@@ -86,6 +87,9 @@ common_init_result_ptr init_from_params(common_params & params) {
     const std::string why_not = kv_cache::unsupported(result->context());
     if (!why_not.empty()) {
         stop(asked() + ": " + why_not + " (without it this model runs uncompressed)");
+    }
+    if (const std::string missing = missing_template(result->model(), params); !missing.empty()) {
+        stop(missing);
     }
     the_hook().attach(result->context());
     if (the_cache.n_cells > 0) {

@@ -5,6 +5,7 @@
 //   eval_llama_cmpl_schema          a request's JSON becomes parameters: its kv_ratio
 //   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's: it keeps its kv_ratio
 //   llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
+//   process_mtmd_prompt             images of a prompt are decoded and prepared one by one
 //   callback_on_reset               a slot is free again: a prompt that was given up leaves nothing half-read
 //   on_update_slots                 one round of the loop: which prompts go on in it
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
@@ -32,12 +33,14 @@
 #include "sampling.h"
 #include "speculative.h"
 
+#include "lookm/server/pictures.h"
 #include "lookm/server/rounds.h"
 #include "lookm/server/slot_file.h"
 
 #define common_init_from_params(...) lookm::server::init_from_params(__VA_ARGS__)
 #define eval_llama_cmpl_schema eval_lookm_cmpl_schema
 #define server_chat_convert_anthropic_to_oai lookm::server::anthropic_to_oai
+#define process_mtmd_prompt(...) lookm::server::process_prompt(__VA_ARGS__)
 #define callback_on_reset(...) (lookm::server::released(*this), callback_on_reset(__VA_ARGS__))
 #define on_update_slots(...)                                                                                           \
     on_update_slots([this, round = std::function<void()>(__VA_ARGS__)] {                                               \

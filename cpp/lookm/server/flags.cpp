@@ -120,6 +120,11 @@ const std::vector<flag> & flags() {
                        "with commas between them; self: this server's own page alone (default: any page is served)",
                        "LLAMA_ARG_ALLOW_ORIGIN",
                        [](settings & /*s*/, const std::string & v) { allowed_origins().allow(v); }),
+            with_value("--image-max-pixels", "N",
+                       "most pixels of an image, which is refused before it is decoded (default: " +
+                           std::to_string(default_max_pixels) + "\nwhere prompts may be compressed, else any number)",
+                       "LLAMA_ARG_IMAGE_MAX_PIXELS",
+                       [](settings & s, const std::string & v) { s.image_max_pixels = whole_number(v); }),
         };
         common_arg on_request({"--kv-on-request"},
                               "keep all cells of a prompt unless its request asks for less by its field kv_ratio", //
@@ -168,6 +173,7 @@ std::string as_flags(std::string text) {
         {"text_overflow", "--kv-text-overflow"},
         {"kv_ratio", "--kv-ratio"},
         {"kv_on_request", "--kv-on-request"},
+        {"image_max_pixels", "--image-max-pixels"},
         {"method: \"", "--kv-method: \""},
         {"kv_cells", "--kv-cells"},
         {"kv_memory", "--kv-memory"},

@@ -2,6 +2,7 @@
 
 #include "lookm/server/flags.h"
 #include "lookm/server/origins.h"
+#include "lookm/server/templates.h"
 
 #include "arg.h"
 #include "common.h"
@@ -42,6 +43,7 @@ int main(int argc, char ** argv) {
     if (lookm::server::allowed_origins().active() && !params.cors_origins_explicit) {
         params.cors_origins = lookm::server::allowed_origins().for_browsers();
     }
+    lookm::server::use_named_template(params);
     llama_backend_init();
     llama_numa_init(params.numa);
     const int status = llama_server(params, argc, argv);

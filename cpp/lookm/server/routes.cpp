@@ -18,10 +18,17 @@ json describe(const settings & s) {
     const ratios r = s.shares();
     const char * overflow = s.resolved().text_overflow == text_overflow::keep ? "keep" : "evict";
     return {
-        {"kv_ratio", s.default_ratio()},       {"kv_ratio_max", s.kv_ratio_max}, {"kv_method", s.method},
-        {"kv_important_ratio", r.important},   {"kv_recent_ratio", r.recent},    {"kv_text_overflow", overflow},
-        {"kv_on_request", s.on_request},       {"kv_min_cells", s.min_cells},    {"kv_strict_reuse", s.strict_reuse},
+        {"kv_ratio", s.default_ratio()},
+        {"kv_ratio_max", s.kv_ratio_max},
+        {"kv_method", s.method},
+        {"kv_important_ratio", r.important},
+        {"kv_recent_ratio", r.recent},
+        {"kv_text_overflow", overflow},
+        {"kv_on_request", s.on_request},
+        {"kv_min_cells", s.min_cells},
+        {"kv_strict_reuse", s.strict_reuse},
         {"kv_cells", the_hook().slot_cells()},
+        {"image_max_pixels", s.max_pixels()},
     };
 }
 

@@ -47,6 +47,10 @@ void settings::check() const {
             (resolved().evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
             "; expected another one");
     }
+    if (image_max_pixels && *image_max_pixels < 1) {
+        throw std::invalid_argument("image_max_pixels: " + std::to_string(*image_max_pixels) +
+                                    " is out of range; expected 1 or more");
+    }
     if (min_cells < 0) {
         throw std::invalid_argument("kv_min_cells: " + std::to_string(min_cells) +
                                     " is out of range; expected 0 or more");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/llama/compressor.h"
+#include "lookm/llama/image_chunks.h"
 
 #include <cmath>
 #include <cstdint>
@@ -23,9 +24,11 @@ struct settings {
     int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
     int64_t kv_memory = 0;                    // the same in bytes
     bool no_request_grammar = false;          // requests may bring no grammar, schema or tool
+    std::optional<int32_t> image_max_pixels;  // of an image; a limit of our own only while active() unless given
 
     // false: every prompt keeps its full cache, and the server is llama-server
     bool active() const;
+    int64_t max_pixels() const { return image_max_pixels.value_or(active() ? default_max_pixels : 0); } // 0: any
     bool capped() const { return kv_cells > 0 || kv_memory > 0; }
     // the share that requests get which ask for none: the two shares, where both are given, say more than kv_ratio
     double default_ratio() const;

@@ -1,0 +1,158 @@
+#include "lookm/server/pictures.h"
+
+#include "lookm/llama/image_chunks.h"
+#include "lookm/server/settings.h"
+
+#include "mtmd-helper.h"
+
+#include "stb/stb_image.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+
+namespace lookm::server {
+
+namespace {
+
+bool has(std::span<const uint8_t> file, size_t at, const char * text) {
+    const size_t n = std::strlen(text);
+    return file.size() >= at + n && std::memcmp(file.data() + at, text, n) == 0;
+}
+
+uint32_t little(std::span<const uint8_t> file, size_t at, int n_bytes) {
+    uint32_t value = 0;
+    for (int i = n_bytes - 1; i >= 0; --i) {
+        value = value << 8 | file[at + static_cast<size_t>(i)];
+    }
+    return value;
+}
+
+// Width and height of a WebP, which llama-server decodes by ffmpeg: of its canvas, its lossy or its lossless picture.
+std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
+    if (!has(file, 0, "RIFF") || !has(file, 8, "WEBP") || file.size() < 30) {
+        return std::nullopt;
+    }
+    if (has(file, 12, "VP8X")) {
+        return image_size{little(file, 24, 3) + 1, little(file, 27, 3) + 1};
+    }
+    if (has(file, 12, "VP8L")) {
+        const uint32_t bits = little(file, 21, 4);
+        return image_size{(bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1};
+    }
+    return image_size{little(file, 26, 2) & 0x3fff, little(file, 28, 2) & 0x3fff};
+}
+
+int stb_size(std::span<const uint8_t> file) {
+    return static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
+}
+
+// What its header says; nothing for what is no image.
+std::optional<image_size> size_of(std::span<const uint8_t> file) {
+    int width = 0, height = 0, n_channels = 0;
+    if (stbi_info_from_memory(file.data(), stb_size(file), &width, &height, &n_channels) != 0) {
+        return image_size{static_cast<uint32_t>(width), static_cast<uint32_t>(height)};
+    }
+    return size_of_webp(file);
+}
+
+// Whether a JPEG's end is there. Segments have lengths; between them are scans, in which 0xff stands before zero, a
+// restart or another 0xff, or else begins the next segment.
+bool is_cut_jpeg(std::span<const uint8_t> file) {
+    constexpr uint8_t start = 0xd8, end = 0xd9, scan = 0xda;
+    if (file.size() < 4 || file[0] != 0xff || file[1] != start || file[2] != 0xff) {
+        return false;
+    }
+    bool in_scan = false;
+    for (size_t at = 2; at + 1 < file.size();) {
+        const uint8_t mark = file[at + 1];
+        const bool marks = file[at] == 0xff && mark != 0xff && mark != 0x00 && !(mark >= 0xd0 && mark <= 0xd7);
+        if (!marks) {
+            ++at;
+        } else if (mark == end) {
+            return !in_scan;
+        } else if (at + 3 < file.size()) {
+            in_scan = in_scan || mark == scan;
+            at += 2 + (size_t(file[at + 2]) << 8 | file[at + 3]);
+        } else {
+            break;
+        }
+    }
+    return true;
+}
+
+bool is_image(const raw_buffer & file) {
+    int width = 0, height = 0, n_channels = 0;
+    return stbi_info_from_memory(file.data(), stb_size(file), &width, &height, &n_channels) != 0;
+}
+
+size_t count(const std::string & text, const std::string & part) {
+    size_t n = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
+        ++n;
+    }
+    return n;
+}
+
+} // namespace
+
+void check_picture(std::span<const uint8_t> file) {
+    const int64_t most = current().max_pixels();
+    const std::optional<image_size> size = size_of(file);
+    if (size && most > 0 && int64_t(size->width) * size->height > most) {
+        throw std::invalid_argument("image: " + std::to_string(size->width) + " x " + std::to_string(size->height) +
+                                    " pixels, expected at most " + std::to_string(most) + " (--image-max-pixels)");
+    }
+    if (current().active() && is_cut_jpeg(file)) {
+        throw std::invalid_argument("image: a JPEG that is cut off, expected a complete one");
+    }
+}
+
+server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt, const std::vector<raw_buffer> & files,
+                             const mtmd_helper_init_opt & init_opt, bool is_placeholder) {
+    const bool all_images = std::all_of(files.begin(), files.end(), is_image);
+    if (!current().active() || is_placeholder || !all_images || count(prompt, mtmd_get_marker(mctx)) != files.size()) {
+        return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
+    }
+    for (const raw_buffer & file : files) {
+        check_picture(file); // before any is decoded
+    }
+    std::vector<image_source> sources;
+    for (const raw_buffer & file : files) {
+        sources.emplace_back([&] {
+            mtmd::bitmap bitmap(
+                mtmd_helper_bitmap_init_from_buf(mctx, file.data(), file.size(), /*placeholder =*/false, init_opt)
+                    .bitmap);
+            if (!bitmap.ptr) {
+                throw std::invalid_argument("Failed to load image or audio file"); // as llama-server says
+            }
+            return bitmap;
+        });
+    }
+    image_chunks made = make_image_chunks(mctx, prompt, sources, /*begins =*/true);
+    server_tokens tokens(llama_tokens(), /*has_mtmd =*/true);
+    size_t n_pieces = 0, image = 0;
+    for (size_t i = 0; i < mtmd_input_chunks_size(made.outline.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(made.outline.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT) {
+            tokens.push_back(chunk);
+            continue;
+        }
+        tokens.push_back(made.pieces[n_pieces++]); // a copy
+        for (; image < made.ends.size() && made.ends[image] == n_pieces; ++image) {
+            made.images[image].reset();
+        }
+    }
+    return tokens;
+}
+
+} // namespace lookm::server
+
+// llama-server's server-common.cpp calls this in place of mtmd's own (CMakeLists.txt).
+extern "C" mtmd_helper_bitmap_wrapper lookm_checked_bitmap(const mtmd_context * ctx, const unsigned char * buf,
+                                                           size_t len, bool placeholder, mtmd_helper_init_opt opt) {
+    lookm::server::check_picture({buf, len});
+    return mtmd_helper_bitmap_init_from_buf(ctx, buf, len, placeholder, opt);
+}
