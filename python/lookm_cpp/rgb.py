@@ -17,10 +17,12 @@ def check_mode(picture: Image.Image, label: str) -> None:
     """Make sure that it is known how bright a pixel is.
 
     Raises:
-        ValueError: Its numbers have 32 bits, and white may be any of them.
+        ValueError: Its numbers have 32 bits or a sign, and white may be any of them.
     """
     if picture.mode in ("F", "I") and (picture.mode == "F" or picture.format not in _16_BITS_AS_32):
-        raise ValueError(f"{label} has 32 bits a pixel (mode {picture.mode!r}), expected 8 or 16 bits a channel")
+        raise ValueError(
+            f"{label} has 32 bits a pixel, or signed numbers (mode {picture.mode!r}), expected 8 or 16 bits a channel"
+        )
 
 
 def to_rgb(picture: Image.Image, *, own: bool) -> npt.NDArray[np.uint8]:

@@ -239,7 +239,9 @@ def test_pixels_of_32_bits_have_no_white(tmp_path: Path, dtype: type) -> None:
     picture = Image.fromarray(np.eye(8, dtype=dtype))
     picture.save(tmp_path / "deep.tiff")
     for image in (picture, tmp_path / "deep.tiff"):
-        with pytest.raises(ValueError, match=r"image 1 .* has 32 bits a pixel .*, expected 8 or 16 bits a channel"):
+        with pytest.raises(
+            ValueError, match=r"image 1 .* has 32 bits a pixel, or signed numbers .*, expected 8 or 16 bits a channel"
+        ):
             load_image(image, "image 1")
 
 
