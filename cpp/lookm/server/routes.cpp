@@ -3,9 +3,12 @@
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
+#include "lookm/server/slot_file.h"
 
 #include <limits>
+#include <memory>
 #include <sstream>
+#include <string>
 #include <utility>
 
 namespace lookm::server {
@@ -78,6 +81,34 @@ void add_metrics(server_http_res & res) {
     res.data += out.str();
 }
 
+// The slot file that a request names, "" for none that llama-server would take.
+std::string slot_file_of(const server_http_req & req) {
+    try {
+        const auto name = json::parse(req.body).at("filename").get<std::string>();
+        return fs_validate_filename(name) ? name : "";
+    } catch (const std::exception &) { // llama-server says what is wrong
+        return "";
+    }
+}
+
+// A damaged slot file is refused before its slot is touched: llama-server empties the slot.
+handler checked_restore(handler inner, const std::string & folder) {
+    return [inner = std::move(inner), folder](const server_http_req & req) {
+        if (!folder.empty() && req.get_param("action") == "restore") {
+            const std::string name = slot_file_of(req);
+            const std::string damage = name.empty() ? "" : damage_of(folder + name);
+            if (!damage.empty()) {
+                auto res = std::make_unique<server_http_res>();
+                const std::string text = "Unable to restore slot: " + name + " is damaged: " + damage;
+                res->status = 400;
+                res->data = json{{"error", format_error_response(text, ERROR_TYPE_INVALID_REQUEST)}}.dump_safe();
+                return server_http_res_ptr(std::move(res));
+            }
+        }
+        return inner(req);
+    };
+}
+
 } // namespace
 
 routes::routes(const common_params & common, server_context & context) : server_routes(common, context) {
@@ -87,6 +118,7 @@ routes::routes(const common_params & common, server_context & context) : server_
     get_props = with(std::move(get_props), add_settings);
     get_slots = with(std::move(get_slots), add_slots);
     get_metrics = with(std::move(get_metrics), add_metrics);
+    post_slots = checked_restore(std::move(post_slots), common.slot_save_path);
 }
 
 } // namespace lookm::server

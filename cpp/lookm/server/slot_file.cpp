@@ -5,9 +5,12 @@
 
 #include "log.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -17,6 +20,88 @@ namespace lookm::server {
 namespace {
 
 constexpr size_t n_header = 3 * sizeof(uint32_t); // magic, version, number of tokens
+
+// Behind llama.cpp's own bytes.
+struct checksum {
+    char magic[8];
+    uint64_t value;
+
+    static constexpr char lookms[] = "LOOKMSUM";
+    bool is_there() const { return std::memcmp(magic, lookms, sizeof(magic)) == 0; }
+};
+
+// Of the first n bytes of a file: each 8 of them change all of it.
+uint64_t sum_of(std::ifstream & file, size_t n) {
+    uint64_t sum = 0x9E3779B97F4A7C15u ^ n;
+    std::vector<uint64_t> words(1 << 17);
+    file.seekg(0);
+    while (n > 0) {
+        const size_t n_now = std::min(n, words.size() * sizeof(uint64_t));
+        words[(n_now - 1) / sizeof(uint64_t)] = 0; // the last one may be filled in part
+        file.read(reinterpret_cast<char *>(words.data()), static_cast<std::streamsize>(n_now));
+        for (size_t i = 0; i < (n_now + sizeof(uint64_t) - 1) / sizeof(uint64_t); ++i) {
+            sum = (sum ^ words[i]) * 0xBF58476D1CE4E5B9u;
+            sum ^= sum >> 29;
+        }
+        n -= n_now;
+    }
+    return sum;
+}
+
+size_t size_of(const std::string & path) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    return error ? 0 : static_cast<size_t>(size);
+}
+
+// Of a file, the checksum that it ends with; its magic is not there where the file has none.
+checksum read_checksum(std::ifstream & file, size_t size) {
+    checksum out = {};
+    if (size >= n_header + sizeof(out)) {
+        file.seekg(static_cast<std::streamoff>(size - sizeof(out)));
+        file.read(reinterpret_cast<char *>(&out), sizeof(out));
+    }
+    return out;
+}
+
+bool add_checksum(const std::string & path) {
+    std::ifstream in(path, std::ios::binary);
+    checksum sum = {};
+    std::memcpy(sum.magic, checksum::lookms, sizeof(sum.magic));
+    sum.value = sum_of(in, size_of(path));
+    std::ofstream out(path, std::ios::binary | std::ios::app);
+    out.write(reinterpret_cast<const char *>(&sum), sizeof(sum));
+    out.close();
+    return in && out;
+}
+
+// Whether the cells of a sequence's first cache have positions of a prompt of n_tokens. llama.cpp takes any, and a cell
+// of a negative one could never be removed.
+bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes, uint32_t n_tokens) {
+    const auto take = [&]() -> int64_t {
+        int32_t value = -1;
+        if (at + sizeof(value) > state.size()) {
+            return -1;
+        }
+        std::memcpy(&value, state.data() + at, sizeof(value));
+        at += sizeof(value);
+        return value;
+    };
+    take(); // streams: one
+    const int64_t n_cells = take();
+    if (n_cells < 0 || n_cells > n_tokens) {
+        return false;
+    }
+    for (int64_t i = 0; i < n_cells; ++i) {
+        const int64_t pos = take();
+        const int64_t n_seq = take();
+        at += cell_bytes;
+        if (pos < 0 || pos >= n_tokens || n_seq != 1 || take() < 0) {
+            return false;
+        }
+    }
+    return true;
+}
 
 // What a sequence's state begins with in memory and not in a file: taken from an empty one.
 std::vector<uint8_t> preamble(llama_context * ctx, llama_seq_id seq) {
@@ -38,7 +123,7 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     const std::string part = std::string(path) + ".part";
     size_t n_bytes = llama_state_seq_save_file(ctx, part.c_str(), seq, tokens, n_tokens);
     std::error_code error;
-    if (n_bytes > 0 && std::filesystem::file_size(part, error) == n_bytes) {
+    if (n_bytes > 0 && size_of(part) == n_bytes && add_checksum(part) && size_of(part) == n_bytes + sizeof(checksum)) {
         std::filesystem::rename(part, path, error);
     } else {
         n_bytes = 0; // the disk is full
@@ -56,22 +141,30 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     if (!current().active() || !tokens) { // without tokens only the header is read, and checked
         return llama_state_seq_load_file(ctx, path, seq, tokens, capacity, n_tokens);
     }
-    std::error_code error;
-    const auto size = static_cast<size_t>(std::filesystem::file_size(path, error));
+    const std::string damage = damage_of(path);
+    size_t size = size_of(path);
+    std::ifstream file(path, std::ios::binary);
+    size -= read_checksum(file, size).is_there() ? sizeof(checksum) : 0;
     const size_t n_prompt = capacity * sizeof(llama_token); // llama-server gives the number that the header names
-    if (error || size < n_header + n_prompt) {
+    if (!damage.empty() || size < n_header + n_prompt) {
+        LOG_ERR("srv        lookm: %s: %s\n", path, damage.empty() ? "it ends too early" : damage.c_str());
         return 0;
     }
     std::vector<uint8_t> state = preamble(ctx, seq);
     const size_t n_preamble = state.size();
     state.resize(n_preamble + size - n_header - n_prompt);
-    std::ifstream file(path, std::ios::binary);
+    file.clear();
+    file.seekg(0);
     uint32_t header[3] = {};
     file.read(reinterpret_cast<char *>(header), n_header);
     file.read(reinterpret_cast<char *>(tokens), static_cast<std::streamsize>(n_prompt));
     file.read(reinterpret_cast<char *>(state.data() + n_preamble),
               static_cast<std::streamsize>(state.size() - n_preamble));
     if (!file || header[2] > capacity) {
+        return 0;
+    }
+    if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes, header[2])) {
+        LOG_ERR("srv        lookm: %s: its cells have no positions of %u tokens\n", path, header[2]);
         return 0;
     }
     if (llama_state_seq_set_data(ctx, state.data(), state.size(), seq) != state.size()) {
@@ -86,6 +179,13 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     }
     *n_tokens = header[2];
     return size;
+}
+
+std::string damage_of(const std::string & path) {
+    const size_t size = size_of(path);
+    std::ifstream file(path, std::ios::binary);
+    const checksum sum = read_checksum(file, size);
+    return !sum.is_there() || sum_of(file, size - sizeof(sum)) == sum.value ? "" : "its checksum is another";
 }
 
 } // namespace lookm::server
