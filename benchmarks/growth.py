@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from lookm_cpp.benching import machine
 from lookm_cpp.benching.machine import CORES
-from lookm_cpp.compression import METHOD
+from lookm_cpp.compression import PAPER_METHOD
 
 from benchmarks.commit import commit
 from benchmarks.measure import N_UBATCH, PLUS, compressed_prefill, context, load, n_question, plain_prefill
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 CELLS = (512, 1024, 2048, 4096, 8192, 16384)
 RATIO = 0.2
-METHODS = (METHOD, PLUS)
+METHODS = (PAPER_METHOD, PLUS)
 
 
 def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float) -> dict[str, dict[str, float]]:
@@ -43,8 +43,8 @@ def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: flo
     """
     shape = llava_shape(1)
     width = shape.n_embd  # heads times head size; K and V have as many
-    pairs = {METHOD: n * n / 2, PLUS: n_question(n) * n}
-    evicted = {METHOD: n - n_keep, PLUS: 0}
+    pairs = {PAPER_METHOD: n * n / 2, PLUS: n_question(n) * n}
+    evicted = {PAPER_METHOD: n - n_keep, PLUS: 0}
     return {
         method: {
             "score": pairs[method] * (width / macs if flash_attn else shape.n_head * 4 / bandwidth),

@@ -9,7 +9,7 @@ from typing import Any
 
 from lookm_cpp.benching.machine import PeakMemory
 from lookm_cpp.benching.pairs import take_turns
-from lookm_cpp.compression import METHOD
+from lookm_cpp.compression import PAPER_METHOD
 
 from benchmarks.models import llava_shape, write_llava_shape
 from benchmarks.results import Compression, Decode, Prefill
@@ -73,7 +73,7 @@ def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
 
 
 def compressed_prefill(
-    ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, method: str = METHOD
+    ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, method: str = PAPER_METHOD
 ) -> tuple[Prefill, Compression]:
     """Read a prompt, score it meanwhile, by all its queries or (``lookm_plus``) by the question's, and compress it."""
     tokens = prompt(n_cells)

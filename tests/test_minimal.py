@@ -21,11 +21,13 @@ from lookm_cpp import arrays
 IS_TEXT = np.array([True, False, False, False, False, True, False, False, False, True, False, True])
 SCORES = np.array([[0.1, 0.9, 0.2, 0.8, 0.3, 0.4, 0.7, 0.5, 0.6, 0.05, 9, 9]], dtype=np.float32)
 
+PAPERS = "text_prior_pivot_merge"
 BY_SCORE = [1, 3, 6, 7, 8, 10, 11]
 TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
 # sums of five neighbours, zeros outside: 1.2 2.0 2.3 2.6 2.4 2.7 2.5 2.25 1.85 1.15; with means over those that exist,
 # 1.2/3 2.0/4 ... 1.85/4 1.15/3, cell 1 would stay in place of 2
 POOLED = [2, 3, 4, 5, 6, 10, 11]
+LAST_SEVEN = [5, 6, 7, 8, 9, 10, 11]  # a window of 64 queries is all that the budget keeps
 SINKS_THEN_LAST = [0, 1, 2, 3, 9, 10, 11]
 # two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326 .944 for cells 1 2 3 4
 # 6 7 8), the other by the pooled score; then the text
@@ -37,7 +39,7 @@ EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
     [
         ("origin", list(range(12))),
         ("h2o", BY_SCORE),
-        ("snapkv", POOLED),
+        ("snapkv", LAST_SEVEN),
         ("avg_merge", BY_SCORE),
         ("weighted_merge", BY_SCORE),
         ("pivot_merge", BY_SCORE),
@@ -56,6 +58,35 @@ def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow
         SCORES, IS_TEXT, method=method, important_ratio=0.42, recent_ratio=0.17, text_overflow=text_overflow
     )
     assert found.tolist() == [kept]
+
+
+@pytest.mark.parametrize(("window", "kept"), [(2, POOLED), (7, LAST_SEVEN), (1, [3, 5, 6, 8, 9, 10, 11])])
+def test_snapkv_keeps_its_window(window: int, kept: list[int]) -> None:
+    """Of seven cells those of the window stay, however the ratios divide them; the others by the pooled score. Beside a
+    window of one, cells 8, 9 and 10 have 10.85, 10.15 and 9.65 by the 9 of cell 10."""
+    for important, recent in ((0.42, 0.17), (0.17, 0.42)):
+        found = arrays.select(
+            SCORES, IS_TEXT, method="snapkv", window=window, important_ratio=important, recent_ratio=recent
+        )
+        assert found.tolist() == [kept]
+
+
+def test_the_question_is_the_window() -> None:
+    """Text cell 11 alone stands behind the last image."""
+    of_one = arrays.select(SCORES, IS_TEXT, method="snapkv", window=1, important_ratio=0.42, recent_ratio=0.17)
+    of_question = arrays.select(SCORES, IS_TEXT, method="snapkv_question", important_ratio=0.42, recent_ratio=0.17)
+    assert of_question.tolist() == of_one.tolist()
+
+
+def test_images_lie_evenly_before_the_question() -> None:
+    """A prompt that ends with an image: no score counts, only the golden ratio's multiples, .618 .236 .854 .472 for
+    cells 1 to 4. Two of the three important cells are due to images beside one of text."""
+    is_text = np.array([True, False, False, False, False, False])
+    scores = np.array([[0, 0, 9, 0, 9, 9]], dtype=np.float32)
+    options: Any = {"method": "lookm_plus", "important_ratio": 0.5, "recent_ratio": 0.17}
+    assert arrays.select(scores, is_text, **options).tolist() == [[0, 1, 3, 5]]
+    is_text[-1] = True  # a question: one by the multiples (.854), one by the score
+    assert arrays.select(scores, is_text, **options).tolist() == [[0, 2, 3, 5]]
 
 
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
@@ -122,28 +153,31 @@ def test_without_a_scorer_later_cells_stay() -> None:
 def test_where_the_window_begins() -> None:
     text_last = np.array([True] * 10 + [False] * 80 + [True] * 10)
     image_last, no_image = text_last[:90], np.ones(90, dtype=np.bool_)
-    assert arrays.first_query(text_last) == 0, "all queries count"
-    assert arrays.first_query(text_last, scorer="window") == 90, "the text after the last image"
+    assert arrays.first_query(text_last, method="h2o") == 0, "all queries count"
+    assert arrays.first_query(text_last) == 90, "the text after the last image"
     assert arrays.first_query(image_last, scorer="window") == 90 - 32
     assert arrays.first_query(no_image, scorer="window") == 90 - 32
     assert arrays.first_query(text_last, scorer="window", window=25) == 75
     assert arrays.first_query(text_last, scorer="window", window=1000) == 0
-    assert arrays.first_query(text_last, window=25) == 0, "a window without a window scorer"
-    assert arrays.first_query(text_last, method="snapkv", recent_ratio=0.15) == 85, "the recent window"
-    assert arrays.first_query(text_last, method="snapkv", important_ratio=0.3, recent_ratio=0) == 99
+    assert arrays.first_query(text_last, method="h2o", window=25) == 0, "a window without a window scorer"
+    assert arrays.first_query(text_last, method="snapkv") == 100 - 64, "SnapKV's own"
     assert arrays.first_query(no_image, method="snapkv", window=7) == 83
+    assert arrays.first_query(text_last, method="snapkv_question") == 90
+    assert arrays.first_query(text_last, method="lookm_plus") == 90
 
 
-def test_defaults_are_the_papers() -> None:
+def test_default_shares_are_the_papers() -> None:
     """Ten cells: one important, one recent, of each the share 0.1; text prior."""
     scores = np.arange(10, dtype=np.float32)[None]
-    assert arrays.select(scores, np.arange(10) == 2).tolist() == [[2, 9]]
+    assert arrays.select(scores, np.arange(10) == 2, method=PAPERS).tolist() == [[2, 9]]
 
 
 @pytest.mark.parametrize(("text_overflow", "kept"), [("keep", [0, 5, 9, 10, 11]), ("evict", [0, 5, 10, 11])])
 def test_more_text_than_budget(text_overflow: str, kept: list[int]) -> None:
     """Two important cells, three text cells: all stay, or the two of higher score (.4 and .1, not .05)."""
-    found = arrays.select(SCORES, IS_TEXT, important_ratio=0.17, recent_ratio=0.17, text_overflow=text_overflow)
+    found = arrays.select(
+        SCORES, IS_TEXT, method=PAPERS, important_ratio=0.17, recent_ratio=0.17, text_overflow=text_overflow
+    )
     assert found.tolist() == [kept]
 
 
@@ -154,8 +188,11 @@ def test_text_overflow_on_a_real_prompt() -> None:
     is_text[:663] = True
     is_text[n - n_recent :] = True
     scores = np.ones((1, n), dtype=np.float32)
-    assert arrays.select(scores, is_text)[0].tolist() == [*range(663), *range(n - n_recent, n)]
-    assert arrays.select(scores, is_text, text_overflow="evict")[0].tolist() == [*range(137), *range(n - n_recent, n)]
+    assert arrays.select(scores, is_text, method=PAPERS)[0].tolist() == [*range(663), *range(n - n_recent, n)]
+    assert arrays.select(scores, is_text, method=PAPERS, text_overflow="evict")[0].tolist() == [
+        *range(137),
+        *range(n - n_recent, n),
+    ]
 
 
 def test_image_scores_are_ranked_exactly() -> None:
@@ -164,7 +201,7 @@ def test_image_scores_are_ranked_exactly() -> None:
     scores = (np.arange(n)[::-1] * 2.0**-12).astype(np.float32)[None]
     is_text = np.arange(n) >= 90
     assert np.float32(scores[0, 0] - 65516) == np.float32(scores[0, 9] - 65516)
-    kept = arrays.select(scores, is_text, important_ratio=0.1, recent_ratio=0.1)
+    kept = arrays.select(scores, is_text, method=PAPERS, important_ratio=0.1, recent_ratio=0.1)
     assert kept.tolist() == [[*range(10), *range(90, 100)]]
 
 
@@ -231,6 +268,7 @@ def test_keys_that_stay_as_they_are(on_device: bool) -> None:
         np.array([True, False, False, True]),
         important_ratio=0.25,
         recent_ratio=0.25,
+        method=PAPERS,
         merge_keys=False,
         on_device=on_device,
     )

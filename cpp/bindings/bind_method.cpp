@@ -12,6 +12,7 @@ namespace py = pybind11;
 using namespace py::literals;
 
 void bind_method(py::module_ & m) {
+    m.attr("default_method") = lookm::default_method;
     m.def("methods", [] {
         std::vector<std::string> names;
         for (const lookm::method & method : lookm::methods()) {

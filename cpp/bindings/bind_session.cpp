@@ -61,8 +61,10 @@ py::dict to_dict(const lookm::session_stats & s) {
     return py::dict(
         "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
         "context_cells"_a = s.context_cells, "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
-        "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before,
-        "kv_bytes_used_after"_a = s.bytes_used_after, "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+        "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
+        "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note,
+        "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
+        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
         "kv_bytes_allocated_after"_a = s.bytes_allocated_after, "compress_bytes_peak"_a = s.compress_bytes_peak,
         "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
         "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 __version__: str
 llama_cpp_version: str
+default_method: str
 
 _Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
 
@@ -26,6 +27,9 @@ class Stats(TypedDict):
     context_cells: int
     squeezed_cells: int
     kept_cells: int
+    kept_text_cells: int
+    kept_image_cells: int
+    kept_context_cells: int
     kv_ratio: float
     method: str
     note: str

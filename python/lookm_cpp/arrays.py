@@ -75,11 +75,11 @@ def first_query(
     Raises:
         ValueError: An argument is outside its range.
 
-    The text after the last image; of SnapKV, the recent window:
+    The text after the last image; or as many as the user says:
 
     >>> is_text = [True, False, False, True, True, True, True, True, True, True]
-    >>> first_query(is_text, scorer="window"), first_query(is_text, method="snapkv", recent_ratio=0.2)
-    (3, 8)
+    >>> first_query(is_text), first_query(is_text, window=2), first_query(is_text, method="h2o")
+    (3, 8, 0)
     """
     return _core.first_query(
         np.ascontiguousarray(is_text, dtype=np.bool_),
@@ -123,7 +123,8 @@ def select(
 
     All text stays (cells 0, 3 and the recent 5), then the best image cell:
 
-    >>> select([[1, 9, 8, 2, 7, 0]], [True, False, False, True, False, True], important_ratio=0.5, recent_ratio=0.17)
+    >>> is_text = [True, False, False, True, False, True]
+    >>> select([[1, 9, 8, 2, 7, 0]], is_text, method="text_prior_h2o", important_ratio=0.5, recent_ratio=0.17)
     array([[0, 1, 3, 5]], dtype=int32)
     """
     return _core.select(
@@ -180,7 +181,8 @@ def compress(
     >>> k = np.array([[[1, 0], [2, 0], [3, 1], [0, 1]]], np.float32)
     >>> v = np.array([[[10], [20], [30], [99]]], np.float32)
     >>> new_k, new_v, kept, merged_into = compress(
-    ...     k, v, np.ones((1, 4)), [True, False, False, True], important_ratio=0.25, recent_ratio=0.25
+    ...     k, v, np.ones((1, 4)), [True, False, False, True], method="text_prior_pivot_merge",
+    ...     important_ratio=0.25, recent_ratio=0.25
     ... )
     >>> kept, merged_into
     (array([[0, 3]], dtype=int32), array([[-1,  0,  0, -1]], dtype=int32))

@@ -14,7 +14,7 @@ from rich.console import Console
 from lookm_cpp import __version__, embedded, llama_cpp_version
 from lookm_cpp.asking import Question, ask_once, ask_twice
 from lookm_cpp.benching.command import bench
-from lookm_cpp.compression import FIDELITY, METHOD
+from lookm_cpp.compression import FIDELITY, METHOD, PAPER_METHOD
 from lookm_cpp.console import format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
 from lookm_cpp.evaluation.commands import app as evaluation
@@ -29,7 +29,7 @@ from lookm_cpp.serve import serve as run_server
 
 EMBEDDED = embedded.NAME
 DEMO_RATIO = 0.2
-DEMO_METHODS = (METHOD, "lookm_plus")
+DEMO_METHODS = (METHOD, PAPER_METHOD)
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 
 # click's UsageError, or that of the copy which newer typers carry inside; typer exports only its subclass.

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from lookm_cpp.options import CompressionOverrides
 
-METHOD = "text_prior_pivot_merge"
+METHOD = _core.default_method
+PAPER_METHOD = "text_prior_pivot_merge"
+"""LOOK-M's best, by its paper."""
 IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
 FIDELITY = "paper"
@@ -29,17 +31,19 @@ class Compression:
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their score; half of ``kv_ratio`` unless given, with ``lookm_plus`` 0.9 of it.
+        important_ratio: Share kept for their score; 0.9 of ``kv_ratio`` unless given, half of it with all methods but
+            ``lookm_plus``.
         recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
         text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
-            method's own unless given: ``keep``, with ``lookm_plus`` ``evict``.
+            method's own unless given: ``evict`` with ``lookm_plus``, else ``keep``.
         fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
         scorer: ``cumulative``, ``window`` or ``none`` in place of the method's own.
-        window: The last so many queries are the window scorer's.
+        window: The last so many queries are the window scorer's; the method's own unless given: 64 with ``snapkv``,
+            else the text after the last image.
         merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
         merge_within_modality: Merge text into text and images into images only.
         visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
-            0, with ``lookm_plus`` 0.5.
+            0.5 with ``lookm_plus``, else 0.
     """
 
     kv_ratio: float = 1.0

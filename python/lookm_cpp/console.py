@@ -68,13 +68,18 @@ def _parts(stats: Stats) -> str:
     return f"{parts}, {stats.context_cells} context" if stats.context_cells else parts
 
 
+def _kept_parts(stats: Stats) -> str:
+    parts = f"{stats.kv_ratio:.1%}: {stats.kept_text_cells} text, {stats.kept_image_cells} image"
+    return f"{parts}, {stats.kept_context_cells} context" if stats.context_cells else parts
+
+
 def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
     """A name and a value for each run: cells, bytes and speed side by side."""
     rows: list[list[str]] = [[name] for name in ROW_NAMES]
     for stats in runs:
         values = (
             f"{stats.prompt_cells} ({_parts(stats)})",
-            f"{stats.kept_cells} ({stats.kv_ratio:.1%})",
+            f"{stats.kept_cells} ({_kept_parts(stats)})",
             format_bytes(stats.kv_bytes_used_after),
             format_bytes(stats.kv_bytes_allocated_after),
             format_rate(stats.encode_tokens_per_second),

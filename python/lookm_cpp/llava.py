@@ -50,18 +50,19 @@ class Llava:
             file, or Jinja text. A model without one needs it: ``"vicuna"`` is LLaVA-1.5's.
         kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their attention score; half of ``kv_ratio`` unless given, 0.9 of it with
-            ``lookm_plus``.
+        important_ratio: Share kept for their attention score; 0.9 of ``kv_ratio`` unless given, half of it with all
+            methods but ``lookm_plus``.
         recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
         text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
-            method's own unless given: ``keep``, with ``lookm_plus`` ``evict``.
+            method's own unless given: ``evict`` with ``lookm_plus``, else ``keep``.
         fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
         scorer: ``cumulative`` (all queries), ``window`` (the last) or ``none``, in place of the method's own.
-        window: The last so many queries are the window's; unless given those of the text after the last image.
+        window: The last so many queries are the window's; unless given, 64 with ``snapkv``, else those of the text
+            after the last image.
         merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
         merge_within_modality: Merge text into text and images into images only.
         visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
-            0, with ``lookm_plus`` 0.5.
+            0.5 with ``lookm_plus``, else 0.
         n_ctx: Most cells of prompt and answer together, in steps of 256; 0 takes the model's own training length.
         n_batch: Tokens handed to llama.cpp at once.
         n_ubatch: Tokens computed at once.

@@ -23,9 +23,13 @@ class Stats:
         squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells`` were in use; in a
             conversation those of earlier turns' answers too.
         kept_cells: Cells left after compression; the same number in every layer and head.
+        kept_text_cells: Those of text, in the mean over layers and heads, as each keeps cells of its own.
+        kept_image_cells: Those of images, likewise.
+        kept_context_cells: Those of contexts, likewise.
         kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
         method: The method that ran.
-        note: Why nothing was compressed; empty when something was.
+        note: Why nothing was compressed; or which of text, images and contexts keeps less than a tenth of an even share
+            of the kept cells; else empty.
         kv_bytes_used_before: Bytes of the cells in use before compression.
         kv_bytes_used_after: The same after compression.
         kv_bytes_allocated_before: Bytes of the KV buffers before compression.
@@ -47,6 +51,9 @@ class Stats:
     context_cells: int = 0
     squeezed_cells: int = 0
     kept_cells: int = 0
+    kept_text_cells: int = 0
+    kept_image_cells: int = 0
+    kept_context_cells: int = 0
     kv_ratio: float = 0.0
     method: str = ""
     note: str = ""

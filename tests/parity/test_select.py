@@ -61,8 +61,12 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
         assert kept.shape[1] == max(n_important + n_recent, 1)
         assert (kept[:, -1] == n - 1).all()
         return
-    assert (kept[:, kept.shape[1] - n_recent :] == np.arange(n - n_recent, n)).all(), "the recent window stays"
     row = ref.method_of(o)
+    if row and row.by == "window" and 0 < n_important + n_recent < n:
+        n_both = n_important + n_recent
+        n_recent = min(ref.window(is_text, row), n_both)
+        n_important = n_both - n_recent
+    assert (kept[:, kept.shape[1] - n_recent :] == np.arange(n - n_recent, n)).all(), "the recent window stays"
     if row and row.keeps_question and n_important + n_recent < n:
         n_both, n_question = n_important + n_recent, int(np.argmin(np.append(is_text[::-1], False)))
         n_recent = max(n_recent, min(n_both // 2, n_question))
@@ -105,7 +109,7 @@ def test_only_the_order_of_scores_counts(method: str, prompt: Prompt) -> None:
     """Halving is exact in f32, so it changes no rank; nor does a method look at scores inside the recent window."""
     prompt = prompt.by(method)
     kept = select(prompt)
-    n_recent = 1 if method == "streaming_llm" else math.floor(prompt.options.recent_ratio * prompt.n)
+    n_recent = ref.budget(prompt.is_text(), prompt.options).n_recent
     other, squares = prompt.scores() / 2, prompt.squares() / 4
     other[:, prompt.n - n_recent :] = np.nan
     np.testing.assert_array_equal(arrays.select(other, prompt.is_text(), squares=squares, **prompt.keywords()), kept)

@@ -27,6 +27,7 @@ from reference.methods_numpy import (
     budget,
     first_query,
     method_of,
+    window,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "scores",
     "select",
     "targets",
+    "window",
 ]
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -154,7 +156,8 @@ def select(score: Floats, is_text: Bools, options: Options, squares: Floats | No
     """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head.
 
     The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
-    first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly; then, with the
+    first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly (all of them, if the
+    prompt ends with one); then, with the
     prior, text before image; then the higher score; then the lower cell. With a visual quota the first ``n_visual``
     image cells of the queue go before. A number that is NaN counts as minus infinity.
     """
@@ -176,7 +179,7 @@ def select(score: Floats, is_text: Bools, options: Options, squares: Floats | No
             n_first = min((n_important + n_recent) // 10, n_important)
             if method.spread:
                 room = max(n_visual, n_important - (int(is_text[cells].sum()) if prior else 0))
-                n_first = math.floor(method.spread * min(room, len(may)))
+                n_first = math.floor((method.spread if is_text[-1] else 1) * min(room, len(may)))
             first = set(sorted(may, key=lambda c: (down(lead[h, c]), c))[:n_first])
         queue = sorted(
             cells, key=lambda c: (c >= n_sink, c not in first, prior and not is_text[c], down(ranks[h, c]), c)

@@ -22,9 +22,11 @@ class Method(NamedTuple):
 
     ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
     ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell is ranked by, its attention in ``sum``,
-    or the ``mean`` of it with the cells of largest deviation first; a ``draw``; or nothing but being ``recent``.
-    ``spread``: share of the images' part that lies evenly over them. ``keeps_question``: the text after the last image
-    is recent, within half the budget. The last two are the row's own options.
+    or the ``mean`` of it with the cells of largest deviation first; a ``draw``; nothing but being ``recent``; or the
+    attention of a ``window`` that stays itself.
+    ``spread``: share of the images' part that lies evenly over them, all of it in a prompt that ends with an image.
+    ``keeps_question``: the text after the last image is recent, within half the budget. The last three are the row's
+    own options.
     """
 
     scorer: Scorer
@@ -32,18 +34,20 @@ class Method(NamedTuple):
     merge: Merge
     n_sink: int = 0
     n_pool: int = 1
-    by: Literal["sum", "mean", "draw", "recent"] = "sum"
+    by: Literal["sum", "mean", "draw", "recent", "window"] = "sum"
     filter: Filter = "all"
     spread: float = 0.0
     keeps_question: bool = False
     text_overflow: str = "keep"
     visual_quota: float = 0.0
+    window: int | None = None
 
 
 METHODS: dict[str, Method | None] = {
     "origin": None,
     "h2o": Method("cumulative", prior=False, merge="none"),
-    "snapkv": Method("window", prior=False, merge="none", n_pool=5),
+    "snapkv": Method("window", prior=False, merge="none", n_pool=5, window=64, by="window"),
+    "snapkv_question": Method("window", prior=False, merge="none", n_pool=5, by="window"),
     "roco": Method("cumulative", prior=False, merge="none", by="mean"),
     "avg_merge": Method("cumulative", prior=False, merge="average"),
     "weighted_merge": Method("cumulative", prior=False, merge="weighted"),
@@ -70,7 +74,7 @@ METHODS: dict[str, Method | None] = {
 class Options(NamedTuple):
     """What a user chooses; defaults are the paper's."""
 
-    method: str = "text_prior_pivot_merge"
+    method: str = "text_prior_pivot_merge"  # the paper's
     important_ratio: float = 0.1
     recent_ratio: float = 0.1
     text_overflow: str | None = None
@@ -100,6 +104,7 @@ def method_of(options: Options) -> Method | None:
         scorer=options.scorer or method.scorer,
         text_overflow=method.text_overflow if overflow is None else overflow,
         visual_quota=method.visual_quota if quota is None else quota,
+        window=method.window if options.window is None else options.window,
     )
 
 
@@ -133,6 +138,10 @@ def budget(is_text: Bools, options: Options) -> Budget:
         return Budget(n - n_recent, n_recent)
     if method.by == "recent" and n_important + n_recent > 0:
         n_important, n_recent = n_important + n_recent - 1, 1
+    if method.by == "window" and n_important + n_recent > 0:
+        both = n_important + n_recent
+        n_recent = min(window(is_text, method), both)
+        n_important = both - n_recent
     if method.keeps_question:
         n_question = n - 1 - max((c for c in range(n) if not is_text[c]), default=-1)
         both = n_important + n_recent
@@ -145,22 +154,19 @@ def budget(is_text: Bools, options: Options) -> Budget:
     return Budget(n_important, n_recent, n_visual) if n_important + n_recent > 0 else Budget(0, 1)
 
 
-def first_query(is_text: Bools, options: Options) -> int:
-    """The first query that counts: 0, or where the window begins.
+def window(is_text: Bools, method: Method) -> int:
+    """Queries of a window: the method's or the user's number; or the text after the last image; or 32."""
+    images = np.flatnonzero(~is_text)
+    if method.window is not None:
+        return method.window
+    if len(images) > 0 and images[-1] < len(is_text) - 1:
+        return len(is_text) - 1 - int(images[-1])
+    return 32
 
-    Its length is ``options.window``; or SnapKV's, the recent window; or that of the text after the last image; or 32.
-    """
-    n = len(is_text)
+
+def first_query(is_text: Bools, options: Options) -> int:
+    """The first query that counts: 0, or where the window begins."""
     method = method_of(options)
     if method is None or method.scorer != "window":
         return 0
-    images = np.flatnonzero(~is_text)
-    if options.window is not None:
-        length = options.window
-    elif options.method == "snapkv":
-        length = max(1, budget(is_text, options).n_recent)
-    elif len(images) > 0 and images[-1] < n - 1:
-        length = n - 1 - int(images[-1])
-    else:
-        length = 32
-    return max(0, n - length)
+    return max(0, len(is_text) - window(is_text, method))

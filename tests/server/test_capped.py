@@ -169,7 +169,7 @@ def test_several_answers(capped: Server, long: list[DemoPrompt]) -> None:
 @pytest.mark.parametrize("flags", [("--no-kv-unified", "-np", "2"), ("-np", "2", "-kvu", "--kv-method", "lookm_plus")])
 def test_other_servers(folder: Path, long: list[DemoPrompt], flags: tuple[str, ...]) -> None:
     """A cache for each slot; scores by the question's queries alone."""
-    method = flags[-1] if "--kv-method" in flags else "text_prior_pivot_merge"
+    method = flags[-1] if "--kv-method" in flags else "lookm_plus"
     with (
         running(folder, "--kv-cells", str(2 * CELLS), "--kv-ratio", "0.3", "-c", "8192", *flags) as server,
         Llava.embedded(kv_cells=CELLS, kv_ratio=0.3, method=method, n_threads=1) as llm,

@@ -47,7 +47,7 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
     session.start(temperature=0.0)
     first = session.next()
     flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "4096")
-    with running(folder, *flags, "-np", "2", "--kv-unified") as server:
+    with running(folder, *flags, "--kv-method", METHOD, "-np", "2", "--kv-unified") as server:
         alone = _ask(server, pictures, id_slot=0)
         timings = alone["timings"]
         stats = session.stats

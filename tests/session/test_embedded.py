@@ -67,7 +67,8 @@ def test_stats_of_a_compressed_cache(llm: Llava, longest: DemoPrompt, kv_ratio: 
     llm.ask(longest.content, longest.images, kv_ratio=kv_ratio)
     stats = llm.stats
     assert stats.note == ""
-    assert stats.method == "text_prior_pivot_merge"
+    assert stats.method == "lookm_plus"
+    assert stats.kept_text_cells + stats.kept_image_cells == stats.kept_cells
     assert stats.kept_cells < stats.prompt_cells
     assert stats.kept_cells == pytest.approx(kv_ratio * stats.prompt_cells, abs=2)
     assert stats.kv_ratio == pytest.approx(stats.kept_cells / stats.prompt_cells)

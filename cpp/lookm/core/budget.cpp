@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -23,6 +24,14 @@ void check_share(const char * name, double share) {
 }
 
 } // namespace
+
+int32_t window_of(const method & m, std::span<const token_kind> kind) {
+    if (m.window) {
+        return *m.window;
+    }
+    const auto text = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
+    return text > 0 && text < std::ssize(kind) ? static_cast<int32_t>(text) : default_window;
+}
 
 ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio,
                    double recent_share) {
@@ -73,6 +82,10 @@ budget make_budget(const method & m, const ratios & r, std::span<const token_kin
     }
     if (m.sinks_only && b.n_keep() > 0) {
         b = {n_kv, b.n_keep() - 1, 1}; // which sinks and later cells divide among themselves
+    }
+    if (m.recent_window && b.n_keep() > 0) {
+        const int32_t n_recent = std::min(window_of(m, kind), b.n_keep());
+        b = {n_kv, b.n_keep() - n_recent, n_recent};
     }
     if (m.keeps_question) {
         const auto n_question = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();

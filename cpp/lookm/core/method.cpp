@@ -18,6 +18,13 @@ constexpr method table[] = {
      .prior = prior::none,
      .merge = merge::none,
      .n_pool = 5,
+     .recent_window = true,
+     .window = 64},
+    {.name = "snapkv_question",
+     .scorer = scorer::window,
+     .prior = prior::none,
+     .merge = merge::none,
+     .n_pool = 5,
      .recent_window = true},
     {.name = "roco", .scorer = scorer::cumulative, .prior = prior::none, .merge = merge::none, .deviation = true},
     {.name = "avg_merge", .scorer = scorer::cumulative, .prior = prior::none, .merge = merge::average},
@@ -136,7 +143,7 @@ method resolve(std::string_view name, const method_options & o) {
         std::snprintf(number, sizeof(number), "%g", m.visual_quota);
         throw std::invalid_argument(std::string("visual_quota: ") + number + " is outside [0, 1]");
     }
-    m.window = o.window;
+    m.window = o.window ? o.window : m.window;
     m.merge_keys = o.merge_keys;
     m.merge_within_modality = o.merge_within_modality;
     m.seed = o.seed;

@@ -79,18 +79,7 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
     if (m.scorer != scorer::window) {
         return 0;
     }
-    int32_t window = default_window;
-    if (m.window) {
-        window = *m.window;
-    } else if (m.recent_window) {
-        window = std::max(b.n_recent, 1);
-    } else {
-        const auto text = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
-        if (text > 0 && text < std::ssize(kind)) {
-            window = static_cast<int32_t>(text);
-        }
-    }
-    return std::max(0, b.n_kv - window);
+    return std::max(0, b.n_kv - window_of(m, kind));
 }
 
 ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query, int64_t n_head_kv,

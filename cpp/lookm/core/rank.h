@@ -22,11 +22,7 @@ struct ranking {
     std::vector<float> lead; // by what the first of the queue are chosen, deviation or spread; else empty
 };
 
-constexpr int32_t default_window = 32; // queries of a window scorer that nothing else tells how many
-
-// Index in the prompt of the first query that counts; 0 unless the scorer is a window. With w = method.window the last
-// w count. Unless that is given: for SnapKV those of the recent window (one at least); else the text after the last
-// image; where there is none, or no image at all, the last 32.
+// Index in the prompt of the first query that counts: that of the last window_of(), 0 unless the scorer is a window.
 int32_t first_query(const method & m, const budget & b, std::span<const token_kind> kind);
 
 // Sums to ranks. With f = first_query, and n_j = n_kv - max(j, f) the queries that see cell j by a causal mask:

@@ -56,7 +56,7 @@ std::vector<char> leading(const method & m, const budget & b, const float * lead
         const auto n_images = static_cast<int32_t>(places.size());
         const int32_t n_text = m.prior == prior::text ? n - n_images : 0;
         const int32_t room = std::min(std::max(b.n_visual, b.n_important - n_text), n_images);
-        n_lead = static_cast<int32_t>(std::floor(m.spread * room));
+        n_lead = static_cast<int32_t>(std::floor((ends_with_image(kind) ? 1.0 : m.spread) * room));
     }
     choose(places.begin(), n_lead, places.end());
     std::vector<char> leads(n, false);

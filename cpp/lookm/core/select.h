@@ -16,10 +16,10 @@ namespace lookm {
 //   kept   [n_head_kv, n_keep]     out, ascending in each row
 //
 // The last n_recent cells always stay. The others stand in a queue: the method's n_sink first cells; then those of the
-// largest lead, as many as a tenth of n_keep (deviation), or image cells in the method's share `spread` of those that
-// the budget has room for beside all text, n_visual at least; then, with prior::text, text before image; then the
-// higher score; then the lower cell. A NaN ranks below every number. The first n_visual image cells of the queue stay,
-// and of what is left the first, until n_important stay.
+// largest lead, as many as a tenth of n_keep (deviation), or image cells in the method's share `spread` (all, where the
+// prompt ends with an image) of those that the budget has room for beside all text, n_visual at least; then, with
+// prior::text, text before image; then the higher score; then the lower cell. A NaN ranks below every number. The first
+// n_visual image cells of the queue stay, and of what is left the first, until n_important stay.
 //
 // Example: n_kv = 6, n_recent = 1, n_important = 2, kind = T I I T I T, score = 1 9 8 2 7 0
 //   prior::none -> 1 2 5      prior::text -> 0 3 5      prior::text, n_visual = 1 -> 1 3 5

@@ -37,6 +37,31 @@ std::vector<int32_t> merged_into(std::span<const int32_t> kept, std::span<const 
     return out;
 }
 
+// Cells are of images, or of text; what text is declared evictable is a context.
+cell_counts counts_of(const std::vector<cell> & cells, std::span<const token_kind> kind) {
+    cell_counts out;
+    for (size_t i = 0; i < cells.size(); ++i) {
+        ++(cells[i].kind == token_kind::image ? out.image : kind[i] == token_kind::image ? out.context : out.text);
+    }
+    return out;
+}
+
+// The same of the cells that stay, in the mean over layers and heads.
+cell_counts mean_counts(const std::vector<cell> & cells, std::span<const token_kind> kind,
+                        const std::vector<std::vector<int32_t>> & kept, int32_t n_keep) {
+    int64_t image = 0, context = 0, n = 0;
+    for (const std::vector<int32_t> & layer : kept) {
+        for (const int32_t c : layer) {
+            const bool is_image = cells[c].kind == token_kind::image;
+            image += is_image;
+            context += !is_image && kind[c] == token_kind::image;
+        }
+        n += static_cast<int64_t>(layer.size()) / n_keep;
+    }
+    const auto mean = [n](int64_t total) { return static_cast<int32_t>((total + n / 2) / n); };
+    return {n_keep - mean(image) - mean(context), mean(image), mean(context)};
+}
+
 bool host_memory(const kv_layer & layer) {
     return ggml_backend_buffer_is_host(layer.k.storage->buffer) && ggml_backend_buffer_is_host(layer.v.storage->buffer);
 }
@@ -158,6 +183,11 @@ ranking compressor::rank_layer(const method & m, const budget & b, int i, const 
     return rank(m, b, {sum, squares}, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv, i);
 }
 
+cell_counts compressor::count(llama_seq_id seq, std::span<const token_kind> kind) const {
+    const std::vector<cell> cells = kv_.cells(seq);
+    return counts_of(cells, kinds_of(cells, {kind.begin(), kind.end()}));
+}
+
 compress_result compressor::compress(llama_seq_id seq, const compress_options & options,
                                      const std::function<void(int, int)> & progress) {
     const auto start = std::chrono::steady_clock::now();
@@ -176,6 +206,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     result.n_keep = b.n_keep();
     if (!b.evicts()) {
         result.note = why_nothing(options.method, b, result);
+        result.kept_of = counts_of(cells, kind);
         return result;
     }
 
@@ -216,6 +247,8 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         stay.push_back(c.index);
     }
     kv_.keep(seq, stay);
+    result.kept_of = mean_counts(cells, kind, result.kept, b.n_keep());
+    result.warning = starved(counts_of(cells, kind), result.kept_of);
 
     result.score_seconds = score_seconds();
     result.n_staged = n_staged_;

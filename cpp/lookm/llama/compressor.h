@@ -2,6 +2,7 @@
 
 #include "lookm/core/budget.h"
 #include "lookm/core/method.h"
+#include "lookm/core/modality.h"
 #include "lookm/core/prompt_cap.h"
 #include "lookm/core/rank.h"
 #include "lookm/graph/compress_graph.h"
@@ -33,7 +34,9 @@ struct compress_result {
     int32_t n_text = 0;
     int32_t n_image = 0; // with contexts
     int32_t n_keep = 0;
-    std::string note; // why nothing was compressed, "" when it was
+    cell_counts kept_of; // of n_keep: means over layers and KV heads, as each keeps cells of its own
+    std::string note;    // why nothing was compressed, "" when it was
+    std::string warning; // which modality starves, "" for none
     double seconds = 0.0;
     double score_seconds = 0.0; // within the prefill
     size_t peak_bytes = 0;      // accumulators, and the most that scoring or compression took beside them
@@ -81,6 +84,9 @@ class compressor {
     void isolate(llama_seq_id seq, int32_t n);
     // Afterwards, compressed or not: all cells move down to the lowest ones.
     void unite();
+
+    // Cells that seq has, of these kinds (one for each cell; empty: as the cells say).
+    cell_counts count(llama_seq_id seq, std::span<const token_kind> kind) const;
 
     // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is disarmed. Cells
     // that are packed already (kv_cache::packed) stay as they are, outside budget and kinds: none is compressed twice.

@@ -212,6 +212,12 @@ void session::turn(bool begins, const std::string & text, std::span<const image_
             stats_.compress_bytes_peak = room_->compressor()->peak_bytes();
         }
         stats_.kept_cells = reading_->n_held();
+        if (const compressor * c = room_->compressor()) {
+            stats_.kept_of = c->count(0, reading_->kinds());
+            stats_.note = starved({stats_.text_cells, stats_.image_cells, stats_.context_cells}, stats_.kept_of);
+        } else {
+            stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
+        }
         stats_.bytes_used_after = per_cell * reading_->n_held();
         stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
         answer_from_here();

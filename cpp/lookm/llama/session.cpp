@@ -236,6 +236,7 @@ void session::compress(compress_options options, const progress_fn & progress) {
         }
     }
     stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
+    stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
     compressor * const compressor = room_->compressor();
     const size_t per_cell = compressor ? compressor->kv().bytes_per_cell() : 0;
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
@@ -243,6 +244,7 @@ void session::compress(compress_options options, const progress_fn & progress) {
     if (reading_) {
         stats_.score_seconds = compressor->score_seconds();
         stats_.compress_bytes_peak = compressor->peak_bytes();
+        stats_.kept_of = compressor->count(0, reading_->kinds());
     }
     if (!evicts(options)) {
         stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
@@ -261,7 +263,8 @@ void session::compress(compress_options options, const progress_fn & progress) {
     };
     compress_result result = compressor->compress(0, options, report);
     stats_.kept_cells = result.n_keep;
-    stats_.note = stats_.squeezed_cells == 0 ? result.note : "";
+    stats_.kept_of = result.kept_of;
+    stats_.note = result.note.empty() ? result.warning : stats_.squeezed_cells == 0 ? result.note : "";
     stats_.bytes_used_after = per_cell * compressor->kv().n_used();
     stats_.compress_bytes_peak = result.peak_bytes;
     stats_.compress_seconds += result.seconds;

@@ -24,7 +24,7 @@ namespace lookm {
 // more than kv_ratio and replace it.
 struct kv_options {
     double kv_ratio = 1.0;
-    std::string method = "text_prior_pivot_merge";
+    std::string method = default_method;
     std::optional<double> important_ratio;
     std::optional<double> recent_ratio;
     method_options options;
@@ -67,6 +67,7 @@ void check_sampling(const sampling_options & sampling); // throws std::invalid_a
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.
 struct session_stats {
     int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0, squeezed_cells = 0, kept_cells = 0;
+    cell_counts kept_of; // kept_cells
     std::string method, note;
     size_t bytes_used_before = 0, bytes_used_after = 0;
     size_t bytes_allocated_before = 0, bytes_allocated_after = 0;

@@ -66,7 +66,7 @@ void session::trial(const kv_options & kv) {
     const compressor * const reader = (read_room_ ? read_room_ : room_)->compressor();
     compress_options options = checked(kv);
     options.kind = copy_->kind;
-    if (reader && !reader->covers(options)) {
+    if (reader && evicts(options) && !reader->covers(options)) {
         throw std::invalid_argument("method: \"" + kv.method +
                                     "\" takes attention that was not observed when the prompt was read; expected one "
                                     "with the same scorer and window");

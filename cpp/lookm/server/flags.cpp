@@ -94,17 +94,18 @@ const std::vector<flag> & flags() {
             with_value("--kv-method", "NAME",
                        "how to compress (default: " + settings().method + ")\none of " + method_names(),
                        "LLAMA_ARG_KV_METHOD", [](settings & s, const std::string & v) { s.method = v; }),
-            with_value(
-                "--kv-important-ratio", "R",
-                "share kept for the attention it received (default: half of --kv-ratio, 0.9 of it with lookm_plus)",
-                "LLAMA_ARG_KV_IMPORTANT_RATIO",
-                [](settings & s, const std::string & v) { s.important_ratio = number(v); }),
+            with_value("--kv-important-ratio", "R",
+                       "share kept for the attention it received (default: 0.9 of --kv-ratio, half of it with all "
+                       "methods but\n"
+                       "lookm_plus)",
+                       "LLAMA_ARG_KV_IMPORTANT_RATIO",
+                       [](settings & s, const std::string & v) { s.important_ratio = number(v); }),
             with_value(
                 "--kv-recent-ratio", "R", "share kept as the last of the prompt (default: the rest of --kv-ratio)",
                 "LLAMA_ARG_KV_RECENT_RATIO", [](settings & s, const std::string & v) { s.recent_ratio = number(v); }),
             with_value("--kv-text-overflow", "{keep,evict}",
                        "when text alone exceeds the share: keep all of it, or evict down to the share (default: "
-                       "keep, evict with lookm_plus)",
+                       "evict with lookm_plus, else keep)",
                        "LLAMA_ARG_KV_TEXT_OVERFLOW", [](settings & s, const std::string & v) { s.text_overflow = v; }),
             with_value("--kv-min-cells", "N", "leave prompts alone that are shorter than this (default: 0)",
                        "LLAMA_ARG_KV_MIN_CELLS",

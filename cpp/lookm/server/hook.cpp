@@ -222,6 +222,9 @@ void hook::finish(const slot_prompt & p) {
     }
     LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot, p.task, before,
             cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds, how.c_str());
+    if (!result.warning.empty()) {
+        LOG_WRN("slot     compress: id %2d | task %d | %s\n", p.slot, p.task, result.warning.c_str());
+    }
     const std::lock_guard lock(mutex_);
     ++counters_.prompts;
     counters_.cells_before += static_cast<uint64_t>(before);

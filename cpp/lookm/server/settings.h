@@ -14,7 +14,7 @@ namespace lookm::server {
 struct settings {
     double kv_ratio = 1.0;     // of requests that ask for none
     double kv_ratio_max = 1.0; // the most a request may ask for
-    std::string method = "text_prior_pivot_merge";
+    std::string method = default_method;
     std::optional<double> important_ratio;
     std::optional<double> recent_ratio;
     std::optional<std::string> text_overflow; // the method's own unless given

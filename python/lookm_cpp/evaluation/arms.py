@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lookm_cpp import _core
 from lookm_cpp.cache_types import read_and_kept
-from lookm_cpp.compression import METHOD, Compression
+from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 
 FULL = "full cache"
 RANDOM = "random"
@@ -19,7 +19,7 @@ CACHES = ("f16", "q8_0", "q4_0", "f16:q4_0")
 # Bits a value, scales included, relative to f16.
 _SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
 _CONTROLS = (RANDOM, "streaming_llm")
-_COMBINED = ("text_prior_h2o", METHOD, "lookm_plus", RANDOM)
+_COMBINED = ("text_prior_h2o", PAPER_METHOD, METHOD, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
     for budget in budgets:
         arms += [Arm(name, "f16", budget, Compression(budget, name, text_overflow="evict")) for name in names]
-        if METHOD in names:
-            arms.append(Arm(f"{METHOD}, text a floor", "f16", budget, Compression(budget, METHOD)))
+        if PAPER_METHOD in names:
+            arms.append(Arm(f"{PAPER_METHOD}, text a floor", "f16", budget, Compression(budget, PAPER_METHOD)))
     for cache in caches:
         if cache == "f16":
             continue

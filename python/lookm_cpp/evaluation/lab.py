@@ -172,5 +172,5 @@ class Lab:
 
 
 def looks_at_window(compression: Compression) -> bool:
-    """Whether the method looks at the attention of a prompt's last queries, which must be observed for itself."""
-    return arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0
+    """Whether it needs the attention of a prompt's last queries, which must be observed for itself."""
+    return compression.has_ratio and arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0

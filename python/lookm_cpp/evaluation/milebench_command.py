@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from lookm_cpp.compression import METHOD
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.console import format_bytes, print_json
 from lookm_cpp.evaluation.arms import ratio_arms
 from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
@@ -42,7 +42,9 @@ def milebench(
     ] = None,
     mmproj: Mmproj = None,
     chat_template: Template = None,
-    methods: Annotated[str, typer.Option("--methods", help="Names with commas.")] = f"origin,h2o,snapkv,{METHOD}",
+    methods: Annotated[
+        str, typer.Option("--methods", help="Names with commas.")
+    ] = f"origin,h2o,snapkv,{PAPER_METHOD},{METHOD}",
     ratios: Annotated[str, typer.Option("--ratios", help="Shares of the cells to keep.")] = "1.0,0.5,0.2,0.05",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
     text_overflow: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lookm_cpp.compression import METHOD
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import make_arms
 from lookm_cpp.evaluation.options import (
     EMBEDDED,
@@ -38,7 +38,7 @@ def passkey(
     chat_template: Template = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Names with commas; random and streaming_llm come along.")
-    ] = f"h2o,snapkv,pivot_merge,text_prior_h2o,{METHOD}",
+    ] = f"h2o,snapkv,snapkv_question,pivot_merge,text_prior_h2o,{PAPER_METHOD},{METHOD}",
     ratios: Annotated[str, typer.Option("--ratios", help="Shares of the full cache's bytes.")] = "0.5,0.2,0.1",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")] = "f16",
     place: Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lookm_cpp.compression import METHOD
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import CACHES, FULL, RANDOM, TEXT_ONLY
 from lookm_cpp.evaluation.report import LEAST_CONTEXTS
 from lookm_cpp.plotting import NO_PLOTS, Theme, draw_themed, legend
@@ -32,8 +32,8 @@ LOOKS = {
     "text_prior_h2o": ("#d9a514", "*"),
     "text_prior_avg_merge": ("#2f6fd0", "<"),
     "text_prior_weighted_merge": ("#128a83", ">"),
-    METHOD: ("#2a9d5c", "X"),
-    "lookm_plus": ("#d8342b", "d"),
+    PAPER_METHOD: ("#2a9d5c", "X"),
+    METHOD: ("#d8342b", "d"),
     RANDOM: ("ink", "p"),
     "streaming_llm": ("ink", "+"),
     TEXT_ONLY: ("ink", "x"),
@@ -42,7 +42,7 @@ PLACES = {"after": "after the whole prompt", "before": "before the question"}
 FULL_LABEL = "the full cache in f16; | in another type"
 MIB = "KV, MiB"
 SHARE = "% of the full f16 cache's bytes"
-MAIN = (METHOD, "lookm_plus")
+MAIN = (PAPER_METHOD, METHOD)
 CONTROLS = {RANDOM: "--", "streaming_llm": ":", TEXT_ONLY: "None"}
 STYLES = dict(zip(CACHES, ("-", "--", ":", "-."), strict=True))
 TICKS = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]

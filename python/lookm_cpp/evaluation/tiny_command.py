@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.options import (
     EMBEDDED,
@@ -30,7 +31,7 @@ from lookm_cpp.evaluation.tiny_prompts import make_context
 N_CONTEXTS = 42
 MAX_TOKENS = 160  # a question and the longest right answer take 90
 QUICK_CONTEXTS, QUICK_RATIOS = 3, "0.5,0.2"
-QUICK_METHODS = "h2o,snapkv,text_prior_h2o,text_prior_pivot_merge,lookm_plus"
+QUICK_METHODS = f"h2o,snapkv,text_prior_h2o,{PAPER_METHOD},{METHOD}"
 
 
 def tiny(

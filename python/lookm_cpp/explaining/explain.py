@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lookm_cpp.chat import question_messages
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, layers_of, pieces_of, upright
 from lookm_cpp.images import Images, image_list, load_image
 from lookm_cpp.stats import Stats
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from lookm_cpp.options import ChatOptions
     from lookm_cpp.turns import Turns
 
-METHODS = ("text_prior_pivot_merge", "h2o", "snapkv")
+METHODS = (METHOD, PAPER_METHOD, "snapkv")
 """What is explained unless something else is asked for: the paper's best, and two without text prior and merging."""
 KV_RATIO = 0.2
 """Share of the cells to keep where neither the model was opened with a ratio below 1 nor one is given."""
