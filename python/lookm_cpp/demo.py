@@ -97,6 +97,7 @@ def _mean(runs: Sequence[Run]) -> Stats:
     }
     counts = {name: round(value) for name, value in values.items() if name.endswith("_cells") or "_bytes_" in name}
     counts["image_cells"] = counts["prompt_cells"] - counts["text_cells"]
+    counts["kept_image_cells"] = counts["kept_cells"] - counts["kept_text_cells"]
     ratio = sum(one.stats.kept_cells for one in runs) / sum(one.stats.prompt_cells for one in runs)
     return Stats(**{**values, **counts, "kv_ratio": ratio, "method": runs[0].stats.method, "note": ""})  # type: ignore[arg-type]
 
