@@ -15,6 +15,7 @@ void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
 void bind_plan(pybind11::module_ & m);
+void bind_files(pybind11::module_ & m);
 void bind_exit(); // what happens to work at the end of the interpreter
 
 // A prompt by a chat template, which runs without the GIL. Throws std::invalid_argument if it is not UTF-8.

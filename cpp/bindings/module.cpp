@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m) {
     bind_devices(m);
     bind_arrays(m);
     bind_plan(m);
+    bind_files(m);
     bind_exit();
 }

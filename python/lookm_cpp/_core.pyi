@@ -171,6 +171,12 @@ class MethodOptions:
 def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
     """Describe a model file; loads its weights by mmap and makes a minimal context."""
 
+def check_files(model_path: str, mmproj_path: str, command: Sequence[str]) -> None:
+    """Try files that were not found good before in a child process, ``command`` with paths and a pipe behind it."""
+
+def try_files(model_path: str, mmproj_path: str, pipe: int) -> None:
+    """What the child does: writes on the pipe how it goes, and ends the process."""
+
 def devices(rpc_servers: str = "", type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
     """The CPU, the RPC servers' devices and the accelerators. ``type`` is CPU, GPU, IGPU or RPC; ``on_device``: it can
     run every node of the graphs that compress caches of these types; ``note``: the op it lacks, or a remark."""

@@ -15,10 +15,11 @@ from lookm_cpp import __version__, embedded, llama_cpp_version
 from lookm_cpp.asking import Question, ask_once, ask_twice
 from lookm_cpp.benching.command import bench
 from lookm_cpp.compression import FIDELITY, METHOD, PAPER_METHOD
-from lookm_cpp.console import format_bytes, print_json, side_by_side
+from lookm_cpp.console import CheckFiles, format_bytes, print_json, side_by_side
 from lookm_cpp.demo import run_demo
 from lookm_cpp.evaluation.commands import app as evaluation
 from lookm_cpp.explaining.command import explain
+from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.files import check_text, read_text
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.info import devices, model_info
@@ -167,6 +168,7 @@ def ask(
         int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
     ] = MAX_PIXELS,
     compare: Annotated[bool, typer.Option("--compare", help="Answer with the full cache, too, side by side.")] = False,
+    check_files: CheckFiles = CHECK_FILES,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -202,6 +204,7 @@ def ask(
         "kv_cells": kv_cells,
         "kv_memory": kv_memory,
         "max_pixels": max_pixels,
+        "check_files": check_files,
         "verbose": verbose,
     }
     sampling: ChatOptions = {"max_tokens": max_tokens, "temperature": temperature}
@@ -231,6 +234,7 @@ def info(
     rpc: Annotated[str | None, typer.Option("--rpc", help="With --devices: servers, as host:port,host:port.")] = None,
     type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
     type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
+    check_files: CheckFiles = CHECK_FILES,
     as_json: Json = False,
 ) -> None:
     """Describe a model: shape, KV bytes a token, and whether its cache can be compressed; or this machine's devices."""
@@ -239,7 +243,8 @@ def info(
     if model is None:
         _show_devices(rpc, type_k, type_v, as_json=as_json)
         return
-    found = model_info(embedded.MODEL if model == EMBEDDED else model, type_k=type_k, type_v=type_v)
+    path = embedded.MODEL if model == EMBEDDED else model
+    found = model_info(path, type_k=type_k, type_v=type_v, check_files=check_files)
     if as_json:
         print_json(found)
         return
@@ -323,8 +328,8 @@ def main(argv: list[str] | None = None) -> int:
         return BROKEN_PIPE
     except UsageError as error:
         return _fail(_told(cast("typer.BadParameter", error)), BAD_INPUT)
-    except (ValueError, RuntimeError, OSError) as error:
-        return _fail(str(error), BAD_INPUT)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        return _fail(str(error) or "out of memory", BAD_INPUT)
     return 0
 
 

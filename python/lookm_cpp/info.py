@@ -6,19 +6,23 @@ import os
 from typing import TYPE_CHECKING
 
 from lookm_cpp import _core
+from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file
 
 if TYPE_CHECKING:
     from lookm_cpp._core import DeviceInfo, ModelInfo
 
 
-def model_info(model_path: str | os.PathLike[str], *, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
+def model_info(
+    model_path: str | os.PathLike[str], *, type_k: str = "f16", type_v: str = "f16", check_files: bool = CHECK_FILES
+) -> ModelInfo:
     """Describe a GGUF language model: shape, KV bytes a token, and whether its cache can be compressed.
 
     Args:
         model_path: The GGUF file.
         type_k: Type of the K cache that the bytes are counted for.
         type_v: Type of the V cache that the bytes are counted for.
+        check_files: As of ``Llava``.
 
     Returns:
         A dict; ``supported`` tells whether compression is possible and ``reason`` why not.
@@ -32,7 +36,10 @@ def model_info(model_path: str | os.PathLike[str], *, type_k: str = "f16", type_
     >>> info["architecture"], info["n_layer"], info["n_head_kv"], info["supported"]
     ('llama', 6, 2, True)
     """
-    return _core.model_info(str(existing_file(model_path, "model_path")), type_k, type_v)
+    model = existing_file(model_path, "model_path")
+    if check_files:
+        check_model_files(model, None)
+    return _core.model_info(str(model), type_k, type_v)
 
 
 def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:

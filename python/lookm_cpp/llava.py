@@ -14,6 +14,7 @@ from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
 from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
+from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.messages import template_input
@@ -90,6 +91,8 @@ class Llava:
         kv_memory: The same in bytes of the KV buffers, as a number or like ``"512MiB"``; instead of ``kv_cells``.
         max_pixels: Most pixels of an image; a larger one is refused before it is decoded. The default, 8192 x 8192,
             lets pass what cameras of 64 megapixels take. While an image is decoded, it takes about seven bytes a pixel.
+        check_files: Open files that were not seen before in a child process first, because llama.cpp ends the process
+            on many a damaged one: ``docs/models.md``. ``False`` is for files that you trust.
         verbose: Let llama.cpp write its log to stderr.
 
     Raises:
@@ -139,6 +142,7 @@ class Llava:
         kv_cells: int | None = None,
         kv_memory: int | str | None = None,
         max_pixels: int = MAX_PIXELS,
+        check_files: bool = CHECK_FILES,
         verbose: bool = False,
     ) -> None:
         self._max_pixels = pixel_limit("max_pixels", max_pixels)
@@ -160,6 +164,8 @@ class Llava:
         projector: Path | None = None
         if mmproj is not False:
             projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
+        if check_files:
+            check_model_files(model, projector)
         self._session = _core.Session(
             str(model),
             str(projector or ""),

@@ -134,6 +134,7 @@ class LlavaOptions(TypedDict, total=False):
     kv_cells: int | None
     kv_memory: int | str | None
     max_pixels: int
+    check_files: bool
     verbose: bool
 
 

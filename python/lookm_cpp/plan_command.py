@@ -14,7 +14,8 @@ from rich.text import Text
 
 from lookm_cpp import embedded
 from lookm_cpp.compression import METHOD
-from lookm_cpp.console import format_bytes, print_json, side_by_side
+from lookm_cpp.console import CheckFiles, format_bytes, print_json, side_by_side
+from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.planning import IMAGE_SIZE, QUESTION, plan
 
@@ -83,6 +84,7 @@ def plan_command(
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
     ] = MAX_PIXELS,
+    check_files: CheckFiles = CHECK_FILES,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -116,6 +118,7 @@ def plan_command(
         kept_type_k=kept_type_k,
         kept_type_v=kept_type_v,
         max_pixels=max_pixels,
+        check_files=check_files,
         verbose=verbose,
     )
     if as_json:

@@ -10,6 +10,7 @@ from PIL import Image
 from lookm_cpp import _core
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import METHOD, Compression
+from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
 from lookm_cpp.messages import template_input
@@ -51,6 +52,7 @@ def plan(
     compute_bytes: int = 64 << 20,
     shrink: bool = True,
     max_pixels: int = MAX_PIXELS,
+    check_files: bool = CHECK_FILES,
     verbose: bool = False,
     **compression: Unpack[CompressionOverrides],
 ) -> MemoryPlan:
@@ -83,6 +85,7 @@ def plan(
         compute_bytes: What scoring and compression may take.
         shrink: Contexts by need, or one of ``n_ctx`` cells.
         max_pixels: Most pixels of an image that a run would take.
+        check_files: As of ``Llava``.
         verbose: Let llama.cpp write its log to stderr.
         **compression: ``kv_ratio`` and the other options of a compression.
 
@@ -106,9 +109,12 @@ def plan(
     if PLACEHOLDER in question:
         raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
     model = existing_file(model_path, "model_path")
+    projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
+    if check_files:
+        check_model_files(model, projector)
     planner = _core.Planner(
         str(model),
-        str(find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")),
+        str(projector),
         n_ctx=whole("n_ctx", n_ctx),
         n_batch=whole("n_batch", n_batch),
         n_ubatch=whole("n_ubatch", n_ubatch),

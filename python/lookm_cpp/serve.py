@@ -55,7 +55,8 @@ def server_arguments(arguments: list[str]) -> list[str]:
     if beside:
         raise ValueError(f"{EMBEDDED_FLAG} is given beside {beside[0]}, expected one model")
     template = [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
-    return ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), *template, *rest]
+    files = ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), "--no-check-files"]
+    return [*files, *template, *rest]
 
 
 def _downloads(arguments: list[str]) -> list[str]:

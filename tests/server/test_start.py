@@ -28,6 +28,7 @@ FLAGS = {
     "--kv-memory": "LLAMA_ARG_KV_MEMORY",
     "--allow-origin": "LLAMA_ARG_ALLOW_ORIGIN",
     "--no-request-grammar": "LLAMA_ARG_NO_REQUEST_GRAMMAR",
+    "--no-check-files": "LLAMA_ARG_NO_CHECK_FILES",
 }
 
 

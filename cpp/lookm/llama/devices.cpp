@@ -79,6 +79,12 @@ device_list::device_list(const std::string & rpc_servers) {
     devices_.push_back(nullptr);
 }
 
+device_list device_list::none() {
+    device_list list;
+    list.devices_.push_back(nullptr);
+    return list;
+}
+
 std::vector<ggml_backend_dev_t> device_list::accelerators() const {
     return devices_.empty() ? local_accelerators()
                             : std::vector<ggml_backend_dev_t>(devices_.begin(), devices_.end() - 1);

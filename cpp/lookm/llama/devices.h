@@ -27,6 +27,8 @@ class device_list {
     // llama.cpp's --rpc has it, but for this model alone; "": llama.cpp's own choice. Throws std::invalid_argument.
     explicit device_list(const std::string & rpc_servers);
 
+    static device_list none(); // the CPU alone
+
     // As llama_model_params wants them: ended by nullptr; nullptr itself stands for llama.cpp's own choice.
     ggml_backend_dev_t * data() { return devices_.empty() ? nullptr : devices_.data(); }
     // The devices that layers are split over, none when only the CPU is there.

@@ -125,7 +125,7 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     start_backends();
     check_range("n_gpu_layers", options.n_gpu_layers, -1, 1 << 20);
     check_gguf("model_path", options.model_path);
-    devices = device_list(options.rpc_servers);
+    devices = options.cpu_only ? device_list::none() : device_list(options.rpc_servers);
     const std::vector<float> split = checked_split(options.tensor_split, devices);
     llama_model_params params = llama_model_default_params();
     params.devices = devices.data();

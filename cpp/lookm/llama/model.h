@@ -36,6 +36,7 @@ struct model_options {
     bool shrink = true;        // contexts no larger than what is in them (sized_context)
     bool swa_full = false;     // sliding windows' layers keep all cells, and can go back to any token
     std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
+    bool cpu_only = false;     // whatever accelerators there are
     bool no_alloc = false;     // only to learn sizes: no weights are loaded, nothing is allocated for contexts
 };
 

@@ -142,6 +142,13 @@ const std::vector<flag> & flags() {
                               [](common_params &) {});
         list.push_back({no_grammar.set_env("LLAMA_ARG_NO_REQUEST_GRAMMAR"),
                         [](settings & s, const std::string & v) { s.no_request_grammar = truth(v); }});
+        common_arg no_check(
+            {"--no-check-files"},
+            "open a model and a projector that were not seen before at once, and not in a child process\n"
+            "first, which a damaged one ends in the server's place", //
+            [](common_params &) {});
+        list.push_back({no_check.set_env("LLAMA_ARG_NO_CHECK_FILES"),
+                        [](settings & s, const std::string & v) { s.check_files = !truth(v); }});
         return list;
     }();
     return all;

@@ -1,6 +1,7 @@
 // lookm-server: llama-server, whose prompts may be compressed.
 
 #include "lookm/server/flags.h"
+#include "lookm/server/model_check.h"
 #include "lookm/server/origins.h"
 #include "lookm/server/templates.h"
 
@@ -19,6 +20,7 @@
 int llama_server(common_params & params, int argc, char ** argv); // server.cpp's own; no header declares it
 
 int main(int argc, char ** argv) {
+    lookm::server::be_the_child(argc, argv);
     std::vector<char *> arguments;
     try {
         arguments = lookm::server::take_flags(argc, argv);
@@ -42,6 +44,13 @@ int main(int argc, char ** argv) {
     }
     if (lookm::server::allowed_origins().active() && !params.cors_origins_explicit) {
         params.cors_origins = lookm::server::allowed_origins().for_browsers();
+    }
+    try {
+        lookm::server::check_model(params, argv[0]);
+    } catch (const std::exception & error) {
+        common_log_flush(common_log_main());
+        std::fprintf(stderr, "lookm-server: %s\n", error.what());
+        return lookm::server::bad_input;
     }
     lookm::server::use_named_template(params);
     llama_backend_init();

@@ -24,6 +24,7 @@ struct settings {
     int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
     int64_t kv_memory = 0;                    // the same in bytes
     bool no_request_grammar = false;          // requests may bring no grammar, schema or tool
+    bool check_files = true;                  // files not seen before are opened in a child process first
     std::optional<int32_t> image_max_pixels;  // of an image; a limit of our own only while active() unless given
 
     // false: every prompt keeps its full cache, and the server is llama-server

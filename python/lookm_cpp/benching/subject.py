@@ -12,6 +12,7 @@ from lookm_cpp.benching.random_model import model_file
 from lookm_cpp.benching.shapes import SHAPES
 from lookm_cpp.benching.token_bytes import weight_bytes
 from lookm_cpp.cache_types import read_and_kept
+from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.info import devices, model_info
 
 
@@ -76,7 +77,7 @@ def random_subject(name: str, n_layer: int, folder: Path, caches: Sequence[str],
     flash = {cache: shape.flash_attn(read_and_kept(cache)[0]) for cache in caches} if on_cpu else {}
     title = f"random weights in the shape of {shape.like}: {shape.n_layer} of {shape.whole_layers} layers"
     model = model_file(folder, shape)
-    return _describe(name, title, model, None, caches, whole_layers=shape.whole_layers, flash=flash)
+    return _describe(name, title, model, None, caches, whole_layers=shape.whole_layers, flash=flash, check_files=False)
 
 
 def embedded_subject(caches: Sequence[str]) -> Subject:
@@ -103,15 +104,16 @@ def _describe(
     *,
     whole_layers: int | None = None,
     flash: dict[str, str] | None = None,
+    check_files: bool = CHECK_FILES,
 ) -> Subject:
-    info = model_info(model)
+    info = model_info(model, check_files=check_files)
     if not info["supported"]:
         raise ValueError(f"model {str(model)!r} cannot be compressed, expected one that can: {info['reason']}")
     per_cell = {"f16": info["kv_bytes_per_token"]}
     for cache in caches:
         try:
             kept = read_and_kept(cache)[1]
-            per_cell[cache] = model_info(model, type_k=kept, type_v=kept)["kv_bytes_per_token"]
+            per_cell[cache] = model_info(model, type_k=kept, type_v=kept, check_files=False)["kv_bytes_per_token"]
         except (ValueError, RuntimeError):  # a type that its heads do not divide into; the case itself says why
             continue
     return Subject(

@@ -13,6 +13,7 @@ from lookm_cpp.answer import Answer
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import Compression
+from lookm_cpp.file_check import check_model_files
 from lookm_cpp.images import ImageLike
 from lookm_cpp.messages import template_input
 
@@ -67,6 +68,7 @@ class Lab:
 
     def __init__(self, setup: Setup, max_tokens: int) -> None:
         read, kept = read_and_kept(setup.cache)
+        check_model_files(setup.model, setup.mmproj)
         self.session = _core.Session(
             str(setup.model),
             str(setup.mmproj or ""),

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from lookm_cpp import embedded
-from lookm_cpp.console import prompt_progress, side_by_side
+from lookm_cpp.console import CheckFiles, prompt_progress, side_by_side
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
+from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.files import read_text
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.llava import Llava
@@ -66,6 +67,7 @@ def explain(
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
     ] = MAX_PIXELS,
+    check_files: CheckFiles = CHECK_FILES,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
 ) -> None:
     """Show which cells each method keeps, as heat maps over the images, and where the others were merged."""
@@ -86,6 +88,7 @@ def explain(
         "n_threads": threads,
         "n_gpu_layers": gpu_layers,
         "max_pixels": max_pixels,
+        "check_files": check_files,
         "verbose": verbose,
     }
     contexts = [read_text(file, "--context-file") for file in context_file or ()]

@@ -1,0 +1,50 @@
+#include "lookm/server/model_check.h"
+
+#include "lookm/llama/file_check.h"
+#include "lookm/llama/file_trial.h"
+#include "lookm/llama/out_of_memory.h"
+#include "lookm/server/settings.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+namespace lookm::server {
+
+namespace {
+
+constexpr const char * try_flag = "--lookm-try-files"; // then model, projector and a pipe
+
+// The command line's names in the place of our own
+std::string in_flags(const std::string & error) {
+    for (const auto & [ours, flag] : {std::pair("model_path: ", "--model: "), std::pair("mmproj: ", "--mmproj: ")}) {
+        if (error.rfind(ours, 0) == 0) {
+            return flag + error.substr(std::strlen(ours));
+        }
+    }
+    return error;
+}
+
+} // namespace
+
+void be_the_child(int argc, char ** argv) {
+    if (argc == 5 && std::strcmp(argv[1], try_flag) == 0) {
+        try_files(argv[2], argv[3], std::atoi(argv[4]));
+    }
+}
+
+void check_model(const common_params & params, const char * program) {
+    if (!current().check_files || params.model.path.empty()) {
+        return;
+    }
+#if defined(__linux__)
+    program = "/proc/self/exe";
+#endif
+    try {
+        check_files({params.model.path, params.mmproj.path}, {{program, try_flag}, "--no-check-files", {}});
+    } catch (const std::exception & error) {
+        throw std::runtime_error(in_flags(error.what()));
+    }
+}
+
+} // namespace lookm::server
