@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lookm_cpp.brief import brief
 from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.sizes import index
 
@@ -20,11 +21,11 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
         ValueError: One of them is not a string or is empty.
     """
     if stop is not None and not isinstance(stop, Iterable):
-        raise ValueError(f"stop is {stop!r:.80}, expected a string or several")
+        raise ValueError(f"stop is {brief(stop)}, expected a string or several")
     strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
     for string in strings:
         if not isinstance(string, str) or not string:
-            raise ValueError(f"stop has {string!r}, expected strings that are not empty")
+            raise ValueError(f"stop has {brief(string)}, expected strings that are not empty")
     return strings
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lookm_cpp.answer import Answer
+from lookm_cpp.brief import brief
 from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk, Delta, FinishReason
 from lookm_cpp.images import ImageLike, Images, image_list
 
@@ -35,7 +36,7 @@ def question_messages(
     """
     for name, text in (("question", question), ("system", "" if system is None else system)):
         if not isinstance(text, str):
-            raise ValueError(f"{name} is {text!r:.80}, expected a text")
+            raise ValueError(f"{name} is {brief(text)}, expected a text")
     images = image_list(images)
     first, *rest = question.split(PLACEHOLDER)
     if rest and len(rest) != len(images):
@@ -58,13 +59,13 @@ def contexts_of(context: str | Sequence[str] | None) -> tuple[str, ...]:
         ValueError: It is something else.
     """
     if context is not None and not isinstance(context, Sequence):
-        raise ValueError(f"context is {context!r:.80}, expected a text or several")
+        raise ValueError(f"context is {brief(context)}, expected a text or several")
     return (context,) if isinstance(context, str) else tuple(context or ())
 
 
 def _context_part(text: str) -> dict[str, Any]:
     if not isinstance(text, str) or not text:
-        raise ValueError(f"context has {text!r:.80}, expected text that is not empty")
+        raise ValueError(f"context has {brief(text)}, expected text that is not empty")
     return {"type": "text", "text": text if text.endswith("\n") else f"{text}\n", "evictable": True}
 
 

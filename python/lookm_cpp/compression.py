@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lookm_cpp import _core
+from lookm_cpp.brief import brief
+from lookm_cpp.files import check_text
 from lookm_cpp.sizes import number, whole
+from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,7 +68,10 @@ class Compression:
         for name in ("method", "text_overflow", "fidelity", "scorer"):
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name in ("text_overflow", "scorer")):
-                raise ValueError(f"{name} is {value!r:.80}, expected its name as a string")
+                raise ValueError(f"{name} is {brief(value)}, expected its name as a string")
+            check_text(value or "", name)
+        for name in ("merge_keys", "merge_within_modality"):
+            flag(name, getattr(self, name))
 
     @property
     def has_ratio(self) -> bool:

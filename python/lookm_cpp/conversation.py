@@ -17,7 +17,7 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
 from lookm_cpp.messages import template_input
-from lookm_cpp.options import RANDOM_SEED, SAMPLING, sampling_of
+from lookm_cpp.options import RANDOM_SEED, SAMPLING, greedy_unless, sampling_of
 from lookm_cpp.state_header import StateHeader
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
@@ -164,7 +164,7 @@ class Chat:
             if name not in SAMPLING:
                 raise TypeError(f"{name} is no option of a conversation's turn")
         given["seed"] = place.seed if given.get("seed") is None else given["seed"]
-        given["temperature"] = given.get("temperature") or 0.0
+        given["temperature"] = greedy_unless(given.get("temperature"))
         sampling = sampling_of(**given)
         session.check_sampling(**sampling)
         n_answer = answer_cells(max_tokens, session.n_ctx)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
+from lookm_cpp.brief import brief
 from lookm_cpp.image_bytes import bytes_or_path, plain_base64
 from lookm_cpp.rgb import check_mode, to_rgb
 from lookm_cpp.sizes import index
@@ -59,7 +60,7 @@ def image_list(images: Images) -> list[ImageLike]:
         return list(images)
     except TypeError:
         raise TypeError(
-            f"images is {images!r:.80} of type {type(images).__name__}, expected an image or several: {TAKEN}"
+            f"images is {brief(images)} of type {type(images).__name__}, expected an image or several: {TAKEN}"
         ) from None
 
 
@@ -221,5 +222,5 @@ def _describe(image: object) -> str:
         return f"({image.nbytes} bytes)"
     if hasattr(image, "read"):
         return f"(open file {str(getattr(image, 'name', ''))!r})"
-    text = str(image)
+    text = str(image) if isinstance(image, (str, os.PathLike)) else brief(image)
     return repr(text if len(text) <= 200 else f"{text[:40]}...{text[-40:]}")

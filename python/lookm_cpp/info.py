@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lookm_cpp import _core
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file
+from lookm_cpp.words import word, word_or_none
 
 if TYPE_CHECKING:
     from lookm_cpp._core import DeviceInfo, ModelInfo
@@ -39,7 +40,7 @@ def model_info(
     model = existing_file(model_path, "model_path")
     if check_files:
         check_model_files(model, None)
-    return _core.model_info(str(model), type_k, type_v)
+    return _core.model_info(str(model), word("type_k", type_k), word("type_v", type_v))
 
 
 def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
@@ -60,4 +61,4 @@ def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str 
     >>> [(device["type"], device["on_device"]) for device in devices()][0]
     ('CPU', True)
     """
-    return _core.devices(rpc_servers or "", type_k, type_v)
+    return _core.devices(word_or_none("rpc_servers", rpc_servers), word("type_k", type_k), word("type_v", type_v))

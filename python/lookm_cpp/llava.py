@@ -18,11 +18,12 @@ from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.messages import template_input
-from lookm_cpp.options import RANDOM_SEED, sampling_of, seed_of
-from lookm_cpp.sizes import byte_count, cell_count, whole
+from lookm_cpp.options import RANDOM_SEED, greedy_unless, sampling_of, seed_of
+from lookm_cpp.sizes import byte_count, cell_count, long_whole, whole
 from lookm_cpp.stats import Stats
 from lookm_cpp.templates import template_text
 from lookm_cpp.turns import Turns
+from lookm_cpp.words import flag, flash_attention, shares, word, word_or_none
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -172,20 +173,20 @@ class Llava:
             n_ctx=whole("n_ctx", n_ctx),
             n_batch=whole("n_batch", n_batch),
             n_ubatch=whole("n_ubatch", n_ubatch),
-            n_threads=whole("n_threads", n_threads or 0),
+            n_threads=0 if n_threads is None else whole("n_threads", n_threads),
             n_gpu_layers=whole("n_gpu_layers", n_gpu_layers),
-            flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
-            type_k=type_k,
-            type_v=type_v,
-            kept_type_k=kept_type_k or "",
-            kept_type_v=kept_type_v or "",
-            rpc_servers=rpc_servers or "",
-            tensor_split=tensor_split or (),
-            shrink=shrink,
+            flash_attn=flash_attention(flash_attn),
+            type_k=word("type_k", type_k),
+            type_v=word("type_v", type_v),
+            kept_type_k=word_or_none("kept_type_k", kept_type_k),
+            kept_type_v=word_or_none("kept_type_v", kept_type_v),
+            rpc_servers=word_or_none("rpc_servers", rpc_servers),
+            tensor_split=shares("tensor_split", tensor_split),
+            shrink=flag("shrink", shrink),
             kv_cells=cell_count("kv_cells", kv_cells),
             kv_memory=byte_count("kv_memory", kv_memory),
-            verbose=verbose,
-            compute_bytes=compute_bytes,
+            verbose=flag("verbose", verbose),
+            compute_bytes=long_whole("compute_bytes", compute_bytes),
             scored=self._compression.scores_all_queries(),
             chat_template=self._template,
         )
@@ -403,7 +404,7 @@ class Llava:
             raise ValueError(
                 "stream is given to ask, which returns a text; expected create_chat_completion for streams"
             )
-        options["temperature"] = options.get("temperature") or 0.0
+        options["temperature"] = greedy_unless(options.get("temperature"))
         messages = question_messages(question, images, contexts_of(context), system)
         completion = self.create_chat_completion(messages, **options)
         return completion["choices"][0]["message"]["content"].strip()
@@ -440,7 +441,7 @@ class Llava:
         >>> found.grid(1, found.methods[0].share_kept()).shape
         (8, 8)
         """
-        options["temperature"] = options.get("temperature") or 0.0
+        options["temperature"] = greedy_unless(options.get("temperature"))
         ratios = [options.get(name) for name in RATIOS]
         if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
             options["kv_ratio"] = KV_RATIO

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lookm_cpp.brief import brief
 from lookm_cpp.images import MAX_PIXELS, ImageLike, Picture, image_list
 
 TEMPLATE_FIELDS = {
@@ -45,15 +46,13 @@ def template_input(
             used.
     """
     if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
-        raise ValueError(f"messages is {messages!r:.80}, expected a list of dicts")
+        raise ValueError(f"messages is {brief(messages)}, expected a list of dicts")
     reader = _Reader(media_marker, context_marker, max_pixels)
     plain = [reader.message(message, f"messages[{i}]") for i, message in enumerate(messages)]
     if not plain:
         raise ValueError("messages is empty, expected at least one message")
-    try:
-        return TemplateInput(json.dumps(plain), reader.images, reader.contexts)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"messages: {error}, expected fields of JSON in {', '.join(TEMPLATE_FIELDS)}") from error
+    texts = [_as_json(message, f"messages[{i}]") for i, message in enumerate(plain)]
+    return TemplateInput(f"[{', '.join(texts)}]", reader.images, reader.contexts)
 
 
 class _Reader:
@@ -123,19 +122,32 @@ def _known(mapping: Mapping[str, Any] | object, keys: Sequence[str], name: str) 
     known = {key: value for key, value in mapping.items() if value is not None}
     for key in known:
         if key not in keys:
-            raise ValueError(f"{name} has the key {key!r:.80}, expected only {', '.join(keys)}")
+            raise ValueError(f"{name} has the key {brief(key)}, expected only {', '.join(keys)}")
     if not isinstance(known.get("evictable", False), bool):
-        raise ValueError(f"{name}.evictable is {known['evictable']!r:.80}, expected bool")
+        raise ValueError(f"{name}.evictable is {brief(known['evictable'])}, expected bool")
     return known
 
 
 def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -> Any:
     if not isinstance(mapping, Mapping) or key not in mapping:
-        raise ValueError(f"{name} is {mapping!r:.80}, expected a dict with {key!r}")
+        raise ValueError(f"{name} is {brief(mapping)}, expected a dict with {key!r}")
     if not isinstance(mapping[key], kinds):
         names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        raise ValueError(f"{name}.{key} is {mapping[key]!r:.80}, expected {names}")
+        raise ValueError(f"{name}.{key} is {brief(mapping[key])}, expected {names}")
     return mapping[key]
+
+
+def _as_json(message: dict[str, Any], name: str) -> str:
+    try:
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        fields = ", ".join(TEMPLATE_FIELDS)
+        raise ValueError(f"{name}: {error}, expected fields of JSON in {fields}") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} has text with a lone surrogate, expected Unicode text") from None
+    return text
 
 
 def _context_text(text: str, name: str) -> str:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
-from lookm_cpp.sizes import index, number
+from lookm_cpp.brief import brief
+from lookm_cpp.sizes import long_whole, number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill`` (cells),
@@ -49,9 +50,14 @@ def sampling_of(**given: float | None) -> Sampling:
     Raises:
         ValueError: One is no number.
     """
-    checks: dict[str, Callable[[str, Any], float]] = {"seed": lambda _, seed: seed_of(seed), "top_k": index}
+    checks: dict[str, Callable[[str, Any], float]] = {"seed": lambda _, seed: seed_of(seed), "top_k": long_whole}
     found = {name: checks.get(name, number)(name, value) for name, value in given.items() if value is not None}
     return cast("Sampling", {**SAMPLING, **found})
+
+
+def greedy_unless(temperature: float | None) -> float:
+    """A temperature, 0 for ``None``."""
+    return 0.0 if temperature is None else temperature
 
 
 def seed_of(seed: int) -> int:
@@ -66,7 +72,7 @@ def seed_of(seed: int) -> int:
     try:
         seed = operator.index(seed)
     except TypeError:
-        raise ValueError(f"seed: {seed!r:.80} is no whole number; expected 0 to {RANDOM_SEED}, or -1") from None
+        raise ValueError(f"seed: {brief(seed)} is no whole number; expected 0 to {RANDOM_SEED}, or -1") from None
     if not -1 <= seed <= RANDOM_SEED:
         raise ValueError(f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time")
     return RANDOM_SEED if seed == -1 else seed

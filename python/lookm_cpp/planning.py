@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from lookm_cpp import _core
+from lookm_cpp.brief import brief
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import METHOD, Compression
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
 from lookm_cpp.messages import template_input
-from lookm_cpp.sizes import byte_count, cell_count, whole
+from lookm_cpp.sizes import byte_count, cell_count, index, long_whole, whole
 from lookm_cpp.templates import template_text
+from lookm_cpp.words import flag, flash_attention, word, word_or_none
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -106,7 +108,7 @@ def plan(
     """
     how = Compression(kv_ratio=1.0, method=METHOD).override(**compression)
     size = _checked_size(image_size, pixel_limit("max_pixels", max_pixels))
-    if PLACEHOLDER in question:
+    if PLACEHOLDER in word("question", question):
         raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
     model = existing_file(model_path, "model_path")
     projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
@@ -119,15 +121,15 @@ def plan(
         n_batch=whole("n_batch", n_batch),
         n_ubatch=whole("n_ubatch", n_ubatch),
         n_gpu_layers=whole("n_gpu_layers", n_gpu_layers),
-        flash_attn=flash_attn if isinstance(flash_attn, str) else ("on" if flash_attn else "off"),
-        type_k=type_k,
-        type_v=type_v,
-        kept_type_k=kept_type_k or "",
-        kept_type_v=kept_type_v or "",
-        verbose=verbose,
-        compute_bytes=compute_bytes,
+        flash_attn=flash_attention(flash_attn),
+        type_k=word("type_k", type_k),
+        type_v=word("type_v", type_v),
+        kept_type_k=word_or_none("kept_type_k", kept_type_k),
+        kept_type_v=word_or_none("kept_type_v", kept_type_v),
+        verbose=flag("verbose", verbose),
+        compute_bytes=long_whole("compute_bytes", compute_bytes),
         scored=how.scores_all_queries(),
-        shrink=shrink,
+        shrink=flag("shrink", shrink),
         chat_template=template_text(chat_template),
         kv_cells=cell_count("kv_cells", kv_cells),
         kv_memory=byte_count("kv_memory", kv_memory),
@@ -151,7 +153,10 @@ def plan(
 
 
 def _checked_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
-    width, height = size
+    try:
+        width, height = (index("image_size", side) for side in size)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_size is {brief(size)}, expected two whole numbers, width and height") from None
     if width < 1 or height < 1 or width * height > max_pixels:
         raise ValueError(
             f"image_size is {width}x{height}, expected WxH of 1 to {max_pixels} pixels in all (max_pixels)"

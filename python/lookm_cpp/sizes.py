@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 import re
 
+from lookm_cpp.brief import brief
+
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 MOST_CELLS = (1 << 31) - 1
@@ -25,7 +27,7 @@ def number(argument: str, value: float) -> float:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{argument} is {value!r:.80}, expected a number")
+    raise ValueError(f"{argument} is {brief(value)}, expected a number")
 
 
 def index(argument: str, value: int) -> int:
@@ -37,7 +39,7 @@ def index(argument: str, value: int) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise ValueError(f"{argument} is {value!r:.80}, expected a whole number") from None
+        raise ValueError(f"{argument} is {brief(value)}, expected a whole number") from None
 
 
 def whole(argument: str, value: int) -> int:
@@ -52,6 +54,14 @@ def whole(argument: str, value: int) -> int:
     value = index(argument, value)
     if not -MOST_CELLS <= value <= MOST_CELLS:
         raise ValueError(f"{argument} is {value}, expected at most {MOST_CELLS}")
+    return value
+
+
+def long_whole(argument: str, value: int) -> int:
+    """As ``whole``, of 64 bits."""
+    value = index(argument, value)
+    if not -MOST_BYTES <= value <= MOST_BYTES:
+        raise ValueError(f"{argument} is {value}, expected at most {MOST_BYTES}")
     return value
 
 
@@ -83,5 +93,5 @@ def byte_count(argument: str, size: int | str | None) -> int:
     unit = UNITS.get(found[2].upper()) if found else None
     count = float(found[1]) * unit if found and unit else 0.0
     if not 1 <= count < MOST_BYTES:
-        raise ValueError(f"{argument} is {size!r}, expected bytes such as 512MiB, 8GiB or 16GB")
+        raise ValueError(f"{argument} is {brief(size)}, expected bytes such as 512MiB, 8GiB or 16GB")
     return int(count)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
+from lookm_cpp.brief import brief
 from lookm_cpp.compression import Compression
 
 
@@ -57,7 +58,7 @@ def _values(shape: type[Any], found: object, name: str) -> dict[str, Any]:
         raise ValueError(f"{name} has the keys {keys!r:.200}, expected {', '.join(names)}")
     for key, kind in get_type_hints(shape).items():
         if not _fits(found[key], kind):
-            raise ValueError(f"{name} has {key} {found[key]!r:.80}, expected {getattr(kind, '__name__', kind)}")
+            raise ValueError(f"{name} has {key} {brief(found[key])}, expected {getattr(kind, '__name__', kind)}")
     return dict(found)
 
 

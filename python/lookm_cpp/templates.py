@@ -6,7 +6,8 @@ import os
 import re
 
 from lookm_cpp import _core
-from lookm_cpp.files import read_text
+from lookm_cpp.brief import brief
+from lookm_cpp.files import check_text, read_text
 
 _JINJA = re.compile(r"{[{%#]")
 
@@ -27,8 +28,9 @@ def template_text(given: str | os.PathLike[str] | None) -> str:
     if given is None:
         return ""
     if not isinstance(given, (str, os.PathLike)):
-        raise ValueError(f"chat_template is {given!r:.80}, expected a name, a file or the template's text")
+        raise ValueError(f"chat_template is {brief(given)}, expected a name, a file or the template's text")
     if isinstance(given, str) and (given in _core.chat_templates() or _JINJA.search(given)):
+        check_text(given, "chat_template")
         return given
     try:
         text = read_text(given, "chat_template")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookm_cpp import Llava, arrays, plan
+from lookm_cpp import Llava, arrays, devices, model_info, plan
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 from lookm_cpp.images import load_image
 from lookm_cpp.messages import template_input
@@ -57,6 +57,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": float("nan")}, "max_tokens is nan, expected a whole number"),
     ({"temperature": "hot"}, "temperature is 'hot', expected a number"),
     ({"top_k": 1.5}, "top_k is 1.5, expected a whole number"),
+    ({"top_k": 1 << 64}, "top_k is 18446744073709551616, expected at most"),
+    ({"temperature": []}, r"temperature is \[\], expected a number"),
     ({"seed": "1"}, "seed: '1' is no whole number"),
     ({"seed": 1.5}, r"seed: 1\.5 is no whole number"),
     ({"stop": 5}, "stop is 5, expected a string or several"),
@@ -82,6 +84,76 @@ def test_types_of_what_is_opened_and_asked() -> None:
         Llava.embedded(seed=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="images is 'many', expected a whole number"):
         plan(MODEL, mmproj=MMPROJ, images="many")  # type: ignore[arg-type]
+
+
+OPENED: list[tuple[dict[str, Any], str]] = [
+    ({"type_k": None}, "type_k is None, expected a string"),
+    ({"kept_type_v": 5}, "kept_type_v is 5, expected a string"),
+    ({"flash_attn": 2}, "flash_attn is 2, expected True, False or 'auto'"),
+    ({"shrink": []}, r"shrink is \[\], expected True or False"),
+    ({"verbose": "no"}, "verbose is 'no', expected True or False"),
+    ({"merge_keys": {1}}, r"merge_keys is \{1\}, expected True or False"),
+    ({"method": "\ud800"}, r"method '\\ud800' is not UTF-8"),
+    ({"chat_template": "{{ '\ud800' }}"}, "chat_template .* is not UTF-8"),
+    ({"tensor_split": "1,2"}, "tensor_split is '1,2', expected numbers"),
+    ({"tensor_split": [1, "x"]}, "tensor_split is 'x', expected a number"),
+    ({"rpc_servers": []}, r"rpc_servers is \[\], expected a string"),
+    ({"compute_bytes": 0.5}, "compute_bytes is 0.5, expected a whole number"),
+    ({"compute_bytes": 1 << 70}, "compute_bytes is 1180591620717411303424, expected at most"),
+    ({"n_threads": []}, r"n_threads is \[\], expected a whole number"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OPENED)
+def test_types_of_what_is_opened(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Llava(MODEL, mmproj=MMPROJ, **options)
+    planned = {
+        name: value for name, value in options.items() if name not in ("tensor_split", "rpc_servers", "n_threads")
+    }
+    if planned:
+        with pytest.raises(ValueError, match=message):
+            plan(MODEL, mmproj=MMPROJ, images=1, **planned)
+
+
+def test_types_of_what_is_planned_and_shown(llm: Llava) -> None:
+    with pytest.raises(ValueError, match="image_size is 5, expected two whole numbers"):
+        plan(MODEL, mmproj=MMPROJ, images=1, image_size=5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="question is None, expected a string"):
+        plan(MODEL, mmproj=MMPROJ, images=1, question=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="type_v is b'x', expected a string"):
+        model_info(MODEL, type_v=b"x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="type_k is None, expected a string"):
+        devices(type_k=None)  # type: ignore[arg-type]
+    for wrong in (5, [5], {"h2o": 1, 2: 3}, []):
+        with pytest.raises(ValueError, match=r"methods is .*, expected a sequence of names"):
+            llm.explain(QUESTION, OWL, methods=wrong)  # type: ignore[arg-type]
+
+
+def _nested(n: int) -> Any:
+    value: Any = []
+    for _ in range(n):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": _nested(3000), "content": "a"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": _nested(3000)}]},
+        {"role": "user", "content": "a", "tool_calls": _nested(3000)},
+        {"role": "user", "content": "a", "tool_calls": [float("nan")]},
+        {"role": "user", "content": "a\ud800"},
+        {"role": "assistant", "content": "a", "name": []},
+    ],
+    ids=range(6),
+)
+def test_messages_that_cannot_be_shown_or_written(llm: Llava, message: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"expected|type must be string, but is array") as caught:
+        llm.create_chat_completion([message], max_tokens=1)
+    assert "json.exception" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_none_is_the_default(llm: Llava) -> None:
@@ -149,7 +221,7 @@ def test_tool_fields_reach_the_template(llm: Llava) -> None:
     assert told[2] == {"role": "tool", "content": "42", "tool_call_id": "1", "name": "f"}
     assert llm.create_chat_completion(messages, max_tokens=2)["choices"]
     messages[1]["tool_calls"] = [object()]
-    with pytest.raises(ValueError, match=r"messages: .* not JSON serializable"):
+    with pytest.raises(ValueError, match=r"messages\[1\]: .* not JSON serializable"):
         template_input(messages, "<m>", "<c>")
 
 

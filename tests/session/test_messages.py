@@ -117,7 +117,7 @@ def test_what_clients_of_openai_send() -> None:
         ({"content": "a", "images": ["nowhere.png"]}, "image 1 'nowhere.png' does not exist"),
         ({"content": "a", "images": 5}, "images is 5 of type int"),
         ({"content": 5, "images": [OWL]}, r"messages\[1\].content is 5, expected str or list"),
-        ({"content": "a", "tool_calls": [{1, 2}]}, "messages: .*set.*, expected fields of JSON in"),
+        ({"content": "a", "tool_calls": [{1, 2}]}, r"messages\[1\]: .*set.*, expected fields of JSON in"),
     ],
 )
 def test_nothing_is_dropped(message: dict[str, Any], expected: str) -> None:

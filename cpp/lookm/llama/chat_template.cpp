@@ -51,6 +51,13 @@ std::string reason_of(const std::exception & error, const std::string & source) 
     return error.what();
 }
 
+// "Failed to parse messages: [json.exception.type_error.302] type must be string" without what is for programmers.
+std::string plain(std::string message) {
+    const size_t at = message.find("[json.exception.");
+    const size_t end = at == message.npos ? at : message.find("] ", at);
+    return end == message.npos ? message : message.erase(at, end + 2 - at);
+}
+
 } // namespace
 
 std::vector<std::string> chat_template::names() {
@@ -99,7 +106,7 @@ std::string chat_template::apply(const std::string & messages) const {
         inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
         return common_chat_templates_apply(templates_.get(), inputs).prompt;
     } catch (const std::exception & e) {
-        throw std::invalid_argument(std::string("messages: the chat template refuses them: ") + e.what());
+        throw std::invalid_argument(std::string("messages: the chat template refuses them: ") + plain(e.what()));
     }
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lookm_cpp.brief import brief
 from lookm_cpp.chat import question_messages
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, layers_of, pieces_of, upright
@@ -63,10 +64,11 @@ class Explainer:
         Raises:
             ValueError: ``methods`` names none or one twice, or as in ``Llava.create_chat_completion``.
         """
-        if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
-            raise ValueError(f"methods is {methods!r}, expected a sequence of names, each once")
+        names = [] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"methods is {brief(methods)}, expected a sequence of names, each once")
         if options.get("method") is not None:
-            raise ValueError(f"method is {options['method']!r}, expected methods=[...] here")
+            raise ValueError(f"method is {brief(options['method'])}, expected methods=[...] here")
         pictures = upright(
             [load_image(image, f"image {i + 1}", self._max_pixels) for i, image in enumerate(image_list(images))]
         )
@@ -74,7 +76,7 @@ class Explainer:
         nothing: ChatOptions = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None}
         with _one_at_a_time:
             full = self._ask(messages, {**options, **nothing})
-            by_method = [self._ask(messages, {**options, "method": method}) for method in methods]
+            by_method = [self._ask(messages, {**options, "method": method}) for method in names]
         return Explanation(
             model=self._llm.model_name,
             question=question,
@@ -88,7 +90,7 @@ class Explainer:
             pieces=pieces_of(full.found),
             methods=tuple(
                 MethodCells(method, one.answer, one.stats, layers_of(one.found))
-                for method, one in zip(methods, by_method, strict=True)
+                for method, one in zip(names, by_method, strict=True)
             ),
         )
 
