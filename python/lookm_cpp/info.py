@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lookm_cpp import _core
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file
-from lookm_cpp.words import word, word_or_none
+from lookm_cpp.words import flag, word, word_or_none
 
 if TYPE_CHECKING:
     from lookm_cpp._core import DeviceInfo, ModelInfo
@@ -38,7 +38,7 @@ def model_info(
     ('llama', 6, 2, True)
     """
     model = existing_file(model_path, "model_path")
-    if check_files:
+    if flag("check_files", check_files):
         check_model_files(model, None)
     return _core.model_info(str(model), word("type_k", type_k), word("type_v", type_v))
 

@@ -165,7 +165,7 @@ class Llava:
         projector: Path | None = None
         if mmproj is not False:
             projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
-        if check_files:
+        if flag("check_files", check_files):
             check_model_files(model, projector)
         self._session = _core.Session(
             str(model),

@@ -112,7 +112,7 @@ def plan(
         raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
     model = existing_file(model_path, "model_path")
     projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
-    if check_files:
+    if flag("check_files", check_files):
         check_model_files(model, projector)
     planner = _core.Planner(
         str(model),

@@ -52,6 +52,19 @@ def test_any_flipped_bit_is_noticed(one_slot: Server, folder: Path, saved: bytes
     assert content(one_slot.chat(short[1], max_tokens=8)) == expected
 
 
+def test_cells_without_numbers(folder: Path, short: list[DemoPrompt]) -> None:
+    """An erased slot stayed spoiled, and so did its neighbours: without flash attention, nothing times NaN is NaN."""
+    flags = ("--kv-ratio", "0.5", "-np", "2", "--kv-unified", "-c", "1024", "-fa", "off")
+    with running(folder, *flags) as server:
+        expected = content(server.chat(short[1], max_tokens=8, id_slot=1, cache_prompt=False))
+        server.chat(short[0], max_tokens=8, id_slot=0)
+        server.post("/slots/0?action=save", filename="numbers.bin")
+        plain = (folder / "numbers.bin").read_bytes()[:-N_CHECKSUM]
+        assert _restore(server, folder, plain[:-2] + b"\x00\x7e")[0] == 400
+        assert content(server.chat(short[1], max_tokens=8, id_slot=1, cache_prompt=False)) == expected
+        assert _restore(server, folder, plain)[0] == 200
+
+
 def test_cells_without_a_position(one_slot: Server, folder: Path, saved: bytes, short: list[DemoPrompt]) -> None:
     """A file of llama-server itself has no checksum."""
     expected = content(one_slot.chat(short[1], max_tokens=8))

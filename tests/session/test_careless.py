@@ -91,6 +91,7 @@ OPENED: list[tuple[dict[str, Any], str]] = [
     ({"kept_type_v": 5}, "kept_type_v is 5, expected a string"),
     ({"flash_attn": 2}, "flash_attn is 2, expected True, False or 'auto'"),
     ({"shrink": []}, r"shrink is \[\], expected True or False"),
+    ({"check_files": 0}, "check_files is 0, expected True or False"),
     ({"verbose": "no"}, "verbose is 'no', expected True or False"),
     ({"merge_keys": {1}}, r"merge_keys is \{1\}, expected True or False"),
     ({"method": "\ud800"}, r"method '\\ud800' is not UTF-8"),

@@ -141,6 +141,66 @@ def test_a_long_name(tmp_path: Path) -> None:
     assert file.read_bytes() == b"new"
 
 
+N_PAST, PENDING, PROMPT_CELLS, PARTS = 8, 12, 16, 36
+"""Where numbers stand in the core's bytes (conversation.cpp)."""
+HALF_NAN = b"\x00\x7e"
+
+
+def _first_value(state: bytes) -> int:
+    """Of the first layer's K: behind the parts, the lengths and each cell's position and sequence."""
+    n_parts = struct.unpack_from("<Q", state, PARTS)[0]
+    sequence = PARTS + 8 + 8 * n_parts + 8
+    n_cells = struct.unpack_from("<I", state, sequence + 12)[0]
+    cells = sequence + 16
+    assert struct.unpack_from("<I", state, cells + 4)[0] == 1, "the sequences of the first cell"
+    return int(cells + 12 * n_cells + 8 + 12)
+
+
+def _last_value(state: bytes) -> int:
+    """Of the last layer's V."""
+    n_parts = struct.unpack_from("<Q", state, PARTS)[0]
+    n_bytes = struct.unpack_from("<Q", state, PARTS + 8 + 8 * n_parts)[0]
+    return int(PARTS + 8 + 8 * n_parts + 8 + n_bytes - 2)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (PENDING, struct.pack("<i", -129)),
+        (PENDING, struct.pack("<i", 1 << 20)),
+        (N_PAST, struct.pack("<i", 13)),
+        (N_PAST, struct.pack("<i", -5)),
+        (N_PAST, struct.pack("<i", (1 << 31) - 1)),
+        (PROMPT_CELLS, struct.pack("<i", -1)),
+        (PARTS + 8, struct.pack("<i", -1)),
+        (PARTS + 8 + 4, b"\x07"),
+    ],
+    ids=["no token", "no such token", "past", "before", "far", "cells", "part", "kind"],
+)
+def test_a_state_that_makes_no_sense(chat: Chat, llm: Llava, tmp_path: Path, at: int, value: bytes) -> None:
+    """Its checksum is right; the next turn failed, with an error of llama.cpp's."""
+    path = tmp_path / "talk"
+    chat.save(path)
+    header, state = read_state(path)
+    write_state(path, dict(header), state[:at] + value + state[at + len(value) :])  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="state: it is damaged"):
+        llm.load_state(path)
+
+
+@pytest.mark.parametrize("where", [_first_value, _last_value])
+def test_cells_that_hold_no_numbers(chat: Chat, llm: Llava, tmp_path: Path, where: Callable[[bytes], int]) -> None:
+    """What came after it in the same cache was wrong, too: nothing times NaN is NaN."""
+    path = tmp_path / "talk"
+    chat.save(path)
+    header, state = read_state(path)
+    at = where(state)
+    write_state(path, dict(header), state[:at] + HALF_NAN + state[at + 2 :])  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="state: a cell holds what is no number"):
+        llm.load_state(path)
+    write_state(path, dict(header), state)  # type: ignore[call-overload]
+    assert llm.load_state(path).n_turns == 1
+
+
 KILLED = """
 import os, signal, sys
 from lookm_cpp.whole_file import write_whole

@@ -5,6 +5,7 @@
 #include "lookm/llama/state_bytes.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -27,7 +28,22 @@ std::vector<int32_t> sizes(const std::vector<prompt_part> & parts) {
 
 struct counts {
     int32_t prompt, text, image, context, squeezed;
+
+    bool make_sense() const { return std::min({prompt, text, image, context, squeezed}) >= 0; }
 };
+
+bool is_bool(const bool * read) { // from bytes that may be anything
+    uint8_t byte = 0;
+    std::memcpy(&byte, read, 1);
+    return byte <= 1;
+}
+
+bool make_sense(const std::vector<prompt_part> & parts) {
+    return std::all_of(parts.begin(), parts.end(), [](const prompt_part & p) {
+        const bool is_kind = p.kind == token_kind::image || p.kind == token_kind::text;
+        return is_kind && is_bool(&p.evictable) && is_bool(&p.whole) && p.n_cells >= 0 && p.n_cells <= no_cap;
+    });
+}
 
 } // namespace
 
@@ -273,23 +289,33 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     if (!r.empty()) {
         state_reader::fail();
     }
-    const int32_t n_held = std::accumulate(held.begin(), held.end(), 0);
-    if (n_held > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
+    const bool is_token = pending == LLAMA_TOKEN_NULL ||
+                          (pending >= 0 && pending < llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
+    // no image takes more positions than cells
+    if (!is_token || !c.make_sense() || !make_sense(parts) || n_past < 0 || n_past > c.prompt) {
+        state_reader::fail();
+    }
+    const int64_t n_in_all = std::accumulate(held.begin(), held.end(), int64_t(0));
+    if (n_in_all > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
         throw std::invalid_argument(
-            "state: its " + std::to_string(n_held) + " cells do not fit into " +
+            "state: its " + std::to_string(n_in_all) + " cells do not fit into " +
             (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap()) : "n_ctx " + std::to_string(n_ctx())));
     }
+    const auto n_held = static_cast<int32_t>(n_in_all);
     clear();
     squeezing_ = {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
     squeezes_turns_ = squeezes_with(squeezing_);
     room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
+    llama_memory_t memory = llama_get_memory(room_->get());
+    const bool has_positions = llama_memory_seq_pos_max(memory, 0) < n_past;
     compressor * const compressor = room_->compressor();
     const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;
     bool fits = all.empty() || all.size() == n_layers;
     for (size_t i = 0; fits && i < all.size(); ++i) {
         fits = all[i].size() == static_cast<size_t>(n_held * compressor->kv().layers()[i].k.n_head_kv);
     }
-    if (!fits || (compressor ? compressor->kv().n_used() : room_->n_used().value_or(n_held)) != n_held) {
+    if (!has_positions || !fits ||
+        (compressor ? compressor->kv().n_used() : room_->n_used().value_or(n_held)) != n_held) {
         clear();
         state_reader::fail();
     }

@@ -1,6 +1,7 @@
 #include "lookm/llama/sized_context.h"
 
 #include "lookm/llama/log.h"
+#include "lookm/llama/sequence_numbers.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -217,6 +218,9 @@ std::vector<uint8_t> sized_context::sequence() const {
 
 void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
     open(n_cells);
+    if (!holds_numbers(sequence, kv_cache::forms(get()))) {
+        throw std::invalid_argument("state: a cell holds what is no number; expected what state() gave");
+    }
     forget_errors();
     if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
         clear();

@@ -1,5 +1,6 @@
 #include "lookm/server/slot_file.h"
 
+#include "lookm/llama/sequence_numbers.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
 
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -103,6 +105,15 @@ bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes
     return true;
 }
 
+// A cell that holds NaN would spoil the answers of other slots.
+bool has_numbers(std::span<const uint8_t> state, std::span<const cache_form> forms) {
+    try {
+        return holds_numbers(state, forms);
+    } catch (const std::invalid_argument &) { // no such sequence
+        return false;
+    }
+}
+
 // What a sequence's state begins with in memory and not in a file: taken from an empty one.
 std::vector<uint8_t> preamble(llama_context * ctx, llama_seq_id seq) {
     constexpr size_t n_preamble = sizeof(uint32_t) + sizeof(llama_seq_id);
@@ -165,6 +176,10 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     }
     if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes, header[2])) {
         LOG_ERR("srv        lookm: %s: its cells have no positions of %u tokens\n", path, header[2]);
+        return 0;
+    }
+    if (!has_numbers(state, kv_cache::forms(ctx))) {
+        LOG_ERR("srv        lookm: %s: a cell holds what is no number\n", path);
         return 0;
     }
     if (llama_state_seq_set_data(ctx, state.data(), state.size(), seq) != state.size()) {
