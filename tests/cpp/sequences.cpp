@@ -70,8 +70,11 @@ void sequences::unite() {
 }
 
 int32_t sequences::alone(int32_t n, const std::function<int32_t()> & decode) {
-    if (current_ == isolated_ && !kv().show_isolated(n)) {
-        throw std::runtime_error("no room below the other sequences");
+    if (current_ == isolated_) {
+        kv().show_isolated();
+        if (!kv().keeps_isolated(n)) {
+            throw std::runtime_error("no room below the other sequences");
+        }
     }
     const int32_t status = decode();
     kv().show_all();

@@ -101,6 +101,28 @@ def test_answers_beside_neighbours(folder: Path, prompts: list[DemoPrompt], cach
     assert max(far.values()) < NOISE, far
 
 
+def test_prompts_read_through_a_cap(folder: Path, prompts: list[DemoPrompt]) -> None:
+    """They squeeze out cells while they are read: by themselves, so that the first token's logits are the same bits."""
+    by_images = sorted(prompts, key=lambda prompt: len(prompt.images))
+    flags = ("--kv-ratio", "0.3", "--kv-method", "text_prior_pivot_merge", "-np", "4", "--kv-unified", "-c", "16384")
+    far = {}
+    with running(folder, *flags, "--kv-cells", "2048") as server:
+        for i in (3, 19):
+            server.erase_slots()
+            alone = _logprobs(server, prompts[i], 0.5)
+            assert server.says("read through 512 cells")
+            with (
+                _answering(server, by_images[0], slot=1),
+                _coming_and_going(server, by_images[:6], slot=2),
+                _coming_and_going(server, by_images[6:12], slot=3),
+            ):
+                for n in range(3):
+                    beside = _logprobs(server, prompts[i], 0.5)
+                    assert beside[0] == alone[0]
+                    far[i, n] = _distance(alone, beside)
+    assert max(far.values()) < NOISE, far
+
+
 def test_a_client_that_leaves_frees_what_was_held(folder: Path, prompts: list[DemoPrompt]) -> None:
     """While a prompt is read, cells are held for all of it; they come back when nobody waits for its answer."""
     long, short = prompts[-1], prompts[0]

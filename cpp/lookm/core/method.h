@@ -73,8 +73,8 @@ struct method {
     uint32_t seed = 0;                  // of random
 };
 
-// What compresses where nothing else is asked for. Our own: on real models it keeps the answer at a tenth of the cells,
-// where the paper's methods lose it below a third (docs/methods.md).
+// What compresses where nothing else is asked for. Our own: on real models it keeps answers at shares of the cells at
+// which the paper's methods lose them.
 constexpr const char * default_method = "lookm_plus";
 
 // All rows as the paper has them, origin first.

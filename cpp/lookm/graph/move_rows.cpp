@@ -34,9 +34,15 @@ int64_t count(std::span<const cell_move> moves) {
 
 void move_on_host(const kv_rows & rows, std::span<const cell_move> moves) {
     const cell_lines lines = lines_of(rows);
-    std::vector<char> held(count(moves) * lines.cell_bytes);
+    const bool held_aside = moves.size() > 1; // one move may write where another is yet to read
+    std::vector<char> held(held_aside ? count(moves) * lines.cell_bytes : 0);
     for (int64_t i = 0; i < lines.n_lines; ++i) {
         char * line = static_cast<char *>(rows.storage->data) + rows.offset + i * lines.line_bytes;
+        if (!held_aside) {
+            const cell_move & m = moves.front();
+            std::memmove(line + m.to * lines.cell_bytes, line + m.from * lines.cell_bytes, m.n * lines.cell_bytes);
+            continue;
+        }
         char * at = held.data();
         for (const cell_move & m : moves) {
             std::memcpy(at, line + m.from * lines.cell_bytes, m.n * lines.cell_bytes);

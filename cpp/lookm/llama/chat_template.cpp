@@ -14,15 +14,6 @@ namespace lookm {
 
 namespace {
 
-std::string own_template(const llama_model * model) {
-    const char * text = llama_model_chat_template(model, nullptr);
-    if (text && *text) {
-        return text;
-    }
-    const char * with_tools = llama_model_chat_template(model, "tool_use");
-    return with_tools ? with_tools : "";
-}
-
 // llama.cpp's common code has a log of its own, which goes to stderr.
 class quiet_scope {
   public:
@@ -66,13 +57,22 @@ std::vector<std::string> chat_template::names() {
     return {found.begin(), found.end()};
 }
 
+std::string chat_template::of_model(const llama_model * model) {
+    const char * text = llama_model_chat_template(model, nullptr);
+    if (text && *text) {
+        return text;
+    }
+    const char * with_tools = llama_model_chat_template(model, "tool_use");
+    return with_tools ? with_tools : "";
+}
+
 void chat_template::deleter::operator()(common_chat_templates * t) const {
     common_chat_templates_free(t);
 }
 
 chat_template::chat_template(const llama_model * model, const std::string & model_path, const std::string & given)
     : model_path_(model_path) {
-    const std::string text = given.empty() ? own_template(model) : given;
+    const std::string text = given.empty() ? of_model(model) : given;
     if (text.empty()) {
         return;
     }
@@ -92,9 +92,8 @@ chat_template::~chat_template() = default;
 void chat_template::check() const {
     if (!templates_) {
         throw std::invalid_argument("model_path: \"" + model_path_ +
-                                    "\" has no chat template; expected one by chat_template (--chat-template): vicuna "
-                                    "for LLaVA-1.5, deepseek for MobileVLM, mistral-v7 for Mistral Small 3.1, chatml "
-                                    "where nothing better is known, a file, or the template's text");
+                                    "\" has no chat template; expected one by chat_template (--chat-template): " +
+                                    hint + ", a file, or the template's text");
     }
 }
 

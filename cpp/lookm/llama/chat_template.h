@@ -15,6 +15,12 @@ class chat_template {
   public:
     // Names of the templates that llama.cpp has built in.
     static std::vector<std::string> names();
+    // The GGUF's own: Jinja text, "" for none.
+    static std::string of_model(const llama_model * model);
+    // Which of them to give for a model without one.
+    static constexpr const char * hint =
+        "vicuna for LLaVA-1.5, deepseek for MobileVLM, mistral-v7 for Mistral Small 3.1, chatml where nothing better "
+        "is known";
 
     // given: Jinja text, or one of names(); "": the GGUF's own. Throws std::invalid_argument for text that is no
     // template. A GGUF without one is refused by check(), not here.

@@ -512,23 +512,29 @@ void kv_cache::isolate(llama_seq_id seq, int32_t n) {
     }
 }
 
-bool kv_cache::show_isolated(int32_t n_more) {
+void kv_cache::show_isolated() {
     if (!isolated_ || isolated_->shown) {
-        return isolated_ != nullptr;
+        return;
     }
     isolated & one = *isolated_;
-    int32_t n_free = 0;
-    for (auto i = static_cast<int32_t>(one.head); i < one.n; ++i) {
-        n_free += one.cells.is_empty(i);
-    }
-    if (n_free < n_more) {
-        unite();
-        return false;
-    }
     std::swap(const_cast<llama_kv_cells &>(kv_->get_cells(one.seq)), one.cells);
     std::swap(heads_of(*kv_)[0], one.head);
     one.shown = true;
-    return true;
+}
+
+bool kv_cache::keeps_isolated(int32_t n_more) {
+    if (!isolated_) {
+        return false;
+    }
+    const llama_kv_cells & own = isolated_->shown ? kv_->get_cells(isolated_->seq) : isolated_->cells;
+    int32_t n_free = 0;
+    for (int32_t i = 0; i < isolated_->n; ++i) {
+        n_free += own.is_empty(static_cast<uint32_t>(i));
+    }
+    if (n_free < n_more) {
+        unite();
+    }
+    return isolated_ != nullptr;
 }
 
 void kv_cache::show_all() {

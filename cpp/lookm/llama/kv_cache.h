@@ -124,9 +124,11 @@ class kv_cache {
 
     // seq has its cells in [0, m), and until unite() no other sequence gets one below n.
     void isolate(llama_seq_id seq, int32_t n);
-    // The cells of the isolated sequence are all that shows, until show_all(). Returns false where n_more cells do not
-    // fit below n: then nothing is isolated any more.
-    bool show_isolated(int32_t n_more);
+    // The cells of the isolated sequence, if there is one, are all that shows, until show_all().
+    void show_isolated();
+    // Before n_more cells are decoded: where they do not fit below n, nothing is isolated any more. Returns whether it
+    // still is.
+    bool keeps_isolated(int32_t n_more);
     void show_all();
     void unite();
 

@@ -33,6 +33,7 @@
 #include "sampling.h"
 #include "speculative.h"
 
+#include "lookm/server/decodes.h"
 #include "lookm/server/pictures.h"
 #include "lookm/server/rounds.h"
 #include "lookm/server/slot_file.h"

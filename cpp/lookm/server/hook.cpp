@@ -119,14 +119,18 @@ void hook::before_decode(const slot_prompt * p, int32_t n) {
     } else {
         compressor_->resume();
     }
-    compressor_->kv().show_isolated(n);
+    compressor_->kv().show_isolated();
     make_room(p, n);
 }
 
 void hook::make_room(const slot_prompt * p, int32_t n) {
-    if (p && reading_ && n > 0) {
+    if (!p || n == 0) {
+        return;
+    }
+    if (reading_) {
         reading_->make_room(n);
     }
+    compressor_->kv().keeps_isolated(n);
 }
 
 void hook::after_batch(int32_t n) {

@@ -98,13 +98,13 @@ class hook {
     void after_decode();
     // The slot's task has ended, or its prompt was given up.
     void give_up(int32_t task);
-    // Of two kinds of rounds that go by turns, that of the prompt that is read by itself and that of all other slots,
-    // whose turn it is.
-    bool is_readers_turn() { return readers_turn_ = !readers_turn_; }
+    // The next of the rounds that go by turns: whether it is the prompt's that is read by itself, or that of all other
+    // slots.
+    bool take_turn() { return readers_turn_ = !readers_turn_; }
     // Before an answer goes on by n tokens from position pos, its first one being at begin: where the slot's cells are
     // all taken, the older half of the answer makes room.
     void before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n);
-    // Of a prompt that is read through a cap, before its next n cells are decoded: room for them.
+    // Before the next n cells of the prompt are decoded: room for them, where it is read through a cap.
     void make_room(const slot_prompt * p, int32_t n);
     // Cells of an image that may come at once.
     int32_t n_image_batch(int32_t n_batch, bool whole) const;

@@ -45,17 +45,14 @@ std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
     return image_size{little(file, 26, 2) & 0x3fff, little(file, 28, 2) & 0x3fff};
 }
 
-int stb_size(std::span<const uint8_t> file) {
-    return static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
-}
-
-// What its header says; nothing for what is no image.
-std::optional<image_size> size_of(std::span<const uint8_t> file) {
+// What the header of an image says that llama-server decodes by itself; nothing for anything else.
+std::optional<image_size> size_of_decodable(std::span<const uint8_t> file) {
+    const auto n_bytes = static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
     int width = 0, height = 0, n_channels = 0;
-    if (stbi_info_from_memory(file.data(), stb_size(file), &width, &height, &n_channels) != 0) {
-        return image_size{static_cast<uint32_t>(width), static_cast<uint32_t>(height)};
+    if (stbi_info_from_memory(file.data(), n_bytes, &width, &height, &n_channels) == 0) {
+        return std::nullopt;
     }
-    return size_of_webp(file);
+    return image_size{static_cast<uint32_t>(width), static_cast<uint32_t>(height)};
 }
 
 // Whether a JPEG's end is there. Segments have lengths; between them are scans, in which 0xff stands before zero, a
@@ -83,11 +80,6 @@ bool is_cut_jpeg(std::span<const uint8_t> file) {
     return true;
 }
 
-bool is_image(const raw_buffer & file) {
-    int width = 0, height = 0, n_channels = 0;
-    return stbi_info_from_memory(file.data(), stb_size(file), &width, &height, &n_channels) != 0;
-}
-
 size_t count(const std::string & text, const std::string & part) {
     size_t n = 0;
     for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
@@ -100,7 +92,10 @@ size_t count(const std::string & text, const std::string & part) {
 
 void check_picture(std::span<const uint8_t> file) {
     const int64_t most = current().max_pixels();
-    const std::optional<image_size> size = size_of(file);
+    std::optional<image_size> size = size_of_decodable(file);
+    if (!size) {
+        size = size_of_webp(file);
+    }
     if (size && most > 0 && int64_t(size->width) * size->height > most) {
         throw std::invalid_argument("image: " + std::to_string(size->width) + " x " + std::to_string(size->height) +
                                     " pixels, expected at most " + std::to_string(most) + " (--image-max-pixels)");
@@ -112,7 +107,8 @@ void check_picture(std::span<const uint8_t> file) {
 
 server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt, const std::vector<raw_buffer> & files,
                              const mtmd_helper_init_opt & init_opt, bool is_placeholder) {
-    const bool all_images = std::all_of(files.begin(), files.end(), is_image);
+    const bool all_images =
+        std::all_of(files.begin(), files.end(), [](const raw_buffer & file) { return size_of_decodable(file); });
     if (!current().active() || is_placeholder || !all_images || count(prompt, mtmd_get_marker(mctx)) != files.size()) {
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }

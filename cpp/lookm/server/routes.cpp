@@ -6,8 +6,8 @@
 #include "lookm/server/slot_file.h"
 
 #include <limits>
-#include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -98,11 +98,7 @@ handler checked_restore(handler inner, const std::string & folder) {
             const std::string name = slot_file_of(req);
             const std::string damage = name.empty() ? "" : damage_of(folder + name);
             if (!damage.empty()) {
-                auto res = std::make_unique<server_http_res>();
-                const std::string text = "Unable to restore slot: " + name + " is damaged: " + damage;
-                res->status = 400;
-                res->data = json{{"error", format_error_response(text, ERROR_TYPE_INVALID_REQUEST)}}.dump_safe();
-                return server_http_res_ptr(std::move(res));
+                throw std::invalid_argument("Unable to restore slot: " + name + " is damaged: " + damage);
             }
         }
         return inner(req);

@@ -19,16 +19,11 @@ void use_named_template(common_params & params) {
 }
 
 std::string missing_template(const llama_model * model, const common_params & params) {
-    const auto has = [&](const char * name) {
-        const char * text = llama_model_chat_template(model, name);
-        return text && *text;
-    };
-    if (!params.chat_template.empty() || has(nullptr) || has("tool_use")) {
+    if (!params.chat_template.empty() || !chat_template::of_model(model).empty()) {
         return "";
     }
     return "--model: \"" + params.model.path +
-           "\" has no chat template; expected one by --chat-template or --chat-template-file: vicuna for LLaVA-1.5, "
-           "deepseek for MobileVLM, mistral-v7 for Mistral Small 3.1, chatml where nothing better is known";
+           "\" has no chat template; expected one by --chat-template or --chat-template-file: " + chat_template::hint;
 }
 
 } // namespace lookm::server
