@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from lookm_cpp import arrays
+from lookm_cpp.compression import PAPER_METHOD
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -63,9 +64,8 @@ def example(seed: int = 0) -> Example:
     scores = arrays.scores(q, k, scale=1.0)
     is_text = np.concatenate([np.full(size, colour == TEXT) for _, size, colour in segments])
     n_recent = QUESTION[1]
-    _, _, kept, merged_into = arrays.compress(
-        k, k, scores, is_text, important_ratio=9.5 / n_kv, recent_ratio=(n_recent + 0.5) / n_kv
-    )
+    ratios = {"important_ratio": 9.5 / n_kv, "recent_ratio": (n_recent + 0.5) / n_kv}
+    _, _, kept, merged_into = arrays.compress(k, k, scores, is_text, method=PAPER_METHOD, **ratios)
     return Example(scores[0], is_text, kept[0], merged_into[0], n_recent)
 
 
