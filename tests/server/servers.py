@@ -136,7 +136,7 @@ def launch(log: Path, *flags: str) -> Server:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if server.http.get("/health").status_code == 200:
+            if server.http.get("/health").status_code == 200 and server.says("listening on "):  # stops on SIGTERM now
                 return server
         if process.poll() is not None:
             break

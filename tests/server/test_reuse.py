@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lookm_cpp.embedded import DemoPrompt
 
+from server.conftest import RATIO
 from server.servers import Json, Server, content, messages, running
 
 
@@ -199,21 +200,22 @@ def test_the_prompt_cache_brings_a_conversation_back(fresh: Server) -> None:
     assert timings["cache_n"] == len(A) + len(first) - 1
 
 
-def test_the_prompt_cache_holds_images(server: Server, short: list[DemoPrompt]) -> None:
-    server.erase_slots()
-    alone = server.chat(short[0], id_slot=1)
-    turns = [*messages(short[0]), alone["choices"][0]["message"], {"role": "user", "content": "Are you sure?"}]
-    body = {"messages": turns, "temperature": 0, "max_tokens": 8, "id_slot": 1}
-    expected = server.post("/v1/chat/completions", **body)
-    server.erase_slots()
-    server.chat(short[0], id_slot=1)
-    for i in range(1, 4):  # each of them saves the slot to memory and takes it, as it begins with another picture
-        images = short[0].images[i:] + short[0].images[:i]
-        server.chat(replace(short[0], images=images), id_slot=1)
-    again = server.post("/v1/chat/completions", **body)
-    assert content(again) == content(expected)
-    assert again["timings"]["cache_n"] == expected["timings"]["cache_n"] >= alone["timings"]["prompt_cells"]
-    assert again["timings"]["kept_cells"] == expected["timings"]["kept_cells"] < again["timings"]["prompt_cells"]
+def test_the_prompt_cache_holds_images(folder: Path, short: list[DemoPrompt]) -> None:
+    """On a server of its own: llama-server takes the first of equally long prompts, whatever their ratios."""
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--slots") as server:
+        alone = server.chat(short[0], id_slot=1)
+        turns = [*messages(short[0]), alone["choices"][0]["message"], {"role": "user", "content": "Are you sure?"}]
+        body = {"messages": turns, "temperature": 0, "max_tokens": 8, "id_slot": 1}
+        expected = server.post("/v1/chat/completions", **body)
+        server.erase_slots()
+        server.chat(short[0], id_slot=1)
+        for i in range(1, 4):  # each of them saves the slot to memory and takes it, as it begins with another picture
+            images = short[0].images[i:] + short[0].images[:i]
+            server.chat(replace(short[0], images=images), id_slot=1)
+        again = server.post("/v1/chat/completions", **body)
+        assert content(again) == content(expected)
+        assert again["timings"]["cache_n"] == expected["timings"]["cache_n"] >= alone["timings"]["prompt_cells"]
+        assert again["timings"]["kept_cells"] == expected["timings"]["kept_cells"] < again["timings"]["prompt_cells"]
 
 
 def test_strict_reuse(folder: Path) -> None:
