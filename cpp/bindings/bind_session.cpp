@@ -156,11 +156,11 @@ py::dict info_of(const lookm::model_options & options) {
         const without_gil nogil;
         info = lookm::describe(options);
     }
-    return py::dict("architecture"_a = info.architecture, "name"_a = info.name, "size_bytes"_a = info.size_bytes,
-                    "n_params"_a = info.n_params, "n_ctx_train"_a = info.n_ctx_train, "n_layer"_a = info.n_layer,
-                    "n_head"_a = info.n_head, "n_head_kv"_a = info.n_head_kv, "memory_type"_a = info.memory_type,
-                    "kv_bytes_per_token"_a = info.kv_bytes_per_token, "supported"_a = info.reason.empty(),
-                    "reason"_a = info.reason);
+    return py::dict("architecture"_a = text_of(info.architecture), "name"_a = text_of(info.name),
+                    "size_bytes"_a = info.size_bytes, "n_params"_a = info.n_params, "n_ctx_train"_a = info.n_ctx_train,
+                    "n_layer"_a = info.n_layer, "n_head"_a = info.n_head, "n_head_kv"_a = info.n_head_kv,
+                    "memory_type"_a = info.memory_type, "kv_bytes_per_token"_a = info.kv_bytes_per_token,
+                    "supported"_a = info.reason.empty(), "reason"_a = text_of(info.reason));
 }
 
 } // namespace
@@ -239,7 +239,7 @@ void bind_session(py::module_ & m) {
         .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
         .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
         .def_property_readonly("kv_cells", [](const py_session & s) { return s.get().kv_cells(); })
-        .def_property_readonly("model_name", [](const py_session & s) { return s.get().model_name(); })
+        .def_property_readonly("model_name", [](const py_session & s) { return text_of(s.get().model_name()); })
         .def(
             "apply_template",
             [](const py_session & s, const std::string & messages) {

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fuzz.gguf_mutations import GgufFile
 from lookm_cpp import Llava, model_info, plan
 from lookm_cpp.cli import main
 from lookm_cpp.embedded import MMPROJ, MODEL
@@ -78,6 +79,21 @@ def test_the_reason_is_what_llama_cpp_said(tmp_path: Path) -> None:
         model, mmproj = write_damaged(name, tmp_path)
         with pytest.raises(ValueError, match=why):
             Llava(model, mmproj=mmproj)
+
+
+@pytest.mark.parametrize("check_files", [True, False])
+def test_texts_that_are_not_utf_8(tmp_path: Path, check_files: bool) -> None:
+    """Python's codec complained of the message instead."""
+    file, path = GgufFile.read(MODEL), tmp_path / "model.gguf"
+    path.write_bytes(file.with_value("general.architecture", b"\xffama").pack())
+    for opened in (lambda: Llava(path, mmproj=False, check_files=check_files), lambda: model_info(path)):
+        with pytest.raises(ValueError, match=r"model\.gguf.*architecture: '\ufffdama'") as caught:
+            opened()
+        assert type(caught.value) is ValueError
+    path.write_bytes(file.with_value("general.name", b"ow\xff").pack())
+    assert model_info(path, check_files=check_files)["name"] == "ow\ufffd"
+    with Llava(path, mmproj=False, check_files=check_files) as llm:
+        assert llm.model_name == "ow\ufffd"
 
 
 def test_a_good_file_is_tried_once(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
