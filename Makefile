@@ -8,7 +8,7 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load check-cuda lint format docs bench \
+.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load fuzz check-cuda lint format docs bench \
         bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
@@ -64,6 +64,12 @@ test-web: web
 # Eight clients, fifty requests each, over four slots; in `make test` they ask a few
 test-load: setup
 	LOOKM_LOAD_REQUESTS=50 $(PY) -m pytest tests/server/test_load.py --timeout 3600
+
+# Hostile inputs for so many seconds, the same time for each class; the same ones for the same seed
+SECONDS ?= 600
+SEED    ?= 1
+fuzz: setup
+	PYTHONPATH=tests $(PY) -m fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # Compiled and linked, not run: one architecture, CUDA_ARCH=75-real unless given.
 check-cuda: setup
