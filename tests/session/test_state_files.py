@@ -169,20 +169,24 @@ def _last_value(state: bytes) -> int:
         (PENDING, struct.pack("<i", -129)),
         (PENDING, struct.pack("<i", 1 << 20)),
         (N_PAST, struct.pack("<i", 13)),
+        (N_PAST, struct.pack("<i", 1 << 20)),
         (N_PAST, struct.pack("<i", -5)),
         (N_PAST, struct.pack("<i", (1 << 31) - 1)),
         (PROMPT_CELLS, struct.pack("<i", -1)),
         (PARTS + 8, struct.pack("<i", -1)),
         (PARTS + 8 + 4, b"\x07"),
     ],
-    ids=["no token", "no such token", "past", "before", "far", "cells", "part", "kind"],
+    ids=["no token", "no such token", "past", "later", "before", "far", "cells", "part", "kind"],
 )
 def test_a_state_that_makes_no_sense(chat: Chat, llm: Llava, tmp_path: Path, at: int, value: bytes) -> None:
     """Its checksum is right; the next turn failed, with an error of llama.cpp's."""
     path = tmp_path / "talk"
     chat.save(path)
     header, state = read_state(path)
-    write_state(path, dict(header), state[:at] + value + state[at + len(value) :])  # type: ignore[call-overload]
+    changed = state[:at] + value + state[at + len(value) :]
+    if at == N_PAST:  # as many cells have been read as that needs
+        changed = changed[:PROMPT_CELLS] + struct.pack("<i", 1 << 30) + changed[PROMPT_CELLS + 4 :]
+    write_state(path, dict(header), changed)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="state: it is damaged"):
         llm.load_state(path)
 

@@ -291,8 +291,7 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     }
     const bool is_token = pending == LLAMA_TOKEN_NULL ||
                           (pending >= 0 && pending < llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
-    // no image takes more positions than cells
-    if (!is_token || !c.make_sense() || !make_sense(parts) || n_past < 0 || n_past > c.prompt) {
+    if (!is_token || !c.make_sense() || !make_sense(parts) || n_past < 0 || n_past > no_cap) {
         state_reader::fail();
     }
     const int64_t n_in_all = std::accumulate(held.begin(), held.end(), int64_t(0));
@@ -307,7 +306,7 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     squeezes_turns_ = squeezes_with(squeezing_);
     room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
     llama_memory_t memory = llama_get_memory(room_->get());
-    const bool has_positions = llama_memory_seq_pos_max(memory, 0) < n_past;
+    const bool has_positions = llama_memory_seq_pos_max(memory, 0) == n_past - 1; // a turn ends with text, which stays
     compressor * const compressor = room_->compressor();
     const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;
     bool fits = all.empty() || all.size() == n_layers;
