@@ -167,6 +167,8 @@ class Picture:
                     picture = Image.open(file, formats=_formats())
             except Image.DecompressionBombError as error:
                 raise ValueError(f"{self._label} is too large, expected at most {self._most()}: {error}") from error
+            except MemoryError:
+                raise
             except Exception as error:  # Pillow's readers raise anything from SyntaxError to struct.error
                 raise ValueError(
                     f"{self._label} is not a readable image, expected one of {', '.join(FORMATS)}"
@@ -191,6 +193,8 @@ class Picture:
     def _rgb(self, picture: Image.Image, *, own: bool) -> npt.NDArray[np.uint8]:
         try:
             return to_rgb(picture, own=own)
+        except MemoryError:
+            raise
         except Exception as error:
             why = str(error) or type(error).__name__
             raise ValueError(f"{self._label} is damaged, expected a complete image: {why}") from error

@@ -100,6 +100,7 @@ class Llava:
         FileNotFoundError: A file does not exist.
         ValueError: An argument is outside its range, a file is not a GGUF or damaged, model and projector do not
             belong together, the model has no chat template, or no single projector lies beside it.
+        MemoryError: It does not fit into memory, by its plan; or a limit (``ulimit``, cgroup) is in its way.
         RuntimeError: llama.cpp cannot make a context.
 
     >>> with Llava.embedded(kv_ratio=0.2) as llm:

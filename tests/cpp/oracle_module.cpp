@@ -7,6 +7,7 @@
 
 #include "lookm/graph/probe.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_room.h"
 #include "lookm/llama/model.h"
 #include "lookm/llama/prompt.h"
 
@@ -411,4 +412,11 @@ PYBIND11_MODULE(_oracle, m) {
         .def_property_readonly("bytes_per_cell", [](py_context & c) { return c.oracle.kv().bytes_per_cell(); })
         .def_property_readonly(
             "pos_max", [](py_context & c) { return llama_memory_seq_pos_max(llama_get_memory(c.oracle.raw()), 0); });
+    m.def(
+        "unused_memory",
+        [](const std::string & root) {
+            const lookm::memory_room room = lookm::unused_memory(root);
+            return std::pair(room.bytes, room.limit);
+        },
+        "root"_a);
 }

@@ -1,6 +1,8 @@
 #include "lookm/llama/dry_encoder.h"
 
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_room.h"
+#include "lookm/llama/out_of_memory.h"
 
 #include <algorithm>
 #include <cstring>
@@ -36,8 +38,19 @@ struct dry_encoder::sight {
     }
 };
 
+namespace {
+
+const model_options & fitting(const model_options & options) {
+    // what says how large the weights are makes an encoder, too
+    check_room("mmproj: to plan for \"" + options.mmproj_path + "\"", {0, 0, 2 * graph_tables(encoder_nodes)});
+    return options;
+}
+
+} // namespace
+
 dry_encoder::dry_encoder(const llama_model * model, const model_options & options, const std::string & marker)
-    : sight_(std::make_unique<sight>()), mmproj_(load_mmproj(model, options, marker, {sight::on_node, sight_.get()})) {
+    : sight_(std::make_unique<sight>()),
+      mmproj_(load_mmproj(model, fitting(options), marker, {sight::on_node, sight_.get()})) {
     mtmd_context_params params = mtmd_context_params_default();
     params.use_gpu = options.n_gpu_layers != 0;
     params.warmup = false;
@@ -58,7 +71,7 @@ encoder_bytes dry_encoder::measure(const prompt & p) {
         *sight_ = {};
         forget_errors();
         if (mtmd_encode_chunk(mmproj_.get(), chunk.image) != 0 || sight_->buffers.empty()) {
-            throw std::runtime_error("image encoder cannot be planned: " + last_logged_error());
+            throw_logged<std::runtime_error>("image encoder cannot be planned: ");
         }
         size_t bytes = 0;
         for (const auto & [buffer, size] : sight_->buffers) {

@@ -2,6 +2,7 @@
 
 #include "lookm/llama/dry_encoder.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_check.h"
 #include "lookm/llama/out_of_memory.h"
 #include "lookm/llama/session.h"
 
@@ -137,6 +138,7 @@ class files_trial {
 
     void run() {
         tell(trial::model);
+        check_memory(options_);
         model_ = load_model(options_, devices_);
         room_ = std::make_unique<sized_context>(model_.get(), options_);
         if (llama_model_has_encoder(model_.get()) || !llama_get_memory(room_->get())) {

@@ -1,5 +1,7 @@
 #include "lookm/llama/kv_cache.h"
 
+#include "lookm/llama/memory_room.h"
+
 #include "llama-context.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-kv-cache.h"
@@ -321,6 +323,24 @@ context_bytes kv_cache::bytes_by_use(llama_context * ctx) {
         out.compute += bytes.compute;
     }
     return out;
+}
+
+host_bytes kv_cache::bytes_on_host(llama_context * ctx) {
+    host_bytes out;
+    for (const auto & [buft, bytes] : ctx->memory_breakdown()) {
+        ggml_backend_dev_t device = ggml_backend_buft_get_device(buft);
+        if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+            continue;
+        }
+        const bool as_in_file = buft == ggml_backend_cpu_buffer_type();
+        (as_in_file ? out.mapped : out.taken) += bytes.model;
+        out.taken += bytes.context + bytes.compute;
+    }
+    return out;
+}
+
+uint64_t kv_cache::graph_tables_of(const llama_context * ctx) {
+    return graph_tables(ctx->graph_max_nodes(std::min(llama_n_ubatch(ctx), llama_n_ctx(ctx))));
 }
 
 void kv_cache::settle() {

@@ -32,6 +32,12 @@ struct context_bytes {
     size_t compute = 0;
 };
 
+// Of a context and its model, in this process's memory: on no accelerator or server.
+struct host_bytes {
+    size_t taken = 0;
+    size_t mapped = 0; // weights that can be used as they lie in their file
+};
+
 struct packed_cells {
     llama_pos pos = -1;
     int32_t n = 0;
@@ -62,6 +68,8 @@ class kv_cache {
     static int32_t window_cells(llama_context * ctx);   // allocated for sliding windows, 0 without any
     static size_t bytes_allocated(llama_context * ctx); // KV buffers, on all devices
     static context_bytes bytes_by_use(llama_context * ctx);
+    static host_bytes bytes_on_host(llama_context * ctx);
+    static uint64_t graph_tables_of(const llama_context * ctx); // bytes that ggml reserves for its graphs
     // Whether a context's size decides how positions are rotated (LongRoPE): then it must not change under a sequence.
     static bool size_changes_rope(llama_context * ctx);
 

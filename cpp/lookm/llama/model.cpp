@@ -4,6 +4,8 @@
 #include "lookm/llama/encoder_no_alloc.h"
 #include "lookm/llama/kv_cache.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_room.h"
+#include "lookm/llama/out_of_memory.h"
 
 #include "common.h"
 #include "gguf.h"
@@ -141,8 +143,8 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     llama_model_ptr model{llama_model_load_from_file(options.model_path.c_str(), params)};
     check_work_goes_on();
     if (!model) {
-        throw std::invalid_argument("model_path: cannot load \"" + options.model_path +
-                                    "\" as a language model: " + last_logged_error());
+        throw_logged<std::invalid_argument>("model_path: cannot load \"" + options.model_path +
+                                            "\" as a language model: ");
     }
     return model;
 }
@@ -186,8 +188,8 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     forget_errors();
     llama_context_ptr ctx{llama_init_from_model(model, params)};
     if (!ctx) {
-        throw std::runtime_error("cannot make a context of n_ctx " + std::to_string(options.n_ctx) + ", type_k " +
-                                 options.type_k + ", type_v " + options.type_v + ": " + last_logged_error());
+        throw_logged<std::runtime_error>("cannot make a context of n_ctx " + std::to_string(options.n_ctx) +
+                                         ", type_k " + options.type_k + ", type_v " + options.type_v + ": ");
     }
     return ctx;
 }
@@ -198,6 +200,7 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
         return nullptr;
     }
     check_gguf("mmproj", options.mmproj_path);
+    check_room("mmproj: \"" + options.mmproj_path + "\"", {0, 0, graph_tables(encoder_nodes)});
     mtmd_context_params params = mtmd_context_params_default();
     params.use_gpu = options.n_gpu_layers != 0;
     params.print_timings = false;
@@ -213,9 +216,9 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
     mtmd::context_ptr ctx{mtmd_init_from_file(options.mmproj_path.c_str(), model, params)};
     check_work_goes_on();
     if (!ctx) {
-        throw std::invalid_argument(
-            "mmproj: cannot use \"" + options.mmproj_path + "\" with \"" + options.model_path +
-            "\"; expected the multimodal projector made for this model: " + last_logged_error());
+        throw_logged<std::invalid_argument>("mmproj: cannot use \"" + options.mmproj_path + "\" with \"" +
+                                            options.model_path +
+                                            "\"; expected the multimodal projector made for this model: ");
     }
     if (!mtmd_support_vision(ctx.get())) {
         throw std::invalid_argument("mmproj: \"" + options.mmproj_path + "\" encodes no images");

@@ -40,6 +40,8 @@ struct model_options {
     bool no_alloc = false;     // only to learn sizes: no weights are loaded, nothing is allocated for contexts
 };
 
+constexpr uint64_t encoder_nodes = 8192; // that mtmd reserves tables for
+
 // Called for every node of the image encoder's graphs.
 struct encoder_callback {
     ggml_backend_sched_eval_callback function = nullptr;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "lookm/llama/log.h"
+
 #include <new>
 #include <string>
 #include <string_view>
@@ -18,5 +20,15 @@ class out_of_memory : public std::bad_alloc {
 
 // Whether an error of llama.cpp's or ggml's is about memory that it did not get.
 bool speaks_of_memory(std::string_view error);
+
+// Throws an Error with what llama.cpp logged, or out_of_memory where that is about memory.
+template <class Error>
+[[noreturn]] void throw_logged(const std::string & what) {
+    const std::string logged = last_logged_error();
+    if (speaks_of_memory(logged)) {
+        throw out_of_memory(what + logged);
+    }
+    throw Error(what + logged);
+}
 
 } // namespace lookm

@@ -2,6 +2,7 @@
 
 #include "lookm/llama/accumulators.h"
 #include "lookm/llama/flash_attn.h"
+#include "lookm/llama/memory_room.h"
 
 #include <algorithm>
 #include <cmath>
@@ -133,6 +134,7 @@ int32_t prompt_pattern::most_images(int32_t n_cells) const {
 
 planner::planner(const model_options & options) : options_(options), markers_(random_markers()) {
     options_.no_alloc = true;
+    check_room("a plan");
     check_compute_bytes(options_.compute_bytes);
     if (options_.mmproj_path.empty()) {
         throw std::invalid_argument("mmproj: \"\" is no file; expected the projector that images need");

@@ -2,6 +2,8 @@
 
 #include "lookm/llama/at_work.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_room.h"
+#include "lookm/llama/out_of_memory.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/stopwatch.h"
 
@@ -205,10 +207,11 @@ void session::process_text(const std::vector<llama_token> & tokens, bool last, p
 }
 
 void session::process_image(const mtmd_input_chunk * chunk, progress_state & state) {
+    check_room("an image");
     forget_errors();
     const stopwatch encode;
     if (mtmd_encode_chunk(mmproj_.get(), chunk) != 0) {
-        throw std::runtime_error("image encoder failed: " + last_logged_error());
+        throw_logged<std::runtime_error>("image encoder failed: ");
     }
     stats_.encode_seconds += encode.seconds();
     state.tiles(1);
@@ -224,7 +227,7 @@ void session::process_image(const mtmd_input_chunk * chunk, progress_state & sta
                                        0, n_batch, &n_past_, image_batches::read, &batches);
     check_stopped();
     if (status != 0) {
-        throw std::runtime_error("prefill of an image failed: " + last_logged_error());
+        throw_logged<std::runtime_error>("prefill of an image failed: ");
     }
     stats_.prefill_seconds += prefill.seconds() - (stats_.compress_seconds - squeezed);
     state.cells(n);
@@ -246,6 +249,7 @@ void session::check_stopped() {
 }
 
 void session::decode(const llama_token * tokens, int32_t n, bool logits) {
+    check_room("reading " + std::to_string(n) + (n == 1 ? " token" : " tokens"));
     llama_batch batch = llama_batch_init(n, 0, 1);
     batch.n_tokens = n;
     for (int32_t i = 0; i < n; ++i) {
@@ -260,8 +264,7 @@ void session::decode(const llama_token * tokens, int32_t n, bool logits) {
     llama_batch_free(batch);
     check_stopped();
     if (status != 0) {
-        throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + ": " +
-                                 last_logged_error());
+        throw_logged<std::runtime_error>("llama_decode failed with status " + std::to_string(status) + ": ");
     }
     n_past_ += n;
 }

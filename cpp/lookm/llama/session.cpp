@@ -2,6 +2,8 @@
 
 #include "lookm/llama/at_work.h"
 #include "lookm/llama/flash_attn.h"
+#include "lookm/llama/memory_check.h"
+#include "lookm/llama/memory_room.h"
 #include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/stopwatch.h"
 
@@ -19,6 +21,11 @@ constexpr int64_t most_compute_bytes = int64_t(1) << 40;
 
 const model_options & checked(const model_options & options) {
     check_compute_bytes(options.compute_bytes);
+    return options;
+}
+
+const model_options & fitting(const model_options & options) {
+    check_memory(options);
     return options;
 }
 
@@ -85,7 +92,7 @@ void check_decoder_only(const llama_model * model, const llama_context * ctx, co
     }
 }
 
-session::session(const model_options & options) : session(options, load_shared_model(checked(options))) {}
+session::session(const model_options & options) : session(options, load_shared_model(fitting(checked(options)))) {}
 
 session::session(const model_options & options, const session & other) : session(checked(options), other.model_) {
     if (options.model_path != other.options_.model_path) {
@@ -237,6 +244,7 @@ void session::compress(compress_options options, const progress_fn & progress) {
     }
     stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
     stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
+    check_room("compression");
     compressor * const compressor = room_->compressor();
     const size_t per_cell = compressor ? compressor->kv().bytes_per_cell() : 0;
     stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;

@@ -1,6 +1,7 @@
 #include "lookm/llama/sized_context.h"
 
 #include "lookm/llama/log.h"
+#include "lookm/llama/memory_room.h"
 #include "lookm/llama/sequence_numbers.h"
 
 #include <algorithm>
@@ -153,10 +154,12 @@ void sized_context::check_memory(int32_t n_cells) const {
                                     std::to_string(memory >> 20) + " MiB; expected fewer cells (0 takes the model's " +
                                     std::to_string(llama_model_n_ctx_train(model_)) + ")");
     }
+    if (!lies_on_devices(options_.rpc_servers)) {
+        check_room("a KV cache of " + std::to_string(n_cells) + " cells", {wanted, 0, tables_});
+    }
 }
 
 void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
-    check_memory(n_cells);
     model_options sized = options_;
     kept_ = kept && other_types_;
     if (kept_) {
@@ -172,7 +175,9 @@ void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
     reads_prompts_ = n_ubatch == options_.n_ubatch && !kept_;
     compressor_.reset();
     ctx_.reset(); // before the next one takes memory
+    check_memory(n_cells);
     ctx_ = make_context(model_, sized);
+    tables_ = std::max(tables_, kv_cache::graph_tables_of(get()));
 }
 
 void sized_context::clear() {

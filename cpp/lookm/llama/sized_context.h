@@ -79,6 +79,7 @@ class sized_context {
     int32_t limit_;
     int32_t cap_ = 0;
     size_t bytes_per_cell_ = 0;
+    uint64_t tables_ = 0;        // bytes that a context reserves for graphs
     bool other_types_ = false;   // options keep them
     bool kept_ = false;          // the context has them
     bool reads_prompts_ = false; // the context has compute buffers for whole ubatches, and the types
