@@ -202,7 +202,8 @@ def test_ctrl_c_ends_the_child(model: Path, tmp_path: Path) -> None:
     slow.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/id\nexec sleep 100\n")
     slow.chmod(0o755)
     code = (
-        "import sys, _thread, threading; from lookm_cpp import Llava\n"
+        "import signal, sys, _thread, threading; from lookm_cpp import Llava\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may be ignored where the tests run
         f"sys.executable = {str(slow)!r}\n"
         "threading.Timer(0.5, _thread.interrupt_main).start()\n"
         f"Llava({str(model)!r}, mmproj={str(MMPROJ)!r})\n"

@@ -3,14 +3,20 @@
 #include "lookm/llama/at_work.h"
 
 #include "ggml-rpc.h"
+#if defined(LOOKM_RPC_LIMIT)
+#include "rpc_recv.h"
+#endif
 #include "llama.h"
 
+#include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 
 namespace lookm {
 
 namespace {
+
+[[maybe_unused]] constexpr int rpc_seconds = 600; // a slow server may read a long batch of a large model as long
 
 // From the backend's own table, so that a build without GGML_RPC links too.
 decltype(&ggml_backend_rpc_add_server) rpc_add_server() {
@@ -38,10 +44,18 @@ std::vector<ggml_backend_dev_t> local_accelerators() {
 
 } // namespace
 
+void limit_rpc_servers() {
+#if defined(LOOKM_RPC_LIMIT)
+    const char * given = std::getenv("LOOKM_RPC_SECONDS");
+    lookm_rpc_wait_at_most(given ? std::atoi(given) : rpc_seconds);
+#endif
+}
+
 void start_backends() {
     static std::once_flag once;
     static int started_in = 0;
     std::call_once(once, [] {
+        limit_rpc_servers();
         llama_backend_init();
         started_in = fork_generation();
     });

@@ -9,8 +9,12 @@
 
 namespace lookm {
 
-// ggml's backends, once for all. Throws std::runtime_error in a forked child whose parent has devices: their drivers do
-// not go on there.
+// From now on an RPC server that says nothing for ten minutes, or LOOKM_RPC_SECONDS, is taken for gone: ggml ends the
+// process.
+void limit_rpc_servers();
+
+// ggml's backends, once for all, with that limit. Throws std::runtime_error in a forked child whose parent has devices:
+// their drivers do not go on there.
 void start_backends();
 
 // Whether anything of a model may lie elsewhere than in this process's memory. Where there is an accelerator llama.cpp

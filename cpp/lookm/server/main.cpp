@@ -1,5 +1,6 @@
 // lookm-server: llama-server, whose prompts may be compressed.
 
+#include "lookm/llama/devices.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/model_check.h"
 #include "lookm/server/origins.h"
@@ -36,6 +37,7 @@ int main(int argc, char ** argv) {
 #if !defined(_WIN32)
     std::signal(SIGPIPE, SIG_IGN);
 #endif
+    lookm::limit_rpc_servers();
     common_params params;
     common_init();
     server_stream_session_manager_start();
