@@ -17,6 +17,7 @@ from lookm_cpp.cli import main
 from lookm_cpp.embedded import MMPROJ, MODEL
 
 from session.damaged import MODELS, NAMES, write_damaged
+from session.tiny_models import write_llama
 
 LOOKM = str(Path(sys.executable).with_name("lookm"))
 SOME = ("image_size", "keys", "experts")
@@ -94,6 +95,18 @@ def test_texts_that_are_not_utf_8(tmp_path: Path, check_files: bool) -> None:
     assert model_info(path, check_files=check_files)["name"] == "ow\ufffd"
     with Llava(path, mmproj=False, check_files=check_files) as llm:
         assert llm.model_name == "ow\ufffd"
+
+
+def test_a_vocabulary_that_lacks_a_byte(tmp_path: Path) -> None:
+    """What the check asks is in it, what a user asks is not: IndexError, `unordered_map::at`."""
+    file, path = GgufFile.read(write_llama(tmp_path / "good.gguf")), tmp_path / "model.gguf"
+    path.write_bytes(file.with_item("tokenizer.ggml.tokens", 3 + ord("w"), b"lost").pack())
+    with Llava(path, mmproj=False) as llm:
+        assert isinstance(llm.ask("Hi", max_tokens=1), str)
+        for ask in (llm.ask, llm.chat().ask):
+            with pytest.raises(ValueError, match="the model's vocabulary has no token for a byte of them"):
+                ask("who")
+        assert isinstance(llm.ask("Hi", max_tokens=1), str)
 
 
 def test_a_good_file_is_tried_once(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 namespace lookm {
 
@@ -59,20 +60,20 @@ class piece_tokenizer {
   private:
     tokens piece_tokens(const std::string & piece, bool parse_special, bool first) const {
         if (first || !adds_space_) {
-            return common_tokenize(vocab_, piece, false, parse_special);
+            return tokens_of(vocab_, piece, parse_special);
         }
         // The space goes before a separator instead. Where no token spans separator and piece, what comes after the
         // separator's tokens is what merging makes of the piece alone.
         for (const char * separator : {"\n", "|", "0"}) {
-            const tokens before = common_tokenize(vocab_, separator, false, parse_special);
-            const tokens all = common_tokenize(vocab_, separator + piece, false, parse_special);
+            const tokens before = tokens_of(vocab_, separator, parse_special);
+            const tokens all = tokens_of(vocab_, separator + piece, parse_special);
             const bool ordinary =
                 std::none_of(before.begin(), before.end(), [&](llama_token t) { return special(vocab_, t); });
             if (ordinary && all.size() >= before.size() && std::equal(before.begin(), before.end(), all.begin())) {
                 return {all.begin() + static_cast<std::ptrdiff_t>(before.size()), all.end()};
             }
         }
-        return common_tokenize(vocab_, piece, false, parse_special);
+        return tokens_of(vocab_, piece, parse_special);
     }
 
     const llama_vocab * vocab_;
@@ -80,6 +81,15 @@ class piece_tokenizer {
 };
 
 } // namespace
+
+std::vector<llama_token> tokens_of(const llama_vocab * vocab, const std::string & text, bool parse_special) {
+    try {
+        return common_tokenize(vocab, text, false, parse_special);
+    } catch (const std::out_of_range &) {
+        throw std::invalid_argument("messages: the model's vocabulary has no token for a byte of them; expected a GGUF "
+                                    "file whose vocabulary is whole");
+    }
+}
 
 text_run tokenize_run(const llama_model * model, const std::string & text, const std::string & marker,
                       std::span<const std::string> contexts) {

@@ -16,6 +16,9 @@ struct text_run {
     std::vector<token_kind> kind; // of each token; image: it belongs to a context
 };
 
+// Tokens of a text without what a vocabulary puts around it. Throws std::invalid_argument where it has none for a byte.
+std::vector<llama_token> tokens_of(const llama_vocab * vocab, const std::string & text, bool parse_special);
+
 // Tokenizes text in which marker stands for each of contexts, in order and as often as there are contexts.
 //
 // What lies before, inside and after a context is tokenized for itself, so that no token crosses its ends:

@@ -135,7 +135,7 @@ void session::follow(const std::string & text) {
 }
 
 std::vector<int32_t> session::tokens_of(const std::string & text) const {
-    return common_tokenize(llama_model_get_vocab(model_.get()), text, false, false);
+    return lookm::tokens_of(llama_model_get_vocab(model_.get()), text, false);
 }
 
 std::string session::text_of(std::span<const int32_t> tokens) const {
