@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lookm_cpp import _core
-from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO
+from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, Compression
+from lookm_cpp.options import MethodOptions, seed_of
+from lookm_cpp.sizes import long_whole, number, whole
+from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from lookm_cpp.options import MethodOptions
 
 __all__ = ["compress", "first_query", "scores", "select"]
 
@@ -51,8 +52,14 @@ def scores(
     array([[1.5, 0.5]], dtype=float32)
     """
     queries = np.ascontiguousarray(q, dtype=np.float32)
-    factor = float(max(queries.shape[-1], 1)) ** -0.5 if scale is None else scale
-    return _core.scores(_finite("q", queries), _finite("k", np.ascontiguousarray(k)), factor, n_past, on_device)
+    factor = float(max(queries.shape[-1], 1)) ** -0.5 if scale is None else number("scale", scale)
+    return _core.scores(
+        _finite("q", queries),
+        _finite("k", np.ascontiguousarray(k)),
+        factor,
+        long_whole("n_past", n_past),
+        flag("on_device", on_device),
+    )
 
 
 def first_query(
@@ -83,10 +90,7 @@ def first_query(
     """
     return _core.first_query(
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        method=method,
-        important_ratio=important_ratio,
-        recent_ratio=recent_ratio,
-        options=_core.MethodOptions(**options),
+        **_how(method, important_ratio, recent_ratio, options),
     )
 
 
@@ -130,12 +134,9 @@ def select(
     return _core.select(
         np.ascontiguousarray(scores, dtype=np.float32),
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        method=method,
-        important_ratio=important_ratio,
-        recent_ratio=recent_ratio,
-        options=_core.MethodOptions(**options),
+        **_how(method, important_ratio, recent_ratio, options),
         squares=_optional(squares),
-        layer=layer,
+        layer=whole("layer", layer),
     )
 
 
@@ -194,14 +195,32 @@ def compress(
         np.ascontiguousarray(v),
         np.ascontiguousarray(scores, dtype=np.float32),
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        method=method,
-        important_ratio=important_ratio,
-        recent_ratio=recent_ratio,
-        options=_core.MethodOptions(**options),
+        **_how(method, important_ratio, recent_ratio, options),
         squares=_optional(squares),
-        layer=layer,
-        on_device=on_device,
+        layer=whole("layer", layer),
+        on_device=flag("on_device", on_device),
     )
+
+
+def _how(method: str, important_ratio: float, recent_ratio: float, options: MethodOptions) -> dict[str, Any]:
+    """What the core takes of a method.
+
+    Raises:
+        TypeError: There is no such option.
+        ValueError: One is no number, string or switch where that is expected.
+    """
+    named: dict[str, Any] = {**options}
+    seed = seed_of(named.pop("seed", 0))
+    for name in named:
+        if name not in MethodOptions.__annotations__:
+            raise TypeError(f"{name} is no option of a method on arrays")
+    checked = Compression(method=method, **named)
+    return {
+        "method": checked.method,
+        "important_ratio": number("important_ratio", important_ratio),
+        "recent_ratio": number("recent_ratio", recent_ratio),
+        "options": checked.method_options(seed),
+    }
 
 
 def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:

@@ -131,6 +131,25 @@ def test_types_of_what_is_planned_and_shown(llm: Llava) -> None:
             llm.explain(QUESTION, OWL, methods=wrong)  # type: ignore[arg-type]
 
 
+ARRAYS: list[tuple[dict[str, Any], str]] = [
+    ({"window": "x"}, "window is 'x', expected a whole number"),
+    ({"merge_keys": 1}, "merge_keys is 1, expected True or False"),
+    ({"method": None}, "method is None, expected its name"),
+    ({"important_ratio": "0.5"}, "important_ratio is '0.5', expected a number"),
+    ({"seed": -2}, "seed: -2 is out of range"),
+    ({"layer": 0.5}, "layer is 0.5, expected a whole number"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), ARRAYS)
+def test_types_of_what_arrays_are_compressed_by(options: dict[str, Any], message: str) -> None:
+    rows = np.ones((1, 4, 2), np.float32)
+    with pytest.raises(ValueError, match=message):
+        arrays.compress(rows, rows, np.ones((1, 4)), [True] * 4, **options)
+    with pytest.raises(TypeError, match="kv_ratio is no option of a method on arrays"):
+        arrays.select(np.ones((1, 4)), [True] * 4, kv_ratio=0.5)  # type: ignore[call-arg]
+
+
 def _nested(n: int) -> Any:
     value: Any = []
     for _ in range(n):
