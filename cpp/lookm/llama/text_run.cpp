@@ -86,7 +86,7 @@ std::vector<llama_token> tokens_of(const llama_vocab * vocab, const std::string 
     try {
         return common_tokenize(vocab, text, false, parse_special);
     } catch (const std::out_of_range &) {
-        throw std::invalid_argument("messages: the model's vocabulary has no token for a byte of them; expected a GGUF "
+        throw std::invalid_argument("the model's vocabulary has no token for a byte of the text; expected a GGUF "
                                     "file whose vocabulary is whole");
     }
 }
