@@ -178,7 +178,7 @@ def measure(workload: Workload, slots: int, rounds: int, per_client: int, thread
 def tables(results: Json) -> list[Table]:
     """Ratios to llama-server in the same round: median, and the lowest and highest of the rounds."""
     columns = ("model", "slots", "cells", "server", "requests / minute", "range", "decode tokens/s", "range")
-    table = Table("Beside llama-server, at equal KV bytes", columns)
+    table = Table("Compared with llama-server, at equal KV bytes", columns)
     keys = dict.fromkeys((entry["workload"], entry["slots"]) for entry in results["rounds"])
     for name, slots in keys:
         rounds = [entry for entry in results["rounds"] if (entry["workload"], entry["slots"]) == (name, slots)]
@@ -190,8 +190,9 @@ def tables(results: Json) -> list[Table]:
             table.rows.append([name, str(slots), str(rounds[0]["cells"]), server, *cells])
     table.note = (
         f"Ratios to the unmodified llama-server in the same round, {results['rounds_each']} rounds. llama-server and "
-        f"ratio 1 have at most {FIT} slots, which is what the cache holds; the clients are as many as the slots in the "
-        f"table. Decode is of one answer, beside the others' prompts and answers. Answers of {N_ANSWER} tokens. "
+        f"ratio 1 have at most {FIT} slots, which is what the cache holds; the number of clients is that of the slots "
+        "in the table. Decode is that of one answer while the others' prompts and answers are in progress. Answers "
+        f"have {N_ANSWER} tokens. "
         "Ratio 1 runs llama-server's own code: its rows show the noise."
     )
     return [table]
