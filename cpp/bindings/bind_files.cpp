@@ -2,6 +2,7 @@
 #include "gil.h"
 
 #include "lookm/llama/file_check.h"
+#include "lookm/llama/file_doubts.h"
 #include "lookm/llama/file_trial.h"
 
 #include <pybind11/stl.h>
@@ -18,6 +19,7 @@ void bind_files(py::module_ & m) {
                                {command, "check_files=False", [] { with_gil().check_signals(); }});
         },
         "model_path"_a, "mmproj_path"_a, "command"_a);
+    m.def("file_doubts", &lookm::doubts_of, "parts"_a);
     m.def(
         "try_files",
         [](const std::string & model_path, const std::string & mmproj_path, int pipe) {

@@ -174,6 +174,7 @@ def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> Mod
 def check_files(model_path: str, mmproj_path: str, command: Sequence[str]) -> None:
     """Try files that were not found good before in a child process, ``command`` with paths and a pipe behind it."""
 
+def file_doubts(parts: list[str]) -> list[str]: ...
 def try_files(model_path: str, mmproj_path: str, pipe: int) -> None:
     """What the child does: writes on the pipe how it goes, and ends the process."""
 

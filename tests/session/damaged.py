@@ -63,6 +63,32 @@ MODELS: Mapping[str, Change] = {
 }
 NAMES = (*PROJECTORS, *MODELS)
 
+BLAMED: Mapping[str, str] = {
+    "embedding_length": VISION + "embedding_length is 191",
+    "no heads": VISION + "attention.head_count is 0",
+    "head_count": VISION + "attention.head_count is 255",
+    "small patches": VISION + "patch_size is 7",
+    "large patches": VISION + "patch_size is 512",
+    "image_size": VISION + "image_size is 128",
+    "epsilon": VISION + EPSILON + " is -1",
+    "epsilons": VISION + EPSILON + " is of type arr",
+    "gelu": "clip.use_gelu is of type u16",
+    "first product": "mm.0.weight is missing",
+    "last bias": "mm.9.bias, or mm.2.bias",
+    "quantized bias": "mm.2.bias is of type q4_0",
+    "keys": "v.blk.0.attn_k.weight is missing",
+    "positions": "v.position_embd.weight is missing",
+    "projector_type": 'with clip.projector_type "qwen2vl_merger"',
+    "a token twice": TOKENS + ' is "\u0120What" at both 300 and 301',
+    "experts": "llama.expert_used_count is 64",
+    "predicting layers": "llama.nextn_predict_layers is 16",
+    "no tokenizer": 'tokenizer.ggml.model is "none"',
+    "another tokenizer": 'tokenizer.ggml.model is "llama"',
+    "rms epsilon": RMS_EPSILON + " is -1",
+    "rms epsilon, no number": RMS_EPSILON + " is nan",
+}
+"""What an error says of the field or tensor that was changed."""
+
 
 def write_damaged(name: str, folder: Path) -> tuple[Path, Path]:
     """A model and a projector, one of which is the damaged one: it lies in the folder."""

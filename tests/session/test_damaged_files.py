@@ -1,4 +1,4 @@
-"""No file ends the process: what llama.cpp dies of is a ``ValueError`` that names the file."""
+"""No file ends the process: what llama.cpp dies of is a ``ValueError`` that names the file and the field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lookm_cpp import Llava, model_info, plan
 from lookm_cpp.cli import main
 from lookm_cpp.embedded import MMPROJ, MODEL
 
-from session.damaged import MODELS, NAMES, write_damaged
+from session.damaged import BLAMED, MODELS, NAMES, write_damaged
 from session.tiny_models import write_llama
 
 LOOKM = str(Path(sys.executable).with_name("lookm"))
@@ -49,8 +49,10 @@ def _fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_file_is_named(name: str, tmp_path: Path, cache: Path) -> None:
     model, mmproj = write_damaged(name, tmp_path)
-    with pytest.raises(ValueError, match=r"^(model_path|mmproj): .*damaged\.gguf.* cannot be used.*: ."):
+    with pytest.raises(ValueError, match=r"^(model_path|mmproj): .*damaged\.gguf.* cannot be used.*: .") as caught:
         Llava(model, mmproj=mmproj)
+    assert BLAMED[name] in str(caught.value)
+    assert str(caught.value).count("; ") <= 1 + str(caught.value).count("; expected")  # that alone
     assert not _marks(cache)  # only what is good is remembered
 
 

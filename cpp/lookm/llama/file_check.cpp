@@ -134,6 +134,7 @@ struct report {
     bool started = false;
     std::string step = trial::model; // that it was at
     std::string verdict, text;
+    std::vector<std::pair<std::string, std::string>> doubts; // each with its step
 
     explicit report(const std::string & written) {
         size_t at = 0;
@@ -144,11 +145,22 @@ struct report {
             started = true;
             if (word == trial::model || word == trial::projector || word == trial::both) {
                 step = word;
+            } else if (word == trial::doubt) {
+                doubts.emplace_back(step, line.substr(std::min(space + 1, line.size())));
             } else if (verdict.empty()) {
                 verdict = word;
                 text = line.substr(std::min(space + 1, line.size()));
             }
         }
+    }
+
+    // What to add to an error: fields that cannot be right, of the file that it is about.
+    std::string doubted() const {
+        std::string all;
+        for (const auto & [about, doubt] : doubts) {
+            all += step == trial::both || step == about ? "; " + doubt : "";
+        }
+        return all;
     }
 
     std::string named(const model_files & files) const {
@@ -190,23 +202,25 @@ void check_files(const model_files & files, const file_tester & tester) {
         seconds << most_seconds(files);
         throw std::invalid_argument(found.named(files) + " was tried in a child process and kept it busy for " +
                                     seconds.str() + " seconds; expected a sound GGUF file, or " + tester.instead +
-                                    " for one that you trust");
+                                    " for one that you trust" + found.doubted());
     }
     if (found.verdict == trial::good) {
         checked_files::add(files);
     } else if (found.verdict == trial::refused) {
         const bool named = found.text.find(files.model) != std::string::npos ||
                            (!files.projector.empty() && found.text.find(files.projector) != std::string::npos);
-        throw std::invalid_argument(named ? found.text : found.named(files) + " cannot be used: " + found.text);
+        throw std::invalid_argument((named ? found.text : found.named(files) + " cannot be used: " + found.text) +
+                                    found.doubted());
     } else if (found.verdict == trial::memory || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
         throw out_of_memory(found.named(files) + " does not fit into memory: " +
-                            (found.text.empty() ? "the system ended the child process that opened it" : found.text));
+                            (found.text.empty() ? "the system ended the child process that opened it" : found.text) +
+                            found.doubted());
     } else if (found.verdict == trial::ended) {
-        throw std::invalid_argument(found.named(files) +
-                                    " cannot be used, llama.cpp ends the process that does: " + found.text);
+        throw std::invalid_argument(found.named(files) + " cannot be used, llama.cpp ends the process that does: " +
+                                    found.text + found.doubted());
     } else if (WIFSIGNALED(status)) {
         throw std::invalid_argument(found.named(files) + " cannot be used, the process that does ends by " +
-                                    strsignal(WTERMSIG(status)));
+                                    strsignal(WTERMSIG(status)) + found.doubted());
     } else {
         throw std::runtime_error(
             cannot_start(tester, "it ended without a word, with status " + std::to_string(WEXITSTATUS(status))));

@@ -1,6 +1,8 @@
 #include "lookm/llama/file_trial.h"
 
+#include "lookm/llama/checked_files.h"
 #include "lookm/llama/dry_encoder.h"
+#include "lookm/llama/file_doubts.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/memory_check.h"
 #include "lookm/llama/out_of_memory.h"
@@ -43,6 +45,14 @@ void tell(const char * word, std::string text = "") {
     }
     const std::string line = std::string(word) + " " + text + "\n";
     static_cast<void>(!write(out, line.data(), static_cast<unsigned>(line.size())));
+}
+
+// Before llama.cpp sees the file: whatever it dies of, they are said.
+void tell_doubts(const std::vector<std::string> & parts) {
+    for (const std::string & doubt : doubts_of(parts)) {
+        tell(trial::doubt, doubt);
+    }
+    forget_errors();
 }
 
 [[noreturn]] void end(const char * word, const std::string & text = "") {
@@ -138,6 +148,7 @@ class files_trial {
 
     void run() {
         tell(trial::model);
+        tell_doubts(model_files{options_.model_path, ""}.all());
         check_memory(options_);
         model_ = load_model(options_, devices_);
         room_ = std::make_unique<sized_context>(model_.get(), options_);
@@ -149,6 +160,7 @@ class files_trial {
             return;
         }
         tell(trial::projector);
+        tell_doubts({options_.mmproj_path});
         cut_pictures();
         tell(trial::both);
         read_picture();

@@ -15,6 +15,7 @@ namespace trial {
 constexpr const char * model = "model";         // a step begins: it is about the model,
 constexpr const char * projector = "projector"; // about the projector,
 constexpr const char * both = "both";           // or about one that meets the other
+constexpr const char * doubt = "doubt";         // about the step's file, by its header alone (file_doubts)
 constexpr const char * good = "good";           // the end: the files can be used
 constexpr const char * refused = "refused";     // they cannot, as a session would say it
 constexpr const char * memory = "memory";       // they do not fit into memory
