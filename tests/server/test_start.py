@@ -29,6 +29,7 @@ FLAGS = {
     "--allow-origin": "LLAMA_ARG_ALLOW_ORIGIN",
     "--no-request-grammar": "LLAMA_ARG_NO_REQUEST_GRAMMAR",
     "--no-check-files": "LLAMA_ARG_NO_CHECK_FILES",
+    "--no-check-memory": "LLAMA_ARG_NO_CHECK_MEMORY",
 }
 
 

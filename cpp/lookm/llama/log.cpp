@@ -49,6 +49,15 @@ std::string last_logged_error() {
     return error_line.empty() ? "no further detail" : error_line;
 }
 
+log_kept::log_kept() {
+    llama_log_get(&callback_, &user_data_);
+}
+
+log_kept::~log_kept() {
+    llama_log_set(callback_, user_data_);
+    mtmd_helper_log_set(callback_, user_data_);
+}
+
 log_lines::log_lines() {
     heard = &lines_;
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "ggml.h"
+
 #include <string>
 #include <vector>
 
@@ -13,6 +15,19 @@ bool is_verbose();
 // The last error that llama.cpp logged since forget_errors(), or "no further detail".
 std::string last_logged_error();
 void forget_errors();
+
+// Puts llama.cpp's log back where it went before set_verbose().
+class log_kept {
+  public:
+    log_kept();
+    ~log_kept();
+    log_kept(const log_kept &) = delete;
+    log_kept & operator=(const log_kept &) = delete;
+
+  private:
+    ggml_log_callback callback_ = nullptr;
+    void * user_data_ = nullptr;
+};
 
 // While it lives: every line that is logged on this thread.
 class log_lines {

@@ -1,5 +1,6 @@
 #include "lookm/server/cache_size.h"
 
+#include "lookm/llama/log.h"
 #include "lookm/llama/sized_context.h"
 #include "lookm/server/settings.h"
 
@@ -30,6 +31,7 @@ int32_t cells_within(const common_params & params) {
     options.kv_cells = s.kv_cells;
     options.kv_memory = s.kv_memory;
     options.no_alloc = true;
+    const log_kept log;
     device_list devices;
     const llama_model_ptr model = load_model(options, devices);
     // more than the model's context only where several slots share it

@@ -149,6 +149,13 @@ const std::vector<flag> & flags() {
             [](common_params &) {});
         list.push_back({no_check.set_env("LLAMA_ARG_NO_CHECK_FILES"),
                         [](settings & s, const std::string & v) { s.check_files = !truth(v); }});
+        common_arg no_memory(
+            {"--no-check-memory"},
+            "start without comparing what model, projector and cache take with the memory that there is: where they\n"
+            "do not fit, ggml ends the process", //
+            [](common_params &) {});
+        list.push_back({no_memory.set_env("LLAMA_ARG_NO_CHECK_MEMORY"),
+                        [](settings & s, const std::string & v) { s.check_memory = !truth(v); }});
         return list;
     }();
     return all;

@@ -4,6 +4,7 @@
 #include "lookm/server/flags.h"
 #include "lookm/server/model_check.h"
 #include "lookm/server/origins.h"
+#include "lookm/server/start_memory.h"
 #include "lookm/server/templates.h"
 
 #include "arg.h"
@@ -49,14 +50,15 @@ int main(int argc, char ** argv) {
     }
     try {
         lookm::server::check_model(params, argv[0]);
+        lookm::server::use_named_template(params);
+        llama_backend_init();
+        llama_numa_init(params.numa);
+        lookm::server::check_start_memory(params);
     } catch (const std::exception & error) {
         common_log_flush(common_log_main());
-        std::fprintf(stderr, "lookm-server: %s\n", error.what());
+        std::fprintf(stderr, "lookm-server: %s\n", lookm::server::in_flags(error.what()).c_str());
         return lookm::server::bad_input;
     }
-    lookm::server::use_named_template(params);
-    llama_backend_init();
-    llama_numa_init(params.numa);
     const int status = llama_server(params, argc, argv);
     common_log_flush(common_log_main());
     return status;

@@ -15,7 +15,8 @@ namespace {
 
 constexpr const char * try_flag = "--lookm-try-files"; // then model, projector and a pipe
 
-// The command line's names in the place of our own
+} // namespace
+
 std::string in_flags(const std::string & error) {
     for (const auto & [ours, flag] : {std::pair("model_path: ", "--model: "), std::pair("mmproj: ", "--mmproj: ")}) {
         if (error.rfind(ours, 0) == 0) {
@@ -24,8 +25,6 @@ std::string in_flags(const std::string & error) {
     }
     return error;
 }
-
-} // namespace
 
 void be_the_child(int argc, char ** argv) {
     if (argc == 5 && std::strcmp(argv[1], try_flag) == 0) {
@@ -40,11 +39,7 @@ void check_model(const common_params & params, const char * program) {
 #if defined(__linux__)
     program = "/proc/self/exe";
 #endif
-    try {
-        check_files({params.model.path, params.mmproj.path}, {{program, try_flag}, "--no-check-files", {}});
-    } catch (const std::exception & error) {
-        throw std::runtime_error(in_flags(error.what()));
-    }
+    check_files({params.model.path, params.mmproj.path}, {{program, try_flag}, "--no-check-files", {}});
 }
 
 } // namespace lookm::server

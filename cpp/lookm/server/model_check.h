@@ -2,6 +2,8 @@
 
 #include "common.h"
 
+#include <string>
+
 namespace lookm::server {
 
 // This program is also the child process that tries files: called for that, it does so and ends.
@@ -9,5 +11,7 @@ void be_the_child(int argc, char ** argv);
 
 // Throws std::exception with a line that names the file where model or projector cannot be opened. program: argv[0].
 void check_model(const common_params & params, const char * program);
+// The command line's names in the place of our own
+std::string in_flags(const std::string & error);
 
 } // namespace lookm::server

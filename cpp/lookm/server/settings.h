@@ -25,6 +25,7 @@ struct settings {
     int64_t kv_memory = 0;                    // the same in bytes
     bool no_request_grammar = false;          // requests may bring no grammar, schema or tool
     bool check_files = true;                  // files not seen before are opened in a child process first
+    bool check_memory = true;                 // what does not fit into memory is refused before it is loaded
     std::optional<int32_t> image_max_pixels;  // of an image; a limit of our own only while active() unless given
 
     // false: every prompt keeps its full cache, and the server is llama-server
