@@ -1,6 +1,7 @@
 #include "bindings.h"
 #include "gil.h"
 
+#include "lookm/core/compression.h"
 #include "lookm/core/rank.h"
 #include "lookm/graph/single_layer.h"
 
@@ -73,13 +74,10 @@ struct choosing {
     std::optional<float_array> squares;
     lookm::choice choice;
 
-    choosing(const float_array & s, const std::optional<float_array> & sq, const std::string & method, double important,
-             double recent, const lookm::method_options & options, int32_t layer)
-        : scores(s), squares(sq), choice{lookm::resolve(method, options),
-                                         lookm::split_ratio(1.0, important, recent),
-                                         {span_of(scores), {}},
-                                         scores.shape(0),
-                                         layer} {
+    choosing(const float_array & s, const std::optional<float_array> & sq, const lookm::compression & how,
+             int32_t layer)
+        : scores(s), squares(sq),
+          choice{lookm::resolve(how), lookm::split(how), {span_of(scores), {}}, scores.shape(0), layer} {
         if (layer < 0) {
             throw std::invalid_argument("layer: " + std::to_string(layer) + ", expected 0 or more");
         }
@@ -132,28 +130,24 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     return array_of(sums, s.n_head_kv, s.n_kv);
 }
 
-int32_t py_first_query(const bool_array & is_text, const std::string & method, double important_ratio,
-                       double recent_ratio, const lookm::method_options & options) {
+int32_t py_first_query(const bool_array & is_text, const lookm::compression & how) {
     expect(is_text.ndim() == 1 && is_text.size() > 0, "is_text", is_text, "[n_kv], not 0");
-    const lookm::method m = lookm::resolve(method, options);
+    const lookm::method m = lookm::resolve(how);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
-    return lookm::first_query(m, lookm::make_budget(m, lookm::split_ratio(1.0, important_ratio, recent_ratio), kind),
-                              kind);
+    return lookm::first_query(m, lookm::make_budget(m, lookm::split(how), kind), kind);
 }
 
-index_array py_select(const float_array & scores, const bool_array & is_text, const std::string & method,
-                      double important_ratio, double recent_ratio, const lookm::method_options & options,
+index_array py_select(const float_array & scores, const bool_array & is_text, const lookm::compression & how,
                       const std::optional<float_array> & squares, int32_t layer) {
     check_scores(scores, is_text);
-    const choosing c(scores, squares, method, important_ratio, recent_ratio, options, layer);
+    const choosing c(scores, squares, how, layer);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
     const lookm::budget b = lookm::make_budget(c.choice.method, c.choice.ratios, kind);
     return array_of(lookm::select_arrays(c.choice, b, kind), scores.shape(0), b.n_keep());
 }
 
 py::tuple py_compress(const py::array & k_in, const py::array & v_in, const float_array & scores,
-                      const bool_array & is_text, const std::string & method, double important_ratio,
-                      double recent_ratio, const lookm::method_options & options,
+                      const bool_array & is_text, const lookm::compression & how,
                       const std::optional<float_array> & squares, int32_t layer_index, bool on_device) {
     const rows_array k = rows("k", k_in);
     const rows_array v = rows("v", v_in);
@@ -165,7 +159,7 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
     expect(scores.ndim() == 2 && scores.shape(0) == k.array.shape(0) && scores.shape(1) == k.array.shape(1), "scores",
            scores, "[n_head_kv, n_kv] of k " + shape_of(k.array));
     check_scores(scores, is_text);
-    const choosing c(scores, squares, method, important_ratio, recent_ratio, options, layer_index);
+    const choosing c(scores, squares, how, layer_index);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
     const lookm::layer_arrays layer = {
         k.array.shape(0), k.array.shape(1), k.array.shape(2), v.array.shape(2), k.array.data(), v.array.data(), k.type};
@@ -183,11 +177,9 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
 
 void bind_arrays(py::module_ & m) {
     m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0, "on_device"_a = false);
-    m.def("first_query", &py_first_query, "is_text"_a.noconvert(), py::kw_only(), "method"_a, "important_ratio"_a,
-          "recent_ratio"_a, "options"_a);
-    m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(), "method"_a,
-          "important_ratio"_a, "recent_ratio"_a, "options"_a, "squares"_a = py::none(), "layer"_a = 0);
-    m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(), py::kw_only(),
-          "method"_a, "important_ratio"_a, "recent_ratio"_a, "options"_a, "squares"_a = py::none(), "layer"_a = 0,
-          "on_device"_a = false);
+    m.def("first_query", &py_first_query, "is_text"_a.noconvert(), "compression"_a);
+    m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a, py::kw_only(),
+          "squares"_a = py::none(), "layer"_a = 0);
+    m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a,
+          py::kw_only(), "squares"_a = py::none(), "layer"_a = 0, "on_device"_a = false);
 }

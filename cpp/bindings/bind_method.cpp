@@ -4,31 +4,38 @@
 
 #include <pybind11/stl.h>
 
-#include <optional>
-#include <string>
-#include <vector>
-
 namespace py = pybind11;
 using namespace py::literals;
 
+namespace {
+
+const char * name_of(lookm::scorer s) {
+    switch (s) {
+        case lookm::scorer::none:
+            return "none";
+        case lookm::scorer::cumulative:
+            return "cumulative";
+        case lookm::scorer::window:
+            break;
+    }
+    return "window";
+}
+
+// What a method is by default; names of fields as a compression has them.
+py::dict defaults_of(const lookm::method & m) {
+    return py::dict("scorer"_a = name_of(m.scorer), "window"_a = m.window,
+                    "text_overflow"_a = m.text_overflow == lookm::text_overflow::keep ? "keep" : "evict",
+                    "visual_quota"_a = m.visual_quota, "recent_share"_a = m.recent_share);
+}
+
+} // namespace
+
 void bind_method(py::module_ & m) {
-    m.attr("default_method") = lookm::default_method;
     m.def("methods", [] {
-        std::vector<std::string> names;
+        py::dict all;
         for (const lookm::method & method : lookm::methods()) {
-            names.emplace_back(method.name);
+            all[method.name] = defaults_of(method);
         }
-        return names;
+        return all;
     });
-    py::class_<lookm::method_options>(m, "MethodOptions")
-        .def(py::init([](const std::string & fidelity, const std::optional<std::string> & scorer,
-                         std::optional<int32_t> window, const std::optional<std::string> & text_overflow,
-                         bool merge_keys, bool merge_within_modality, std::optional<double> visual_quota,
-                         uint32_t seed) {
-                 return lookm::method_options{
-                     fidelity, scorer, window, text_overflow, merge_keys, merge_within_modality, visual_quota, seed};
-             }),
-             py::kw_only(), "fidelity"_a = "paper", "scorer"_a = py::none(), "window"_a = py::none(),
-             "text_overflow"_a = py::none(), "merge_keys"_a = true, "merge_within_modality"_a = false,
-             "visual_quota"_a = py::none(), "seed"_a = 0);
 }

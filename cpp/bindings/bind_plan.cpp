@@ -48,38 +48,12 @@ py::dict plan(lookm::planner & planner, const std::string & one, const std::stri
 
 void bind_plan(py::module_ & m) {
     py::class_<lookm::planner>(m, "Planner")
-        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
-                         int32_t n_batch, int32_t n_ubatch, int32_t n_gpu_layers, const std::string & flash_attn,
-                         const std::string & type_k, const std::string & type_v, bool verbose, int64_t compute_bytes,
-                         bool scored, bool shrink, const std::string & kept_type_k, const std::string & kept_type_v,
-                         int32_t kv_cells, int64_t kv_memory, const std::string & chat_template) {
-                 lookm::model_options o;
-                 o.model_path = model_path;
-                 o.mmproj_path = mmproj_path;
-                 o.n_ctx = n_ctx;
-                 o.n_batch = n_batch;
-                 o.n_ubatch = n_ubatch;
-                 o.n_gpu_layers = n_gpu_layers;
-                 o.flash_attn = flash_attn;
-                 o.type_k = type_k;
-                 o.type_v = type_v;
-                 o.kept_type_k = kept_type_k;
-                 o.kept_type_v = kept_type_v;
-                 o.verbose = verbose;
-                 o.compute_bytes = compute_bytes;
-                 o.scored = scored;
-                 o.shrink = shrink;
-                 o.kv_cells = kv_cells;
-                 o.kv_memory = kv_memory;
-                 o.chat_template = chat_template;
+        .def(py::init([](lookm::model_options options, const lookm::compression & compression) {
                  const without_gil nogil;
-                 return std::make_unique<lookm::planner>(o);
+                 options.scored = options.scored || lookm::session::scores_all_queries(compression);
+                 return std::make_unique<lookm::planner>(options);
              }),
-             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-             "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-             "verbose"_a = false, "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false,
-             "shrink"_a = true, "kept_type_k"_a = "", "kept_type_v"_a = "", "kv_cells"_a = 0, "kv_memory"_a = 0,
-             "chat_template"_a = "")
+             "options"_a, "compression"_a)
         .def_property_readonly("media_marker", [](const lookm::planner & p) { return p.markers().image; })
         .def_property_readonly("context_marker", [](const lookm::planner & p) { return p.markers().context; })
         .def(
@@ -91,13 +65,9 @@ void bind_plan(py::module_ & m) {
         .def(
             "plan",
             [](lookm::planner & p, const std::string & one, const std::string & two,
-               const std::pair<uint32_t, uint32_t> & image_size, int32_t n_images, double kv_ratio,
-               const std::string & method, std::optional<double> important_ratio, std::optional<double> recent_ratio,
-               const lookm::method_options & options, int32_t n_answer, uint64_t memory) {
-                return plan(p, one, two, image_size,
-                            {n_images, {kv_ratio, method, important_ratio, recent_ratio, options}, n_answer, memory});
-            },
-            "one"_a, "two"_a, "image_size"_a, py::kw_only(), "n_images"_a, "kv_ratio"_a, "method"_a,
-            "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            py::arg_v("options", lookm::method_options(), "MethodOptions()"), "n_answer"_a = 0, "memory"_a = 0);
+               const std::pair<uint32_t, uint32_t> & image_size, const lookm::compression & compression,
+               int32_t n_images, int32_t n_answer,
+               uint64_t memory) { return plan(p, one, two, image_size, {n_images, compression, n_answer, memory}); },
+            "one"_a, "two"_a, "image_size"_a, "compression"_a, py::kw_only(), "n_images"_a, "n_answer"_a = 0,
+            "memory"_a = 0);
 }

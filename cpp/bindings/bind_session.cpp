@@ -98,23 +98,30 @@ class py_session {
     std::unique_ptr<lookm::session> session_;
 };
 
-std::unique_ptr<py_session> make_session(const lookm::model_options & options, const py_session * weights_of) {
+// compression: of the prompts to come, if it is known; flash_attn "auto" and what is refused depend on it.
+std::unique_ptr<py_session> make_session(lookm::model_options options,
+                                         const std::optional<lookm::compression> & compression,
+                                         const py_session * weights_of) {
     const without_gil nogil;
-    return std::make_unique<py_session>(options, weights_of);
+    options.scored = options.scored || (compression && lookm::session::scores_all_queries(*compression));
+    auto made = std::make_unique<py_session>(options, weights_of);
+    if (compression) {
+        made->get().check(*compression);
+    }
+    return made;
 }
 
 // session::prefill, converse or read
 using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_source>,
-                                         std::span<const std::string>, const lookm::kv_options &, int32_t,
+                                         std::span<const std::string>, const lookm::compression &, int32_t,
                                          const lookm::progress_fn &);
 
 void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
     bound.def(
         name,
         [how](const py_session & self, const std::string & prompt, const std::vector<py::object> & images,
-              double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-              std::optional<double> recent_ratio, const lookm::method_options & options,
-              const std::vector<std::string> & contexts, int32_t n_answer, const py::object & progress) {
+              const lookm::compression & compression, const std::vector<std::string> & contexts, int32_t n_answer,
+              const py::object & progress) {
             if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
                 throw py::value_error("progress: " + std::string(py::repr(progress)) + ", expected a function");
             }
@@ -125,12 +132,10 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
             const without_gil nogil;
-            (session.*how)(prompt, sources, contexts, {kv_ratio, method, important_ratio, recent_ratio, options},
-                           n_answer, report);
+            (session.*how)(prompt, sources, contexts, compression, n_answer, report);
         },
-        "prompt"_a, "images"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-        "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"),
-        "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none());
+        "prompt"_a, "images"_a, "compression"_a, py::kw_only(), "contexts"_a = std::vector<std::string>(),
+        "n_answer"_a = 0, "progress"_a = py::none());
 }
 
 py::object next(const py_session & self) {
@@ -181,6 +186,7 @@ py::str templated(const std::function<std::string()> & apply) {
 
 void bind_session(py::module_ & m) {
     m.def("chat_templates", &lookm::chat_template::names);
+    m.def("scores_all_queries", &lookm::session::scores_all_queries, "compression"_a);
     m.def(
         "model_info",
         [](const std::string & model_path, const std::string & type_k, const std::string & type_v) {
@@ -198,33 +204,8 @@ void bind_session(py::module_ & m) {
     def_reading(bound, "converse_anew", &lookm::session::converse_anew);
     def_reading(bound, "read", &lookm::session::read);
     bound
-        .def(py::init([](const std::string & model_path, const std::string & mmproj_path, int32_t n_ctx,
-                         int32_t n_batch, int32_t n_ubatch, int32_t n_threads, int32_t n_gpu_layers,
-                         const std::string & flash_attn, const std::string & type_k, const std::string & type_v,
-                         const std::string & rpc_servers, const std::vector<float> & tensor_split, bool verbose,
-                         int64_t compute_bytes, bool scored, bool shrink, int32_t kv_cells, int64_t kv_memory,
-                         const std::string & kept_type_k, const std::string & kept_type_v, bool swa_full,
-                         const std::string & chat_template, const py_session * weights_of) {
-                 return make_session({model_path,   mmproj_path, n_ctx,        n_batch,       n_ubatch, n_threads,
-                                      n_gpu_layers, rpc_servers, tensor_split, flash_attn,    type_k,   type_v,
-                                      kept_type_k,  kept_type_v, verbose,      compute_bytes, scored,   kv_cells,
-                                      kv_memory,    shrink,      swa_full,     chat_template},
-                                     weights_of);
-             }),
-             "model_path"_a, "mmproj_path"_a, py::kw_only(), "n_ctx"_a = 0, "n_batch"_a = 2048, "n_ubatch"_a = 512,
-             "n_threads"_a = 0, "n_gpu_layers"_a = -1, "flash_attn"_a = "auto", "type_k"_a = "f16", "type_v"_a = "f16",
-             "rpc_servers"_a = "", "tensor_split"_a = std::vector<float>(), "verbose"_a = false,
-             "compute_bytes"_a = lookm::default_compute_bytes, "scored"_a = false, "shrink"_a = true, "kv_cells"_a = 0,
-             "kv_memory"_a = 0, "kept_type_k"_a = "", "kept_type_v"_a = "", "swa_full"_a = false,
-             "chat_template"_a = "", "weights_of"_a = py::none())
-        .def_static(
-            "scores_all_queries",
-            [](double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options) {
-                return lookm::session::scores_all_queries({kv_ratio, method, important_ratio, recent_ratio, options});
-            },
-            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            "options"_a)
+        .def(py::init(&make_session), "options"_a, "compression"_a = py::none(), py::kw_only(),
+             "weights_of"_a = py::none())
         .def_static(
             "check_sampling",
             [](float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
@@ -248,13 +229,7 @@ void bind_session(py::module_ & m) {
             "messages"_a)
         .def("check_template", [](const py_session & s) { s.get().check_template(); })
         .def(
-            "check",
-            [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options) {
-                s.get().check({kv_ratio, method, important_ratio, recent_ratio, options});
-            },
-            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
+            "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); }, "compression"_a)
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
         .def_property_readonly("epoch", [](const py_session & s) { return s.get().epoch(); })
         .def("state",
@@ -264,14 +239,11 @@ void bind_session(py::module_ & m) {
              })
         .def(
             "restore",
-            [](const py_session & s, const std::string & state, double kv_ratio, const std::string & method,
-               std::optional<double> important_ratio, std::optional<double> recent_ratio,
-               const lookm::method_options & options) {
+            [](const py_session & s, const std::string & state, const lookm::compression & compression) {
                 const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
-                s.get().restore({bytes, state.size()}, {kv_ratio, method, important_ratio, recent_ratio, options});
+                s.get().restore({bytes, state.size()}, compression);
             },
-            "state"_a, py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(),
-            "recent_ratio"_a = py::none(), py::arg_v("options", lookm::method_options(), "MethodOptions()"))
+            "state"_a, "compression"_a)
         .def(
             "start",
             [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
@@ -285,14 +257,12 @@ void bind_session(py::module_ & m) {
         .def("next", &next)
         .def(
             "trial",
-            [](const py_session & s, double kv_ratio, const std::string & method, std::optional<double> important_ratio,
-               std::optional<double> recent_ratio, const lookm::method_options & options) {
+            [](const py_session & s, const lookm::compression & compression) {
                 lookm::session & session = s.get();
                 const without_gil nogil;
-                session.trial({kv_ratio, method, important_ratio, recent_ratio, options});
+                session.trial(compression);
             },
-            py::kw_only(), "kv_ratio"_a, "method"_a, "important_ratio"_a = py::none(), "recent_ratio"_a = py::none(),
-            py::arg_v("options", lookm::method_options(), "MethodOptions()"))
+            "compression"_a)
         .def(
             "follow",
             [](const py_session & s, const std::string & text) {

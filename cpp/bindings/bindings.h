@@ -10,6 +10,7 @@ struct explanation;
 }
 
 // One function per category; module.cpp calls them in this order.
+void bind_options(pybind11::module_ & m);
 void bind_method(pybind11::module_ & m);
 void bind_session(pybind11::module_ & m);
 void bind_devices(pybind11::module_ & m);

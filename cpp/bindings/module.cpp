@@ -4,6 +4,7 @@ PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = LOOKM_VERSION;
     m.attr("llama_cpp_version") = LOOKM_LLAMA_VERSION;
     bind_errors();
+    bind_options(m);
     bind_method(m);
     bind_session(m);
     bind_devices(m);

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
+from lookm_cpp.compression import Compression
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
 from lookm_cpp.images import ImageLike
@@ -23,6 +24,7 @@ from lookm_cpp.stats import Stats
 
 __all__ = [
     "Chat",
+    "Compression",
     "Explanation",
     "ImageLike",
     "Llava",

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 __version__: str
 llama_cpp_version: str
-default_method: str
 
 _Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
 
@@ -149,24 +148,63 @@ class DeviceInfo(TypedDict):
 def chat_templates() -> list[str]:
     """Names of the chat templates that llama.cpp has built in."""
 
-def methods() -> list[str]:
-    """Names of the compression methods, ``origin`` (none) first."""
+@type_check_only
+class MethodDefaults(TypedDict):
+    """What a method is unless a compression says otherwise. ``window`` ``None``: the text after the last image;
+    ``recent_share``: of a ``kv_ratio`` that is not split."""
 
-class MethodOptions:
-    """What may be said about a method. Names are checked where they are used."""
+    scorer: str
+    window: int | None
+    text_overflow: str
+    visual_quota: float
+    recent_share: float
 
-    def __init__(
-        self,
-        *,
-        fidelity: str = "paper",
-        scorer: str | None = None,
-        window: int | None = None,
-        text_overflow: str | None = None,
-        merge_keys: bool = True,
-        merge_within_modality: bool = False,
-        visual_quota: float | None = None,
-        seed: int = 0,
-    ) -> None: ...
+def methods() -> dict[str, MethodDefaults]:
+    """The compression methods by name, ``origin`` (none) first."""
+
+class Compression:
+    """How a prompt is compressed; fields and defaults as of ``lookm_cpp.Compression``.
+
+    A field of another type raises ``ValueError``; whether a value makes sense is checked where it is used.
+    """
+
+    def __init__(self, **fields: Any) -> None: ...
+    @property
+    def kv_ratio(self) -> float: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def important_ratio(self) -> float | None: ...
+    @property
+    def recent_ratio(self) -> float | None: ...
+    @property
+    def text_overflow(self) -> str | None: ...
+    @property
+    def fidelity(self) -> str: ...
+    @property
+    def scorer(self) -> str | None: ...
+    @property
+    def window(self) -> int | None: ...
+    @property
+    def merge_keys(self) -> bool: ...
+    @property
+    def merge_within_modality(self) -> bool: ...
+    @property
+    def visual_quota(self) -> float | None: ...
+    @property
+    def seed(self) -> int:
+        """Of the method ``random``."""
+
+class ModelOptions:
+    """How a model is opened, with the core's defaults; as ``Compression`` checked by type. Meanings are in
+    ``model_options.h``, and in ``Llava`` of what it passes on."""
+
+    def __init__(self, **fields: Any) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+def scores_all_queries(compression: Compression) -> bool:
+    """Whether prompts compressed like this are scored by all their queries. Raises ``ValueError`` for an option that is
+    wrong."""
 
 def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
     """Describe a model file; loads its weights by mmap and makes a minimal context."""
@@ -186,44 +224,11 @@ class Session:
     """One model, one multimodal projector, one conversation."""
 
     def __init__(
-        self,
-        model_path: str,
-        mmproj_path: str,
-        *,
-        n_ctx: int = 0,
-        n_batch: int = 2048,
-        n_ubatch: int = 512,
-        n_threads: int = 0,
-        n_gpu_layers: int = -1,
-        flash_attn: str = "auto",
-        type_k: str = "f16",
-        type_v: str = "f16",
-        rpc_servers: str = "",
-        tensor_split: Sequence[float] = (),
-        verbose: bool = False,
-        compute_bytes: int = 64 << 20,
-        scored: bool = False,
-        shrink: bool = True,
-        kv_cells: int = 0,
-        kv_memory: int = 0,
-        kept_type_k: str = "",
-        kept_type_v: str = "",
-        swa_full: bool = False,
-        chat_template: str = "",
-        weights_of: Session | None = None,
+        self, options: ModelOptions, compression: Compression | None = None, *, weights_of: Session | None = None
     ) -> None:
-        """``weights_of``: of the same file; how it was loaded holds for both."""
-    @staticmethod
-    def scores_all_queries(
-        *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions,
-    ) -> bool:
-        """Whether prompts compressed like this are scored by all their queries: what ``scored`` says, so that
-        ``flash_attn="auto"`` can take it into account. Raises ``ValueError`` for an option that is wrong."""
+        """``compression``: of the prompts to come, where it is known: ``flash_attn="auto"`` takes it into account, and
+        what is wrong with it, or with this model for it, is a ``ValueError`` now. ``weights_of``: of the same file; how
+        it was loaded holds for both."""
 
     @property
     def flash_attn(self) -> str:
@@ -253,27 +258,15 @@ class Session:
     def check_template(self) -> None:
         """Raise ``ValueError`` if neither ``chat_template`` was given nor the GGUF has one."""
 
-    def check(
-        self,
-        *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
-    ) -> None:
+    def check(self, compression: Compression) -> None:
         """Raise ``ValueError`` for an option that is wrong, or where this model cannot be compressed."""
 
     def prefill(
         self,
         prompt: str,
         images: Sequence[_Image],
+        compression: Compression,
         *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
@@ -294,12 +287,8 @@ class Session:
         self,
         prompt: str,
         images: Sequence[_Image],
+        compression: Compression,
         *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
@@ -313,12 +302,8 @@ class Session:
         self,
         prompt: str,
         images: Sequence[_Image],
+        compression: Compression,
         *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
@@ -336,16 +321,7 @@ class Session:
     def state(self) -> bytes:
         """The conversation between two turns, for ``restore``; ``ValueError`` without one."""
 
-    def restore(
-        self,
-        state: bytes,
-        *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
-    ) -> None:
+    def restore(self, state: bytes, compression: Compression) -> None:
         """Take up a conversation; ``ValueError`` for a state of another model or other types of cache."""
 
     @staticmethod
@@ -386,12 +362,8 @@ class Session:
         self,
         prompt: str,
         images: Sequence[_Image],
+        compression: Compression,
         *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
@@ -399,15 +371,7 @@ class Session:
         """As ``prefill``, but every cell stays, and a copy of all is kept for trials. The prompt may end with an image,
         where ``follow`` adds what is to be answered. The method says which attention is observed."""
 
-    def trial(
-        self,
-        *,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
-    ) -> None:
+    def trial(self, compression: Compression) -> None:
         """The cells as they were read, compressed like this, whatever a trial before has made of them. Raises
         ``ValueError`` where it takes attention that was not observed."""
 
@@ -452,22 +416,15 @@ def scores(
 
 def first_query(
     is_text: npt.NDArray[np.bool_],
-    *,
-    method: str,
-    important_ratio: float,
-    recent_ratio: float,
-    options: MethodOptions,
+    compression: Compression,
 ) -> int:
     """``is_text [n_kv]`` -> index of the first query whose attention counts; 0 unless the scorer is a window."""
 
 def select(
     scores: npt.NDArray[np.float32],
     is_text: npt.NDArray[np.bool_],
+    compression: Compression,
     *,
-    method: str,
-    important_ratio: float,
-    recent_ratio: float,
-    options: MethodOptions,
     squares: npt.NDArray[np.float32] | None = None,
     layer: int = 0,
 ) -> npt.NDArray[np.int32]:
@@ -478,11 +435,8 @@ def compress(
     v: npt.NDArray[Any],
     scores: npt.NDArray[np.float32],
     is_text: npt.NDArray[np.bool_],
+    compression: Compression,
     *,
-    method: str,
-    important_ratio: float,
-    recent_ratio: float,
-    options: MethodOptions,
     squares: npt.NDArray[np.float32] | None = None,
     layer: int = 0,
     on_device: bool = False,
@@ -501,28 +455,7 @@ class Planner:
     Options as of ``Session``; bytes are those of all devices together.
     """
 
-    def __init__(
-        self,
-        model_path: str,
-        mmproj_path: str,
-        *,
-        n_ctx: int = 0,
-        n_batch: int = 2048,
-        n_ubatch: int = 512,
-        n_gpu_layers: int = -1,
-        flash_attn: str = "auto",
-        type_k: str = "f16",
-        type_v: str = "f16",
-        verbose: bool = False,
-        compute_bytes: int = 67108864,
-        scored: bool = False,
-        shrink: bool = True,
-        kept_type_k: str = "",
-        kept_type_v: str = "",
-        kv_cells: int = 0,
-        kv_memory: int = 0,
-        chat_template: str = "",
-    ) -> None: ...
+    def __init__(self, options: ModelOptions, compression: Compression) -> None: ...
     @property
     def media_marker(self) -> str: ...
     @property
@@ -534,13 +467,9 @@ class Planner:
         one: str,
         two: str,
         image_size: tuple[int, int],
+        compression: Compression,
         *,
         n_images: int,
-        kv_ratio: float,
-        method: str,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        options: MethodOptions = ...,
         n_answer: int = 0,
         memory: int = 0,
     ) -> MemoryPlan:

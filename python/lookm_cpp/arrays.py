@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lookm_cpp import _core
-from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, Compression
-from lookm_cpp.options import MethodOptions, seed_of
+from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, MethodOverrides
+from lookm_cpp.options import seed_of
 from lookm_cpp.sizes import long_whole, number, whole
 from lookm_cpp.words import flag
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["compress", "first_query", "scores", "select"]
+
+
+class ArrayOptions(MethodOverrides, total=False):
+    """Further fields of a ``lookm_cpp.Compression``, and the seed of ``random``."""
+
+    seed: int
 
 
 def scores(
@@ -68,7 +74,7 @@ def first_query(
     method: str = METHOD,
     important_ratio: float = IMPORTANT_RATIO,
     recent_ratio: float = RECENT_RATIO,
-    **options: Unpack[MethodOptions],
+    **options: Unpack[ArrayOptions],
 ) -> int:
     """Index of the first query of a prompt whose attention counts; 0 unless the scorer is a window.
 
@@ -90,7 +96,7 @@ def first_query(
     """
     return _core.first_query(
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        **_how(method, important_ratio, recent_ratio, options),
+        _how(method, important_ratio, recent_ratio, options),
     )
 
 
@@ -103,7 +109,7 @@ def select(
     recent_ratio: float = RECENT_RATIO,
     squares: npt.ArrayLike | None = None,
     layer: int = 0,
-    **options: Unpack[MethodOptions],
+    **options: Unpack[ArrayOptions],
 ) -> npt.NDArray[np.int32]:
     """Which cells stay, for each KV head.
 
@@ -134,7 +140,7 @@ def select(
     return _core.select(
         np.ascontiguousarray(scores, dtype=np.float32),
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        **_how(method, important_ratio, recent_ratio, options),
+        _how(method, important_ratio, recent_ratio, options),
         squares=_optional(squares),
         layer=whole("layer", layer),
     )
@@ -152,7 +158,7 @@ def compress(
     squares: npt.ArrayLike | None = None,
     layer: int = 0,
     on_device: bool = False,
-    **options: Unpack[MethodOptions],
+    **options: Unpack[ArrayOptions],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Select cells and merge the evicted ones into them.
 
@@ -195,14 +201,14 @@ def compress(
         np.ascontiguousarray(v),
         np.ascontiguousarray(scores, dtype=np.float32),
         np.ascontiguousarray(is_text, dtype=np.bool_),
-        **_how(method, important_ratio, recent_ratio, options),
+        _how(method, important_ratio, recent_ratio, options),
         squares=_optional(squares),
         layer=whole("layer", layer),
         on_device=flag("on_device", on_device),
     )
 
 
-def _how(method: str, important_ratio: float, recent_ratio: float, options: MethodOptions) -> dict[str, Any]:
+def _how(method: str, important_ratio: float, recent_ratio: float, options: ArrayOptions) -> _core.Compression:
     """What the core takes of a method.
 
     Raises:
@@ -212,15 +218,10 @@ def _how(method: str, important_ratio: float, recent_ratio: float, options: Meth
     named: dict[str, Any] = {**options}
     seed = seed_of(named.pop("seed", 0))
     for name in named:
-        if name not in MethodOptions.__annotations__:
+        if name not in ArrayOptions.__annotations__:
             raise TypeError(f"{name} is no option of a method on arrays")
-    checked = Compression(method=method, **named)
-    return {
-        "method": checked.method,
-        "important_ratio": number("important_ratio", important_ratio),
-        "recent_ratio": number("recent_ratio", recent_ratio),
-        "options": checked.method_options(seed),
-    }
+    ratios = {"important_ratio": important_ratio, "recent_ratio": recent_ratio}
+    return _core.Compression(method=method, seed=seed, **ratios, **named)
 
 
 def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from lookm_cpp import _core
 from lookm_cpp.brief import brief
-from lookm_cpp.files import check_text
-from lookm_cpp.sizes import number, whole
-from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lookm_cpp.options import CompressionOverrides
-
-METHOD = _core.default_method
 PAPER_METHOD = "text_prior_pivot_merge"
 """LOOK-M's best, by its paper."""
 IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
-FIDELITY = "paper"
 
 RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
+
+_CORE = _core.Compression()
+METHOD = _CORE.method
+FIDELITY = _CORE.fidelity
+
+
+class MethodOverrides(TypedDict, total=False):
+    """Fields of a ``Compression`` that change a method; ``None`` for no difference."""
+
+    text_overflow: str | None
+    fidelity: str | None
+    scorer: str | None
+    window: int | None
+    merge_keys: bool | None
+    merge_within_modality: bool | None
+    visual_quota: float | None
+
+
+class CompressionOverrides(MethodOverrides, total=False):
+    """Fields of a ``Compression`` in place of what was said before; ``None`` for no difference."""
+
+    kv_ratio: float | None
+    method: str | None
+    important_ratio: float | None
+    recent_ratio: float | None
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Options of one compression; ``docs/methods.md`` says more of each. What is no number or no string where one is
-    expected raises ``ValueError``.
+    """Options of one compression; ``docs/methods.md`` says more of each.
+
+    Raises:
+        ValueError: A field has a value of another type. Whether it makes sense is checked where it is used.
 
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
@@ -49,67 +69,29 @@ class Compression:
             0.5 with ``lookm_plus``, else 0.
     """
 
-    kv_ratio: float = 1.0
-    method: str = METHOD
-    important_ratio: float | None = None
-    recent_ratio: float | None = None
-    text_overflow: str | None = None
-    fidelity: str = FIDELITY
-    scorer: str | None = None
-    window: int | None = None
-    merge_keys: bool = True
-    merge_within_modality: bool = False
-    visual_quota: float | None = None
+    kv_ratio: float = _CORE.kv_ratio
+    method: str = _CORE.method
+    important_ratio: float | None = _CORE.important_ratio
+    recent_ratio: float | None = _CORE.recent_ratio
+    text_overflow: str | None = _CORE.text_overflow
+    fidelity: str = _CORE.fidelity
+    scorer: str | None = _CORE.scorer
+    window: int | None = _CORE.window
+    merge_keys: bool = _CORE.merge_keys
+    merge_within_modality: bool = _CORE.merge_within_modality
+    visual_quota: float | None = _CORE.visual_quota
 
     def __post_init__(self) -> None:
-        for name in (*RATIOS, "visual_quota"):
-            if name == "kv_ratio" or getattr(self, name) is not None:
-                number(name, getattr(self, name))
-        for name in ("method", "text_overflow", "fidelity", "scorer"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name in ("text_overflow", "scorer")):
-                raise ValueError(f"{name} is {brief(value)}, expected its name as a string")
-            check_text(value or "", name)
-        for name in ("merge_keys", "merge_within_modality"):
-            flag(name, getattr(self, name))
+        self.core()
+
+    def core(self, seed: int = 0) -> _core.Compression:
+        """As the core takes it; ``seed`` of the method ``random``."""
+        return _core.Compression(**asdict(self), seed=seed)
 
     @property
     def has_ratio(self) -> bool:
         """Whether a share below 1 was asked for."""
         return self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
-
-    def check(self, session: _core.Session) -> None:
-        """Raise ``ValueError`` for an option that is wrong, or where the session's model cannot be compressed."""
-        session.check(
-            kv_ratio=self.kv_ratio,
-            method=self.method,
-            important_ratio=self.important_ratio,
-            recent_ratio=self.recent_ratio,
-            options=self.method_options(0),
-        )
-
-    def scores_all_queries(self) -> bool:
-        """Whether prompts are scored by all their queries; ``ValueError`` for an option that is wrong."""
-        return _core.Session.scores_all_queries(
-            kv_ratio=self.kv_ratio,
-            method=self.method,
-            important_ratio=self.important_ratio,
-            recent_ratio=self.recent_ratio,
-            options=self.method_options(0),
-        )
-
-    def method_options(self, seed: int) -> _core.MethodOptions:
-        """What belongs to the method; ``seed`` of the method ``random``."""
-        return _core.MethodOptions(
-            fidelity=self.fidelity,
-            scorer=self.scorer,
-            window=None if self.window is None else whole("window", self.window),
-            text_overflow=self.text_overflow,
-            merge_keys=self.merge_keys,
-            merge_within_modality=self.merge_within_modality,
-            visual_quota=self.visual_quota,
-            seed=seed,
-        )
 
     def override(self, **given: Unpack[CompressionOverrides]) -> Compression:
         """These options with the given ones in their place; ``None`` gives nothing.
@@ -120,3 +102,21 @@ class Compression:
         if any(name in new for name in RATIOS):
             new = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None} | new
         return replace(self, **new)  # type: ignore[arg-type]
+
+
+def compression_of(before: Compression, options: dict[str, Any]) -> Compression:
+    """Take ``compression`` and the fields of one out of keyword arguments: how they differ from ``before``.
+
+    Raises:
+        ValueError: ``compression`` is none, or a field is of the wrong type.
+
+    >>> given = {"kv_ratio": 0.2, "n_ctx": 512}
+    >>> compression_of(Compression(method="h2o"), given).kv_ratio, given
+    (0.2, {'n_ctx': 512})
+    """
+    whole = options.pop("compression", None)
+    if not isinstance(whole, Compression | None):
+        raise ValueError(f"compression is {brief(whole)}, expected a lookm_cpp.Compression")
+    names = [name for name in CompressionOverrides.__annotations__ if name in options]
+    overrides = {name: options.pop(name) for name in names}
+    return (whole or before).override(**overrides)

@@ -17,7 +17,7 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
 from lookm_cpp.messages import template_input
-from lookm_cpp.options import RANDOM_SEED, SAMPLING, greedy_unless, sampling_of
+from lookm_cpp.options import greedy_unless, method_seed, sampling_of
 from lookm_cpp.state_header import StateHeader
 from lookm_cpp.statefile import fingerprint, read_state, write_state
 from lookm_cpp.stats import Stats
@@ -160,16 +160,13 @@ class Chat:
         given: dict[str, Any] = {**options}
         stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
         progress = given.pop("progress", None)
-        for name in given:
-            if name not in SAMPLING:
-                raise TypeError(f"{name} is no option of a conversation's turn")
         given["seed"] = place.seed if given.get("seed") is None else given["seed"]
         given["temperature"] = greedy_unless(given.get("temperature"))
         sampling = sampling_of(**given)
         session.check_sampling(**sampling)
         n_answer = answer_cells(max_tokens, session.n_ctx)
         message = question_messages(question, images, contexts)[0]
-        compression, seed, turn = self._compression, sampling["seed"], self._turn
+        turn = self._turn
         if self._lost:
             raise RuntimeError("this conversation was lost in an error while its last turn was read or answered")
         if turn is not None:
@@ -179,11 +176,7 @@ class Chat:
             (session.converse_anew if turn is None else session.converse)(
                 prompt.text,
                 prompt.images,
-                kv_ratio=compression.kv_ratio,
-                method=compression.method,
-                important_ratio=compression.important_ratio,
-                recent_ratio=compression.recent_ratio,
-                options=compression.method_options(0 if seed == RANDOM_SEED else seed),
+                self._compression.core(method_seed(sampling)),
                 contexts=prompt.contexts,
                 n_answer=n_answer,
                 progress=progress,
@@ -256,19 +249,11 @@ class Chat:
                 f"{text!r:.80}" if text else "the model's own" for text in (header.chat_template, place.chat_template)
             )
             raise ValueError(f"{name} was made with chat_template {was}, expected {now}")
-        compression = header.compression
         with place.turns.hold():
-            place.session.restore(
-                state,
-                kv_ratio=compression.kv_ratio,
-                method=compression.method,
-                important_ratio=compression.important_ratio,
-                recent_ratio=compression.recent_ratio,
-                options=compression.method_options(0),
-            )
+            place.session.restore(state, header.compression.core())
             return cls(
                 place,
-                compression,
+                header.compression,
                 header.system,
                 n_turns=header.turns,
                 turn=place.turns.now(),

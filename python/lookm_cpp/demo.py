@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lookm_cpp import _core
 from lookm_cpp.asking import Question, Run, run
 from lookm_cpp.compression import Compression
 from lookm_cpp.console import print_json, side_by_side, stats_rows
@@ -51,7 +52,7 @@ def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
         ValueError: ``kv_ratio`` or a method is wrong.
     """
     for method in methods:
-        Compression(kv_ratio, method).scores_all_queries()
+        _core.scores_all_queries(Compression(kv_ratio, method).core())
     console = Console(highlight=False, quiet=as_json)
     prompts = demo_prompts()
     results: list[Result] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import Reply, contexts_of, question_messages
-from lookm_cpp.compression import FIDELITY, METHOD, RATIOS, Compression
+from lookm_cpp.compression import RATIOS, Compression, compression_of
 from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
 from lookm_cpp.explaining.explanation import Explanation
@@ -18,18 +18,18 @@ from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.messages import template_input
-from lookm_cpp.options import RANDOM_SEED, greedy_unless, sampling_of, seed_of
-from lookm_cpp.sizes import byte_count, cell_count, long_whole, whole
+from lookm_cpp.opening import model_options
+from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, sampling_of, seed_of
 from lookm_cpp.stats import Stats
-from lookm_cpp.templates import template_text
 from lookm_cpp.turns import Turns
-from lookm_cpp.words import flag, flash_attention, shares, word, word_or_none
+from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
-    from lookm_cpp.options import ChatOptions, CompressionOverrides, LlavaOptions, Progress
+    from lookm_cpp.compression import CompressionOverrides
+    from lookm_cpp.options import ChatOptions, LlavaOptions
 
 
 class Llava:
@@ -114,89 +114,27 @@ class Llava:
         model_path: str | os.PathLike[str],
         *,
         mmproj: str | os.PathLike[str] | Literal[False] | None = None,
-        chat_template: str | os.PathLike[str] | None = None,
-        kv_ratio: float = 1.0,
-        method: str = METHOD,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        text_overflow: str | None = None,
-        fidelity: str = FIDELITY,
-        scorer: str | None = None,
-        window: int | None = None,
-        merge_keys: bool = True,
-        merge_within_modality: bool = False,
-        visual_quota: float | None = None,
-        n_ctx: int = 0,
-        n_batch: int = 2048,
-        n_ubatch: int = 512,
-        n_threads: int | None = None,
-        n_gpu_layers: int = -1,
-        flash_attn: bool | Literal["auto"] = "auto",
-        type_k: str = "f16",
-        type_v: str = "f16",
-        kept_type_k: str | None = None,
-        kept_type_v: str | None = None,
-        rpc_servers: str | None = None,
-        tensor_split: Sequence[float] | None = None,
-        compute_bytes: int = 64 << 20,
-        seed: int = RANDOM_SEED,
-        shrink: bool = True,
-        kv_cells: int | None = None,
-        kv_memory: int | str | None = None,
-        max_pixels: int = MAX_PIXELS,
-        check_files: bool = CHECK_FILES,
-        verbose: bool = False,
+        **options: Unpack[LlavaOptions],
     ) -> None:
-        self._max_pixels = pixel_limit("max_pixels", max_pixels)
-        self._template = template_text(chat_template)
-        self._compression = Compression(
-            kv_ratio=kv_ratio,
-            method=method,
-            important_ratio=important_ratio,
-            recent_ratio=recent_ratio,
-            text_overflow=text_overflow,
-            fidelity=fidelity,
-            scorer=scorer,
-            window=window,
-            merge_keys=merge_keys,
-            merge_within_modality=merge_within_modality,
-            visual_quota=visual_quota,
-        )
+        given: dict[str, Any] = {**options}
+        self._max_pixels = pixel_limit("max_pixels", given.pop("max_pixels", MAX_PIXELS))
+        self._compression = compression_of(Compression(), given)
+        seed = seed_of(given.pop("seed", RANDOM_SEED))
+        checks = flag("check_files", given.pop("check_files", CHECK_FILES))
         model = existing_file(model_path, "model_path")
         projector: Path | None = None
         if mmproj is not False:
             projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
-        if flag("check_files", check_files):
+        opened = model_options(model, projector, **given)
+        if checks:
             check_model_files(model, projector)
-        self._session = _core.Session(
-            str(model),
-            str(projector or ""),
-            n_ctx=whole("n_ctx", n_ctx),
-            n_batch=whole("n_batch", n_batch),
-            n_ubatch=whole("n_ubatch", n_ubatch),
-            n_threads=0 if n_threads is None else whole("n_threads", n_threads),
-            n_gpu_layers=whole("n_gpu_layers", n_gpu_layers),
-            flash_attn=flash_attention(flash_attn),
-            type_k=word("type_k", type_k),
-            type_v=word("type_v", type_v),
-            kept_type_k=word_or_none("kept_type_k", kept_type_k),
-            kept_type_v=word_or_none("kept_type_v", kept_type_v),
-            rpc_servers=word_or_none("rpc_servers", rpc_servers),
-            tensor_split=shares("tensor_split", tensor_split),
-            shrink=flag("shrink", shrink),
-            kv_cells=cell_count("kv_cells", kv_cells),
-            kv_memory=byte_count("kv_memory", kv_memory),
-            verbose=flag("verbose", verbose),
-            compute_bytes=long_whole("compute_bytes", compute_bytes),
-            scored=self._compression.scores_all_queries(),
-            chat_template=self._template,
-        )
+        self._session = _core.Session(opened, self._compression.core())
         self._session.check_template()
-        self._compression.check(self._session)
-        self._seed = seed_of(seed)
+        self._seed = seed
         self._model = model
         self._projector = projector
-        self._cache = {"type_k": type_k, "type_v": type_v, "flash_attn": self._session.flash_attn}
+        self._template = opened.chat_template
+        self._cache = {"type_k": opened.type_k, "type_v": opened.type_v, "flash_attn": self._session.flash_attn}
         self._name = self._session.model_name or model.stem
         self._stats = Stats()
         self._turns = Turns(self._session)
@@ -247,29 +185,8 @@ class Llava:
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
-        max_tokens: int | None = None,
-        temperature: float | None = 0.2,
-        top_p: float | None = 0.95,
-        top_k: int | None = 40,
-        min_p: float | None = 0.05,
-        repeat_penalty: float | None = 1.0,
-        frequency_penalty: float | None = 0.0,
-        presence_penalty: float | None = 0.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
         stream: bool = False,
-        kv_ratio: float | None = None,
-        method: str | None = None,
-        important_ratio: float | None = None,
-        recent_ratio: float | None = None,
-        text_overflow: str | None = None,
-        fidelity: str | None = None,
-        scorer: str | None = None,
-        window: int | None = None,
-        merge_keys: bool | None = None,
-        merge_within_modality: bool | None = None,
-        visual_quota: float | None = None,
-        progress: Progress | None = None,
+        **options: Unpack[ChatOptions],
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation of OpenAI-style messages.
 
@@ -284,29 +201,21 @@ class Llava:
                 as an image's may; its control tokens are only text. ``tool_calls``, ``tool_call_id``, ``name`` and
                 ``reasoning_content`` are handed to the chat template. ``detail``, ``cache_control`` and
                 ``annotations`` have no effect; any other key that has a value is an error.
+            stream: Yield the answer in chunks.
             max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the context (with
                 ``kv_cells``, under which an answer never runs out of cells: ``n_ctx``).
-            temperature: 0 is greedy; ``None``, here and for what follows, is the default.
-            top_p: Nucleus sampling.
-            top_k: Sample among so many tokens.
-            min_p: Least probability of a token, as a share of the best token's.
+            temperature: 0 is greedy; 0.2 unless given. ``None``, here and for what follows, is the default.
+            top_p: Nucleus sampling; 0.95 unless given.
+            top_k: Sample among so many tokens; 40 unless given.
+            min_p: Least probability of a token, as a share of the best token's; 0.05 unless given.
             repeat_penalty: As in llama.cpp; 1 for none.
             frequency_penalty: As in llama.cpp; 0 for none.
             presence_penalty: As in llama.cpp; 0 for none.
             seed: Of this answer; the object's own unless given.
             stop: Strings that end the answer; no part of them is given out.
-            stream: Yield the answer in chunks.
-            kv_ratio: For this prompt, in place of the object's own. A ratio given here replaces all three.
-            method: For this prompt.
-            important_ratio: For this prompt.
-            recent_ratio: For this prompt.
-            text_overflow: For this prompt.
-            fidelity: For this prompt.
-            scorer: For this prompt.
-            window: For this prompt.
-            merge_keys: For this prompt.
-            merge_within_modality: For this prompt.
-            visual_quota: For this prompt.
+            compression: How this prompt is compressed, in place of the object's own way.
+            kv_ratio: For this prompt, in place of the object's own; as are ``method`` and the other fields of a
+                ``Compression``. A ratio given here replaces all three.
             progress: Called as ``progress(phase, done, total)`` between steps of ``encode`` (images, or the tiles a
                 model cuts them into), ``prefill`` (cells) and ``compress`` (layers); what it raises ends the call.
 
@@ -322,33 +231,13 @@ class Llava:
             RuntimeError: llama.cpp failed.
         """
         self._check_open()
-        compression = self._compression.override(
-            kv_ratio=kv_ratio,
-            method=method,
-            important_ratio=important_ratio,
-            recent_ratio=recent_ratio,
-            text_overflow=text_overflow,
-            fidelity=fidelity,
-            scorer=scorer,
-            window=window,
-            merge_keys=merge_keys,
-            merge_within_modality=merge_within_modality,
-            visual_quota=visual_quota,
-        )
-        sampling = sampling_of(
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=self._seed if seed is None else seed,
-        )
+        given: dict[str, Any] = {**options}
+        compression = compression_of(self._compression, given)
+        stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
+        progress = given.pop("progress", None)
+        given["seed"] = self._seed if given.get("seed") is None else given["seed"]
+        sampling = sampling_of(**given)
         self._session.check_sampling(**sampling)
-        seed = sampling["seed"]
-        method_options = compression.method_options(0 if seed == RANDOM_SEED else seed)
-        stops = stop_strings(stop)
         session = self._session
         n_answer = answer_cells(max_tokens, session.n_ctx)
         found = template_input(messages, session.media_marker, session.context_marker, self._max_pixels)
@@ -358,11 +247,7 @@ class Llava:
             session.prefill(
                 session.apply_template(found.messages),
                 [picture.pixels for picture in found.images],
-                kv_ratio=compression.kv_ratio,
-                method=compression.method,
-                important_ratio=compression.important_ratio,
-                recent_ratio=compression.recent_ratio,
-                options=method_options,
+                compression.core(method_seed(sampling)),
                 contexts=found.contexts,
                 n_answer=n_answer,
                 progress=progress,
@@ -467,8 +352,11 @@ class Llava:
         'Image 2 shows an owl.'
         """
         self._check_open()
-        compression = self._compression.override(**options)
-        compression.check(self._session)
+        given: dict[str, Any] = {**options}
+        compression = compression_of(self._compression, given)
+        for name in given:
+            raise TypeError(f"{name} is no option of a conversation")
+        self._session.check(compression.core())
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
 from lookm_cpp.brief import brief
+from lookm_cpp.compression import Compression, CompressionOverrides
 from lookm_cpp.sizes import long_whole, number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -49,10 +50,19 @@ def sampling_of(**given: float | None) -> Sampling:
 
     Raises:
         ValueError: One is no number.
+        TypeError: There is no option of that name.
     """
+    for name in given:
+        if name not in SAMPLING:
+            raise TypeError(f"{name} is no option of an answer")
     checks: dict[str, Callable[[str, Any], float]] = {"seed": lambda _, seed: seed_of(seed), "top_k": long_whole}
     found = {name: checks.get(name, number)(name, value) for name, value in given.items() if value is not None}
     return cast("Sampling", {**SAMPLING, **found})
+
+
+def method_seed(sampling: Sampling) -> int:
+    """Of the method ``random``: the answer's, or 0 where that is a new one every time."""
+    return 0 if sampling["seed"] == RANDOM_SEED else sampling["seed"]
 
 
 def greedy_unless(temperature: float | None) -> float:
@@ -78,50 +88,10 @@ def seed_of(seed: int) -> int:
     return RANDOM_SEED if seed == -1 else seed
 
 
-class MethodOptions(TypedDict, total=False):
-    """What may be said about a method on arrays; as in ``lookm_cpp.compression.Compression``."""
-
-    fidelity: str
-    scorer: str | None
-    window: int | None
-    text_overflow: str | None
-    merge_keys: bool
-    merge_within_modality: bool
-    visual_quota: float | None
-    seed: int
-
-
-class CompressionOverrides(TypedDict, total=False):
-    """How one prompt is compressed, where it differs from what was said before; ``None`` for no difference."""
-
-    kv_ratio: float | None
-    method: str | None
-    important_ratio: float | None
-    recent_ratio: float | None
-    text_overflow: str | None
-    fidelity: str | None
-    scorer: str | None
-    window: int | None
-    merge_keys: bool | None
-    merge_within_modality: bool | None
-    visual_quota: float | None
-
-
-class LlavaOptions(TypedDict, total=False):
-    """Keyword arguments of ``Llava`` but for its files."""
+class ModelOptions(TypedDict, total=False):
+    """How a model is opened; as of ``Llava``."""
 
     chat_template: str | os.PathLike[str] | None
-    kv_ratio: float
-    method: str
-    important_ratio: float | None
-    recent_ratio: float | None
-    text_overflow: str | None
-    fidelity: str
-    scorer: str | None
-    window: int | None
-    merge_keys: bool
-    merge_within_modality: bool
-    visual_quota: float | None
     n_ctx: int
     n_batch: int
     n_ubatch: int
@@ -135,13 +105,19 @@ class LlavaOptions(TypedDict, total=False):
     rpc_servers: str | None
     tensor_split: Sequence[float] | None
     compute_bytes: int
-    seed: int
     shrink: bool
     kv_cells: int | None
     kv_memory: int | str | None
+    verbose: bool
+
+
+class LlavaOptions(CompressionOverrides, ModelOptions, total=False):
+    """Keyword arguments of ``Llava`` but for its files."""
+
+    compression: Compression | None
+    seed: int
     max_pixels: int
     check_files: bool
-    verbose: bool
 
 
 class AnswerOptions(TypedDict, total=False):
@@ -162,3 +138,5 @@ class AnswerOptions(TypedDict, total=False):
 
 class ChatOptions(CompressionOverrides, AnswerOptions, total=False):
     """Keyword arguments of ``create_chat_completion`` and ``ask``."""
+
+    compression: Compression | None

@@ -8,7 +8,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from lookm_cpp import _core, model_info
+from core_session import Session
+from lookm_cpp import model_info
 from lookm_cpp.benching import random_model
 from lookm_cpp.benching.random_model import model_file, random_q4_0
 from lookm_cpp.benching.shapes import SHAPES, Shape
@@ -87,9 +88,7 @@ def test_a_file_is_written_once_and_never_half(tmp_path: Path, monkeypatch: pyte
 def test_auto_is_what_a_session_of_all_layers_says(tmp_path: Path, n_layer: int, cache: str) -> None:
     """4 * 512 * 4 bytes of probabilities against a quarter of 2 * 2 * 128 bytes a layer: even at 64 layers."""
     shape = Shape("any", "nothing", 128, 32, 4, 4, n_layer, 512, n_layer)
-    session = _core.Session(
-        str(model_file(tmp_path, shape)), "", n_gpu_layers=0, type_k=cache, type_v=cache, scored=True
-    )
+    session = Session(str(model_file(tmp_path, shape)), "", n_gpu_layers=0, type_k=cache, type_v=cache, scored=True)
     assert session.flash_attn == shape.flash_attn(cache) == ("off" if n_layer >= 64 and cache == "f16" else "auto")
     assert shape.slice(1).flash_attn(cache) == shape.flash_attn(cache)
     session.close()

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from core_session import Session
 from lookm_cpp import _core
 from lookm_cpp.benching.prompt import TEXT_SHARE, Filler, Prompt
 from lookm_cpp.embedded import MMPROJ, MODEL
 
 
-def _stats(session: _core.Session, prompt: Prompt) -> _core.Stats:
+def _stats(session: Session, prompt: Prompt) -> _core.Stats:
     session.prefill(prompt.text, prompt.images, contexts=prompt.contexts, kv_ratio=1.0, method="origin")
     return session.stats
 
 
 @pytest.mark.parametrize("n_cells", [128, 257, 1000])
 def test_text(tiny: Path, n_cells: int) -> None:
-    session = _core.Session(str(tiny), "", n_threads=1)
+    session = Session(str(tiny), "", n_threads=1)
     filler = Filler(session, None)
     stats = _stats(session, filler.prompt(n_cells))
     assert stats["prompt_cells"] == n_cells
@@ -31,7 +32,7 @@ def test_text(tiny: Path, n_cells: int) -> None:
 
 @pytest.mark.parametrize("n_cells", [128, 500, 1000])
 def test_images(n_cells: int) -> None:
-    session = _core.Session(str(MODEL), str(MMPROJ), n_threads=1)
+    session = Session(str(MODEL), str(MMPROJ), n_threads=1)
     stats = _stats(session, Filler(session, np.zeros((64, 64, 3), np.uint8)).prompt(n_cells))
     assert stats["prompt_cells"] == n_cells
     assert stats["encode_images"] == (n_cells - stats["text_cells"]) // 64 > 0
@@ -41,7 +42,7 @@ def test_images(n_cells: int) -> None:
 
 
 def test_an_answer_without_end() -> None:
-    session = _core.Session(str(MODEL), str(MMPROJ), n_threads=1)
+    session = Session(str(MODEL), str(MMPROJ), n_threads=1)
     prompt = Filler(session, None).prompt(64)
     lengths = []
     for ignore_eos in (False, True):

@@ -5,6 +5,8 @@
 #include "score_module.h"
 #include "threads_module.h"
 
+#include "bindings/fields.h"
+#include "lookm/core/compression.h"
 #include "lookm/graph/probe.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/memory_room.h"
@@ -209,37 +211,16 @@ prompt_cells(const std::string & model_path, const std::string & mmproj_path, co
     return out;
 }
 
-lookm::method_options method_options_of(const py::kwargs & given) {
-    lookm::method_options o;
-    for (const auto & [key, value] : given) {
-        const auto name = key.cast<std::string>();
-        if (name == "fidelity") {
-            o.fidelity = value.cast<std::string>();
-        } else if (name == "scorer") {
-            o.scorer = value.cast<std::optional<std::string>>();
-        } else if (name == "window") {
-            o.window = value.cast<std::optional<int32_t>>();
-        } else if (name == "text_overflow") {
-            o.text_overflow = value.cast<std::optional<std::string>>();
-        } else if (name == "merge_keys") {
-            o.merge_keys = value.cast<bool>();
-        } else if (name == "merge_within_modality") {
-            o.merge_within_modality = value.cast<bool>();
-        } else if (name == "visual_quota") {
-            o.visual_quota = value.cast<std::optional<double>>();
-        } else if (name == "seed") {
-            o.seed = value.cast<uint32_t>();
-        } else {
-            throw std::invalid_argument("compress: no option " + name);
-        }
-    }
-    return o;
+// A method by its name, with fields of a compression.
+lookm::method method_of(const std::string & name, const py::kwargs & given) {
+    lookm::compression how = from_fields<lookm::compression>(given);
+    how.method = name;
+    return lookm::resolve(how);
 }
 
 py::dict compress(py_context & c, const std::string & method, double important, double recent, bool on_device,
                   const std::vector<bool> & is_text, const py::kwargs & given) {
-    lookm::compress_options options = {
-        lookm::resolve(method, method_options_of(given)), {important, recent}, on_device};
+    lookm::compress_options options = {method_of(method, given), {important, recent}, on_device};
     for (const bool text : is_text) {
         options.kind.push_back(text ? lookm::token_kind::text : lookm::token_kind::image);
     }
@@ -356,8 +337,7 @@ PYBIND11_MODULE(_oracle, m) {
             "prefill_for",
             [](py_context & c, const std::vector<int32_t> & tokens, const std::string & method, double important,
                double recent, const py::kwargs & options) {
-                return vector_of(c.oracle.prefill_for(
-                    tokens, {lookm::resolve(method, method_options_of(options)), {important, recent}}));
+                return vector_of(c.oracle.prefill_for(tokens, {method_of(method, options), {important, recent}}));
             },
             "tokens"_a, py::kw_only(), "method"_a, "important_ratio"_a, "recent_ratio"_a)
         .def(

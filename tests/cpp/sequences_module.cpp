@@ -1,6 +1,8 @@
 #include "oracle_types.h"
 #include "sequences.h"
 
+#include "lookm/core/compression.h"
+
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -32,7 +34,8 @@ py::array_t<float> vector_of(const std::vector<float> & values) {
 
 py::dict compress(py_sequences & c, llama_seq_id seq, const std::string & method, double important, double recent,
                   bool on_device) {
-    const lookm::compress_result r = c.s.compress(seq, {lookm::resolve(method, {}), {important, recent}, on_device});
+    const lookm::compress_result r =
+        c.s.compress(seq, {lookm::resolve({.method = method}), {important, recent}, on_device});
     py::list kept;
     for (size_t i = 0; i < r.kept.size(); ++i) {
         const int64_t n_head = c.n_head_kv(static_cast<int32_t>(i));
@@ -50,7 +53,7 @@ py::list squeeze(py_sequences & c, llama_seq_id seq, const runs & given, const s
     for (const auto & [first, n, n_keep] : given) {
         list.push_back({first, n, n_keep});
     }
-    const auto kept = c.s.squeeze(seq, {lookm::resolve(method, {}), {}, on_device}, list);
+    const auto kept = c.s.squeeze(seq, {lookm::resolve({.method = method}), {}, on_device}, list);
     py::list out;
     for (size_t i = 0; i < kept.size(); ++i) {
         const int64_t n_head = c.n_head_kv(static_cast<int32_t>(i));
@@ -134,7 +137,9 @@ void bind_sequences(py::module_ & m) {
         .def("unite", [](py_sequences & c) { c.s.unite(); })
         .def("arm", [](py_sequences & c) { c.s.arm(); })
         .def("observe_all",
-             [](py_sequences & c, const std::string & method) { c.s.observe_all({lookm::resolve(method, {}), {}}); })
+             [](py_sequences & c, const std::string & method) {
+                 c.s.observe_all({lookm::resolve({.method = method}), {}});
+             })
         .def("squeeze", &squeeze, "seq"_a, "runs"_a, py::kw_only(), "method"_a, "on_device"_a = false)
         .def("compress", &compress, "seq"_a, py::kw_only(), "method"_a = "text_prior_pivot_merge",
              "important_ratio"_a = 0.1, "recent_ratio"_a = 0.1, "on_device"_a = false)

@@ -96,7 +96,7 @@ def test_answers_that_never_end(tmp_path: Path) -> None:
         for _ in range(2):
             (trial,) = lab.trial(h2o, [question])
             assert (trial.prompt_cells + n_answer) % 256 == 0
-        lab.session.trial(kv_ratio=1.0, method="origin")
+        lab.session.trial(Compression(method="origin").core())
         lab.session.follow(question)
         lab.session.start(temperature=0.0, ignore_eos=True)
         assert len([lab.session.next() for _ in range(n_answer)]) == n_answer
@@ -108,8 +108,8 @@ def test_wrong_turns(lab: Lab) -> None:
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     lab.trial(Compression(0.5, "h2o"), [QUESTION])
     with pytest.raises(ValueError, match='method: "snapkv" takes attention that was not observed'):
-        session.trial(kv_ratio=0.5, method="snapkv")
-    session.trial(kv_ratio=0.5, method="h2o")
+        session.trial(Compression(0.5, "snapkv").core())
+    session.trial(Compression(0.5, "h2o").core())
     with pytest.raises(ValueError, match="start: no prompt has been processed"):
         session.start()  # the prompt ends with an image: there is nothing to answer
     with pytest.raises(ValueError, match="text: it is empty"):
@@ -119,9 +119,9 @@ def test_wrong_turns(lab: Lab) -> None:
     session.follow(" What is in image 1? ASSISTANT:")
     session.start(temperature=0.0)
     assert session.next() is not None
-    session.prefill("USER: Who? ASSISTANT:", [], kv_ratio=1.0, method="h2o")
+    session.prefill("USER: Who? ASSISTANT:", [], Compression(method="h2o").core())
     with pytest.raises(ValueError, match="no prompt has been read"):
-        session.trial(kv_ratio=0.5, method="h2o")
+        session.trial(Compression(0.5, "h2o").core())
     with pytest.raises(ValueError, match="no prompt has been tried"):
         session.follow(" Who?")
 

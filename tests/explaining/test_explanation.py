@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookm_cpp import Llava, _core, embedded
+from core_session import Session
+from lookm_cpp import Llava, embedded
 from lookm_cpp.embedded import DEMO, DemoPrompt, demo_prompts
 from lookm_cpp.explaining import Explanation
 from PIL import Image
@@ -197,7 +198,7 @@ def test_bad_input(llm: Llava, tmp_path: Path) -> None:
 
 
 def test_prompts_are_explained_only_when_asked_for() -> None:
-    session = _core.Session(str(embedded.MODEL), str(embedded.MMPROJ), n_threads=1)
+    session = Session(str(embedded.MODEL), str(embedded.MMPROJ), n_threads=1)
     pixels = [np.asarray(Image.open(DEMO / "pic08.png").convert("RGB"))]
     prompt = f"{session.media_marker} What?"
     session.prefill(prompt, pixels, kv_ratio=0.3, method="h2o")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lookm_cpp import Llava
@@ -129,6 +130,29 @@ def test_on_request(folder: Path, llm: Llava, short: list[DemoPrompt]) -> None:
         assert server.http.get("/props").json()["lookm"]["kv_on_request"]
 
 
+FIELDS: list[tuple[str, dict[str, object]]] = [
+    ("lookm_plus", {"visual_quota": 0.0}),
+    ("snapkv", {"scorer": "cumulative"}),
+    ("snapkv", {"window": 8}),
+    ("avg_merge", {"fidelity": "upstream"}),
+    ("pivot_merge", {"merge_keys": False}),
+    ("pivot_merge", {"merge_within_modality": True}),
+]
+
+
+@pytest.mark.parametrize(("method", "fields"), FIELDS)
+def test_fields_of_a_compression(
+    folder: Path, llm: Llava, short: list[DemoPrompt], method: str, fields: dict[str, Any]
+) -> None:
+    """The flag does what the library's option does, and that is not what happens without it."""
+    flags = [word for name, value in fields.items() for word in (f"--kv-{name.replace('_', '-')}", str(value).lower())]
+    how: Any = {"kv_ratio": 0.2, "method": method, "max_tokens": 24}
+    expected = [llm.ask(prompt.content, prompt.images, **how, **fields) for prompt in short]
+    assert expected != [llm.ask(prompt.content, prompt.images, **how) for prompt in short]
+    with running(folder, "--kv-ratio", "0.2", "--kv-method", method, "-c", "4096", *flags) as server:
+        assert [content(server.chat(prompt, max_tokens=24)) for prompt in short] == expected
+
+
 def test_settings_are_shown(server: Server) -> None:
     expected = {
         "kv_ratio": RATIO,
@@ -137,6 +161,13 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_important_ratio": pytest.approx(0.9 * RATIO),
         "kv_recent_ratio": pytest.approx(0.1 * RATIO),
         "kv_text_overflow": "evict",
+        "kv_fidelity": "paper",
+        "kv_scorer": None,
+        "kv_window": None,
+        "kv_merge_keys": True,
+        "kv_merge_within_modality": False,
+        "kv_visual_quota": None,
+        "kv_seed": 0,
         "kv_on_request": False,
         "kv_min_cells": 0,
         "kv_strict_reuse": False,

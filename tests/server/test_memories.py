@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 from PIL import Image
 from zoo.pairs import PAIRS, write_pair
 
@@ -42,7 +42,7 @@ def _ask(server: Server, pictures: list[np.ndarray], text: str = TEXT, **options
 def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
     files = write_pair(name, tmp_path)
     pictures = _pictures(name)
-    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
     session.prefill(TEXT.replace("<image>", session.media_marker), pictures, kv_ratio=RATIO, method=METHOD)
     session.start(temperature=0.0)
     first = session.next()
@@ -85,7 +85,7 @@ def test_a_cap(name: str, folder: Path, tmp_path: Path) -> None:
     files = write_pair(name, tmp_path)
     pictures = _pictures(name) * 6
     text = "".join(f"{i}<image>" for i in range(len(pictures))) + " Which of them is it?"
-    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1, kv_cells=128)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1, kv_cells=128)
     session.prefill(text.replace("<image>", session.media_marker), pictures, kv_ratio=1.0, method=METHOD, n_answer=16)
     session.start(temperature=0.0)
     first = session.next()

@@ -20,6 +20,13 @@ FLAGS = {
     "--kv-important-ratio": "LLAMA_ARG_KV_IMPORTANT_RATIO",
     "--kv-recent-ratio": "LLAMA_ARG_KV_RECENT_RATIO",
     "--kv-text-overflow": "LLAMA_ARG_KV_TEXT_OVERFLOW",
+    "--kv-fidelity": "LLAMA_ARG_KV_FIDELITY",
+    "--kv-scorer": "LLAMA_ARG_KV_SCORER",
+    "--kv-window": "LLAMA_ARG_KV_WINDOW",
+    "--kv-merge-keys": "LLAMA_ARG_KV_MERGE_KEYS",
+    "--kv-merge-within-modality": "LLAMA_ARG_KV_MERGE_WITHIN_MODALITY",
+    "--kv-visual-quota": "LLAMA_ARG_KV_VISUAL_QUOTA",
+    "--kv-seed": "LLAMA_ARG_KV_SEED",
     "--kv-min-cells": "LLAMA_ARG_KV_MIN_CELLS",
     "--kv-on-request": "LLAMA_ARG_KV_ON_REQUEST",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
@@ -57,6 +64,12 @@ def test_help_lists_each_flag_once() -> None:
         (("--kv-important-ratio", "-0.1"), "--kv-important-ratio: -0.1 is outside [0, 1]"),
         (("--kv-important-ratio", "0.7", "--kv-recent-ratio", "0.7"), "0.7 + 0.7 exceeds 1"),
         (("--kv-text-overflow", "drop"), '--kv-text-overflow: "drop" is unknown; expected keep or evict'),
+        (("--kv-scorer", "best"), '--kv-scorer: "best" is unknown; expected cumulative, window or none'),
+        (("--kv-window", "0"), "--kv-window: 0 is too small; expected 1 query or more"),
+        (("--kv-visual-quota", "2"), "--kv-visual-quota: 2 is outside [0, 1]"),
+        (("--kv-merge-keys", "maybe"), '--kv-merge-keys: "maybe" is neither true nor false'),
+        (("--kv-seed", "-1"), '--kv-seed: "-1", expected 0 or more'),
+        (("--kv-fidelity", "upstream", "--kv-text-overflow", "evict"), '--kv-text-overflow: "evict" does not go with'),
         (("--kv-min-cells", "-1"), "--kv-min-cells: -1 is out of range; expected 0 or more"),
         (("--kv-min-cells", "1e99"), '--kv-min-cells: "1e99" is not a whole number'),
         (("--allow-origin", ""), "--allow-origin: it is empty; expected self, or origins such as https://"),
@@ -73,6 +86,16 @@ def test_a_bad_value_is_one_line(flags: tuple[str, ...], why: str) -> None:
     assert why in said
 
 
+def test_files_are_called_by_their_names(tmp_path: Path) -> None:
+    """Names of options in a path are no options."""
+    file = tmp_path / "kv_ratio_test" / "method_type_k.gguf"
+    file.parent.mkdir()
+    file.write_bytes(b"GGUFxxxx")
+    status, said = refused("-m", str(file), "--kv-cells", "512")
+    assert status == 2
+    assert f'"{file}" is damaged' in said
+
+
 def test_a_bad_value_in_the_environment() -> None:
     status, said = refused(environment={"LLAMA_ARG_KV_STRICT_REUSE": "maybe"})
     assert (status, said) == (2, 'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n')
@@ -86,6 +109,13 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "0.125",
         "0.25",
         "evict",
+        "paper",
+        "window",
+        "24",
+        "false",
+        "true",
+        "0.75",
+        "11",
         "7",
         "0",
         "1",
@@ -103,6 +133,13 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_important_ratio": 0.125,
             "kv_recent_ratio": 0.25,
             "kv_text_overflow": "evict",
+            "kv_fidelity": "paper",
+            "kv_scorer": "window",
+            "kv_window": 24,
+            "kv_merge_keys": False,
+            "kv_merge_within_modality": True,
+            "kv_visual_quota": 0.75,
+            "kv_seed": 11,
             "kv_on_request": False,
             "kv_min_cells": 9,
             "kv_strict_reuse": True,

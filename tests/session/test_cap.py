@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from lookm_cpp.cli import main
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL, DemoPrompt
 
@@ -68,7 +69,7 @@ def read_through(context: Any, cells: list[tuple[int, bool]], cap: int, method: 
 @pytest.mark.parametrize("method", ["text_prior_pivot_merge", "h2o", "streaming_llm"])
 @pytest.mark.parametrize("cap", [90, 200])
 def test_the_session_does_what_the_plan_says(tiny: str, cap: int, method: str, flash_attn: str) -> None:
-    session = _core.Session(tiny, "", n_threads=1, flash_attn=flash_attn, kv_cells=cap)
+    session = Session(tiny, "", n_threads=1, flash_attn=flash_attn, kv_cells=cap)
     assert session.kv_cells == cap
     prompt = BEFORE + session.context_marker + AFTER
     session.prefill(prompt, [], kv_ratio=1.0, method=method, contexts=[CONTEXT], n_answer=N_TOKENS)
@@ -93,7 +94,7 @@ def test_the_session_does_what_the_plan_says(tiny: str, cap: int, method: str, f
 
 
 def test_the_ratio_is_a_share_of_the_whole_prompt(tiny: str) -> None:
-    session = _core.Session(tiny, "", n_threads=1, kv_cells=300)
+    session = Session(tiny, "", n_threads=1, kv_cells=300)
     for ratio, method in ((0.2, "h2o"), (0.2, "snapkv"), (0.2, "random"), (0.9, "h2o")):
         session.prefill(BEFORE + CONTEXT + AFTER, [], kv_ratio=ratio, method=method)
         stats = session.stats
@@ -122,7 +123,7 @@ def test_a_cap_that_is_not_reached_changes_nothing(longest: DemoPrompt, kv_ratio
 @pytest.mark.parametrize("shrink", [True, False])
 def test_an_answer_never_ends_because_the_cache_is_full(tiny: str, shrink: bool) -> None:
     """The older half of its own cells goes whenever it has filled the cap; what is left of the prompt stays."""
-    session = _core.Session(tiny, "", n_threads=1, kv_cells=300, shrink=shrink)
+    session = Session(tiny, "", n_threads=1, kv_cells=300, shrink=shrink)
     session.prefill("Hello, world! " * 9, [], kv_ratio=1.0, method="h2o", n_answer=8)
     assert session.stats["prompt_cells"] < 256
     session.start(temperature=0.0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 from lookm_cpp.images import load_image
 from lookm_cpp.options import ChatOptions
@@ -167,7 +168,7 @@ def test_the_question_stays_and_the_context_goes(tiny: Path) -> None:
 
 
 def test_stats_of_a_text_model(tiny: Path) -> None:
-    session = _core.Session(str(tiny), "", n_ctx=512, n_threads=1)
+    session = Session(str(tiny), "", n_ctx=512, n_threads=1)
     context = "Ivan has 8801. " * 7
     session.prefill(f"Q:{session.context_marker} Who?", [], kv_ratio=0.3, method=METHOD, contexts=[context])
     stats = session.stats
@@ -183,7 +184,7 @@ def test_stats_of_a_text_model(tiny: Path) -> None:
     assert session.stats["note"].startswith("no image and no context in the prompt")
 
 
-def _answer(session: _core.Session, prompt: str, contexts: list[str], **options: Any) -> list[bytes | None]:
+def _answer(session: Session, prompt: str, contexts: list[str], **options: Any) -> list[bytes | None]:
     """Sampled, since what a random model finds likeliest depends on its last token alone."""
     session.prefill(prompt, [], contexts=contexts, **options)
     session.start(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=1)
@@ -192,7 +193,7 @@ def _answer(session: _core.Session, prompt: str, contexts: list[str], **options:
 
 @pytest.mark.parametrize("n_batch", [16, 2048])
 def test_the_full_cache_answers_as_without_the_mark(tiny: Path, n_batch: int) -> None:
-    session = _core.Session(str(tiny), "", n_ctx=512, n_batch=n_batch, n_threads=1)
+    session = Session(str(tiny), "", n_ctx=512, n_batch=n_batch, n_threads=1)
     full: Any = {"kv_ratio": 1.0, "method": METHOD}
     marked = _answer(session, f"Q:{session.context_marker} Who?", [DOCUMENT], **full)
     assert session.stats["context_cells"] == len(_bytes(DOCUMENT))

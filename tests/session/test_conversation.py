@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 
 from session.gguf_files import change_a_weight, split
@@ -32,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_llama(tmp_path_factory.mktemp("tiny") / "llama.gguf", n_ctx=4096))
 
 
-def answer(session: _core.Session, n: int) -> list[bytes]:
+def answer(session: Session, n: int) -> list[bytes]:
     session.start(temperature=0.0)
     return list(islice(iter(session.next, None), n))
 
@@ -40,7 +41,7 @@ def answer(session: _core.Session, n: int) -> list[bytes]:
 @pytest.mark.parametrize(("flash_attn", "cache_type"), [("on", "f16"), ("off", "f16"), ("on", "q8_0")])
 def test_turns_are_one_sequence(tiny: str, flash_attn: str, cache_type: str) -> None:
     """Nothing evicted: token for token what a bare context says that is fed all turns and answers."""
-    talk = _core.Session(tiny, "", n_threads=1, flash_attn=flash_attn, type_k=cache_type, type_v=cache_type)
+    talk = Session(tiny, "", n_threads=1, flash_attn=flash_attn, type_k=cache_type, type_v=cache_type)
     model = _oracle.Model.load(tiny)
     options = {"flash_attn": flash_attn == "on", "type_k": cache_type, "type_v": cache_type}
     bare = _oracle.Sequences(model, n_ctx=1024, n_ubatch=512, unified=False, **options)
@@ -78,7 +79,7 @@ TALK: list[tuple[str, list[Path]]] = [
 
 def test_a_conversation_after_a_compressed_prompt(tiny: str) -> None:
     """Whatever the session did before, and in whatever context it was left: as in a session of its own."""
-    used, fresh = (_core.Session(tiny, "", n_threads=1) for _ in range(2))
+    used, fresh = (Session(tiny, "", n_threads=1) for _ in range(2))
     how: Options = {"kv_ratio": 0.3, "method": "h2o"}
     used.prefill("A long text. " * 60, [], n_answer=8, **how)
     assert used.stats["kv_bytes_allocated_after"] < used.stats["kv_bytes_allocated_before"]
@@ -124,7 +125,7 @@ def test_saved_after_an_interrupted_first_answer(tmp_path: Path, monkeypatch: py
 
 
 def test_a_turn_that_ends_with_an_image() -> None:
-    session = _core.Session(str(MODEL), str(MMPROJ), n_threads=1)
+    session = Session(str(MODEL), str(MMPROJ), n_threads=1)
     image = np.zeros((64, 64, 3), np.uint8)
     text = f"A{session.media_marker}"
     session.converse(f"{text} What?", [image], kv_ratio=1.0, method=METHOD)
@@ -137,7 +138,7 @@ def test_a_turn_that_ends_with_an_image() -> None:
 
 def test_cells_that_an_answer_forgot_are_counted(tiny: str) -> None:
     """Every token of the turns and of the answers is a cell that was read, whatever is left of it."""
-    talk, taken_up = (_core.Session(tiny, "", n_threads=1, kv_cells=96) for _ in range(2))
+    talk, taken_up = (Session(tiny, "", n_threads=1, kv_cells=96) for _ in range(2))
     how: Options = {"kv_ratio": 1.0, "method": METHOD, "n_answer": 24}
     talk.converse("Hello, world! " * 4, [], **how)
     n_cells = talk.stats["prompt_cells"]

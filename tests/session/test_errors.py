@@ -153,7 +153,7 @@ def test_unknown_method(llm: Llava) -> None:
         Llava.embedded(method="best_merge")
     with pytest.raises(ValueError, match="best_merge"):
         llm.ask("Hello", method="best_merge")
-    assert methods()[0] == "origin"
+    assert next(iter(methods())) == "origin"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava, _core, embedded
+from core_session import Session
+from lookm_cpp import Llava, embedded
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 
 # The embedded model holds 6 layers x 2 KV heads x 64 x (K and V) x 2 bytes = 3072 bytes a cell; probabilities take
@@ -13,7 +14,7 @@ from lookm_cpp.compression import METHOD, PAPER_METHOD
 FITS = {"kv_ratio": 0.2, "n_ubatch": 48, "method": PAPER_METHOD}
 
 pytestmark = pytest.mark.skipif(
-    _core.Session(str(embedded.MODEL), str(embedded.MMPROJ), n_batch=48, n_ubatch=48, scored=True).flash_attn != "off",
+    Session(str(embedded.MODEL), str(embedded.MMPROJ), n_batch=48, n_ubatch=48, scored=True).flash_attn != "off",
     reason="this build finds an accelerator",
 )
 

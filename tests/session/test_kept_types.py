@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from core_session import Session
 from gguf import GGMLQuantizationType, quants
-from lookm_cpp import Llava, _core, model_info, plan
+from lookm_cpp import Llava, model_info, plan
 from lookm_cpp.embedded import MMPROJ, MODEL, demo_prompts
 
 from session.kinds import KINDS, context, decode, nmse, prefill
@@ -126,7 +127,7 @@ def test_back_and_forth() -> None:
 KEPT: Any = {"kept_type_k": "q4_0", "kept_type_v": "q4_0"}
 
 
-def _answer(session: _core.Session, n: int, **options: Any) -> list[bytes]:
+def _answer(session: Session, n: int, **options: Any) -> list[bytes]:
     session.prefill("A long text. " * 90, [], **{"kv_ratio": 0.3, "method": "h2o", "n_answer": n, **options})
     session.start(temperature=0.0)
     return list(islice(iter(session.next, None), n))
@@ -137,8 +138,8 @@ def _answer(session: _core.Session, n: int, **options: Any) -> list[bytes]:
 def test_a_session_answers_as_from_f16(tmp_path: Path, kv_ratio: float, flash_attn: str) -> None:
     """Kept in f32, 64 tokens are the same, compressed or not; bytes and cells are those of the types."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
-    plain = _core.Session(model, "", n_threads=1, flash_attn=flash_attn)
-    wide = _core.Session(model, "", n_threads=1, flash_attn=flash_attn, kept_type_k="f32", kept_type_v="f32")
+    plain = Session(model, "", n_threads=1, flash_attn=flash_attn)
+    wide = Session(model, "", n_threads=1, flash_attn=flash_attn, kept_type_k="f32", kept_type_v="f32")
     assert _answer(wide, 64, kv_ratio=kv_ratio) == _answer(plain, 64, kv_ratio=kv_ratio)
     a, b = plain.stats, wide.stats
     assert a["kept_cells"] == b["kept_cells"]
@@ -150,7 +151,7 @@ def test_a_session_answers_as_from_f16(tmp_path: Path, kv_ratio: float, flash_at
 
 def test_what_is_kept_takes_the_bytes_of_its_type(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "model.gguf", n_ctx=2048)
-    session = _core.Session(str(model), "", n_threads=1, **KEPT)
+    session = Session(str(model), "", n_threads=1, **KEPT)
     _answer(session, 8)
     stats = session.stats
     per_cell = {t: model_info(model, type_k=t, type_v=t)["kv_bytes_per_token"] for t in ("f16", "q4_0")}
@@ -164,7 +165,7 @@ def test_an_answer_outgrows_its_cache(tmp_path: Path, limits: dict[str, int]) ->
     """Room for one token, 400 come, under a cap too; a second prompt is read into f16 again."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     both: list[Any] = [limits, {**limits, "kept_type_k": "f32"}]
-    sessions = [_core.Session(model, "", n_threads=1, **options) for options in both]
+    sessions = [Session(model, "", n_threads=1, **options) for options in both]
     for _ in range(2):
         answers = [_answer(session, 400, n_answer=1) for session in sessions]
         assert len(answers[0]) == 400
@@ -175,7 +176,7 @@ def test_trials(tmp_path: Path) -> None:
     """Each begins with the prompt as it was read, whatever an answer before made of the kept cells."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     both: list[Any] = [{}, {"kept_type_v": "f32"}]
-    sessions = [_core.Session(model, "", n_threads=1, **options) for options in both]
+    sessions = [Session(model, "", n_threads=1, **options) for options in both]
     answers: list[list[Any]] = [[], []]
     for session, found in zip(sessions, answers, strict=True):
         for _ in range(2):
@@ -194,7 +195,7 @@ def test_trials(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, KEPT])
 def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
     """The answer goes on where it was, in the cache that it was given from."""
-    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, **options)
+    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, **options)
     session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o", n_answer=32)
     answers = []
     for refused in (False, True):
@@ -254,7 +255,7 @@ def test_refused(options: dict[str, Any], message: str) -> None:
 def test_flash_attention_off_holds_for_reading(tmp_path: Path) -> None:
     """A quantized V is answered from with it on: llama.cpp has no other."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
-    session = _core.Session(model, "", n_threads=1, flash_attn="off", **KEPT)
+    session = Session(model, "", n_threads=1, flash_attn="off", **KEPT)
     assert len(_answer(session, 40)) == 40
     assert session.flash_attn == "off"
 
@@ -262,7 +263,7 @@ def test_flash_attention_off_holds_for_reading(tmp_path: Path) -> None:
 def test_heads_that_blocks_do_not_divide(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "model.gguf", n_embd=64)
     with pytest.raises(ValueError, match=r'kept_type_k: "q8_0" stores blocks of 32 numbers, but a head of this model'):
-        _core.Session(str(model), "", kept_type_k="q8_0")
+        Session(str(model), "", kept_type_k="q8_0")
 
 
 def test_no_conversations() -> None:

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava, _core, embedded
+from core_session import Session
+from lookm_cpp import Llava, embedded
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 
 _oracle: Any = import_module("lookm_cpp._oracle")
@@ -19,7 +20,7 @@ def llama_cpp_answer(prompt: DemoPrompt) -> str:
     for i, text in enumerate(prompt.content.split("<image>")):
         parts += [{"type": "media_marker", "text": "<__media__>"}] if i else []
         parts += [{"type": "text", "text": text}] if text else []
-    session = _core.Session(str(embedded.MODEL), str(embedded.MMPROJ), n_ctx=256, n_threads=1)
+    session = Session(str(embedded.MODEL), str(embedded.MMPROJ), n_ctx=256, n_threads=1)
     text = session.apply_template(json.dumps([{"role": "user", "content": parts}]))
     session.close()
     files = [str(image) for image in prompt.images]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from lookm_cpp.embedded import MMPROJ, MODEL, demo_prompts
 
 from session.tiny_models import write_llama
@@ -20,7 +21,7 @@ from session.tiny_models import write_llama
 N_ANSWER = 64
 
 
-def _answer(session: _core.Session, prompt: str, images: list[Any], n: int = N_ANSWER, **options: Any) -> list[bytes]:
+def _answer(session: Session, prompt: str, images: list[Any], n: int = N_ANSWER, **options: Any) -> list[bytes]:
     session.prefill(prompt, images, n_answer=n, **{"kv_ratio": 0.3, "method": "h2o", **options})
     session.start(temperature=0.0)
     return list(islice(iter(session.next, None), n))
@@ -36,7 +37,7 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
     answers, sizes = [], []
     for shrink in (False, True):
         types: Any = {"type_k": cache_type, "type_v": type_v}
-        session = _core.Session(model, "", n_threads=1, flash_attn=flash_attn, shrink=shrink, **types)
+        session = Session(model, "", n_threads=1, flash_attn=flash_attn, shrink=shrink, **types)
         answers.append(_answer(session, prompt, []))
         stats = session.stats
         sizes.append(stats["kv_bytes_allocated_after"] / (stats["kv_bytes_used_before"] / stats["prompt_cells"]))
@@ -49,7 +50,7 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
 
 def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
     """The context that has observed the prompt is gone then; uncompressed, the prompt is still there."""
-    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1)
+    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1)
     session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o")
     answers = []
     for _ in range(2):
@@ -63,7 +64,7 @@ def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
 
 def test_a_trial_under_a_cap(tmp_path: Path) -> None:
     """As after ``prefill``, an answer that fills the cap forgets its own cells, not the prompt's."""
-    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256)
+    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256)
     answers = []
     for begin in (session.prefill, session.read):
         begin("A text. " * 15, [], kv_ratio=1.0, method="origin")
@@ -79,7 +80,7 @@ def test_an_answer_outgrows_its_cache(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     answers = []
     for shrink in (False, True):
-        session = _core.Session(model, "", n_threads=1, shrink=shrink)
+        session = Session(model, "", n_threads=1, shrink=shrink)
         session.prefill("A text. " * 100, [], kv_ratio=0.2, method="h2o", n_answer=1)
         session.start(temperature=0.0)
         answers.append(list(islice(iter(session.next, None), 400)))
@@ -103,9 +104,11 @@ def resident():
     with open("/proc/self/smaps_rollup") as f:
         return int(re.search(r"Rss: +([0-9]+) kB", f.read())[1]) * 1024
 
-session = _core.Session(sys.argv[1], "", n_threads=1, type_k="f32", type_v="f32", shrink=sys.argv[2] == "True")
+types = {"type_k": "f32", "type_v": "f32"}
+options = _core.ModelOptions(model_path=sys.argv[1], n_threads=1, shrink=sys.argv[2] == "True", **types)
+session = Session(options)
 before = resident()
-session.prefill("A long text. " * 600, [], kv_ratio=0.1, method="h2o", n_answer=64)
+session.prefill("A long text. " * 600, [], _core.Compression(kv_ratio=0.1, method="h2o"), n_answer=64)
 print(before, resident(), session.stats["kv_bytes_allocated_before"], session.stats["kv_bytes_allocated_after"])
 """
 

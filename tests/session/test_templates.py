@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from core_session import Session
 from fuzz.gguf_mutations import GgufFile
-from lookm_cpp import Llava, _core
+from lookm_cpp import Llava
 from lookm_cpp.embedded import MODEL
 
 TEMPLATE = "tokenizer.chat_template"
@@ -87,7 +88,7 @@ def test_no_limit_is_in_the_way_of_templates_that_are_in_use(tmp_path: Path) -> 
     ]
     for file in UPSTREAM:
         model = with_template(tmp_path / "model.gguf", file.read_text(encoding="utf-8"))
-        session = _core.Session(str(model), "", n_threads=1)
+        session = Session(str(model), "", n_threads=1)
         prompt = session.apply_template(json.dumps(conversation))
         assert "Number 100" in prompt, file.name
         session.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from lookm_cpp.embedded import DEMO
 
 from session.tiny_models import write_llama
@@ -63,7 +64,7 @@ def test_what_was_never_scored_is_read_on_under_a_cap(tmp_path: Path) -> None:
 
 def test_a_trial_of_what_was_not_observed(tmp_path: Path) -> None:
     """Scores of the prompt before are not its own."""
-    session = _core.Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, shrink=False)
+    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, shrink=False)
     session.read("A text. " * 25, [], kv_ratio=0.5, method="h2o", n_answer=8)
     session.trial(kv_ratio=0.5, method="h2o")
     session.read("More text. " * 25, [], kv_ratio=1.0, method="h2o", n_answer=8)

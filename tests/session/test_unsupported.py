@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava, _core, methods, model_info
+from core_session import Session
+from lookm_cpp import Llava, methods, model_info
 from lookm_cpp.cli import main
 from lookm_cpp.embedded import DEMO, MMPROJ
 
@@ -32,11 +33,11 @@ def mamba(tmp_path: Path) -> Path:
     return write_mamba(tmp_path / "mamba.gguf")
 
 
-def _text_only(model: Path) -> _core.Session:
-    return _core.Session(str(model), "", n_ctx=256, n_threads=1)
+def _text_only(model: Path) -> Session:
+    return Session(str(model), "", n_ctx=256, n_threads=1)
 
 
-def _answer(session: _core.Session, n_tokens: int) -> list[bytes | None]:
+def _answer(session: Session, n_tokens: int) -> list[bytes | None]:
     session.start(temperature=0.0)
     return [session.next() for _ in range(n_tokens)]
 
@@ -137,7 +138,7 @@ def test_blocks_that_do_not_divide_a_head(tmp_path: Path, option: str, flash_att
     model = write_llama(tmp_path / "head80.gguf", n_embd=320)
     types: dict[str, Any] = {option: "q8_0"}
     with pytest.raises(ValueError, match=rf'{option}: "q8_0" stores blocks of 32 numbers.* 80; expected f32, f16'):
-        _core.Session(str(model), "", n_ctx=256, flash_attn=flash_attn, **types)
+        Session(str(model), "", n_ctx=256, flash_attn=flash_attn, **types)
     with pytest.raises(ValueError, match=option):
         model_info(model, **types)
 
@@ -146,9 +147,9 @@ def test_a_context_that_no_memory_holds(tmp_path: Path) -> None:
     """2^31 - 1 cells of one KiB each."""
     model = write_llama(tmp_path / "long.gguf", n_ctx=2**31 - 1)
     with pytest.raises(ValueError, match=r"n_ctx: a KV cache of 2147483392 cells takes 2097151 MiB, more than all"):
-        _core.Session(str(model), "", n_ctx=0, shrink=False)
-    assert _core.Session(str(model), "", n_ctx=0).n_ctx == 2147483392  # no cell of it is allocated
-    _core.Session(str(model), "", n_ctx=256).check(kv_ratio=0.2, method=METHOD)
+        Session(str(model), "", n_ctx=0, shrink=False)
+    assert Session(str(model), "", n_ctx=0).n_ctx == 2147483392  # no cell of it is allocated
+    Session(str(model), "", n_ctx=256).check(kv_ratio=0.2, method=METHOD)
 
 
 def test_mmproj_wider_than_the_model(tmp_path: Path) -> None:

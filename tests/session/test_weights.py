@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 
 from session.tiny_models import write_llama
 
 PROMPT = "A long text. " * 40
 
 
-def _answer(session: _core.Session) -> list[bytes | None]:
+def _answer(session: Session) -> list[bytes | None]:
     session.start(temperature=1.0, seed=7)
     return list(islice(iter(session.next, None), 16))
 
@@ -21,18 +21,18 @@ def _answer(session: _core.Session) -> list[bytes | None]:
 def test_by_turns_and_after_the_first_is_closed(tmp_path: Path) -> None:
     """The file is gone when the second session opens, and the first one when it answers."""
     path = write_llama(tmp_path / "model.gguf", n_ctx=2048)
-    alone = _core.Session(str(path), "", n_threads=1)
+    alone = Session(str(path), "", n_threads=1)
     answers = []
     for ratio in (1.0, 0.3):
         alone.prefill(PROMPT, [], kv_ratio=ratio, method="h2o", n_answer=16)
         answers.append(_answer(alone))
     assert answers[0] != answers[1]
 
-    first = _core.Session(str(path), "", n_threads=1)
+    first = Session(str(path), "", n_threads=1)
     path.unlink()
-    second = _core.Session(str(path), "", n_threads=1, type_k="f32", weights_of=first)
+    second = Session(str(path), "", n_threads=1, type_k="f32", weights_of=first)
     second.close()
-    second = _core.Session(str(path), "", n_threads=1, weights_of=first)
+    second = Session(str(path), "", n_threads=1, weights_of=first)
     first.prefill(PROMPT, [], kv_ratio=1.0, method="h2o", n_answer=16)
     second.prefill(PROMPT, [], kv_ratio=0.3, method="h2o", n_answer=16)
     assert _answer(first) == answers[0]
@@ -42,11 +42,11 @@ def test_by_turns_and_after_the_first_is_closed(tmp_path: Path) -> None:
 
 def test_refused(tmp_path: Path) -> None:
     path, other = (str(write_llama(tmp_path / name)) for name in ("model.gguf", "other.gguf"))
-    first = _core.Session(path, "", n_threads=1)
+    first = Session(path, "", n_threads=1)
     with pytest.raises(ValueError, match=r"model_path: .*other\.gguf.* expected the same file"):
-        _core.Session(other, "", n_threads=1, weights_of=first)
+        Session(other, "", n_threads=1, weights_of=first)
     with pytest.raises(ValueError, match="compute_bytes: 1, expected"):
-        _core.Session(path, "", n_threads=1, compute_bytes=1, weights_of=first)
+        Session(path, "", n_threads=1, compute_bytes=1, weights_of=first)
     first.close()
     with pytest.raises(ValueError, match="session: it is closed"):
-        _core.Session(path, "", n_threads=1, weights_of=first)
+        Session(path, "", n_threads=1, weights_of=first)

@@ -35,8 +35,8 @@ from lookm_cpp import _core, embedded
 
 cpus = sorted(os.sched_getaffinity(0))[:2]
 os.sched_setaffinity(0, cpus)
-session = _core.Session(str(embedded.MODEL), "", n_threads=2)
-session.prefill("Once upon a time", [], kv_ratio=1.0, method="h2o", n_answer=400)
+session = _core.Session(_core.ModelOptions(model_path=str(embedded.MODEL), n_threads=2))
+session.prefill("Once upon a time", [], _core.Compression(), n_answer=400)
 session.start(temperature=0, ignore_eos=True)
 session.next()
 

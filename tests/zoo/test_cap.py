@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 
 from zoo.pairs import PAIRS, write_pair
 
@@ -27,9 +27,9 @@ def test_a_prompt_through_a_cap(name: str, tmp_path: Path) -> None:
     options: Options = {"n_threads": 1, "n_ubatch": 128, "kv_cells": cap}
     if name in WINDOWS:
         with pytest.raises(ValueError, match=r"kv_cells: .*, as many as this model's windows need"):
-            _core.Session(str(model), str(mmproj), **options)
+            Session(str(model), str(mmproj), **options)
         return
-    session = _core.Session(str(model), str(mmproj), **options)
+    session = Session(str(model), str(mmproj), **options)
     text = f"A:{session.media_marker} B:{session.media_marker} Which?"
     answers = []
     for _ in range(2):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 
 from zoo.pairs import PAIRS, REFUSED, write_pair
 
@@ -46,7 +46,7 @@ def test_chunks_are_mtmds(name: str, text: str, tmp_path: Path) -> None:
 def test_one_image_at_a_time(name: str, tmp_path: Path) -> None:
     """HunyuanVL numbers its images, so that each is prepared again in its place."""
     files, images = write_pair(name, tmp_path), _noise(name)
-    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
     alive: list[weakref.ref[Pixels]] = []
     asked: list[int] = []
 
@@ -70,7 +70,7 @@ def test_one_image_at_a_time(name: str, tmp_path: Path) -> None:
 
 def test_an_image_that_cannot_be_decoded_ends_nothing(tmp_path: Path) -> None:
     files = write_pair("llava-1.5", tmp_path)
-    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
     image = _noise("llava-1.5")[0]
     session.converse_anew(f"{session.media_marker} What?", [image], kv_ratio=0.5, method="h2o")
     epoch = session.epoch
@@ -80,6 +80,6 @@ def test_an_image_that_cannot_be_decoded_ends_nothing(tmp_path: Path) -> None:
 
     for wrong, error in ((broken, KeyError), (lambda: 5, ValueError), (lambda: image[0], ValueError), (3, ValueError)):
         with pytest.raises(error, match=r"broken|expected RGB arrays of shape \[height, width, 3\]"):
-            session.converse(f"{session.media_marker} And?", [wrong], kv_ratio=0.5, method="h2o")  # type: ignore[list-item]
+            session.converse(f"{session.media_marker} And?", [wrong], kv_ratio=0.5, method="h2o")
     assert session.talking
     assert session.epoch == epoch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 
 from zoo.decoders import N_EMBD
 from zoo.gguf_file import Metadata, Shapes, linear, write
@@ -15,11 +15,11 @@ from zoo.pairs import PAIRS, REFUSED, write_pair
 METHOD = "text_prior_pivot_merge"
 
 
-def _open(files: tuple[Path, Path], **options: int) -> _core.Session:
-    return _core.Session(str(files[0]), str(files[1]), n_threads=1, **options)  # type: ignore[arg-type]
+def _open(files: tuple[Path, Path], **options: int) -> Session:
+    return Session(str(files[0]), str(files[1]), n_threads=1, **options)  # type: ignore[arg-type]
 
 
-def _ask(session: _core.Session, text: str, width: int = 96, height: int = 64, kv_ratio: float = 0.3) -> bytes | None:
+def _ask(session: Session, text: str, width: int = 96, height: int = 64, kv_ratio: float = 0.3) -> bytes | None:
     """The first token after an image of noise."""
     image = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
     session.prefill(text.replace("<image>", session.media_marker), [image], kv_ratio=kv_ratio, method=METHOD)

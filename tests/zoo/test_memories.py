@@ -9,7 +9,8 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 
 from zoo import decoders, gguf_file
 from zoo.decoder_table import DECODERS
@@ -22,7 +23,7 @@ PICTURE = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 KV_HEADS = [4, 1, 4, 1]
 
 
-def _answer(session: _core.Session, n: int) -> bytes:
+def _answer(session: Session, n: int) -> bytes:
     session.start(temperature=0.0, repeat_penalty=1e6, ignore_eos=True)
     return b"".join(piece or b"" for piece in (session.next() for _ in range(n)))
 
@@ -35,7 +36,7 @@ def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]
     reader = gguf.GGUFReader(model, "r+")
     reader.get_field("gemma3.attention.sliding_window").parts[-1][0] = 512  # type: ignore[union-attr]
     del reader
-    session = _core.Session(str(model), str(mmproj), n_threads=1, **{"n_ctx": 4096, **limits})
+    session = Session(str(model), str(mmproj), n_threads=1, **{"n_ctx": 4096, **limits})
     turn = " ".join(f"{name}{session.media_marker}" for name in "ABC") + " What is it?"
     options: dict[str, Any] = {"kv_ratio": 0.3, "method": "text_prior_pivot_merge", "n_answer": 8}
     for _ in range(2 if "n_ctx" in limits else 5):
@@ -67,7 +68,7 @@ def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(tmp_path: Path, monkeyp
     mmproj = write_encoder(tmp_path / "mmproj.gguf", ENCODERS["gemma-4"])
     for flash_attn in ("on", "off"):
         for kv_memory in (2 << 20, 4 << 20):
-            session = _core.Session(
+            session = Session(
                 str(model),
                 str(mmproj),
                 n_threads=1,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 from lookm_cpp.explaining.explanation import Piece, pieces_of
 
 from zoo.pairs import PAIRS, Files, Size, write_pair
@@ -98,7 +98,7 @@ class Places(NamedTuple):
 
 
 def explained(files: Files, pixels: list[Pixels]) -> Places:
-    session = _core.Session(str(files.model), str(files.mmproj), n_threads=1)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
     session.explain(True)
     text = " ".join(session.media_marker for _ in pixels) + " Which?"
     session.prefill(text, pixels, kv_ratio=1.0, method="origin")

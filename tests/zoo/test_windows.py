@@ -10,7 +10,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from lookm_cpp import _core
+from core_session import Session
 
 from zoo.pairs import write_pair
 
@@ -18,22 +18,22 @@ TEXT = "A long text. " * 30
 Options = dict[str, Any]
 
 
-def _open(folder: Path, n_swa: int, **options: Any) -> _core.Session:
+def _open(folder: Path, n_swa: int, **options: Any) -> Session:
     model, mmproj = write_pair("gemma-3", Path(mkdtemp(dir=folder)))
     reader = gguf.GGUFReader(model, "r+")
     window = reader.get_field("gemma3.attention.sliding_window")
     assert window is not None
     window.parts[-1][0] = n_swa
     del reader, window
-    return _core.Session(str(model), str(mmproj), n_threads=1, **options)
+    return Session(str(model), str(mmproj), n_threads=1, **options)
 
 
-def _converse(session: _core.Session, **options: Any) -> None:
+def _converse(session: Session, **options: Any) -> None:
     image = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     session.converse(f"A{session.media_marker}{TEXT}", [image], method="h2o", n_answer=8, **options)
 
 
-def _answer(session: _core.Session, n: int = 8) -> list[bytes]:
+def _answer(session: Session, n: int = 8) -> list[bytes]:
     session.start(temperature=1.0, seed=3, ignore_eos=True)
     return list(islice(iter(session.next, None), n))
 

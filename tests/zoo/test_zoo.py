@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from lookm_cpp import Llava, _core
+from core_session import Session
+from lookm_cpp import Llava
 from PIL import Image
 
 from zoo.decoder_table import DECODERS
@@ -200,7 +201,7 @@ def test_the_session_decodes_what_the_packed_cache_says(case: Case, method: str)
     assert packed.pos_max == case.prompt.n_pos - 1, "the next token comes after the whole prompt"
     tokens = best_unused(packed, logits)
     assert packed.pos_max == case.prompt.n_pos - 1 + N_DECODE
-    session = _core.Session(str(case.files.model), str(case.files.mmproj), n_threads=1)
+    session = Session(str(case.files.model), str(case.files.mmproj), n_threads=1)
     text = QUESTION.replace("<image>", session.media_marker)
     pixels = [np.asarray(image) for image in case.images]
     session.prefill(text, pixels, kv_ratio=0.3, method=method, **RATIOS)

@@ -25,12 +25,6 @@ struct ratios {
     double recent = 0.1;
 };
 
-// kv_ratio split by the method's recent_share, evenly for LOOK-M's, unless one or both shares are given: a single one
-// leaves the rest of kv_ratio to the other. Throws std::invalid_argument unless kv_ratio is in (0, 1], both shares are
-// >= 0 and they sum to (0, 1].
-ratios split_ratio(double kv_ratio, std::optional<double> important_ratio, std::optional<double> recent_ratio,
-                   double recent_share = 0.5);
-
 // Cells to keep of one prompt; the same for every layer and KV head.
 struct budget {
     int32_t n_kv;         // cells of the prompt

@@ -42,7 +42,7 @@ enum class filter { all, similar, misaligned };
 enum class text_overflow { keep, evict };
 
 // A compression method: a row of one table (LOOK-M, section 3 and table 1; names are upstream's) with the user's
-// options put in. Made by resolve().
+// options put in. Made by resolve() (compression.h).
 struct method {
     const char * name;
     enum scorer scorer;
@@ -73,28 +73,7 @@ struct method {
     uint32_t seed = 0;                  // of random
 };
 
-// What compresses where nothing else is asked for. Our own: on real models it keeps answers at shares of the cells at
-// which the paper's methods lose them.
-constexpr const char * default_method = "lookm_plus";
-
 // All rows as the paper has them, origin first.
 std::span<const method> methods();
-
-// What a user may say about a method; names as strings, checked by resolve().
-struct method_options {
-    std::string fidelity = "paper";
-    std::optional<std::string> scorer = {}; // in place of the row's
-    std::optional<int32_t> window = {};     // this and the next two: the row's own unless given
-    std::optional<std::string> text_overflow = {};
-    bool merge_keys = true;
-    bool merge_within_modality = false;
-    std::optional<double> visual_quota = {};
-    uint32_t seed = 0;
-};
-
-// The method of this name with these options. Throws std::invalid_argument naming the option, its value and what was
-// expected: an unknown name; fidelity upstream with text_overflow evict, as text is a floor upstream; a scorer that the
-// method cannot have; a window below 1; a visual_quota outside [0, 1].
-method resolve(std::string_view name, const method_options & options);
 
 } // namespace lookm

@@ -1,5 +1,7 @@
 #include "lookm/core/prompt_cap.h"
 
+#include "lookm/core/bad_argument.h"
+
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -45,9 +47,9 @@ prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_ba
         share_out(n_batch);
         (fits() ? enough : too_few) = cap_;
     }
-    throw std::invalid_argument("kv_cells: a prompt of " + std::to_string(n_prompt) + " cells in " +
-                                std::to_string(parts_.size()) + " parts cannot be read through " + std::to_string(cap) +
-                                "; expected " + std::to_string(enough) + " or more");
+    throw bad_argument("kv_cells", "a prompt of " + std::to_string(n_prompt) + " cells in " +
+                                       std::to_string(parts_.size()) + " parts cannot be read through " +
+                                       std::to_string(cap) + "; expected " + std::to_string(enough) + " or more");
 }
 
 void prompt_cap::share_out(int32_t n_batch) {

@@ -1,5 +1,6 @@
 #include "lookm/graph/probe.h"
 
+#include "lookm/core/compression.h"
 #include "lookm/graph/compress_forms.h"
 #include "lookm/graph/score_forms.h"
 
@@ -61,7 +62,7 @@ void probe_merges(graph_runner & runner, ggml_context * ctx, const probe_layer &
     std::vector<token_kind> kind(n_kv, token_kind::image);
     std::fill_n(kind.begin(), n_kv / 2, token_kind::text);
     for (const char * name : {"h2o", "avg_merge", "weighted_merge", "pivot_merge"}) {
-        method how = resolve(name, {});
+        method how = resolve({.method = name});
         compress_layer(runner, kv, how, {kept, evicted, target, kind}, /*on_device =*/true);
         how.merge_within_modality = true;
         how.merge_keys = false;

@@ -1,5 +1,6 @@
 // The part of a session that answers: sampler and decode loop.
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/at_work.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/stopwatch.h"
@@ -44,8 +45,7 @@ class exit_switch {
 void check_sampling(const sampling_options & s) {
     const auto check = [](const char * argument, float value, bool ok, const char * expected) {
         if (!ok || !std::isfinite(value)) {
-            throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) +
-                                        " is out of range; expected " + expected);
+            throw bad_argument(argument, std::to_string(value) + " is out of range; expected " + expected);
         }
     };
     check("temperature", s.temperature, s.temperature >= 0.0f, "0 (greedy) or more");
@@ -59,7 +59,7 @@ void check_sampling(const sampling_options & s) {
 void session::start(const sampling_options & s) {
     check_sampling(s);
     if (!ready_) {
-        throw std::invalid_argument("start: no prompt has been processed; call prefill first");
+        throw bad_argument("start", "no prompt has been processed; call prefill first");
     }
     llama_sampler_ptr chain{llama_sampler_chain_init(llama_sampler_chain_default_params())};
     const auto add = [&](llama_sampler * one) { llama_sampler_chain_add(chain.get(), one); };
@@ -132,7 +132,7 @@ llama_token session::sample() {
 
 std::optional<std::string> session::next() {
     if (!sampler_) {
-        throw std::invalid_argument("next: no answer has been started; call prefill and start first");
+        throw bad_argument("next", "no answer has been started; call prefill and start first");
     }
     if (pending_) {
         if (!can_continue()) {

@@ -1,5 +1,7 @@
 #include "lookm/llama/cell_lists.h"
 
+#include "lookm/core/bad_argument.h"
+
 #include <algorithm>
 #include <iterator>
 #include <stdexcept>
@@ -24,8 +26,8 @@ std::vector<token_kind> by_cell(const std::vector<token_kind> & kind, const std:
 
 std::vector<token_kind> kinds_of(const std::vector<cell> & cells, const std::vector<token_kind> & given) {
     if (!given.empty() && given.size() != cells.size()) {
-        throw std::invalid_argument("kind: " + std::to_string(given.size()) + " kinds given for " +
-                                    std::to_string(cells.size()) + " cells, expected one each");
+        throw bad_argument("kind", std::to_string(given.size()) + " kinds given for " + std::to_string(cells.size()) +
+                                       " cells, expected one each");
     }
     std::vector<token_kind> kind = given;
     if (kind.empty()) {

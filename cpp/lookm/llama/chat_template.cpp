@@ -1,5 +1,6 @@
 #include "lookm/llama/chat_template.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 
 #include "chat.h"
@@ -82,8 +83,9 @@ chat_template::chat_template(const llama_model * model, const std::string & mode
     try {
         templates_.reset(common_chat_templates_init(model, given).release());
     } catch (const std::exception & e) {
-        throw std::invalid_argument(std::string(given.empty() ? "model_path: its chat template" : "chat_template: it") +
-                                    " cannot be read: " + reason_of(e, text));
+        throw bad_argument(given.empty() ? "model_path" : "chat_template",
+                           std::string(given.empty() ? "its chat template" : "it") +
+                               " cannot be read: " + reason_of(e, text));
     }
 }
 
@@ -91,9 +93,10 @@ chat_template::~chat_template() = default;
 
 void chat_template::check() const {
     if (!templates_) {
-        throw std::invalid_argument("model_path: \"" + model_path_ +
-                                    "\" has no chat template; expected one by chat_template (--chat-template): " +
-                                    hint + ", a file, or the template's text");
+        throw bad_argument("model_path",
+                           "\"" + model_path_ +
+                               "\" has no chat template; expected one by chat_template (--chat-template): " + hint +
+                               ", a file, or the template's text");
     }
 }
 
@@ -105,7 +108,7 @@ std::string chat_template::apply(const std::string & messages) const {
         inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
         return common_chat_templates_apply(templates_.get(), inputs).prompt;
     } catch (const std::exception & e) {
-        throw std::invalid_argument(std::string("messages: the chat template refuses them: ") + plain(e.what()));
+        throw bad_argument("messages", std::string("the chat template refuses them: ") + plain(e.what()));
     }
 }
 

@@ -18,7 +18,7 @@
 
 namespace lookm {
 
-// How to compress; checked by whoever fills it in (resolve, split_ratio).
+// How to compress; checked by whoever fills it in (resolve, split).
 struct compress_options {
     struct method method;
     struct ratios ratios;

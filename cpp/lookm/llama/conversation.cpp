@@ -1,5 +1,6 @@
 // The part of a session that goes on from one prompt and its answer to the next.
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/state_bytes.h"
@@ -50,8 +51,8 @@ bool make_sense(const std::vector<prompt_part> & parts) {
 // Each turn is read into the cache that the last one was answered from.
 void session::check_can_talk() const {
     if (room_->keeps_other_types()) {
-        throw std::invalid_argument("kept_type_k, kept_type_v: a conversation is read and answered in one cache; "
-                                    "expected none (type_k and type_v hold from the start)");
+        throw bad_argument("kept_type_k, kept_type_v", "a conversation is read and answered in one cache; "
+                                                       "expected none (type_k and type_v hold from the start)");
     }
 }
 
@@ -131,22 +132,22 @@ std::vector<prompt_part> session::parts_so_far() const {
 }
 
 void session::converse(const std::string & text, std::span<const image_source> images,
-                       std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                       std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                        const progress_fn & progress) {
-    turn(!talking_, text, images, contexts, kv, n_answer, progress);
+    turn(!talking_, text, images, contexts, how, n_answer, progress);
 }
 
 void session::converse_anew(const std::string & text, std::span<const image_source> images,
-                            std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                            std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                             const progress_fn & progress) {
-    turn(true, text, images, contexts, kv, n_answer, progress);
+    turn(true, text, images, contexts, how, n_answer, progress);
 }
 
 void session::turn(bool begins, const std::string & text, std::span<const image_source> images,
-                   std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                   std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                    const progress_fn & progress) {
     check_can_talk();
-    check(kv);
+    check(how);
     prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts, begins);
     if (!begins && pending_) {
         if (p.chunks.empty() || p.chunks.front().image) {
@@ -157,14 +158,13 @@ void session::turn(bool begins, const std::string & text, std::span<const image_
     }
     check_fits(p);
     check_ends_with_text(p);
-    compress_options options = {resolve(kv.method, kv.options),
-                                split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    const compress_options options = checked(how);
     const double ratio = options.ratios.important + options.ratios.recent;
     const bool squeezes = squeezes_with(options);
     if (squeezes && needs_squares(options.method)) {
-        throw std::invalid_argument("method: \"" + kv.method +
-                                    "\" does not go with a conversation, as it needs the "
-                                    "attention of all queries to all cells");
+        throw bad_argument("method", "\"" + how.method +
+                                         "\" does not go with a conversation, as it needs the "
+                                         "attention of all queries to all cells");
     }
 
     std::vector<prompt_part> parts = begins ? std::vector<prompt_part>() : parts_so_far();
@@ -179,9 +179,9 @@ void session::turn(bool begins, const std::string & text, std::span<const image_
     const int32_t n_there = begins ? 0 : std::max(n_held, room_->n_used().value_or(0));
     const int32_t room = room_->cap() > 0 ? room_->cap() : n_ctx();
     if (!capped && n_there + p.n_cells() > room) {
-        throw std::invalid_argument("prompt: " + std::to_string(p.n_cells()) + " cells after the conversation's " +
-                                    std::to_string(n_there) + " do not fit into " +
-                                    (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
+        throw bad_argument("prompt", std::to_string(p.n_cells()) + " cells after the conversation's " +
+                                         std::to_string(n_there) + " do not fit into " +
+                                         (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
     }
 
     const session_stats before = begins ? session_stats() : stats_so_far();
@@ -197,7 +197,7 @@ void session::turn(bool begins, const std::string & text, std::span<const image_
             carry(n_there + p.n_cells() + n_answer);
         }
         stats_ = {};
-        stats_.method = kv.method;
+        stats_.method = how.method;
         stats_.text_cells = before.text_cells;
         stats_.image_cells = before.image_cells;
         stats_.context_cells = before.context_cells;
@@ -246,7 +246,7 @@ void session::turn(bool begins, const std::string & text, std::span<const image_
 
 std::vector<uint8_t> session::state() const {
     if (!talking_) {
-        throw std::invalid_argument("state: no conversation is under way; expected one");
+        throw bad_argument("state", "no conversation is under way; expected one");
     }
     state_writer w;
     w.put(state_version);
@@ -265,16 +265,16 @@ std::vector<uint8_t> session::state() const {
     return std::move(w.out);
 }
 
-void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
+void session::restore(std::span<const uint8_t> state, const compression & how) {
     check_can_talk();
-    check(kv);
+    check(how);
     state_reader r(state);
     if (r.get<uint32_t>() != state_version) {
         state_reader::fail();
     }
     if (const auto n = r.get<int32_t>(); n != n_ctx_that_counts()) {
-        throw std::invalid_argument("state: it was made with n_ctx " + std::to_string(n) + ", which decides how this " +
-                                    "model rotates positions, expected " + std::to_string(n_ctx_that_counts()));
+        throw bad_argument("state", "it was made with n_ctx " + std::to_string(n) + ", which decides how this " +
+                                        "model rotates positions, expected " + std::to_string(n_ctx_that_counts()));
     }
     const auto n_past = r.get<int32_t>();
     const auto pending = r.get<int32_t>();
@@ -296,13 +296,13 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
     }
     const int64_t n_in_all = std::accumulate(held.begin(), held.end(), int64_t(0));
     if (n_in_all > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
-        throw std::invalid_argument(
-            "state: its " + std::to_string(n_in_all) + " cells do not fit into " +
-            (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap()) : "n_ctx " + std::to_string(n_ctx())));
+        throw bad_argument("state", "its " + std::to_string(n_in_all) + " cells do not fit into " +
+                                        (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap())
+                                                          : "n_ctx " + std::to_string(n_ctx())));
     }
     const auto n_held = static_cast<int32_t>(n_in_all);
     clear();
-    squeezing_ = {resolve(kv.method, kv.options), split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio)};
+    squeezing_ = checked(how);
     squeezes_turns_ = squeezes_with(squeezing_);
     room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
     llama_memory_t memory = llama_get_memory(room_->get());
@@ -326,7 +326,7 @@ void session::restore(std::span<const uint8_t> state, const kv_options & kv) {
         pending_ = pending;
     }
     stats_ = {};
-    stats_.method = kv.method;
+    stats_.method = how.method;
     stats_.prompt_cells = c.prompt;
     stats_.text_cells = c.text;
     stats_.image_cells = c.image;

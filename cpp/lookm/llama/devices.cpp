@@ -1,5 +1,6 @@
 #include "lookm/llama/devices.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/at_work.h"
 
 #include "ggml-rpc.h"
@@ -22,7 +23,7 @@ namespace {
 decltype(&ggml_backend_rpc_add_server) rpc_add_server() {
     ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
     if (!rpc) {
-        throw std::invalid_argument("rpc_servers: this build has no RPC; expected one made with -DGGML_RPC=ON");
+        throw bad_argument("rpc_servers", "this build has no RPC; expected one made with -DGGML_RPC=ON");
     }
     return reinterpret_cast<decltype(&ggml_backend_rpc_add_server)>(
         ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server"));
@@ -78,7 +79,7 @@ device_list::device_list(const std::string & rpc_servers) {
     for (const rpc_lease & lease : leases_) {
         ggml_backend_reg_t server = add_server(lease->c_str());
         if (!server) {
-            throw std::invalid_argument("rpc_servers: \"" + *lease + "\" has no device");
+            throw bad_argument("rpc_servers", "\"" + *lease + "\" has no device");
         }
         for (size_t i = 0; i < ggml_backend_reg_dev_count(server); ++i) {
             devices_.push_back(ggml_backend_reg_dev_get(server, i));
@@ -87,8 +88,8 @@ device_list::device_list(const std::string & rpc_servers) {
     const std::vector<ggml_backend_dev_t> local = local_accelerators();
     devices_.insert(devices_.end(), local.begin(), local.end());
     if (devices_.size() > llama_max_devices()) {
-        throw std::invalid_argument("rpc_servers: \"" + rpc_servers + "\" makes " + std::to_string(devices_.size()) +
-                                    " devices, expected at most " + std::to_string(llama_max_devices()));
+        throw bad_argument("rpc_servers", "\"" + rpc_servers + "\" makes " + std::to_string(devices_.size()) +
+                                              " devices, expected at most " + std::to_string(llama_max_devices()));
     }
     devices_.push_back(nullptr);
 }

@@ -1,5 +1,6 @@
 #include "lookm/llama/file_trial.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/checked_files.h"
 #include "lookm/llama/dry_encoder.h"
 #include "lookm/llama/file_doubts.h"
@@ -182,8 +183,8 @@ class files_trial {
     void decode(std::vector<llama_token> tokens) {
         forget_errors();
         if (llama_decode(room_->get(), llama_batch_get_one(tokens.data(), static_cast<int32_t>(tokens.size()))) != 0) {
-            throw std::invalid_argument("model_path: \"" + options_.model_path +
-                                        "\" cannot be computed: " + last_logged_error());
+            throw bad_argument("model_path",
+                               "\"" + options_.model_path + "\" cannot be computed: " + last_logged_error());
         }
     }
 

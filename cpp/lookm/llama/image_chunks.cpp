@@ -1,5 +1,6 @@
 #include "lookm/llama/image_chunks.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 
 #include <algorithm>
@@ -26,7 +27,7 @@ mtmd::input_chunks_ptr tokenize_media(const mtmd_context * mmproj, const std::st
     mtmd::input_chunks_ptr chunks(mtmd_input_chunks_init());
     forget_errors();
     if (mtmd_tokenize(mmproj, chunks.get(), &input, pointers.data(), pointers.size()) != 0) {
-        throw std::invalid_argument("images: the image encoder refuses them: " + last_logged_error());
+        throw bad_argument("images", "the image encoder refuses them: " + last_logged_error());
     }
     return chunks;
 }

@@ -1,5 +1,6 @@
 #include "lookm/llama/kv_cache.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/memory_room.h"
 
 #include "llama-context.h"
@@ -181,10 +182,10 @@ size_t kv_cache::bytes_per_token(llama_context * ctx) {
 void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v, const std::string & prefix) {
     const auto check = [&](const char * argument, ggml_type type, uint32_t head_dim) {
         if (head_dim % ggml_blck_size(type) != 0) {
-            throw std::invalid_argument(prefix + argument + ": \"" + ggml_type_name(type) + "\" stores blocks of " +
-                                        std::to_string(ggml_blck_size(type)) +
-                                        " numbers, but a head of this model has " + std::to_string(head_dim) +
-                                        "; expected f32, f16 or bf16");
+            throw bad_argument(prefix + argument, std::string("\"") + ggml_type_name(type) + "\" stores blocks of " +
+                                                      std::to_string(ggml_blck_size(type)) +
+                                                      " numbers, but a head of this model has " +
+                                                      std::to_string(head_dim) + "; expected f32, f16 or bf16");
         }
     };
     for (uint32_t il = 0; il < model->hparams.n_layer(); ++il) {
@@ -261,7 +262,7 @@ kv_cache::~kv_cache() = default;
 kv_cache::kv_cache(llama_context * ctx) : ctx_(ctx) {
     const std::string why = unsupported(ctx);
     if (!why.empty()) {
-        throw std::invalid_argument("kv_ratio: " + why + " (kv_ratio 1 runs this model uncompressed)");
+        throw bad_argument("kv_ratio", why + " (kv_ratio 1 runs this model uncompressed)");
     }
     kv_ = full_attention_cache(llama_get_memory(ctx));
     const llama_hparams & hparams = ctx->get_model().hparams;
@@ -351,7 +352,7 @@ void kv_cache::settle() {
 void kv_cache::check(llama_seq_id seq) const {
     const auto n = static_cast<llama_seq_id>(kv_->get_n_stream() > 1 ? kv_->get_n_stream() : LLAMA_MAX_SEQ);
     if (seq < 0 || seq >= n) {
-        throw std::invalid_argument("seq: " + std::to_string(seq) + " is outside [0, " + std::to_string(n - 1) + "]");
+        throw bad_argument("seq", std::to_string(seq) + " is outside [0, " + std::to_string(n - 1) + "]");
     }
 }
 

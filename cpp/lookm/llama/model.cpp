@@ -1,5 +1,6 @@
 #include "lookm/llama/model.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/at_work.h"
 #include "lookm/llama/encoder_no_alloc.h"
 #include "lookm/llama/kv_cache.h"
@@ -31,13 +32,13 @@ llama_flash_attn_type parse_flash_attn(const std::string & name) {
     if (name == "on" || name == "off") {
         return name == "on" ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     }
-    throw std::invalid_argument("flash_attn: \"" + name + "\" is unknown; expected auto, on or off");
+    throw bad_argument("flash_attn", "\"" + name + "\" is unknown; expected auto, on or off");
 }
 
 void check_range(const char * argument, int32_t value, int32_t low, int32_t high) {
     if (value < low || value > high) {
-        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) + " is outside [" +
-                                    std::to_string(low) + ", " + std::to_string(high) + "]");
+        throw bad_argument(argument, std::to_string(value) + " is outside [" + std::to_string(low) + ", " +
+                                         std::to_string(high) + "]");
     }
 }
 
@@ -45,12 +46,12 @@ void check_range(const char * argument, int32_t value, int32_t low, int32_t high
 void check_gguf(const char * argument, const std::string & path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) {
-        throw std::invalid_argument(std::string(argument) + ": cannot open \"" + path + "\"; expected a GGUF file");
+        throw bad_argument(argument, "cannot open \"" + path + "\"; expected a GGUF file");
     }
     char magic[4] = {};
     file.read(magic, sizeof(magic));
     if (!file || std::memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        throw std::invalid_argument(std::string(argument) + ": \"" + path + "\" is not a GGUF file");
+        throw bad_argument(argument, "\"" + path + "\" is not a GGUF file");
     }
 }
 
@@ -59,20 +60,19 @@ void check_metadata(const std::string & path) {
     const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
         gguf_init_from_file(path.c_str(), {/*no_alloc =*/true, nullptr}), gguf_free);
     if (!gguf) {
-        throw std::invalid_argument("model_path: \"" + path + "\" is damaged: " + last_logged_error());
+        throw bad_argument("model_path", "\"" + path + "\" is damaged: " + last_logged_error());
     }
     const int64_t arch = gguf_find_key(gguf.get(), "general.architecture");
     if (arch < 0 || gguf_get_kv_type(gguf.get(), arch) != GGUF_TYPE_STRING) {
-        throw std::invalid_argument("model_path: \"" + path +
-                                    "\" names no general.architecture; expected a language model");
+        throw bad_argument("model_path", "\"" + path + "\" names no general.architecture; expected a language model");
     }
     const std::string key = std::string(gguf_get_val_str(gguf.get(), arch)) + ".block_count";
     const int64_t n_layer = gguf_find_key(gguf.get(), key.c_str());
     if (n_layer >= 0 && gguf_get_kv_type(gguf.get(), n_layer) == GGUF_TYPE_UINT32) {
         const uint32_t n = gguf_get_val_u32(gguf.get(), n_layer);
         if (n == 0 || n > 512) {
-            throw std::invalid_argument("model_path: \"" + path + "\" has " + key + " " + std::to_string(n) +
-                                        ", expected 1 to 512");
+            throw bad_argument("model_path",
+                               "\"" + path + "\" has " + key + " " + std::to_string(n) + ", expected 1 to 512");
         }
     }
 }
@@ -90,12 +90,12 @@ std::vector<float> checked_split(const std::vector<float> & shares, const device
         sum += share;
     }
     if (shares.size() > n_devices) {
-        throw std::invalid_argument("tensor_split: [" + text + "] for " + std::to_string(n_devices) +
-                                    " devices, expected at most one share for each");
+        throw bad_argument("tensor_split", "[" + text + "] for " + std::to_string(n_devices) +
+                                               " devices, expected at most one share for each");
     }
     const bool shares_ok = std::all_of(shares.begin(), shares.end(), [](float s) { return s >= 0.0f; });
     if (!shares_ok || !std::isfinite(sum) || sum <= 0.0f) {
-        throw std::invalid_argument("tensor_split: [" + text + "], expected shares of 0 or more, not all 0");
+        throw bad_argument("tensor_split", "[" + text + "], expected shares of 0 or more, not all 0");
     }
     std::vector<float> all = shares;
     all.resize(llama_max_devices(), 0.0f);
@@ -112,7 +112,7 @@ ggml_type parse_cache_type(const char * argument, const std::string & name) {
         }
         known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(t));
     }
-    throw std::invalid_argument(std::string(argument) + ": \"" + name + "\" is unknown; expected one of " + known);
+    throw bad_argument(argument, "\"" + name + "\" is unknown; expected one of " + known);
 }
 
 int32_t thread_count(const model_options & options) {
@@ -143,8 +143,7 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     llama_model_ptr model{llama_model_load_from_file(options.model_path.c_str(), params)};
     check_work_goes_on();
     if (!model) {
-        throw_logged<std::invalid_argument>("model_path: cannot load \"" + options.model_path +
-                                            "\" as a language model: ");
+        throw_logged("model_path", "cannot load \"" + options.model_path + "\" as a language model: ");
     }
     return model;
 }
@@ -159,8 +158,8 @@ int32_t context_limit(const llama_model * model, const model_options & options) 
     check_range("n_ctx", options.n_ctx, 0, 1 << 24);
     const int32_t n_ctx = options.n_ctx > 0 ? options.n_ctx : llama_model_n_ctx_train(model);
     if (n_ctx <= 0) {
-        throw std::invalid_argument("n_ctx: 0 takes the length that the model was trained with, but \"" +
-                                    options.model_path + "\" names none; expected 1 or more");
+        throw bad_argument("n_ctx", "0 takes the length that the model was trained with, but \"" + options.model_path +
+                                        "\" names none; expected 1 or more");
     }
     return n_ctx;
 }
@@ -182,7 +181,7 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     params.type_k = parse_cache_type("type_k", options.type_k);
     params.type_v = parse_cache_type("type_v", options.type_v);
     if (ggml_is_quantized(params.type_v) && options.flash_attn == "off") {
-        throw std::invalid_argument("type_v: \"" + options.type_v + "\" needs flash_attn on or auto, not off");
+        throw bad_argument("type_v", "\"" + options.type_v + "\" needs flash_attn on or auto, not off");
     }
     kv_cache::check_types(model, params.type_k, params.type_v);
     forget_errors();
@@ -216,12 +215,11 @@ mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & o
     mtmd::context_ptr ctx{mtmd_init_from_file(options.mmproj_path.c_str(), model, params)};
     check_work_goes_on();
     if (!ctx) {
-        throw_logged<std::invalid_argument>("mmproj: cannot use \"" + options.mmproj_path + "\" with \"" +
-                                            options.model_path +
-                                            "\"; expected the multimodal projector made for this model: ");
+        throw_logged("mmproj", "cannot use \"" + options.mmproj_path + "\" with \"" + options.model_path +
+                                   "\"; expected the multimodal projector made for this model: ");
     }
     if (!mtmd_support_vision(ctx.get())) {
-        throw std::invalid_argument("mmproj: \"" + options.mmproj_path + "\" encodes no images");
+        throw bad_argument("mmproj", "\"" + options.mmproj_path + "\" encodes no images");
     }
     return ctx;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 
 #include <new>
@@ -29,6 +30,15 @@ template <class Error>
         throw out_of_memory(what + logged);
     }
     throw Error(what + logged);
+}
+
+// The same, of an argument: bad_argument.
+[[noreturn]] inline void throw_logged(const char * argument, const std::string & what) {
+    const std::string logged = last_logged_error();
+    if (speaks_of_memory(logged)) {
+        throw out_of_memory(std::string(argument) + ": " + what + logged);
+    }
+    throw bad_argument(argument, what + logged);
 }
 
 } // namespace lookm

@@ -1,5 +1,6 @@
 #include "lookm/llama/plan.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/accumulators.h"
 #include "lookm/llama/flash_attn.h"
 #include "lookm/llama/memory_room.h"
@@ -34,8 +35,7 @@ uint64_t memory_of_devices() {
 
 void check_at_least(const char * argument, int64_t value, int64_t least) {
     if (value < least) {
-        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(value) + ", expected " +
-                                    std::to_string(least) + " or more");
+        throw bad_argument(argument, std::to_string(value) + ", expected " + std::to_string(least) + " or more");
     }
 }
 
@@ -71,7 +71,7 @@ prompt_pattern::prompt_pattern(const prompt & one, const prompt & two) {
     const size_t first = end_of_images(a);
     const size_t second = end_of_images(b);
     if (second <= first || b.size() <= a.size()) {
-        throw std::invalid_argument("messages: the chat template drops images");
+        throw bad_argument("messages", "the chat template drops images");
     }
     size_t at = 0;
     for (const prompt_chunk & chunk : two.chunks) {
@@ -137,7 +137,7 @@ planner::planner(const model_options & options) : options_(options), markers_(ra
     check_room("a plan");
     check_compute_bytes(options_.compute_bytes);
     if (options_.mmproj_path.empty()) {
-        throw std::invalid_argument("mmproj: \"\" is no file; expected the projector that images need");
+        throw bad_argument("mmproj", "\"\" is no file; expected the projector that images need");
     }
     model_ = load_model(options_, devices_);
     encoder_ = std::make_unique<dry_encoder>(model_.get(), options_, markers_.image);
@@ -285,7 +285,7 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
                           const plan_request & request) {
     check_at_least("images", request.n_images, 1);
     check_at_least("max_tokens", request.n_answer, 0);
-    const compress_options options = checked(request.kv);
+    const compress_options options = checked(request.how);
     n_pixels_ = size_t(image.width) * image.height;
     const image_source black = [&] {
         return mtmd::bitmap(image.width, image.height, std::vector<uint8_t>(3 * n_pixels_).data());
@@ -306,18 +306,18 @@ memory_plan planner::plan(const std::string & one, const std::string & two, cons
     filled.n_answer = std::min(request.n_answer, n_ctx_);
     const int64_t n_cells = pattern_->n_cells(request.n_images) + filled.n_answer;
     if (n_cells > most_planned) {
-        throw std::invalid_argument("images: " + std::to_string(request.n_images) +
-                                    " with their prompt and answer "
-                                    "are " +
-                                    std::to_string(n_cells) + " cells, expected at most " +
-                                    std::to_string(most_planned));
+        throw bad_argument("images", std::to_string(request.n_images) +
+                                         " with their prompt and answer "
+                                         "are " +
+                                         std::to_string(n_cells) + " cells, expected at most " +
+                                         std::to_string(most_planned));
     }
     model_options roomy = options_; // a plan may ask for more cells than n_ctx or the cap, and is told so
     roomy.n_ctx = std::max(n_ctx_, static_cast<int32_t>(n_cells));
     roomy.kv_cells = 0;
     roomy.kv_memory = 0;
     room_ = std::make_unique<sized_context>(model_.get(), roomy);
-    check_supported(request.kv, room_->unsupported());
+    check_supported(request.how, room_->unsupported());
 
     memory_plan p = plan_for(request.n_images, filled, options);
     p.memory = filled.memory;

@@ -58,7 +58,7 @@ class prompt_pattern {
 
 struct plan_request {
     int32_t n_images = 1;
-    kv_options kv;
+    compression how;
     int32_t n_answer = 0;
     uint64_t memory = 0; // 0: all that the devices say they have
 };

@@ -1,5 +1,6 @@
 #include "lookm/llama/prompt.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/text_run.h"
 
 #include <algorithm>
@@ -23,9 +24,8 @@ size_t count(const std::string & text, const std::string & part) {
 
 void check_markers(const char * argument, const char * what, size_t n_given, size_t n_markers) {
     if (n_markers != n_given) {
-        throw std::invalid_argument(std::string(argument) + ": " + std::to_string(n_given) +
-                                    " given, but the prompt has " + std::to_string(n_markers) + " " + what +
-                                    " placeholders");
+        throw bad_argument(argument, std::to_string(n_given) + " given, but the prompt has " +
+                                         std::to_string(n_markers) + " " + what + " placeholders");
     }
 }
 
@@ -137,12 +137,12 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
     check_markers("contexts", "context", contexts.size(), count(text, markers.context));
     for (const std::string & part : contexts) {
         if (part.size() > std::numeric_limits<int32_t>::max() / 2) {
-            throw std::invalid_argument("contexts: " + std::to_string(part.size()) + " bytes exceed 1 GiB");
+            throw bad_argument("contexts", std::to_string(part.size()) + " bytes exceed 1 GiB");
         }
     }
     if (!mmproj && !images.empty()) {
-        throw std::invalid_argument("images: " + std::to_string(images.size()) +
-                                    " given, but the model was opened without an mmproj file");
+        throw bad_argument("images",
+                           std::to_string(images.size()) + " given, but the model was opened without an mmproj file");
     }
     std::vector<text_run> runs = tokenize_runs(model, text, markers, contexts);
     if (!mmproj) {
@@ -162,8 +162,8 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
             size_t n = 0;
             const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
             if (std::find(tokens, tokens + n, LLAMA_TOKEN_NULL) != tokens + n) {
-                throw std::invalid_argument("mmproj: it puts marks around images that the model's vocabulary lacks; "
-                                            "expected the multimodal projector made for this model");
+                throw bad_argument("mmproj", "it puts marks around images that the model's vocabulary lacks; "
+                                             "expected the multimodal projector made for this model");
             }
             p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
         } else {

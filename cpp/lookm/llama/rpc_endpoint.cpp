@@ -1,5 +1,6 @@
 #include "lookm/llama/rpc_endpoint.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/at_work.h"
 
 #include "ggml-rpc.h"
@@ -30,7 +31,7 @@ namespace {
 constexpr int timeout_ms = 5000;
 
 [[noreturn]] void refuse(const std::string & address, const std::string & why) {
-    throw std::invalid_argument("rpc_servers: \"" + address + "\" " + why);
+    throw bad_argument("rpc_servers", "\"" + address + "\" " + why);
 }
 
 struct endpoint {

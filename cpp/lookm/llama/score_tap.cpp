@@ -1,5 +1,6 @@
 #include "lookm/llama/score_tap.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/graph/score_forms.h"
 
 #include <algorithm>
@@ -81,7 +82,7 @@ score_tap::~score_tap() {
 
 void score_tap::arm(const tap_plan & plan) {
     if (plan.first_query < 0) {
-        throw std::invalid_argument("first_query: " + std::to_string(plan.first_query) + ", expected 0 or more");
+        throw bad_argument("first_query", std::to_string(plan.first_query) + ", expected 0 or more");
     }
     plan_ = plan;
     if (!plan.squares) {

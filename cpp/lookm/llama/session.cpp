@@ -1,5 +1,6 @@
 #include "lookm/llama/session.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/at_work.h"
 #include "lookm/llama/flash_attn.h"
 #include "lookm/llama/memory_check.h"
@@ -35,41 +36,40 @@ bool evicts(const compress_options & o) {
     return o.method.evicts && o.ratios.important + o.ratios.recent < 1.0;
 }
 
-compress_options checked(const kv_options & kv) {
-    const method m = resolve(kv.method, kv.options);
-    return {m, split_ratio(kv.kv_ratio, kv.important_ratio, kv.recent_ratio, m.recent_share)};
+compress_options checked(const compression & how) {
+    return {resolve(how), split(how)};
 }
 
-void check_supported(const kv_options & kv, const std::string & unsupported) {
-    if (evicts(checked(kv)) && !unsupported.empty()) {
+void check_supported(const compression & how, const std::string & unsupported) {
+    if (evicts(checked(how)) && !unsupported.empty()) {
         std::ostringstream ratio;
-        ratio << kv.kv_ratio;
-        throw std::invalid_argument("kv_ratio: " + ratio.str() + " asks for compression, but " + unsupported +
-                                    " (kv_ratio 1 runs this model uncompressed)");
+        ratio << how.kv_ratio;
+        throw bad_argument("kv_ratio", ratio.str() + " asks for compression, but " + unsupported +
+                                           " (kv_ratio 1 runs this model uncompressed)");
     }
 }
 
 void check_squeezes(const method & m, int32_t n_cells, int32_t cap) {
     if (!m.evicts || needs_squares(m)) {
-        throw std::invalid_argument(
-            "kv_cells: a prompt of " + std::to_string(n_cells) + " cells and its answer do not fit into " +
-            std::to_string(cap) + ", and method " + m.name +
-            (m.evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
-            "; expected more cells, or another method");
+        throw bad_argument("kv_cells",
+                           "a prompt of " + std::to_string(n_cells) + " cells and its answer do not fit into " +
+                               std::to_string(cap) + ", and method " + m.name +
+                               (m.evicts ? " needs the attention of all queries to all cells" : " evicts nothing") +
+                               "; expected more cells, or another method");
     }
 }
 
 void check_ends_with_text(const prompt & p) {
     if (p.chunks.back().image) { // mtmd asks for no logits of an image
-        throw std::invalid_argument("messages: the prompt ends with an image; expected text after it");
+        throw bad_argument("messages", "the prompt ends with an image; expected text after it");
     }
 }
 
 void check_compute_bytes(int64_t compute_bytes) {
     if (compute_bytes < least_compute_bytes || compute_bytes > most_compute_bytes) {
-        throw std::invalid_argument("compute_bytes: " + std::to_string(compute_bytes) + ", expected " +
-                                    std::to_string(least_compute_bytes) + " (1 MiB) to " +
-                                    std::to_string(most_compute_bytes) + " (1 TiB)");
+        throw bad_argument("compute_bytes", std::to_string(compute_bytes) + ", expected " +
+                                                std::to_string(least_compute_bytes) + " (1 MiB) to " +
+                                                std::to_string(most_compute_bytes) + " (1 TiB)");
     }
 }
 
@@ -77,9 +77,9 @@ void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_opt
     const int32_t n_at_once = std::min(options.n_batch, options.n_ubatch);
     for (const prompt_chunk & c : p.chunks) {
         if (c.image && mtmd_decode_use_non_causal(mmproj, c.image) && c.n_cells() > n_at_once) {
-            throw std::invalid_argument((options.n_batch < options.n_ubatch ? "n_batch: " : "n_ubatch: ") +
-                                        std::to_string(n_at_once) + " is too small; this model needs at least the " +
-                                        std::to_string(c.n_cells()) + " cells of one image");
+            throw bad_argument(options.n_batch < options.n_ubatch ? "n_batch" : "n_ubatch",
+                               std::to_string(n_at_once) + " is too small; this model needs at least the " +
+                                   std::to_string(c.n_cells()) + " cells of one image");
         }
     }
 }
@@ -87,8 +87,9 @@ void check_ubatch(const prompt & p, const mtmd_context * mmproj, const model_opt
 void check_decoder_only(const llama_model * model, const llama_context * ctx, const model_options & options) {
     // llama.cpp aborts on a decoder that waits for its encoder, and an embedding model has no next token to sample.
     if (llama_model_has_encoder(model) || !llama_get_memory(ctx)) {
-        throw std::invalid_argument("model_path: \"" + options.model_path +
-                                    "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
+        throw bad_argument("model_path",
+                           "\"" + options.model_path +
+                               "\" has an encoder or no memory of earlier tokens; expected a decoder-only model");
     }
 }
 
@@ -96,8 +97,8 @@ session::session(const model_options & options) : session(options, load_shared_m
 
 session::session(const model_options & options, const session & other) : session(checked(options), other.model_) {
     if (options.model_path != other.options_.model_path) {
-        throw std::invalid_argument("model_path: \"" + options.model_path + "\" for the weights of \"" +
-                                    other.options_.model_path + "\"; expected the same file");
+        throw bad_argument("model_path", "\"" + options.model_path + "\" for the weights of \"" +
+                                             other.options_.model_path + "\"; expected the same file");
     }
 }
 
@@ -128,8 +129,8 @@ bool session::may_be_freed() const {
     return generation_ == fork_generation() || (forked_at_rest() && !on_devices_);
 }
 
-bool session::scores_all_queries(const kv_options & kv) {
-    const compress_options o = checked(kv);
+bool session::scores_all_queries(const compression & how) {
+    const compress_options o = checked(how);
     return evicts(o) && o.method.scorer == scorer::cumulative;
 }
 
@@ -139,8 +140,8 @@ std::string session::model_name() const {
     return name;
 }
 
-void session::check(const kv_options & kv) const {
-    check_supported(kv, room_->unsupported());
+void session::check(const compression & how) const {
+    check_supported(how, room_->unsupported());
 }
 
 void session::clear() {
@@ -189,31 +190,31 @@ void session::begin(const compress_options & options, int32_t n_room, std::optio
 void session::check_fits(const prompt & p) const {
     const int32_t n = p.n_cells();
     if (n == 0) {
-        throw std::invalid_argument("messages: the prompt is empty");
+        throw bad_argument("messages", "the prompt is empty");
     }
     if (n > n_ctx()) {
-        throw std::invalid_argument("prompt: " + std::to_string(n) + " cells (" + std::to_string(p.n_images) +
-                                    " images) do not fit into n_ctx " + std::to_string(n_ctx()));
+        throw bad_argument("prompt", std::to_string(n) + " cells (" + std::to_string(p.n_images) +
+                                         " images) do not fit into n_ctx " + std::to_string(n_ctx()));
     }
     check_ubatch(p, mmproj_.get(), options_);
 }
 
 void session::prefill(const std::string & text, std::span<const image_source> images,
-                      std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                      std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                       const progress_fn & progress) {
-    check(kv);
+    check(how);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
     check_ends_with_text(p);
-    compress_options options = checked(kv);
+    compress_options options = checked(how);
     options.kind = p.kinds();
     options.explain = explains_;
     n_answer = std::clamp(n_answer, 0, n_ctx());
     std::optional<prompt_cap> cap = through_cap(p, options, n_answer);
     if (cap && explains_) {
-        throw std::invalid_argument("kv_cells: a prompt that is read through the cap loses cells while it is read and "
-                                    "cannot be explained; expected at least its " +
-                                    std::to_string(p.n_cells()) + " cells");
+        throw bad_argument("kv_cells", "a prompt that is read through the cap loses cells while it is read and "
+                                       "cannot be explained; expected at least its " +
+                                           std::to_string(p.n_cells()) + " cells");
     }
     try {
         // with compression the answer's cells are found among those that it frees

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/core/budget.h"
+#include "lookm/core/compression.h"
 #include "lookm/core/prompt_cap.h"
 #include "lookm/llama/chat_template.h"
 #include "lookm/llama/compressor.h"
@@ -20,21 +21,11 @@
 
 namespace lookm {
 
-// How one prompt is compressed, as the user says it. kv_ratio 1 or method origin: not at all; both shares together say
-// more than kv_ratio and replace it.
-struct kv_options {
-    double kv_ratio = 1.0;
-    std::string method = default_method;
-    std::optional<double> important_ratio;
-    std::optional<double> recent_ratio;
-    method_options options;
-};
-
-// What the options come to. Throws std::invalid_argument for what is wrong, at any ratio.
-compress_options checked(const kv_options & kv);
+// What the options come to. Throws bad_argument for what is wrong, at any ratio.
+compress_options checked(const compression & how);
 bool evicts(const compress_options & options);
-// Throws std::invalid_argument if the options evict from a model that cannot be compressed: unsupported says why.
-void check_supported(const kv_options & kv, const std::string & unsupported);
+// Throws std::invalid_argument where they evict from a model that cannot be compressed: unsupported says why.
+void check_supported(const compression & how, const std::string & unsupported);
 
 void check_compute_bytes(int64_t compute_bytes); // throws std::invalid_argument
 
@@ -98,7 +89,7 @@ class session {
 
     // Whether prompts compressed like this are scored by all their queries (model_options::scored). Throws
     // std::invalid_argument for an option that is wrong.
-    static bool scores_all_queries(const kv_options & kv);
+    static bool scores_all_queries(const compression & how);
 
     const prompt_markers & markers() const { return markers_; }
     const std::string & flash_attn() const { return options_.flash_attn; } // off where auto was resolved to it
@@ -109,7 +100,7 @@ class session {
     void check_template() const { template_->check(); } // throws std::invalid_argument if there is none
 
     // Throws std::invalid_argument for an option that is wrong, or a model that cannot be compressed.
-    void check(const kv_options & kv) const;
+    void check(const compression & how) const;
 
     // Forgets the last prompt, processes this one (one marker per image and per context), compresses its cells, and
     // frees the memory that neither they nor n_answer more cells need (sized_context). The answer may grow past
@@ -120,7 +111,7 @@ class session {
     // what is cached is squeezed before a piece that would not fit (prompt_cap); kv_ratio then holds of what is left.
     // Throws std::invalid_argument where no squeezing makes it fit.
     void prefill(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
-                 const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+                 const compression & how, int32_t n_answer, const progress_fn & progress = {});
 
     // Trials (trials.cpp): one prompt is read once, and then compressed and answered as often as one likes.
     //
@@ -128,10 +119,10 @@ class session {
     // follow() adds what is to be answered. kv says which attention is observed: a trial() can use what another method
     // needs less of, as h2o of what roco does.
     void read(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
-              const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+              const compression & how, int32_t n_answer, const progress_fn & progress = {});
     // The cells as they were read, compressed like this, whatever a trial before has made of them. Throws
     // std::invalid_argument where it takes attention that was not observed.
-    void trial(const kv_options & kv);
+    void trial(const compression & how);
     // Text behind the compressed prompt, uncompressed, in the place of all that has come behind it since trial().
     void follow(const std::string & text);
 
@@ -145,10 +136,10 @@ class session {
     // holds over all of it. Throws as prefill() does; where it throws before anything is read, the conversation goes
     // on.
     void converse(const std::string & text, std::span<const image_source> images, std::span<const std::string> contexts,
-                  const kv_options & kv, int32_t n_answer, const progress_fn & progress = {});
+                  const compression & how, int32_t n_answer, const progress_fn & progress = {});
     // The same, but forgets what was there in any case.
     void converse_anew(const std::string & text, std::span<const image_source> images,
-                       std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                       std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                        const progress_fn & progress = {});
     bool talking() const { return talking_; } // false again once an error has stopped a turn's reading
     // Another one whenever what was there is forgotten; what is refused before leaves it as it is.
@@ -156,7 +147,7 @@ class session {
 
     // The conversation between two turns, to go on with in another session of the same model and cache types.
     std::vector<uint8_t> state() const;
-    void restore(std::span<const uint8_t> state, const kv_options & kv); // throws std::invalid_argument
+    void restore(std::span<const uint8_t> state, const compression & how); // throws std::invalid_argument
 
     void start(const sampling_options & sampling); // an answer to the last prompt begins
     // One more token: its text, possibly half a UTF-8 character; nullopt at the end of the answer. Throws
@@ -197,7 +188,7 @@ class session {
     bool squeezes_with(const compress_options & options) const;
     int32_t n_ctx_that_counts() const; // 0 for a model that the context's size means nothing to
     void turn(bool begins, const std::string & text, std::span<const image_source> images,
-              std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+              std::span<const std::string> contexts, const compression & how, int32_t n_answer,
               const progress_fn & progress);
     void carry(int32_t n_cells); // to a context of so many, scores and all
     std::vector<prompt_part> parts_so_far() const;

@@ -1,5 +1,6 @@
 #include "lookm/llama/sized_context.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/memory_room.h"
 #include "lookm/llama/sequence_numbers.h"
@@ -53,25 +54,25 @@ void sized_context::check_kept_types() {
     if (!other_types_) {
         return;
     }
-    const std::string asked = k != parse_cache_type("type_k", options_.type_k)
-                                  ? "kept_type_k: \"" + options_.kept_type_k + "\""
-                                  : "kept_type_v: \"" + options_.kept_type_v + "\"";
+    const bool other_k = k != parse_cache_type("type_k", options_.type_k);
+    const char * const asked = other_k ? "kept_type_k" : "kept_type_v";
+    const std::string value = "\"" + (other_k ? options_.kept_type_k : options_.kept_type_v) + "\"";
     if (!unsupported_.empty()) {
-        throw std::invalid_argument(asked + " asks for cells of another type, but " + unsupported_);
+        throw bad_argument(asked, value + " asks for cells of another type, but " + unsupported_);
     }
     if (!options_.shrink || kv_cache::size_changes_rope(get())) {
-        throw std::invalid_argument(asked + " asks for a second cache, but " +
-                                    (options_.shrink
-                                         ? "the size of this model's context decides how positions are rotated"
-                                         : "shrink is False; expected True") +
-                                    "; type_k and type_v hold from the start");
+        throw bad_argument(asked,
+                           value + " asks for a second cache, but " +
+                               (options_.shrink ? "the size of this model's context decides how positions are rotated"
+                                                : "shrink is False; expected True") +
+                               "; type_k and type_v hold from the start");
     }
     kv_cache::check_types(model_, k, v, "kept_");
     make(n_least, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
     if (options_.kv_memory > 0 && bytes_per_cell() > bytes_per_cell_) {
-        throw std::invalid_argument(asked +
-                                    " is wider than what prompts are read into, which kv_memory is shared out by; "
-                                    "expected kv_cells, or no wider type");
+        throw bad_argument(asked, value +
+                                      " is wider than what prompts are read into, which kv_memory is shared out by; "
+                                      "expected kv_cells, or no wider type");
     }
 }
 
@@ -85,18 +86,17 @@ int32_t sized_context::read_cap() const {
     if (options_.kv_cells == 0 && !by_bytes) {
         return 0;
     }
-    const std::string name = by_bytes ? "kv_memory: " : "kv_cells: ";
+    const char * const name = by_bytes ? "kv_memory" : "kv_cells";
     const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
     if (by_bytes && options_.kv_cells != 0) {
-        throw std::invalid_argument("kv_memory: " + value + " is given with kv_cells, expected one of them");
+        throw bad_argument(name, value + " is given with a number of cells (kv_cells), expected one of them");
     }
     if (!unsupported_.empty()) {
-        throw std::invalid_argument(name + value + " asks for compression, but " + unsupported_);
+        throw bad_argument(name, value + " asks for compression, but " + unsupported_);
     }
     if (kv_cache::size_changes_rope(get())) {
-        throw std::invalid_argument(name + value +
-                                    " asks for a context smaller than its prompts, but the size of this "
-                                    "model's context decides how positions are rotated");
+        throw bad_argument(name, value + " asks for a context smaller than its prompts, but the size of this "
+                                         "model's context decides how positions are rotated");
     }
     // windows are as long however few cells the other layers have
     const int32_t n_swa = llama_model_n_swa(model_);
@@ -107,14 +107,14 @@ int32_t sized_context::read_cap() const {
     const auto bytes_of = [&](int64_t n) { return static_cast<int64_t>(fixed + bytes_per_cell_ * n); };
     if (!by_bytes) {
         if (options_.kv_cells < n_fewest) {
-            throw std::invalid_argument(name + value + ", expected " + std::to_string(n_fewest) + " or more" +
-                                        (n_window > 0 ? ", as many as this model's windows need" : ""));
+            throw bad_argument(name, value + ", expected " + std::to_string(n_fewest) + " or more" +
+                                         (n_window > 0 ? ", as many as this model's windows need" : ""));
         }
         return std::min(options_.kv_cells, limit_);
     }
     if (options_.kv_memory < bytes_of(n_fewest)) {
-        throw std::invalid_argument(name + value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
-                                    " or more, which this model's first " + std::to_string(n_fewest) + " cells take");
+        throw bad_argument(name, value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
+                                     " or more, which this model's first " + std::to_string(n_fewest) + " cells take");
     }
     const int64_t n = (options_.kv_memory - bytes_of(0)) / static_cast<int64_t>(bytes_per_cell_);
     return static_cast<int32_t>(std::min<int64_t>(n, limit_) / n_least * n_least);
@@ -149,10 +149,11 @@ void sized_context::check_memory(int32_t n_cells) const {
         memory += total;
     }
     if (wanted > memory) {
-        throw std::invalid_argument("n_ctx: a KV cache of " + std::to_string(n_cells) + " cells takes " +
-                                    std::to_string(wanted >> 20) + " MiB, more than all memory here, " +
-                                    std::to_string(memory >> 20) + " MiB; expected fewer cells (0 takes the model's " +
-                                    std::to_string(llama_model_n_ctx_train(model_)) + ")");
+        throw bad_argument("n_ctx", "a KV cache of " + std::to_string(n_cells) + " cells takes " +
+                                        std::to_string(wanted >> 20) + " MiB, more than all memory here, " +
+                                        std::to_string(memory >> 20) +
+                                        " MiB; expected fewer cells (0 takes the model's " +
+                                        std::to_string(llama_model_n_ctx_train(model_)) + ")");
     }
     if (!lies_on_devices(options_.rpc_servers)) {
         check_room("a KV cache of " + std::to_string(n_cells) + " cells", {wanted, 0, tables_});
@@ -229,7 +230,7 @@ void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) 
     forget_errors();
     if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
         clear();
-        throw std::invalid_argument("state: it does not fit this model's KV cache: " + last_logged_error());
+        throw bad_argument("state", "it does not fit this model's KV cache: " + last_logged_error());
     }
 }
 

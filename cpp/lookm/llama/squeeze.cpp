@@ -1,5 +1,6 @@
 // The part of a compressor that works while a prompt is still being read.
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/core/select.h"
 #include "lookm/llama/cell_lists.h"
 #include "lookm/llama/compressor.h"
@@ -16,14 +17,14 @@ void check_runs(std::span<const cell_run> runs, size_t n_cells) {
     int64_t end = 0;
     for (const cell_run & r : runs) {
         if (r.first < end || r.n_keep < 1 || r.n_keep > r.n) {
-            throw std::invalid_argument("runs: " + std::to_string(r.n_keep) + " of " + std::to_string(r.n) +
-                                        " cells from " + std::to_string(r.first) +
-                                        " on, expected ascending runs that keep 1 cell or more");
+            throw bad_argument("runs", std::to_string(r.n_keep) + " of " + std::to_string(r.n) + " cells from " +
+                                           std::to_string(r.first) +
+                                           " on, expected ascending runs that keep 1 cell or more");
         }
         end = static_cast<int64_t>(r.first) + r.n;
     }
     if (end > static_cast<int64_t>(n_cells)) {
-        throw std::invalid_argument("runs: they end at cell " + std::to_string(end) + " of " + std::to_string(n_cells));
+        throw bad_argument("runs", "they end at cell " + std::to_string(end) + " of " + std::to_string(n_cells));
     }
 }
 

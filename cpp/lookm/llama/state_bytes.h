@@ -1,5 +1,7 @@
 #pragma once
 
+#include "lookm/core/bad_argument.h"
+
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -59,7 +61,7 @@ class state_reader {
     bool empty() const { return left_.empty(); }
 
     [[noreturn]] static void fail() {
-        throw std::invalid_argument("state: it is damaged, or was made by another version; expected what state() gave");
+        throw bad_argument("state", "it is damaged, or was made by another version; expected what state() gave");
     }
 
   private:

@@ -1,5 +1,6 @@
 // The part of a session that tries compressions out on one prompt.
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
 #include "lookm/llama/prompt_copy.h"
 #include "lookm/llama/session.h"
@@ -13,17 +14,18 @@
 namespace lookm {
 
 void session::read(const std::string & text, std::span<const image_source> images,
-                   std::span<const std::string> contexts, const kv_options & kv, int32_t n_answer,
+                   std::span<const std::string> contexts, const compression & how, int32_t n_answer,
                    const progress_fn & progress) {
-    check(kv);
+    check(how);
     const prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts);
     check_fits(p);
-    compress_options options = checked(kv);
+    compress_options options = checked(how);
     options.kind = p.kinds();
     if (through_cap(p, options, n_answer)) {
-        throw std::invalid_argument("kv_cells: " + std::to_string(room_->cap()) +
-                                    " cells do not hold the prompt whose cells are to be tried; expected at least " +
-                                    std::to_string(p.n_cells()));
+        throw bad_argument("kv_cells",
+                           std::to_string(room_->cap()) +
+                               " cells do not hold the prompt whose cells are to be tried; expected at least " +
+                               std::to_string(p.n_cells()));
     }
     const int32_t n_room = std::min(n_ctx(), p.n_cells() + std::clamp(n_answer, 0, n_ctx() - p.n_cells()));
     try {
@@ -33,8 +35,8 @@ void session::read(const std::string & text, std::span<const image_source> image
             room_->compressor()->tap().disarm();
         }
         if (kv_cache::window_cells(room_->get()) > 0 && !options_.swa_full) {
-            throw std::invalid_argument("swa_full: false, but trials go back to the prompt's end, expected true for a "
-                                        "model with sliding windows");
+            throw bad_argument("swa_full", "false, but trials go back to the prompt's end, expected true for a "
+                                           "model with sliding windows");
         }
         auto copy = std::make_unique<prompt_copy>();
         copy->kind = options.kind;
@@ -58,21 +60,22 @@ void session::read(const std::string & text, std::span<const image_source> image
     }
 }
 
-void session::trial(const kv_options & kv) {
+void session::trial(const compression & how) {
     if (!copy_) {
-        throw std::invalid_argument("trial: no prompt has been read for trials; call read first");
+        throw bad_argument("trial", "no prompt has been read for trials; call read first");
     }
-    check(kv);
+    check(how);
     const compressor * const reader = (read_room_ ? read_room_ : room_)->compressor();
-    compress_options options = checked(kv);
+    compress_options options = checked(how);
     options.kind = copy_->kind;
     if (reader && evicts(options) && !reader->covers(options)) {
-        throw std::invalid_argument("method: \"" + kv.method +
-                                    "\" takes attention that was not observed when the prompt was read; expected one "
-                                    "with the same scorer and window");
+        throw bad_argument("method",
+                           "\"" + how.method +
+                               "\" takes attention that was not observed when the prompt was read; expected one "
+                               "with the same scorer and window");
     }
     if (!reader && evicts(options)) {
-        throw std::invalid_argument("trial: an answer has outgrown the context that the prompt was read into; expected "
+        throw bad_argument("trial", "an answer has outgrown the context that the prompt was read into; expected "
                                     "a larger n_answer when it is read");
     }
     std::unique_ptr<prompt_copy> copy = std::move(copy_); // clear() forgets it
@@ -86,7 +89,7 @@ void session::trial(const kv_options & kv) {
     answer_from_here();
     prompt_logits_ = copy_->logits;
     stats_ = copy_->stats;
-    stats_.method = kv.method;
+    stats_.method = how.method;
     try {
         compress(options, {});
         if (room_->keeps_other_types()) {
@@ -105,11 +108,11 @@ void session::trial(const kv_options & kv) {
 
 void session::follow(const std::string & text) {
     if (!copy_ || n_past_ < copy_->n_past) {
-        throw std::invalid_argument("follow: no prompt has been tried; call read and trial first");
+        throw bad_argument("follow", "no prompt has been tried; call read and trial first");
     }
     const std::vector<llama_token> tokens = tokenize_run(model_.get(), text, markers_.context, {}).tokens;
     if (tokens.empty()) {
-        throw std::invalid_argument("text: it is empty, expected what is to be answered");
+        throw bad_argument("text", "it is empty, expected what is to be answered");
     }
     pending_.reset();
     sampler_.reset();
@@ -121,9 +124,8 @@ void session::follow(const std::string & text) {
     n_past_ = copy_->n_past;
     const auto n = static_cast<int32_t>(tokens.size());
     if (room_->n_used().value_or(n_past_) + n > room_->size()) {
-        throw std::invalid_argument("text: " + std::to_string(n) +
-                                    " tokens do not fit behind the prompt in a context of " +
-                                    std::to_string(room_->size()) + " cells; expected less, or a larger n_answer");
+        throw bad_argument("text", std::to_string(n) + " tokens do not fit behind the prompt in a context of " +
+                                       std::to_string(room_->size()) + " cells; expected less, or a larger n_answer");
     }
     for (int32_t i = 0; i < n; i += room_->n_batch()) {
         const int32_t n_now = std::min(room_->n_batch(), n - i);
@@ -142,8 +144,8 @@ std::string session::text_of(std::span<const int32_t> tokens) const {
     const llama_vocab * vocab = llama_model_get_vocab(model_.get());
     for (const int32_t token : tokens) {
         if (token < 0 || token >= llama_vocab_n_tokens(vocab)) {
-            throw std::invalid_argument("tokens: " + std::to_string(token) + " is none of the vocabulary's " +
-                                        std::to_string(llama_vocab_n_tokens(vocab)));
+            throw bad_argument("tokens", std::to_string(token) + " is none of the vocabulary's " +
+                                             std::to_string(llama_vocab_n_tokens(vocab)));
         }
     }
     return common_detokenize(vocab, {tokens.begin(), tokens.end()}, false);

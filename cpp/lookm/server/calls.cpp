@@ -1,5 +1,6 @@
 #include "lookm/server/calls.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/server/cache_size.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/settings.h"
@@ -60,9 +61,8 @@ double request_ratio(const json & data) {
     const double ratio = field.is_number() ? field.get<double>() : NAN;
     if (!(ratio > 0.0 && ratio <= s.kv_ratio_max)) {
         std::ostringstream text;
-        text << "kv_ratio: " << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max
-             << "]";
-        throw std::invalid_argument(text.str());
+        text << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max << "]";
+        throw bad_argument("kv_ratio", text.str());
     }
     return ratio;
 }
@@ -73,7 +73,7 @@ common_init_result_ptr init_from_params(common_params & params) {
     try {
         the_cache = apply_cap(params);
     } catch (const std::exception & error) {
-        stop(as_flags(error.what()));
+        stop(with_flag(error));
     }
     common_init_result_ptr result = (common_init_from_params) (params);
     if (!current().active() || !result->context()) {
@@ -96,7 +96,7 @@ common_init_result_ptr init_from_params(common_params & params) {
         try {
             check_allocated(result->context());
         } catch (const std::exception & error) {
-            stop(as_flags(error.what()));
+            stop(with_flag(error));
         }
         the_hook().cap(the_cache.n_cells, params.n_batch);
     }

@@ -1,5 +1,7 @@
 #include "lookm/server/flags.h"
 
+#include "lookm/core/bad_argument.h"
+#include "lookm/core/compression.h"
 #include "lookm/server/origins.h"
 #include "lookm/server/settings.h"
 
@@ -12,14 +14,16 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
 namespace lookm::server {
 
 namespace {
 
-// What of a flag llama.cpp's own help needs, and what we do with its value.
+// A flag of ours: what llama.cpp's own help needs of it, the option that it sets, and how.
 struct flag {
+    std::string option; // as errors name it (bad_argument)
     common_arg help;
     std::function<void(settings &, const std::string &)> set;
 };
@@ -76,78 +80,145 @@ std::string method_names() {
     return names;
 }
 
-flag with_value(const char * name, const char * hint, const std::string & help, const char * env,
+void parse(double & value, const std::string & text) {
+    value = number(text);
+}
+
+void parse(int32_t & value, const std::string & text) {
+    value = whole_number(text);
+}
+
+void parse(uint32_t & value, const std::string & text) {
+    const int32_t whole = whole_number(text);
+    if (whole < 0) {
+        throw std::invalid_argument("\"" + text + "\", expected 0 or more");
+    }
+    value = static_cast<uint32_t>(whole);
+}
+
+void parse(bool & value, const std::string & text) {
+    value = truth(text);
+}
+
+void parse(std::string & value, const std::string & text) {
+    value = text;
+}
+
+template <class T>
+void parse(std::optional<T> & value, const std::string & text) {
+    parse(value.emplace(), text);
+}
+
+flag with_value(const char * option, const char * name, const char * hint, const std::string & help, const char * env,
                 std::function<void(settings &, const std::string &)> set) {
     common_arg arg({name}, hint, help, [](common_params &, const std::string &) {});
-    return {arg.set_env(env), std::move(set)};
+    return {option, arg.set_env(env), std::move(set)};
+}
+
+// How each field of a compression is called here.
+struct field_flag {
+    const char *name, *env, *hint;
+    std::string help;
+};
+
+const std::map<std::string, field_flag> & compression_flags() {
+    static const std::map<std::string, field_flag> all = {
+        {"kv_ratio",
+         {"--kv-ratio", "LLAMA_ARG_KV_RATIO", "R",
+          "share of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)"}},
+        {"method",
+         {"--kv-method", "LLAMA_ARG_KV_METHOD", "NAME",
+          "how to compress (default: " + compression().method + ")\none of " + method_names()}},
+        {"important_ratio",
+         {"--kv-important-ratio", "LLAMA_ARG_KV_IMPORTANT_RATIO", "R",
+          "share kept for the attention it received (default: 0.9 of --kv-ratio, half of it with all methods but\n"
+          "lookm_plus)"}},
+        {"recent_ratio",
+         {"--kv-recent-ratio", "LLAMA_ARG_KV_RECENT_RATIO", "R",
+          "share kept as the last of the prompt (default: the rest of --kv-ratio)"}},
+        {"text_overflow",
+         {"--kv-text-overflow", "LLAMA_ARG_KV_TEXT_OVERFLOW", "{keep,evict}",
+          "when text alone exceeds the share: keep all of it, or evict down to the share (default: evict with "
+          "lookm_plus, else keep)"}},
+        {"fidelity",
+         {"--kv-fidelity", "LLAMA_ARG_KV_FIDELITY", "{paper,upstream}",
+          "where LOOK-M's paper and its published code differ: which of them holds (default: paper)"}},
+        {"scorer",
+         {"--kv-scorer", "LLAMA_ARG_KV_SCORER", "{cumulative,window,none}",
+          "whose attention cells are judged by: all queries', the last ones', or nobody's (default: the method's)"}},
+        {"window",
+         {"--kv-window", "LLAMA_ARG_KV_WINDOW", "N",
+          "queries of the window scorer (default: the method's, or the text after the last image)"}},
+        {"merge_keys",
+         {"--kv-merge-keys", "LLAMA_ARG_KV_MERGE_KEYS", "{true,false}",
+          "merge evicted keys as values are merged, or leave the kept keys as they are (default: true)"}},
+        {"merge_within_modality",
+         {"--kv-merge-within-modality", "LLAMA_ARG_KV_MERGE_WITHIN_MODALITY", "{true,false}",
+          "merge text into text and images into images only (default: false)"}},
+        {"visual_quota",
+         {"--kv-visual-quota", "LLAMA_ARG_KV_VISUAL_QUOTA", "R",
+          "least share of the cells kept for their attention that image cells get (default: 0.5 with lookm_plus,\n"
+          "else 0)"}},
+        {"seed", {"--kv-seed", "LLAMA_ARG_KV_SEED", "N", "seed of the method random (default: 0)"}},
+    };
+    return all;
 }
 
 const std::vector<flag> & flags() {
     static const std::vector<flag> all = [] {
-        std::vector<flag> list = {
-            with_value("--kv-ratio", "R",
-                       "share of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)",
-                       "LLAMA_ARG_KV_RATIO", [](settings & s, const std::string & v) { s.kv_ratio = number(v); }),
-            with_value("--kv-ratio-max", "R", "the most that a request may ask for by its field kv_ratio (default: 1)",
+        std::vector<flag> list;
+        for_each_field(static_cast<compression *>(nullptr), [&list](const char * option, auto member) {
+            const field_flag & f = compression_flags().at(option);
+            list.push_back(with_value(option, f.name, f.hint, f.help, f.env,
+                                      [member](settings & s, const std::string & v) { parse(s.how.*member, v); }));
+        });
+        const std::vector<flag> others = {
+            with_value("kv_ratio_max", "--kv-ratio-max", "R",
+                       "the most that a request may ask for by its field kv_ratio (default: 1)",
                        "LLAMA_ARG_KV_RATIO_MAX",
                        [](settings & s, const std::string & v) { s.kv_ratio_max = number(v); }),
-            with_value("--kv-method", "NAME",
-                       "how to compress (default: " + settings().method + ")\none of " + method_names(),
-                       "LLAMA_ARG_KV_METHOD", [](settings & s, const std::string & v) { s.method = v; }),
-            with_value("--kv-important-ratio", "R",
-                       "share kept for the attention it received (default: 0.9 of --kv-ratio, half of it with all "
-                       "methods but\n"
-                       "lookm_plus)",
-                       "LLAMA_ARG_KV_IMPORTANT_RATIO",
-                       [](settings & s, const std::string & v) { s.important_ratio = number(v); }),
-            with_value(
-                "--kv-recent-ratio", "R", "share kept as the last of the prompt (default: the rest of --kv-ratio)",
-                "LLAMA_ARG_KV_RECENT_RATIO", [](settings & s, const std::string & v) { s.recent_ratio = number(v); }),
-            with_value("--kv-text-overflow", "{keep,evict}",
-                       "when text alone exceeds the share: keep all of it, or evict down to the share (default: "
-                       "evict with lookm_plus, else keep)",
-                       "LLAMA_ARG_KV_TEXT_OVERFLOW", [](settings & s, const std::string & v) { s.text_overflow = v; }),
-            with_value("--kv-min-cells", "N", "leave prompts alone that are shorter than this (default: 0)",
-                       "LLAMA_ARG_KV_MIN_CELLS",
+            with_value("kv_min_cells", "--kv-min-cells", "N",
+                       "leave prompts alone that are shorter than this (default: 0)", "LLAMA_ARG_KV_MIN_CELLS",
                        [](settings & s, const std::string & v) { s.min_cells = whole_number(v); }),
-            with_value("--kv-cells", "N",
+            with_value("kv_cells", "--kv-cells", "N",
                        "most KV cells of the cache, shared out evenly to the slots: longer prompts are squeezed while\n"
                        "they are read, and -c is how many tokens each slot may have (default: as many as -c names)",
                        "LLAMA_ARG_KV_CELLS", [](settings & s, const std::string & v) { s.kv_cells = whole_number(v); }),
-            with_value("--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
+            with_value("kv_memory", "--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
                        "LLAMA_ARG_KV_MEMORY", [](settings & s, const std::string & v) { s.kv_memory = bytes(v); }),
-            with_value("--allow-origin", "LIST",
+            with_value("allow_origin", "--allow-origin", "LIST",
                        "refuse what web pages send that are not of these origins, such as https://chat.example.org,\n"
                        "with commas between them; self: this server's own page alone (default: any page is served)",
                        "LLAMA_ARG_ALLOW_ORIGIN",
                        [](settings & /*s*/, const std::string & v) { allowed_origins().allow(v); }),
-            with_value("--image-max-pixels", "N",
+            with_value("image_max_pixels", "--image-max-pixels", "N",
                        "most pixels of an image, which is refused before it is decoded (default: " +
                            std::to_string(default_max_pixels) + "\nwhere prompts may be compressed, else any number)",
                        "LLAMA_ARG_IMAGE_MAX_PIXELS",
                        [](settings & s, const std::string & v) { s.image_max_pixels = whole_number(v); }),
         };
+        list.insert(list.end(), others.begin(), others.end());
         common_arg on_request({"--kv-on-request"},
                               "keep all cells of a prompt unless its request asks for less by its field kv_ratio", //
                               [](common_params &) {});
-        list.push_back({on_request.set_env("LLAMA_ARG_KV_ON_REQUEST"),
+        list.push_back({"kv_on_request", on_request.set_env("LLAMA_ARG_KV_ON_REQUEST"),
                         [](settings & s, const std::string & v) { s.on_request = truth(v); }});
         common_arg strict({"--kv-strict-reuse"}, "never reuse a compressed prompt as the prefix of another", //
                           [](common_params &) {});
-        list.push_back({strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),
+        list.push_back({"kv_strict_reuse", strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),
                         [](settings & s, const std::string & v) { s.strict_reuse = truth(v); }});
         common_arg no_grammar({"--no-request-grammar"},
                               "refuse requests that bring a grammar, a JSON schema or tools: a short one can keep the\n"
                               "server busy for minutes", //
                               [](common_params &) {});
-        list.push_back({no_grammar.set_env("LLAMA_ARG_NO_REQUEST_GRAMMAR"),
+        list.push_back({"no_request_grammar", no_grammar.set_env("LLAMA_ARG_NO_REQUEST_GRAMMAR"),
                         [](settings & s, const std::string & v) { s.no_request_grammar = truth(v); }});
         common_arg no_check(
             {"--no-check-files"},
             "open a model and a projector that were not seen before at once, and not in a child process\n"
             "first, which a damaged one ends in the server's place", //
             [](common_params &) {});
-        list.push_back({no_check.set_env("LLAMA_ARG_NO_CHECK_FILES"),
+        list.push_back({"check_files", no_check.set_env("LLAMA_ARG_NO_CHECK_FILES"),
                         [](settings & s, const std::string & v) { s.check_files = !truth(v); }});
         common_arg no_memory(
             {"--no-check-memory"},
@@ -179,29 +250,33 @@ void set(const flag & f, const std::string & where, const std::string & value) {
 
 } // namespace
 
-std::string as_flags(std::string text) {
-    static constexpr const char * names[][2] = {
-        {"kv_ratio_max", "--kv-ratio-max"},
-        {"important_ratio", "--kv-important-ratio"},
-        {"recent_ratio", "--kv-recent-ratio"},
-        {"kv_min_cells", "--kv-min-cells"},
-        {"text_overflow", "--kv-text-overflow"},
-        {"kv_ratio", "--kv-ratio"},
-        {"kv_on_request", "--kv-on-request"},
-        {"image_max_pixels", "--image-max-pixels"},
-        {"method: \"", "--kv-method: \""},
-        {"kv_cells", "--kv-cells"},
-        {"kv_memory", "--kv-memory"},
-        {"type_k", "--cache-type-k"},
-        {"type_v", "--cache-type-v"},
-        {"flash_attn", "--flash-attn"},
+std::string flag_of(const std::string & option) {
+    static const std::map<std::string, std::string> of_llama_cpp = {
+        {"type_k", "--cache-type-k"}, {"type_v", "--cache-type-v"},  {"flash_attn", "--flash-attn"},
+        {"model_path", "--model"},    {"n_ubatch", "--ubatch-size"}, {"n_batch", "--batch-size"},
     };
-    for (const auto & [from, to] : names) {
-        for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + std::string(to).size())) {
-            text.replace(at, std::string(from).size(), to);
+    const auto own = std::find_if(flags().begin(), flags().end(), [&](const flag & f) { return f.option == option; });
+    if (own != flags().end()) {
+        return own->help.args.front();
+    }
+    const auto found = of_llama_cpp.find(option);
+    return found == of_llama_cpp.end() ? option : found->second;
+}
+
+std::string with_flag(const std::exception & error) {
+    const auto * const bad = dynamic_cast<const bad_argument *>(&error);
+    if (!bad) {
+        return error.what();
+    }
+    std::string names; // of one option, or of several: "important_ratio + recent_ratio"
+    for (size_t at = 0; at < bad->name.size();) {
+        const size_t end = std::min(bad->name.find_first_of(" ,", at), bad->name.size());
+        names += flag_of(bad->name.substr(at, end - at));
+        for (at = end; at < bad->name.size() && std::string(" ,+").find(bad->name[at]) != std::string::npos; ++at) {
+            names += bad->name[at];
         }
     }
-    return text;
+    return names + ": " + bad->reason;
 }
 
 std::vector<char *> take_flags(int argc, char ** argv) {
@@ -236,7 +311,7 @@ std::vector<char *> take_flags(int argc, char ** argv) {
     try {
         current().check();
     } catch (const std::invalid_argument & error) {
-        throw std::invalid_argument(as_flags(error.what()));
+        throw std::invalid_argument(with_flag(error));
     }
     rest.push_back(nullptr); // as argv ends
     return rest;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,8 @@ constexpr int bad_input = 2;
 // The values are also put into the environment: llama-server in router mode starts other servers, and they read it.
 std::vector<char *> take_flags(int argc, char ** argv);
 
-// settings speaks of kv_ratio, a command line of --kv-ratio.
-std::string as_flags(std::string text);
+// What an error says, an argument's name in it (bad_argument) as the flag that sets it.
+std::string with_flag(const std::exception & error);
 
 // The section of --help that is ours, on stdout; called by llama.cpp after its own.
 void print_flags(int argc, char ** argv);

@@ -6,6 +6,7 @@
 #include "lookm/server/slot_file.h"
 
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -17,22 +18,34 @@ namespace {
 
 using handler = server_http_context::handler_t;
 
+template <class T>
+json as_json(const T & value) {
+    return value;
+}
+
+template <class T>
+json as_json(const std::optional<T> & value) {
+    return value ? json(*value) : json();
+}
+
 json describe(const settings & s) {
     const ratios r = s.shares();
     const char * overflow = s.resolved().text_overflow == text_overflow::keep ? "keep" : "evict";
-    return {
-        {"kv_ratio", s.default_ratio()},
-        {"kv_ratio_max", s.kv_ratio_max},
-        {"kv_method", s.method},
-        {"kv_important_ratio", r.important},
-        {"kv_recent_ratio", r.recent},
-        {"kv_text_overflow", overflow},
-        {"kv_on_request", s.on_request},
-        {"kv_min_cells", s.min_cells},
-        {"kv_strict_reuse", s.strict_reuse},
-        {"kv_cells", the_hook().slot_cells()},
+    json out = {
+        {"kv_ratio", s.default_ratio()},      {"kv_ratio_max", s.kv_ratio_max},
+        {"kv_method", s.how.method},          {"kv_important_ratio", r.important},
+        {"kv_recent_ratio", r.recent},        {"kv_text_overflow", overflow},
+        {"kv_on_request", s.on_request},      {"kv_min_cells", s.min_cells},
+        {"kv_strict_reuse", s.strict_reuse},  {"kv_cells", the_hook().slot_cells()},
         {"image_max_pixels", s.max_pixels()},
     };
+    for_each_field(&s.how, [&](const std::string & name, auto member) {
+        const std::string key = (name.starts_with("kv_") ? "" : "kv_") + name;
+        if (!out.contains(key)) { // what is said above is what it comes to
+            out[key] = as_json(s.how.*member);
+        }
+    });
+    return out;
 }
 
 // The handler, and its answer changed where it is a good one.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lookm/core/compression.h"
 #include "lookm/llama/compressor.h"
 #include "lookm/llama/image_chunks.h"
 
@@ -12,21 +13,17 @@ namespace lookm::server {
 
 // How prompts are compressed, as said by flags and environment (flags.cpp); fixed before the server starts.
 struct settings {
-    double kv_ratio = 1.0;     // of requests that ask for none
-    double kv_ratio_max = 1.0; // the most a request may ask for
-    std::string method = default_method;
-    std::optional<double> important_ratio;
-    std::optional<double> recent_ratio;
-    std::optional<std::string> text_overflow; // the method's own unless given
-    int32_t min_cells = 0;                    // shorter prompts are left alone
-    bool on_request = false;                  // at a share of 1, too, a request may ask for less
-    bool strict_reuse = false;                // a compressed prompt is never the prefix of another
-    int32_t kv_cells = 0;                     // most cells of the cache, shared out to the slots; 0: as -c says
-    int64_t kv_memory = 0;                    // the same in bytes
-    bool no_request_grammar = false;          // requests may bring no grammar, schema or tool
-    bool check_files = true;                  // files not seen before are opened in a child process first
-    bool check_memory = true;                 // what does not fit into memory is refused before it is loaded
-    std::optional<int32_t> image_max_pixels;  // of an image; a limit of our own only while active() unless given
+    compression how;                         // of requests that ask for no ratio of their own
+    double kv_ratio_max = 1.0;               // the most a request may ask for
+    int32_t min_cells = 0;                   // shorter prompts are left alone
+    bool on_request = false;                 // at a share of 1, too, a request may ask for less
+    bool strict_reuse = false;               // a compressed prompt is never the prefix of another
+    int32_t kv_cells = 0;                    // most cells of the cache, shared out to the slots; 0: as -c says
+    int64_t kv_memory = 0;                   // the same in bytes
+    bool no_request_grammar = false;         // requests may bring no grammar, schema or tool
+    bool check_files = true;                 // files not seen before are opened in a child process first
+    bool check_memory = true;                // what does not fit into memory is refused before it is loaded
+    std::optional<int32_t> image_max_pixels; // of an image; a limit of our own only while active() unless given
 
     // false: every prompt keeps its full cache, and the server is llama-server
     bool active() const;
@@ -34,10 +31,10 @@ struct settings {
     bool capped() const { return kv_cells > 0 || kv_memory > 0; }
     // the share that requests get which ask for none: the two shares, where both are given, say more than kv_ratio
     double default_ratio() const;
-    // Throws std::invalid_argument for values that do not fit each other.
+    // Throws bad_argument for values that do not fit each other.
     void check() const;
-    struct method resolved() const;
-    ratios shares() const; // of a request that asks for none
+    method resolved() const { return resolve(how); }
+    ratios shares() const { return split(how); } // of a request that asks for none
     // One request's: its ratio is split as the server's is.
     compress_options options(double ratio) const;
 };

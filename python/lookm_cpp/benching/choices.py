@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookm_cpp import embedded
+from lookm_cpp import _core, embedded
 from lookm_cpp.benching.job import Job, cases_of
 from lookm_cpp.benching.random_model import gguf_package
 from lookm_cpp.benching.shapes import SHAPES
@@ -181,7 +181,7 @@ def _ratios(text: str, method: str) -> list[float]:
     if wrong or not shares:
         raise ValueError(f"--ratios has {wrong[0] if wrong else 'nothing'}, expected shares above 0, 1 at most")
     for share in shares:
-        Compression(kv_ratio=share, method=method).scores_all_queries()
+        _core.scores_all_queries(Compression(kv_ratio=share, method=method).core())
     return shares
 
 

@@ -58,7 +58,7 @@ class Filler:
         return Prompt(markers + self._unit * n_question, images, contexts)
 
     def _read(self, prompt: Prompt) -> int:
-        self._session.prefill(prompt.text, prompt.images, contexts=prompt.contexts, kv_ratio=1.0, method="origin")
+        self._session.prefill(prompt.text, prompt.images, _core.Compression(method="origin"), contexts=prompt.contexts)
         return self._session.stats["prompt_cells"]
 
     def _count(self, n_units: int) -> int:

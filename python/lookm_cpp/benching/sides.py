@@ -59,9 +59,9 @@ class Side:
         weights: FullCache | None = None,
     ) -> None:
         read, kept = read_and_kept(cache)
-        self.session: _core.Session = _core.Session(
-            job.model,
-            (job.mmproj or "") if images else "",
+        options = _core.ModelOptions(
+            model_path=job.model,
+            mmproj_path=(job.mmproj or "") if images else "",
             n_threads=job.n_threads,
             n_gpu_layers=job.n_gpu_layers,
             flash_attn=flash_attn,
@@ -70,8 +70,8 @@ class Side:
             kept_type_k=kept,
             kept_type_v=kept,
             scored=scored,
-            weights_of=None if weights is None else weights.session,
         )
+        self.session: _core.Session = _core.Session(options, weights_of=None if weights is None else weights.session)
 
     def __enter__(self) -> Self:
         return self
@@ -90,15 +90,7 @@ class Side:
 
     def prefill(self, prompt: Prompt, how: Compression, n_answer: int) -> None:
         """Read a prompt and compress it."""
-        self.session.prefill(
-            prompt.text,
-            prompt.images,
-            contexts=prompt.contexts,
-            kv_ratio=how.kv_ratio,
-            method=how.method,
-            options=how.method_options(0),
-            n_answer=n_answer,
-        )
+        self.session.prefill(prompt.text, prompt.images, how.core(), contexts=prompt.contexts, n_answer=n_answer)
 
 
 def picture_of(job: Job) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
@@ -110,7 +102,7 @@ def picture_of(job: Job) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
 def answer(job: Job, case: Case, n_cells: int, weights: FullCache | None = None) -> tuple[Side, Answered]:
     """Do what a user does, on a clock: open a model, read a prompt, compress its cache, answer. The side stays open."""
     how = Compression(kv_ratio=case.kv_ratio, method=job.method)
-    scored = how.scores_all_queries()
+    scored = _core.scores_all_queries(how.core())
     flash = job.scored_flash_attn.get(case.cache, job.flash_attn) if scored else job.flash_attn
     give_back()
     before = status_bytes("VmRSS") - (0 if weights is None else weights.weight_bytes)
@@ -167,15 +159,10 @@ class FullCache(Side):
         self.weight_bytes = status_bytes("VmRSS") - before
         prompt = Filler(self.session, None).text(depth)
         self.session.read(
-            prompt.text,
-            prompt.images,
-            contexts=prompt.contexts,
-            kv_ratio=1.0,
-            method=_ORIGIN.method,
-            n_answer=job.decoded_tokens,
+            prompt.text, prompt.images, _ORIGIN.core(), contexts=prompt.contexts, n_answer=job.decoded_tokens
         )
 
     def begin(self) -> None:
         """As of ``Side``, from the depth of the prompt."""
-        self.session.trial(kv_ratio=1.0, method=_ORIGIN.method)
+        self.session.trial(_ORIGIN.core())
         super().begin()

@@ -69,9 +69,9 @@ class Lab:
     def __init__(self, setup: Setup, max_tokens: int) -> None:
         read, kept = read_and_kept(setup.cache)
         check_model_files(setup.model, setup.mmproj)
-        self.session = _core.Session(
-            str(setup.model),
-            str(setup.mmproj or ""),
+        options = _core.ModelOptions(
+            model_path=str(setup.model),
+            mmproj_path=str(setup.mmproj or ""),
             n_ctx=setup.n_ctx,
             n_threads=setup.n_threads,
             n_gpu_layers=setup.n_gpu_layers,
@@ -83,6 +83,7 @@ class Lab:
             swa_full=True,
             chat_template=setup.chat_template,
         )
+        self.session = _core.Session(options)
         self.session.check_template()
         self._max_tokens = max_tokens
         self._observed: Compression | None = None
@@ -129,7 +130,7 @@ class Lab:
         asked = [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
         room = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
         self._read(compression if looks_at_window(compression) else _OBSERVER, room)
-        self._try(compression, seed)
+        self.session.trial(compression.core(seed))
         trials = []
         for text in asked:
             if self._before_question:
@@ -153,24 +154,11 @@ class Lab:
         self.session.read(
             self._head,
             [picture.pixels for picture in self._found.images],
-            kv_ratio=observer.kv_ratio,
-            method=observer.method,
-            important_ratio=observer.important_ratio,
-            recent_ratio=observer.recent_ratio,
-            options=observer.method_options(0),
+            observer.core(),
             contexts=self._found.contexts,
             n_answer=room,
         )
         self._observed, self._room = observer, room
-
-    def _try(self, compression: Compression, seed: int) -> None:
-        self.session.trial(
-            kv_ratio=compression.kv_ratio,
-            method=compression.method,
-            important_ratio=compression.important_ratio,
-            recent_ratio=compression.recent_ratio,
-            options=compression.method_options(seed),
-        )
 
 
 def looks_at_window(compression: Compression) -> bool:

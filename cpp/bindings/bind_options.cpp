@@ -1,0 +1,10 @@
+#include "bindings.h"
+#include "fields.h"
+
+#include "lookm/core/compression.h"
+#include "lookm/llama/model_options.h"
+
+void bind_options(pybind11::module_ & m) {
+    bind_fields<lookm::compression>(m, "Compression");
+    bind_fields<lookm::model_options>(m, "ModelOptions");
+}

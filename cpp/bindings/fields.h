@@ -1,0 +1,88 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+// Options as objects: a C++ struct with for_each_field() becomes a Python class whose fields are keyword arguments of
+// its constructor and read-only attributes.
+
+template <class T>
+struct unwrapped {
+    using type = T;
+};
+template <class T>
+struct unwrapped<std::optional<T>> {
+    using type = T;
+};
+
+// ValueError: "name is value, expected what", as Python's own checks say it.
+[[noreturn]] inline void refuse_value(const char * name, pybind11::handle value, const std::string & expected) {
+    const auto brief = pybind11::module_::import("lookm_cpp.brief").attr("brief");
+    throw pybind11::value_error(std::string(name) + " is " + brief(value).cast<std::string>() + ", expected " +
+                                expected);
+}
+
+// A Python value as a field's type. Nothing that is only like a number, a string or a switch is taken for one.
+template <class T>
+T field_value(const char * name, pybind11::handle value) {
+    using plain = typename unwrapped<T>::type;
+    pybind11::detail::make_caster<T> caster;
+    if (caster.load(value, /*convert =*/std::is_floating_point_v<plain> || std::is_same_v<plain, std::vector<float>>)) {
+        return pybind11::detail::cast_op<T>(std::move(caster));
+    }
+    PyErr_Clear();
+    if constexpr (std::is_same_v<plain, bool>) {
+        refuse_value(name, value, "True or False");
+    } else if constexpr (std::is_integral_v<plain>) {
+        using limits = std::numeric_limits<plain>;
+        if (PyIndex_Check(value.ptr()) == 0) {
+            refuse_value(name, value, "a whole number");
+        }
+        const bool is_large = value.attr("__gt__")(0).equal(pybind11::bool_(true));
+        refuse_value(name, value,
+                     is_large ? "at most " + std::to_string(limits::max())
+                              : std::to_string(limits::min()) + " or more");
+    } else if constexpr (std::is_floating_point_v<plain>) {
+        refuse_value(name, value, "a number");
+    } else if constexpr (std::is_same_v<plain, std::string>) {
+        refuse_value(name, value, PyUnicode_Check(value.ptr()) ? "text that is UTF-8" : "a string");
+    } else {
+        refuse_value(name, value, "numbers");
+    }
+}
+
+// The struct with these fields in place of its defaults. Throws TypeError for a field that there is not.
+template <class T>
+T from_fields(const pybind11::kwargs & given) {
+    T out;
+    std::vector<std::string> known;
+    for_each_field(static_cast<T *>(nullptr), [&](const char * name, auto member) {
+        known.emplace_back(name);
+        if (given.contains(name)) {
+            out.*member = field_value<std::decay_t<decltype(out.*member)>>(name, given[name]);
+        }
+    });
+    for (const auto & item : given) {
+        const auto name = std::string(pybind11::str(item.first));
+        if (std::find(known.begin(), known.end(), name) == known.end()) {
+            throw pybind11::type_error("unexpected keyword argument: " + name);
+        }
+    }
+    return out;
+}
+
+template <class T>
+void bind_fields(pybind11::module_ & m, const char * name) {
+    pybind11::class_<T> bound(m, name);
+    bound.def(pybind11::init([](const pybind11::kwargs & given) { return from_fields<T>(given); }));
+    for_each_field(static_cast<T *>(nullptr),
+                   [&bound](const char * field, auto member) { bound.def_readonly(field, member); });
+}

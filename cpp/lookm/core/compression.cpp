@@ -1,0 +1,153 @@
+#include "lookm/core/compression.h"
+
+#include "lookm/core/bad_argument.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <string_view>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+std::string number(double x) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%g", x);
+    return text;
+}
+
+void check_share(const char * name, double share) {
+    if (!(share >= 0.0 && share <= 1.0)) {
+        throw bad_argument(name, number(share) + " is outside [0, 1]");
+    }
+}
+
+std::string quoted(std::string_view text) {
+    std::string out = "\"";
+    return out.append(text).append("\"");
+}
+
+const method & find(std::string_view name) {
+    std::string known;
+    for (const method & m : methods()) {
+        if (name == m.name) {
+            return m;
+        }
+        known += known.empty() ? m.name : std::string(", ") + m.name;
+    }
+    throw bad_argument("method", quoted(name) + " is unknown; expected one of " + known);
+}
+
+template <class E, size_t n>
+E parse(const char * argument, std::string_view word, const std::pair<const char *, E> (&choices)[n]) {
+    std::string known;
+    for (size_t i = 0; i < n; ++i) {
+        if (word == choices[i].first) {
+            return choices[i].second;
+        }
+        known += (i == 0 ? "" : i + 1 == n ? " or " : ", ") + std::string(choices[i].first);
+    }
+    throw bad_argument(argument, quoted(word) + " is unknown; expected " + known);
+}
+
+// What upstream's code does other than the paper says (docs/methods.md)
+void as_upstream(method & m) {
+    m.deviation = false; // its mean is over all queries of the prompt, so it ranks as h2o does
+    if (m.merge == merge::none) {
+        return;
+    }
+    if (m.prior == prior::none) {
+        m.n_sink = 4;
+    }
+    if (m.merge == merge::average) {
+        m.filter = filter::misaligned;
+    } else if (m.merge == merge::weighted) {
+        m.filter = filter::similar;
+    }
+}
+
+void set_scorer(method & m, const std::string & word) {
+    const enum scorer s = parse<enum scorer>(
+        "scorer", word, {{"cumulative", scorer::cumulative}, {"window", scorer::window}, {"none", scorer::none}});
+    const char * expected = m.random || m.sinks_only ? "none, as this method looks at no scores" : nullptr;
+    if (m.deviation) {
+        expected = "cumulative or window, as deviations need scores";
+    }
+    if (expected && (s == scorer::none) == m.deviation) {
+        throw bad_argument("scorer", quoted(word) + " does not go with method " + m.name + "; expected " + expected);
+    }
+    m.scorer = s;
+}
+
+} // namespace
+
+method resolve(const compression & c) {
+    method m = find(c.method);
+    const fidelity of =
+        parse<fidelity>("fidelity", c.fidelity, {{"paper", fidelity::paper}, {"upstream", fidelity::upstream}});
+    if (c.text_overflow) {
+        m.text_overflow = parse<enum text_overflow>("text_overflow", *c.text_overflow,
+                                                    {{"keep", text_overflow::keep}, {"evict", text_overflow::evict}});
+    }
+    if (of == fidelity::upstream && c.text_overflow == "evict") {
+        throw bad_argument("text_overflow",
+                           "\"evict\" does not go with fidelity \"upstream\", where text is a floor; expected keep");
+    }
+    if (of == fidelity::upstream) {
+        as_upstream(m);
+    }
+    if (c.scorer && m.evicts) {
+        set_scorer(m, *c.scorer);
+    }
+    if (c.window && *c.window < 1) {
+        throw bad_argument("window", std::to_string(*c.window) + " is too small; expected 1 query or more");
+    }
+    m.visual_quota = c.visual_quota.value_or(m.visual_quota);
+    if (!(m.visual_quota >= 0.0 && m.visual_quota <= 1.0)) {
+        throw bad_argument("visual_quota", number(m.visual_quota) + " is outside [0, 1]");
+    }
+    m.window = c.window ? c.window : m.window;
+    m.merge_keys = c.merge_keys;
+    m.merge_within_modality = c.merge_within_modality;
+    m.seed = c.seed;
+    return m;
+}
+
+ratios split(const compression & c) {
+    if (!(c.kv_ratio > 0.0 && c.kv_ratio <= 1.0)) {
+        throw bad_argument("kv_ratio", number(c.kv_ratio) + " is outside (0, 1]");
+    }
+    check_share("important_ratio", c.important_ratio.value_or(0.0));
+    check_share("recent_ratio", c.recent_ratio.value_or(0.0));
+    if (c.important_ratio.has_value() != c.recent_ratio.has_value()) {
+        const double one = c.important_ratio ? *c.important_ratio : *c.recent_ratio;
+        if (one > c.kv_ratio + 1e-9) {
+            throw bad_argument(c.important_ratio ? "important_ratio" : "recent_ratio",
+                               number(one) + " is more than kv_ratio " + number(c.kv_ratio) +
+                                   ", which it is a part of; expected both parts, or a larger kv_ratio");
+        }
+    }
+    ratios r;
+    if (c.important_ratio && c.recent_ratio) {
+        r = {*c.important_ratio, *c.recent_ratio};
+    } else if (c.important_ratio) {
+        r = {*c.important_ratio, std::max(0.0, c.kv_ratio - *c.important_ratio)};
+    } else if (c.recent_ratio) {
+        r = {std::max(0.0, c.kv_ratio - *c.recent_ratio), *c.recent_ratio};
+    } else {
+        const double recent_share = find(c.method).recent_share;
+        r = {c.kv_ratio * (1.0 - recent_share), c.kv_ratio * recent_share};
+    }
+    // a decimal pair such as 0.9 + 0.1 may exceed 1 by a rounding error, never by more
+    if (r.important + r.recent > 1.0 + 1e-9) {
+        throw bad_argument("important_ratio + recent_ratio",
+                           number(r.important) + " + " + number(r.recent) + " exceeds 1");
+    }
+    if (r.important + r.recent <= 0.0) {
+        throw bad_argument("important_ratio + recent_ratio", "0 keeps nothing; expected a sum in (0, 1]");
+    }
+    return r;
+}
+
+} // namespace lookm

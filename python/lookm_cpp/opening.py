@@ -1,0 +1,42 @@
+"""How a model is opened, as the core takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookm_cpp import _core
+from lookm_cpp.sizes import byte_count, cell_count
+from lookm_cpp.templates import template_text
+from lookm_cpp.words import flash_attention, shares
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lookm_cpp.options import ModelOptions
+
+_MAY_BE_NONE = ("n_threads", "kept_type_k", "kept_type_v", "rpc_servers")
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "chat_template": template_text,
+    "flash_attn": flash_attention,
+    "tensor_split": lambda value: shares("tensor_split", value),
+    "kv_cells": lambda value: cell_count("kv_cells", value),
+    "kv_memory": lambda value: byte_count("kv_memory", value),
+}
+"""What users may say in another way than the core."""
+
+
+def model_options(model: Path, projector: Path | None, **given: Unpack[ModelOptions]) -> _core.ModelOptions:
+    """The core's options; what is not given, or ``None`` where that is allowed, is the core's default.
+
+    Raises:
+        ValueError: A value is of the wrong type, or no size.
+        TypeError: There is no option of that name.
+    """
+    fields = {
+        name: _CONVERTED[name](value) if name in _CONVERTED else value
+        for name, value in given.items()
+        if value is not None or name not in _MAY_BE_NONE
+    }
+    return _core.ModelOptions(model_path=str(model), mmproj_path=str(projector or ""), **fields)
