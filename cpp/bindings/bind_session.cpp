@@ -121,7 +121,7 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
         name,
         [how](const py_session & self, const std::string & prompt, const std::vector<py::object> & images,
               const lookm::compression & compression, const std::vector<std::string> & contexts, int32_t n_answer,
-              const py::object & progress) {
+              const py::object & progress, bool explain) {
             if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
                 throw py::value_error("progress: " + std::string(py::repr(progress)) + ", expected a function");
             }
@@ -132,10 +132,11 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
             const without_gil nogil;
+            session.explain(explain);
             (session.*how)(prompt, sources, contexts, compression, n_answer, report);
         },
         "prompt"_a, "images"_a, "compression"_a, py::kw_only(), "contexts"_a = std::vector<std::string>(),
-        "n_answer"_a = 0, "progress"_a = py::none());
+        "n_answer"_a = 0, "progress"_a = py::none(), "explain"_a = false);
 }
 
 py::object next(const py_session & self) {
@@ -282,8 +283,6 @@ void bind_session(py::module_ & m) {
             "tokens"_a)
         .def_property_readonly("can_continue", [](const py_session & s) { return s.get().can_continue(); })
         .def_property_readonly("stats", [](const py_session & s) { return to_dict(s.get().stats()); })
-        .def(
-            "explain", [](const py_session & s, bool on) { s.get().explain(on); }, "on"_a)
         .def_property_readonly("explanation",
                                [](const py_session & s) -> py::object {
                                    const auto & found = s.get().explained();

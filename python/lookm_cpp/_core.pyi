@@ -270,6 +270,7 @@ class Session:
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
+        explain: bool = False,
     ) -> None:
         """Forget the last prompt, process this one, compress its KV cache, and free what it and ``n_answer`` more cells
         do not need (unless ``shrink`` is off). The answer may be longer, up to ``n_ctx``
@@ -292,6 +293,7 @@ class Session:
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
+        explain: bool = False,
     ) -> None:
         """``prefill`` after what is there: the first call begins a conversation, each later one goes on after the last
         answer, with the template's text from that answer's end on. Then evictable parts of all turns shrink, the
@@ -307,6 +309,7 @@ class Session:
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
+        explain: bool = False,
     ) -> None:
         """``converse``, which begins a conversation in any case."""
 
@@ -367,6 +370,7 @@ class Session:
         contexts: list[str] = ...,
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
+        explain: bool = False,
     ) -> None:
         """As ``prefill``, but every cell stays, and a copy of all is kept for trials. The prompt may end with an image,
         where ``follow`` adds what is to be answered. The method says which attention is observed."""
@@ -390,12 +394,9 @@ class Session:
 
     @property
     def stats(self) -> Stats: ...
-    def explain(self, on: bool) -> None:
-        """Whether prompts from now on are explained; costs nothing while they are not."""
-
     @property
     def explanation(self) -> Explanation | None:
-        """What became of the last prompt's cells; ``None`` unless it was to be explained."""
+        """What became of the last prompt's cells; ``None`` unless it was read with ``explain=True``."""
 
     def close(self) -> None:
         """Free model and caches; any later call raises ``ValueError``."""

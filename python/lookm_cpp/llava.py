@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
-from lookm_cpp.answer import Answer, answer_cells, stop_strings
+from lookm_cpp.answer import Answer
 from lookm_cpp.chat import Reply, contexts_of, question_messages
 from lookm_cpp.compression import RATIOS, Compression, compression_of
 from lookm_cpp.conversation import Chat, Place
-from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Explainer, explains
+from lookm_cpp.explaining.explain import KV_RATIO, METHODS, Outcome, Shown, explain_methods, upright_images
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
-from lookm_cpp.messages import template_input
 from lookm_cpp.opening import model_options
-from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, sampling_of, seed_of
+from lookm_cpp.options import RANDOM_SEED, greedy_unless, seed_of
+from lookm_cpp.request import Request
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
 from lookm_cpp.words import flag
@@ -231,34 +231,15 @@ class Llava:
             RuntimeError: llama.cpp failed.
         """
         self._check_open()
-        given: dict[str, Any] = {**options}
-        compression = compression_of(self._compression, given)
-        stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
-        progress = given.pop("progress", None)
-        given["seed"] = self._seed if given.get("seed") is None else given["seed"]
-        sampling = sampling_of(**given)
-        self._session.check_sampling(**sampling)
-        session = self._session
-        n_answer = answer_cells(max_tokens, session.n_ctx)
-        found = template_input(messages, session.media_marker, session.context_marker, self._max_pixels)
+        request = self._request(messages, options)
         with self._turns.hold():
             self._check_open()
-            session.explain(explains())
-            session.prefill(
-                session.apply_template(found.messages),
-                [picture.pixels for picture in found.images],
-                compression.core(method_seed(sampling)),
-                contexts=found.contexts,
-                n_answer=n_answer,
-                progress=progress,
-            )
-            session.start(**sampling)
-            self._stats = Stats(**session.stats)
-            answer = Answer(session, stops, max_tokens)
+            answer = request.begin(self._session)
+            self._stats = Stats(**self._session.stats)
             if stream:
                 return self._chunks(answer, self._turns.now())
             text = "".join(answer)
-            self._stats = Stats(**session.stats)
+            self._stats = Stats(**self._session.stats)
             return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
 
     def ask(
@@ -332,8 +313,30 @@ class Llava:
         if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
             options["kv_ratio"] = KV_RATIO
         self._check_open()
-        explainer = Explainer(self, self._session, self._turns, self._max_pixels)
-        return explainer.explain(question, images, contexts_of(context), system, methods, options)
+        pictures = upright_images(images, self._max_pixels)
+        messages = question_messages(question, pictures, contexts_of(context), system)
+        shown = Shown(self._name, question, pictures)
+        return explain_methods(lambda given: self._explained(messages, given), shown, methods, options)
+
+    def _explained(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Outcome:
+        request = self._request(messages, options)
+        with self._turns.hold():
+            self._check_open()
+            answer = request.begin(self._session, explain=True)
+            found, self._stats = self._session.explanation, Stats(**self._session.stats)
+            if found is None:
+                raise RuntimeError("the session has nothing to explain of a prompt that it was to explain")
+            return Outcome("".join(answer).strip(), self._stats, found)
+
+    def _request(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Request:
+        return Request.of(
+            self._session,
+            messages,
+            options,
+            compression=self._compression,
+            seed=self._seed,
+            max_pixels=self._max_pixels,
+        )
 
     def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
         """A conversation; options in place of the object's own, for all its turns.

@@ -14,6 +14,7 @@ from core_session import Session
 from lookm_cpp import Llava, embedded
 from lookm_cpp.embedded import DEMO, DemoPrompt, demo_prompts
 from lookm_cpp.explaining import Explanation
+from lookm_cpp.request import Request
 from PIL import Image
 from reference.lookm_numpy import cosine, evicted_cells, select
 from reference.methods_numpy import Options
@@ -203,46 +204,42 @@ def test_prompts_are_explained_only_when_asked_for() -> None:
     prompt = f"{session.media_marker} What?"
     session.prefill(prompt, pixels, kv_ratio=0.3, method="h2o")
     assert session.explanation is None
-    session.explain(True)
-    assert session.explanation is None
-    session.prefill(prompt, pixels, kv_ratio=0.3, method="h2o")
+    session.prefill(prompt, pixels, kv_ratio=0.3, method="h2o", explain=True)
     assert session.explanation is not None
-    session.explain(False)
     session.prefill(prompt, pixels, kv_ratio=0.3, method="h2o")
     assert session.explanation is None
 
 
-def test_a_prompt_of_another_thread_is_not_explained(
-    prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It goes through the cap, which an explained one cannot, while an explained answer is under way."""
-    under_way, over = threading.Event(), threading.Event()
-    errors: list[Exception] = []
+def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through the cap, which an explained one cannot, and waits for the explained answer's end."""
+    under_way, asked = threading.Event(), threading.Event()
+    answers: list[str] = []
     with Llava.embedded(kv_cells=160) as llm:
-        whole = llm.create_chat_completion
+        alone = llm.ask(prompt.content, prompt.images)
+        begin = Request.begin
 
-        def slow(*args: Any, **options: Any) -> Any:
-            chunks = whole(*args, **options)
+        def slow(self: Request, session: Any, *, explain: bool = False) -> Any:
             under_way.set()
-            over.wait(30)
-            return chunks
+            assert asked.wait(30)
+            return begin(self, session, explain=explain)
 
-        def explain() -> None:
-            try:
-                llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
-            except RuntimeError as error:
-                errors.append(error)
+        def ask() -> None:
+            assert under_way.wait(30)
+            monkeypatch.undo()
+            asked.set()
+            answers.append(llm.ask(prompt.content, prompt.images))
 
-        monkeypatch.setattr(llm, "create_chat_completion", slow)
-        thread = threading.Thread(target=explain)
+        monkeypatch.setattr(Request, "begin", slow)
+        thread = threading.Thread(target=ask)
         thread.start()
-        assert under_way.wait(30)
-        monkeypatch.undo()
-        assert llm.ask(prompt.content, prompt.images)
-        assert llm.stats.squeezed_cells > 0
-        over.set()
+        found = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
         thread.join()
-    assert "ended by a newer prompt" in str(errors[0])
+        assert answers == [alone]
+        assert llm.stats.squeezed_cells > 0
+        again = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
+        assert found.methods[0].answer == again.methods[0].answer
+        for a, b in zip(found.methods[0].layers, again.methods[0].layers, strict=True):
+            np.testing.assert_array_equal(a.kept, b.kept)
 
 
 def test_a_picture_of_a_line(llm: Llava, tmp_path: Path) -> None:
@@ -254,7 +251,7 @@ def test_a_picture_of_a_line(llm: Llava, tmp_path: Path) -> None:
 
 
 def test_two_threads(prompt: DemoPrompt) -> None:
-    """Each gets its own prompts' cells, or is told that a newer prompt came."""
+    """Each gets its own prompts' cells."""
     with Llava.embedded() as llm:
         found: list[Explanation] = []
         threads = [

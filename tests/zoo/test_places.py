@@ -99,9 +99,8 @@ class Places(NamedTuple):
 
 def explained(files: Files, pixels: list[Pixels]) -> Places:
     session = Session(str(files.model), str(files.mmproj), n_threads=1)
-    session.explain(True)
     text = " ".join(session.media_marker for _ in pixels) + " Which?"
-    session.prefill(text, pixels, kv_ratio=1.0, method="origin")
+    session.prefill(text, pixels, kv_ratio=1.0, method="origin", explain=True)
     found = session.explanation
     assert found is not None
     session.close()

@@ -1,0 +1,87 @@
+"""One prompt with everything that was said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lookm_cpp import _core
+from lookm_cpp.answer import Answer, answer_cells, stop_strings
+from lookm_cpp.compression import Compression, compression_of
+from lookm_cpp.messages import TemplateInput, template_input
+from lookm_cpp.options import Sampling, method_seed, sampling_of
+
+if TYPE_CHECKING:
+    from lookm_cpp.options import ChatOptions, Progress
+
+
+@dataclass(frozen=True)
+class Request:
+    """Checked as far as that is possible before the prompt is read.
+
+    Attributes:
+        found: The messages, their images and contexts.
+        compression: How the prompt is compressed.
+        sampling: How the answer is chosen.
+        stops: Strings that end it.
+        max_tokens: Most tokens of it, ``None`` for any number.
+        n_answer: Cells to have ready for it.
+        progress: Called while the prompt is read.
+    """
+
+    found: TemplateInput
+    compression: _core.Compression
+    sampling: Sampling
+    stops: tuple[str, ...]
+    max_tokens: int | None
+    n_answer: int
+    progress: Progress | None
+
+    @classmethod
+    def of(
+        cls,
+        session: _core.Session,
+        messages: Sequence[Mapping[str, Any]],
+        options: ChatOptions,
+        *,
+        compression: Compression,
+        seed: int,
+        max_pixels: int,
+    ) -> Request:
+        """From the arguments of ``create_chat_completion``; the last three hold where ``options`` say nothing else.
+
+        Raises:
+            ValueError: An argument is wrong, or the messages cannot be used.
+            TypeError: There is no option of that name.
+        """
+        given: dict[str, Any] = {**options}
+        how = compression_of(compression, given)
+        stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
+        progress = given.pop("progress", None)
+        given["seed"] = seed if given.get("seed") is None else given["seed"]
+        sampling = sampling_of(**given)
+        session.check_sampling(**sampling)
+        return cls(
+            n_answer=answer_cells(max_tokens, session.n_ctx),
+            found=template_input(messages, session.media_marker, session.context_marker, max_pixels),
+            compression=how.core(method_seed(sampling)),
+            sampling=sampling,
+            stops=stops,
+            max_tokens=max_tokens,
+            progress=progress,
+        )
+
+    def begin(self, session: _core.Session, *, explain: bool = False) -> Answer:
+        """Read the prompt and begin its answer; the caller holds the session."""
+        session.prefill(
+            session.apply_template(self.found.messages),
+            [picture.pixels for picture in self.found.images],
+            self.compression,
+            contexts=self.found.contexts,
+            n_answer=self.n_answer,
+            progress=self.progress,
+            explain=explain,
+        )
+        session.start(**self.sampling)
+        return Answer(session, self.stops, self.max_tokens)
