@@ -1,10 +1,12 @@
 #include "bindings.h"
 #include "fields.h"
 
+#include "lookm/core/byte_size.h"
 #include "lookm/core/compression.h"
 #include "lookm/llama/model_options.h"
 
 void bind_options(pybind11::module_ & m) {
+    m.def("parse_bytes", &lookm::parse_bytes, pybind11::arg("text"));
     bind_fields<lookm::compression>(m, "Compression");
     bind_fields<lookm::model_options>(m, "ModelOptions");
 }

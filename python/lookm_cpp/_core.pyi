@@ -202,6 +202,9 @@ class ModelOptions:
     def __init__(self, **fields: Any) -> None: ...
     def __getattr__(self, name: str) -> Any: ...
 
+def parse_bytes(text: str) -> int | None:
+    """Bytes as users write them, ``"512MiB"`` or ``"1.5 G"``; ``None`` for other text, less than 1, or too many."""
+
 def scores_all_queries(compression: Compression) -> bool:
     """Whether prompts compressed like this are scored by all their queries. Raises ``ValueError`` for an option that is
     wrong."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import operator
-import re
 
+from lookm_cpp import _core
 from lookm_cpp.brief import brief
 
-UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
-UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 MOST_CELLS = (1 << 31) - 1
 MOST_BYTES = (1 << 63) - 1
 
@@ -79,7 +77,9 @@ def cell_count(argument: str, count: int | None) -> int:
 
 
 def byte_count(argument: str, size: int | str | None) -> int:
-    """Bytes for the core, 0 for ``None``; capitals do not matter.
+    """Bytes for the core, 0 for ``None``.
+
+    A unit is K, M, G or T, in capitals or not: alone or with iB for powers of 1024, with B for powers of 1000.
 
     Raises:
         ValueError: It is no size, less than 1 or too large.
@@ -89,9 +89,11 @@ def byte_count(argument: str, size: int | str | None) -> int:
     """
     if size is None:
         return 0
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(size))
-    unit = UNITS.get(found[2].upper()) if found else None
-    count = float(found[1]) * unit if found and unit else 0.0
-    if not 1 <= count < MOST_BYTES:
+    try:
+        text = size if isinstance(size, str) else str(operator.index(size))
+    except TypeError:
+        text = ""
+    count = _core.parse_bytes(text) if text.isascii() else None
+    if count is None:
         raise ValueError(f"{argument} is {brief(size)}, expected bytes such as 512MiB, 8GiB or 16GB")
-    return int(count)
+    return count

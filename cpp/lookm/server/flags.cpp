@@ -1,6 +1,7 @@
 #include "lookm/server/flags.h"
 
 #include "lookm/core/bad_argument.h"
+#include "lookm/core/byte_size.h"
 #include "lookm/core/compression.h"
 #include "lookm/server/origins.h"
 #include "lookm/server/settings.h"
@@ -8,7 +9,6 @@
 #include "arg.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -51,18 +51,11 @@ int32_t whole_number(const std::string & text) {
 }
 
 int64_t bytes(const std::string & text) {
-    static const std::map<std::string, double> units = {
-        {"", 1},         {"b", 1},    {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30},
-        {"tib", 0x1p40}, {"kb", 1e3}, {"mb", 1e6},     {"gb", 1e9},     {"tb", 1e12}};
-    const size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
-    std::string unit = text.substr(end);
-    std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
-    const auto found = units.find(unit);
-    const double value = found == units.end() || end == 0 ? 0.0 : number(text.substr(0, end)) * found->second;
-    if (!(value >= 1.0 && value < 0x1p62)) {
+    const auto found = parse_bytes(text);
+    if (!found) {
         throw std::invalid_argument("\"" + text + "\", expected bytes such as 512MiB, 8GiB or 16GB");
     }
-    return static_cast<int64_t>(value);
+    return *found;
 }
 
 bool truth(const std::string & text) {
