@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from lookm_cpp import embedded
 from lookm_cpp.chat import question_messages
 from lookm_cpp.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
 from lookm_cpp.images import ImageLike
@@ -40,6 +41,13 @@ class Question:
     images: Sequence[ImageLike] = ()
     contexts: Sequence[str] = ()
     system: str | None = None
+
+
+def open_model(model: str, mmproj: str | Literal[False] | None, options: Mapping[str, Any]) -> Llava:
+    """The model of a command line, with the library's options."""
+    if model == embedded.NAME:
+        return Llava.embedded(**options)
+    return Llava(model, mmproj=mmproj, **options)
 
 
 def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = False) -> Run:

@@ -6,9 +6,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -19,11 +18,6 @@ from lookm_cpp.options import Progress as ProgressCallback
 from lookm_cpp.stats import Stats
 
 PHASES = {"encode": "encoding images", "prefill": "reading the prompt", "compress": "compressing layers"}
-
-CheckFiles = Annotated[
-    bool,
-    typer.Option("--check-files/--no-check-files", help="Open files not seen before in a child process first."),
-]
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.box import SIMPLE
@@ -13,16 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp import embedded
-from lookm_cpp.compression import METHOD
-from lookm_cpp.console import CheckFiles, format_bytes, print_json, side_by_side
-from lookm_cpp.file_check import CHECK_FILES
-from lookm_cpp.images import MAX_PIXELS
+from lookm_cpp.console import format_bytes, print_json, side_by_side
+from lookm_cpp.flags import COMPRESSION, OPENING, Json, Mmproj, Model, System, check_embedded, with_flags
 from lookm_cpp.planning import IMAGE_SIZE, QUESTION, plan
 
 if TYPE_CHECKING:
     from lookm_cpp._core import MemoryPlan, StageBytes
 
-EMBEDDED = "embedded"
 BAR_WIDTH = 10
 STAGES: tuple[Literal["preparing", "reading", "answering"], ...] = ("preparing", "reading", "answering")
 
@@ -41,85 +38,41 @@ PARTS: tuple[tuple[Part, str], ...] = (
 )
 
 
+@with_flags(opened=OPENING, how=COMPRESSION)
 def plan_command(
-    model: Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")],
+    *,
+    model: Model,
     images: Annotated[int, typer.Option("--images", help="How many images the prompt has.")],
-    mmproj: Annotated[
-        str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
-    ] = None,
-    chat_template: Annotated[
-        str | None,
-        typer.Option(
-            "--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"
-        ),
-    ] = None,
-    image_size: Annotated[str, typer.Option("--image-size", help="Pixels of each, as WxH.")] = "x".join(
+    mmproj: Mmproj = None,
+    image_size: Annotated[str, typer.Option("--image-size", help="Pixels of each image, as WxH.")] = "x".join(
         map(str, IMAGE_SIZE)
     ),
     question: Annotated[str, typer.Option("--question", help="The text after the images.")] = QUESTION,
-    system: Annotated[str | None, typer.Option("--system", help="A system message before the question.")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of the answer.")] = 512,
+    system: System = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", "--predict", "-n", help="Maximum number of tokens in the answer.")
+    ] = 512,
     memory: Annotated[
-        str | None, typer.Option("--memory", help="What there is, as 8GiB.  [default: this machine's]")
+        str | None, typer.Option("--memory", help="Available memory, such as 8GiB.  [default: this machine's]")
     ] = None,
-    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help="Share of the cells to keep.")] = 1.0,
-    method: Annotated[str, typer.Option("--method", help="Compression method.")] = METHOD,
-    kv_cells: Annotated[
-        int | None, typer.Option("--kv-cells", help="Most cells of the cache while the prompt is read.")
-    ] = None,
-    kv_memory: Annotated[str | None, typer.Option("--kv-memory", help="The same in bytes, as 512MiB.")] = None,
-    n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
-    n_batch: Annotated[int, typer.Option("--n-batch", help="Tokens handed over at once.")] = 2048,
-    n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
-    gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
-    flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
-    type_k: Annotated[str, typer.Option("--type-k", help="Type of the K cache.")] = "f16",
-    type_v: Annotated[str, typer.Option("--type-v", help="Type of the V cache.")] = "f16",
-    kept_type_k: Annotated[
-        str | None, typer.Option("--kept-type-k", help="Type that K is kept in after reading.  [default: --type-k]")
-    ] = None,
-    kept_type_v: Annotated[
-        str | None, typer.Option("--kept-type-v", help="Type that V is kept in after reading.  [default: --type-v]")
-    ] = None,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
-    ] = MAX_PIXELS,
-    check_files: CheckFiles = CHECK_FILES,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """Say whether a prompt about images will fit into memory; no weights are loaded."""
-    if flash_attn not in ("auto", "on", "off"):
-        raise ValueError(f"--flash-attn is {flash_attn!r}, expected auto, on or off")
-    if model == EMBEDDED and mmproj is not None:
-        raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
+    check_embedded(model, mmproj)
     size = image_pixels(image_size)
     found = plan(
-        embedded.MODEL if model == EMBEDDED else model,
-        mmproj=embedded.MMPROJ if model == EMBEDDED else mmproj,
-        chat_template=chat_template,
+        embedded.MODEL if model == embedded.NAME else model,
+        mmproj=embedded.MMPROJ if model == embedded.NAME else mmproj,
         images=images,
         image_size=size,
         question=question,
         system=system,
         max_tokens=max_tokens,
         memory=memory,
-        kv_ratio=kv_ratio,
-        method=method,
-        kv_cells=kv_cells,
-        kv_memory=kv_memory,
-        n_ctx=n_ctx,
-        n_batch=n_batch,
-        n_ubatch=n_ubatch,
-        n_gpu_layers=gpu_layers,
-        flash_attn="auto" if flash_attn == "auto" else flash_attn == "on",
-        type_k=type_k,
-        type_v=type_v,
-        kept_type_k=kept_type_k,
-        kept_type_v=kept_type_v,
-        max_pixels=max_pixels,
-        check_files=check_files,
-        verbose=verbose,
+        **opened,
+        **how,
     )
     if as_json:
         print_json({"model": model, "image_size": size, **found})

@@ -46,7 +46,7 @@ def test_a_page_unless_told_otherwise(
         (["--method", "nonsense"], "method"),
         (["--method", "h2o", "--method", "h2o"], "expected a sequence of names, each once"),
         (["--kv-ratio", "1.5"], "kv_ratio"),
-        (["--mmproj", "other.gguf"], "expected none beside the embedded model's own"),
+        (["--mmproj", "other.gguf"], "expected none, as the embedded model has its own"),
         (["-i", "missing.png"], "missing.png"),
     ],
 )

@@ -18,9 +18,6 @@ from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, 
 from lookm_cpp.evaluation.milebench_data import TASKS, Dataset, read_dataset
 from lookm_cpp.evaluation.options import (
     GpuLayers,
-    Json,
-    Mmproj,
-    Model,
     NCtx,
     Output,
     Template,
@@ -32,6 +29,7 @@ from lookm_cpp.evaluation.options import (
 )
 from lookm_cpp.evaluation.plots import MIB, draw_beside, milebench_points
 from lookm_cpp.evaluation.records import Records
+from lookm_cpp.flags import Json, Mmproj, Model
 
 
 def milebench(

@@ -14,15 +14,10 @@ from rich.progress import Progress
 from lookm_cpp import embedded
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.flags import check_embedded
 from lookm_cpp.sizes import whole
 from lookm_cpp.templates import template_text
 
-EMBEDDED = "embedded"
-
-Model = Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")]
-Mmproj = Annotated[
-    str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
-]
 Template = Annotated[
     str | None,
     typer.Option("--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"),
@@ -33,7 +28,6 @@ Output = Annotated[
         "--output", "-o", help="A JSONL file of every answer, with plots beside it; a run goes on where it ended."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; 0: by the core, with 'embedded' 1.")]
 GpuLayers = Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")]
@@ -58,9 +52,8 @@ def make_setup(
     for option, value in (("--threads", threads or 0), ("--gpu-layers", n_gpu_layers), ("--n-ctx", n_ctx)):
         whole(option, value)
     template = template_text(chat_template)
-    if model == EMBEDDED:
-        if mmproj is not None:
-            raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
+    if model == embedded.NAME:
+        check_embedded(model, mmproj)
         return Setup(embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx, template)
     file = existing_file(model, "--model")
     projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)

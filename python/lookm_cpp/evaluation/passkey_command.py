@@ -6,13 +6,11 @@ from typing import Annotated
 
 import typer
 
+from lookm_cpp import embedded
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import make_arms
 from lookm_cpp.evaluation.options import (
-    EMBEDDED,
     GpuLayers,
-    Json,
-    Model,
     NCtx,
     Output,
     Template,
@@ -28,13 +26,14 @@ from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
 from lookm_cpp.evaluation.records import Records
 from lookm_cpp.evaluation.report import print_report, rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
+from lookm_cpp.flags import Json, Model
 
 MAX_TOKENS = 64
 FILLER = 250
 
 
 def passkey(
-    model: Model = EMBEDDED,
+    model: Model = embedded.NAME,
     chat_template: Template = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Names with commas; random and streaming_llm come along.")
@@ -68,13 +67,13 @@ def passkey(
     for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
         if value is not None and value < least:
             raise ValueError(f"{option} is {value}, expected at least {least}")
-    if model == EMBEDDED and filler is not None:
+    if model == embedded.NAME and filler is not None:
         raise ValueError(f"--filler is {filler}, expected none for the embedded model, which knows no such text")
     arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
     setup = make_setup(
         model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx, chat_template=chat_template
     )
-    if model == EMBEDDED:
+    if model == embedded.NAME:
         asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"
     else:
         n_filler = FILLER if filler is None else filler

@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
+from lookm_cpp import embedded
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.options import (
-    EMBEDDED,
-    Json,
-    Mmproj,
-    Model,
     Output,
     Template,
     Threads,
@@ -27,6 +24,7 @@ from lookm_cpp.evaluation.records import Records
 from lookm_cpp.evaluation.report import print_report, rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
 from lookm_cpp.evaluation.tiny_prompts import make_context
+from lookm_cpp.flags import Json, Mmproj, Model
 
 N_CONTEXTS = 42
 MAX_TOKENS = 160  # a question and the longest right answer take 90
@@ -35,7 +33,7 @@ QUICK_METHODS = f"h2o,snapkv,text_prior_h2o,{PAPER_METHOD},{METHOD}"
 
 
 def tiny(
-    model: Model = EMBEDDED,
+    model: Model = embedded.NAME,
     mmproj: Mmproj = None,
     chat_template: Template = None,
     methods: Annotated[

@@ -4,71 +4,67 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import typer
 from rich.console import Console
 
-from lookm_cpp import embedded
-from lookm_cpp.console import CheckFiles, prompt_progress, side_by_side
-from lookm_cpp.explaining.explain import KV_RATIO, METHODS
+from lookm_cpp.asking import open_model
+from lookm_cpp.console import prompt_progress, side_by_side
+from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
+from lookm_cpp.explaining.explain import METHODS
 from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
-from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.files import read_text
-from lookm_cpp.images import MAX_PIXELS
-from lookm_cpp.llava import Llava
-from lookm_cpp.options import LlavaOptions
+from lookm_cpp.flags import (
+    ANSWER,
+    COMPRESSION,
+    KV_RATIO,
+    METHOD,
+    OPENING,
+    SEED,
+    Mmproj,
+    Model,
+    System,
+    check_embedded,
+    with_flags,
+)
 
 
+@with_flags(
+    opened=(*OPENING, SEED),
+    how=[flag for flag in COMPRESSION if flag not in (KV_RATIO, METHOD)],
+    answer=ANSWER,
+)
 def explain(
     question: Annotated[
-        str, typer.Argument(help="Each <image> in it stands for the next image; else images come first.")
+        str, typer.Argument(help="Each <image> in it stands for the next image; otherwise images come first.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")],
-    mmproj: Annotated[
-        str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
-    ] = None,
-    chat_template: Annotated[
-        str | None,
-        typer.Option(
-            "--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"
-        ),
-    ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="A system message before the question.")] = None,
-    image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be given again.")] = None,
+    *,
+    model: Model,
+    mmproj: Mmproj = None,
+    system: System = None,
+    image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")] = None,
     context_file: Annotated[
         list[str] | None,
-        typer.Option("--context-file", help="A UTF-8 text to come first, that may be evicted; may be given again."),
+        typer.Option("--context-file", help="A UTF-8 text that comes first and may be evicted; may be repeated."),
     ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
-            "--output", "-o", help="A page (.html) or a picture (.png); may be given again.  [default: report.html]"
+            "--output", "-o", help="A page (.html) or a picture (.png); may be repeated.  [default: report.html]"
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help=f"May be given again.  [default: {', '.join(METHODS)}]"),
+        typer.Option("--method", help=f"Compression method; may be repeated.  [default: {', '.join(METHODS)}]"),
     ] = None,
-    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help="Share of the cells to keep.")] = KV_RATIO,
-    text_overflow: Annotated[
-        str | None,
-        typer.Option("--text-overflow", help="keep: all text stays; evict: exact.  [default: the method's own]"),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of an answer.")] = 512,
+    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEFAULT_RATIO,
     dark: Annotated[bool, typer.Option("--dark", help="Pictures for a dark page; pages follow the browser.")] = False,
-    n_ctx: Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")] = 0,
-    n_batch: Annotated[int, typer.Option("--n-batch", help="Tokens handed over at once.")] = 2048,
-    n_ubatch: Annotated[int, typer.Option("--n-ubatch", help="Tokens computed at once.")] = 512,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
-    gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", help="Most pixels of an image; larger ones are refused undecoded.")
-    ] = MAX_PIXELS,
-    check_files: CheckFiles = CHECK_FILES,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show llama.cpp's log.")] = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
+    answer: dict[str, Any],
 ) -> None:
     """Show which cells each method keeps, as heat maps over the images, and where the others were merged."""
     targets = [Path(one) for one in output or ["report.html"]]
@@ -76,24 +72,9 @@ def explain(
         check_target(target)
         if not target.parent.is_dir():
             raise ValueError(f"--output {str(target)!r}, expected a folder that exists")
-    if model == embedded.NAME and mmproj is not None:
-        raise ValueError(f"--mmproj is {mmproj!r}, expected none beside the embedded model's own")
-    options: LlavaOptions = {
-        "chat_template": chat_template,
-        "kv_ratio": kv_ratio,
-        "text_overflow": text_overflow,
-        "n_ctx": n_ctx,
-        "n_batch": n_batch,
-        "n_ubatch": n_ubatch,
-        "n_threads": threads,
-        "n_gpu_layers": gpu_layers,
-        "max_pixels": max_pixels,
-        "check_files": check_files,
-        "verbose": verbose,
-    }
+    check_embedded(model, mmproj)
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
-    opened = Llava.embedded(**options) if model == embedded.NAME else Llava(model, mmproj=mmproj, **options)
-    with opened as llm, prompt_progress() as progress:
+    with open_model(model, mmproj, {**opened, **how, "kv_ratio": kv_ratio}) as llm, prompt_progress() as progress:
         found = llm.explain(
             question,
             image or (),
@@ -101,8 +82,8 @@ def explain(
             system=system,
             methods=method or METHODS,
             kv_ratio=kv_ratio,
-            max_tokens=max_tokens,
             progress=progress,
+            **answer,
         )
     for target in targets:
         found.save(target, dark=dark)
