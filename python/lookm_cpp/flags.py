@@ -54,7 +54,8 @@ class Flag:
     def parameter(self) -> inspect.Parameter:
         """As typer reads it from a command's signature."""
         shown: Any = {"show_default": "random"} if self.default == RANDOM_SEED else {}
-        annotation = Annotated[self.kind, typer.Option(*self.names, help=self.help, **shown)]
+        option = typer.Option(*self.names, help=self.help, **shown)
+        annotation = Annotated[self.kind, option]  # type: ignore[name-defined]
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Parameter(self.option, kind, default=self.default, annotation=annotation)
 

@@ -134,7 +134,7 @@ def test_types_of_what_is_planned_and_shown(llm: Llava) -> None:
 ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"window": "x"}, "window is 'x', expected a whole number"),
     ({"merge_keys": 1}, "merge_keys is 1, expected True or False"),
-    ({"method": None}, "method is None, expected its name"),
+    ({"method": None}, "method is None, expected a string"),
     ({"important_ratio": "0.5"}, "important_ratio is '0.5', expected a number"),
     ({"seed": -2}, "seed: -2 is out of range"),
     ({"layer": 0.5}, "layer is 0.5, expected a whole number"),

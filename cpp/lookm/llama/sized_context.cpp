@@ -89,7 +89,7 @@ int32_t sized_context::read_cap() const {
     const char * const name = by_bytes ? "kv_memory" : "kv_cells";
     const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
     if (by_bytes && options_.kv_cells != 0) {
-        throw bad_argument(name, value + " is given with a number of cells (kv_cells), expected one of them");
+        throw bad_argument(name, value + " is given with kv_cells, expected one of them");
     }
     if (!unsupported_.empty()) {
         throw bad_argument(name, value + " asks for compression, but " + unsupported_);

@@ -218,7 +218,7 @@ const std::vector<flag> & flags() {
             "start without comparing what model, projector and cache take with the memory that there is: where they\n"
             "do not fit, ggml ends the process", //
             [](common_params &) {});
-        list.push_back({no_memory.set_env("LLAMA_ARG_NO_CHECK_MEMORY"),
+        list.push_back({"check_memory", no_memory.set_env("LLAMA_ARG_NO_CHECK_MEMORY"),
                         [](settings & s, const std::string & v) { s.check_memory = !truth(v); }});
         return list;
     }();
@@ -245,8 +245,9 @@ void set(const flag & f, const std::string & where, const std::string & value) {
 
 std::string flag_of(const std::string & option) {
     static const std::map<std::string, std::string> of_llama_cpp = {
-        {"type_k", "--cache-type-k"}, {"type_v", "--cache-type-v"},  {"flash_attn", "--flash-attn"},
-        {"model_path", "--model"},    {"n_ubatch", "--ubatch-size"}, {"n_batch", "--batch-size"},
+        {"type_k", "--cache-type-k"}, {"type_v", "--cache-type-v"}, {"flash_attn", "--flash-attn"},
+        {"model_path", "--model"},    {"mmproj", "--mmproj"},       {"n_ubatch", "--ubatch-size"},
+        {"n_batch", "--batch-size"},
     };
     const auto own = std::find_if(flags().begin(), flags().end(), [&](const flag & f) { return f.option == option; });
     if (own != flags().end()) {
@@ -258,8 +259,10 @@ std::string flag_of(const std::string & option) {
 
 std::string with_flag(const std::exception & error) {
     const auto * const bad = dynamic_cast<const bad_argument *>(&error);
-    if (!bad) {
-        return error.what();
+    if (!bad) { // said by a child process, or none of an argument
+        const std::string text = error.what();
+        const size_t end = std::min(text.find(": "), text.size());
+        return flag_of(text.substr(0, end)) + text.substr(end);
     }
     std::string names; // of one option, or of several: "important_ratio + recent_ratio"
     for (size_t at = 0; at < bad->name.size();) {

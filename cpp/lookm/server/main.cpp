@@ -56,7 +56,7 @@ int main(int argc, char ** argv) {
         lookm::server::check_start_memory(params);
     } catch (const std::exception & error) {
         common_log_flush(common_log_main());
-        std::fprintf(stderr, "lookm-server: %s\n", lookm::server::in_flags(error.what()).c_str());
+        std::fprintf(stderr, "lookm-server: %s\n", lookm::server::with_flag(error).c_str());
         return lookm::server::bad_input;
     }
     const int status = llama_server(params, argc, argv);

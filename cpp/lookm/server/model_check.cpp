@@ -17,15 +17,6 @@ constexpr const char * try_flag = "--lookm-try-files"; // then model, projector 
 
 } // namespace
 
-std::string in_flags(const std::string & error) {
-    for (const auto & [ours, flag] : {std::pair("model_path: ", "--model: "), std::pair("mmproj: ", "--mmproj: ")}) {
-        if (error.rfind(ours, 0) == 0) {
-            return flag + error.substr(std::strlen(ours));
-        }
-    }
-    return error;
-}
-
 void be_the_child(int argc, char ** argv) {
     if (argc == 5 && std::strcmp(argv[1], try_flag) == 0) {
         try_files(argv[2], argv[3], std::atoi(argv[4]));

@@ -11,7 +11,5 @@ void be_the_child(int argc, char ** argv);
 
 // Throws std::exception with a line that names the file where model or projector cannot be opened. program: argv[0].
 void check_model(const common_params & params, const char * program);
-// The command line's names in the place of our own
-std::string in_flags(const std::string & error);
 
 } // namespace lookm::server
