@@ -216,6 +216,7 @@ def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeyp
     answers: list[str] = []
     with Llava.embedded(kv_cells=160) as llm:
         alone = llm.ask(prompt.content, prompt.images)
+        assert llm.stats.squeezed_cells > 0
         begin = Request.begin
 
         def slow(self: Request, session: Any, *, explain: bool = False) -> Any:
@@ -235,7 +236,6 @@ def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeyp
         found = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
         thread.join()
         assert answers == [alone]
-        assert llm.stats.squeezed_cells > 0
         again = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
         assert found.methods[0].answer == again.methods[0].answer
         for a, b in zip(found.methods[0].layers, again.methods[0].layers, strict=True):

@@ -106,7 +106,7 @@ def resident():
 
 types = {"type_k": "f32", "type_v": "f32"}
 options = _core.ModelOptions(model_path=sys.argv[1], n_threads=1, shrink=sys.argv[2] == "True", **types)
-session = Session(options)
+session = _core.Session(options)
 before = resident()
 session.prefill("A long text. " * 600, [], _core.Compression(kv_ratio=0.1, method="h2o"), n_answer=64)
 print(before, resident(), session.stats["kv_bytes_allocated_before"], session.stats["kv_bytes_allocated_after"])

@@ -13,6 +13,10 @@ from threads.programs import output
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 IN_CHILD = """
+import sys
+
+sys.stdout.reconfigure(line_buffering=True)  # a child would write once more what waits in the buffer
+
 def in_child(function):
     \"\"\"What function does in a forked child: its result, or the type and text of its error.\"\"\"
     read, write = os.pipe()

@@ -14,6 +14,8 @@ namespace lookm {
 
 namespace {
 
+constexpr int32_t most_planned = 1 << 24; // cells; make_context takes no more
+
 uint64_t bytes_of(const std::vector<std::string> & paths) {
     uint64_t bytes = 0;
     for (const std::string & path : paths) {
@@ -87,6 +89,9 @@ void check_memory(const model_options & options) {
     dry.no_alloc = true;
     device_list devices;
     const llama_model_ptr model = load_model(dry, devices);
+    if (!options.shrink && context_limit(model.get(), dry) > most_planned) {
+        return; // sized_context refuses it by its cells alone
+    }
     const sized_context smallest(model.get(), dry);
     memory_check::besides others;
     others.encoder_is_here = options.cpu_only || options.n_gpu_layers == 0 || !lies_on_devices("");
