@@ -2,11 +2,11 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/llama/log.h"
+#include "lookm/llama/saved_parts.h"
 #include "lookm/llama/session.h"
 #include "lookm/llama/state_bytes.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -32,19 +32,6 @@ struct counts {
 
     bool make_sense() const { return std::min({prompt, text, image, context, squeezed}) >= 0; }
 };
-
-bool is_bool(const bool * read) { // from bytes that may be anything
-    uint8_t byte = 0;
-    std::memcpy(&byte, read, 1);
-    return byte <= 1;
-}
-
-bool make_sense(const std::vector<prompt_part> & parts) {
-    return std::all_of(parts.begin(), parts.end(), [](const prompt_part & p) {
-        const bool is_kind = p.kind == token_kind::image || p.kind == token_kind::text;
-        return is_kind && is_bool(&p.evictable) && is_bool(&p.whole) && p.n_cells >= 0 && p.n_cells <= no_cap;
-    });
-}
 
 } // namespace
 
@@ -255,7 +242,7 @@ std::vector<uint8_t> session::state() const {
     w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
     const session_stats s = stats_so_far();
     w.put(counts{s.prompt_cells, s.text_cells, s.image_cells, s.context_cells, s.squeezed_cells});
-    w.put(parts_so_far());
+    w.put(saved(parts_so_far()));
     w.put(room_->sequence());
     const std::vector<std::vector<float>> all = scores();
     w.put<uint64_t>(all.size());
@@ -279,7 +266,7 @@ void session::restore(std::span<const uint8_t> state, const compression & how) {
     const auto n_past = r.get<int32_t>();
     const auto pending = r.get<int32_t>();
     const auto c = r.get<counts>();
-    const auto parts = r.get_all<prompt_part>();
+    const std::vector<prompt_part> parts = restored(r.get_all<saved_part>());
     const std::vector<int32_t> held = sizes(parts);
     const auto sequence = r.get_all<uint8_t>();
     std::vector<std::vector<float>> all(std::min<uint64_t>(r.get<uint64_t>(), 1 << 16));
@@ -291,7 +278,7 @@ void session::restore(std::span<const uint8_t> state, const compression & how) {
     }
     const bool is_token = pending == LLAMA_TOKEN_NULL ||
                           (pending >= 0 && pending < llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
-    if (!is_token || !c.make_sense() || !make_sense(parts) || n_past < 0 || n_past > no_cap) {
+    if (!is_token || !c.make_sense() || n_past < 0 || n_past > no_cap) {
         state_reader::fail();
     }
     const int64_t n_in_all = std::accumulate(held.begin(), held.end(), int64_t(0));

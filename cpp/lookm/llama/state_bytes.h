@@ -11,17 +11,22 @@
 
 namespace lookm {
 
+// Padding would carry whatever was in memory, and make two states of one conversation differ.
+template <class T>
+constexpr bool has_no_padding = std::is_floating_point_v<T> || std::has_unique_object_representations_v<T>;
+
 // Plain values and vectors of them, one after another.
 class state_writer {
   public:
     template <class T>
     void put(const T & value) {
-        static_assert(std::is_trivially_copyable_v<T>);
+        static_assert(has_no_padding<T>);
         const auto * bytes = reinterpret_cast<const uint8_t *>(&value);
         out.insert(out.end(), bytes, bytes + sizeof(T));
     }
     template <class T>
     void put(const std::vector<T> & values) {
+        static_assert(has_no_padding<T>);
         put<uint64_t>(values.size());
         const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
         out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
