@@ -1,6 +1,7 @@
 #include "bindings.h"
 #include "gil.h"
 
+#include "lookm/llama/checked_files.h"
 #include "lookm/llama/file_check.h"
 #include "lookm/llama/file_doubts.h"
 #include "lookm/llama/file_trial.h"
@@ -20,6 +21,9 @@ void bind_files(py::module_ & m) {
         },
         "model_path"_a, "mmproj_path"_a, "command"_a);
     m.def("file_doubts", &lookm::doubts_of, "parts"_a);
+    m.def(
+        "model_parts", [](const std::string & model_path) { return lookm::model_files{model_path, ""}.all(); },
+        "model_path"_a);
     m.def(
         "try_files",
         [](const std::string & model_path, const std::string & mmproj_path, int pipe) {

@@ -216,6 +216,9 @@ def check_files(model_path: str, mmproj_path: str, command: Sequence[str]) -> No
     """Try files that were not found good before in a child process, ``command`` with paths and a pipe behind it."""
 
 def file_doubts(parts: list[str]) -> list[str]: ...
+def model_parts(model_path: str) -> list[str]:
+    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the file alone."""
+
 def try_files(model_path: str, mmproj_path: str, pipe: int) -> None:
     """What the child does: writes on the pipe how it goes, and ends the process."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from lookm_cpp import _core
 from lookm_cpp.regular_files import path_of, read_pipe, regular_file, regular_file_or_pipe
 
 MMPROJ_PATTERN = "mmproj*.gguf"
-FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 """The name by which llama.cpp finds the other parts of a model that is split over several files."""
 MAGIC = b"GGUF"
 
@@ -46,10 +45,7 @@ def model_parts(model: Path) -> list[Path]:
     >>> [part.name for part in model_parts(Path("a.gguf"))]
     ['a.gguf']
     """
-    found = FIRST_PART.fullmatch(model.name)
-    if found is None:
-        return [model]
-    return [model.with_name(f"{found[1]}-{i + 1:05}-of-{found[2]}.gguf") for i in range(int(found[2]))]
+    return [Path(part) for part in _core.model_parts(str(model))]
 
 
 def find_mmproj(model: Path) -> Path:

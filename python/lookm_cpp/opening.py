@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp import _core
+from lookm_cpp.options import ModelOptions
 from lookm_cpp.sizes import byte_count, cell_count
 from lookm_cpp.templates import template_text
 from lookm_cpp.words import flash_attention, shares
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from lookm_cpp.options import ModelOptions
 
 _MAY_BE_NONE = ("n_threads", "kept_type_k", "kept_type_v", "rpc_servers")
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
@@ -34,6 +33,9 @@ def model_options(model: Path, projector: Path | None, **given: Unpack[ModelOpti
         ValueError: A value is of the wrong type, or no size.
         TypeError: There is no option of that name.
     """
+    for name in given:
+        if name not in ModelOptions.__annotations__:
+            raise TypeError(f"{name} is no option of a model")
     fields = {
         name: _CONVERTED[name](value) if name in _CONVERTED else value
         for name, value in given.items()

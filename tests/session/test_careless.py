@@ -117,6 +117,17 @@ def test_types_of_what_is_opened(options: dict[str, Any], message: str) -> None:
             plan(MODEL, mmproj=MMPROJ, images=1, **planned)
 
 
+@pytest.mark.parametrize("name", ["kv_rato", "scored", "swa_full", "model_path", "temperature"])
+def test_options_that_there_are_not(llm: Llava, name: str) -> None:
+    options: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=name):
+        Llava.embedded(**options)
+    with pytest.raises(TypeError, match=name):
+        plan(MODEL, mmproj=MMPROJ, images=1, **options)
+    with pytest.raises(TypeError, match=name):
+        llm.chat(**options)
+
+
 def test_types_of_what_is_planned_and_shown(llm: Llava) -> None:
     with pytest.raises(ValueError, match="image_size is 5, expected two whole numbers"):
         plan(MODEL, mmproj=MMPROJ, images=1, image_size=5)  # type: ignore[arg-type]

@@ -171,11 +171,15 @@ def test_the_embedded_model_needs_no_check(cache: Path, monkeypatch: pytest.Monk
     assert not _marks(cache)
 
 
+def _child_is(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "child"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
 def test_a_child_without_an_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 100\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(slow))
+    _child_is("exec sleep 100", tmp_path, monkeypatch)
     monkeypatch.setenv("LOOKM_CHECK_SECONDS", "0.3")
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"model\.gguf.*kept it busy for 0.3 seconds.*check_files=False"):
@@ -184,19 +188,13 @@ def test_a_child_without_an_end(model: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_child_that_the_system_ends(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = tmp_path / "killed"
-    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
-    killed.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(killed))
+    _child_is("kill -KILL $$", tmp_path, monkeypatch)
     with pytest.raises(MemoryError, match=r"model\.gguf.*does not fit into memory"):
         Llava(model, mmproj=MMPROJ)
 
 
 def test_other_threads_go_on_meanwhile(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 100\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(slow))
+    _child_is("exec sleep 100", tmp_path, monkeypatch)
     monkeypatch.setenv("LOOKM_CHECK_SECONDS", "1")
     counts: list[float] = []
 

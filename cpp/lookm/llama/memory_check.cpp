@@ -14,8 +14,6 @@ namespace lookm {
 
 namespace {
 
-constexpr int32_t most_planned = 1 << 24; // cells; make_context takes no more
-
 uint64_t bytes_of(const std::vector<std::string> & paths) {
     uint64_t bytes = 0;
     for (const std::string & path : paths) {
@@ -89,7 +87,7 @@ void check_memory(const model_options & options) {
     dry.no_alloc = true;
     device_list devices;
     const llama_model_ptr model = load_model(dry, devices);
-    if (!options.shrink && context_limit(model.get(), dry) > most_planned) {
+    if (!options.shrink && context_limit(model.get(), dry) > most_context_cells) {
         return; // sized_context refuses it by its cells alone
     }
     const sized_context smallest(model.get(), dry);

@@ -155,7 +155,7 @@ std::shared_ptr<llama_model> load_shared_model(const model_options & options) {
 }
 
 int32_t context_limit(const llama_model * model, const model_options & options) {
-    check_range("n_ctx", options.n_ctx, 0, 1 << 24);
+    check_range("n_ctx", options.n_ctx, 0, most_context_cells);
     const int32_t n_ctx = options.n_ctx > 0 ? options.n_ctx : llama_model_n_ctx_train(model);
     if (n_ctx <= 0) {
         throw bad_argument("n_ctx", "0 takes the length that the model was trained with, but \"" + options.model_path +
@@ -165,7 +165,7 @@ int32_t context_limit(const llama_model * model, const model_options & options) 
 }
 
 llama_context_ptr make_context(llama_model * model, const model_options & options) {
-    check_range("n_ctx", options.n_ctx, 0, 1 << 24);
+    check_range("n_ctx", options.n_ctx, 0, most_context_cells);
     check_range("n_batch", options.n_batch, 1, 1 << 20);
     check_range("n_ubatch", options.n_ubatch, 1, 1 << 20);
     check_range("n_threads", options.n_threads, 0, 512);

@@ -13,7 +13,8 @@
 
 namespace lookm {
 
-constexpr uint64_t encoder_nodes = 8192; // that mtmd reserves tables for
+constexpr int32_t most_context_cells = 1 << 24; // that make_context takes
+constexpr uint64_t encoder_nodes = 8192;        // that mtmd reserves tables for
 
 // Called for every node of the image encoder's graphs.
 struct encoder_callback {

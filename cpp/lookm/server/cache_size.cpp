@@ -37,7 +37,7 @@ int32_t cells_within(const common_params & params) {
     const llama_model_ptr model = load_model(options, devices);
     // more than the model's context only where several slots share it
     const int64_t n_slot = std::max(params.n_ctx, llama_model_n_ctx_train(model.get()));
-    options.n_ctx = static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, 1 << 24));
+    options.n_ctx = static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, most_context_cells));
     return sized_context(model.get(), options).cap();
 }
 

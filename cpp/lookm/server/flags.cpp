@@ -1,20 +1,18 @@
 #include "lookm/server/flags.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/core/byte_size.h"
 #include "lookm/core/compression.h"
+#include "lookm/server/flag_values.h"
 #include "lookm/server/origins.h"
 #include "lookm/server/settings.h"
 
 #include "arg.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <optional>
 #include <stdexcept>
 
 namespace lookm::server {
@@ -28,43 +26,6 @@ struct flag {
     std::function<void(settings &, const std::string &)> set;
 };
 
-double number(const std::string & text) {
-    size_t end = 0;
-    double value = 0.0;
-    try {
-        value = std::stod(text, &end);
-    } catch (const std::exception &) {
-        end = 0;
-    }
-    if (end == 0 || end != text.size()) {
-        throw std::invalid_argument("\"" + text + "\" is not a number");
-    }
-    return value;
-}
-
-int32_t whole_number(const std::string & text) {
-    const double value = number(text);
-    if (!(std::abs(value) < 1e9) || value != std::floor(value)) {
-        throw std::invalid_argument("\"" + text + "\" is not a whole number");
-    }
-    return static_cast<int32_t>(value);
-}
-
-int64_t bytes(const std::string & text) {
-    const auto found = parse_bytes(text);
-    if (!found) {
-        throw std::invalid_argument("\"" + text + "\", expected bytes such as 512MiB, 8GiB or 16GB");
-    }
-    return *found;
-}
-
-bool truth(const std::string & text) {
-    if (common_arg_utils::is_truthy(text) || common_arg_utils::is_falsey(text)) {
-        return common_arg_utils::is_truthy(text);
-    }
-    throw std::invalid_argument("\"" + text + "\" is neither true nor false");
-}
-
 std::string method_names() {
     std::string names;
     for (const method & m : methods()) {
@@ -73,39 +34,20 @@ std::string method_names() {
     return names;
 }
 
-void parse(double & value, const std::string & text) {
-    value = number(text);
-}
-
-void parse(int32_t & value, const std::string & text) {
-    value = whole_number(text);
-}
-
-void parse(uint32_t & value, const std::string & text) {
-    const int32_t whole = whole_number(text);
-    if (whole < 0) {
-        throw std::invalid_argument("\"" + text + "\", expected 0 or more");
-    }
-    value = static_cast<uint32_t>(whole);
-}
-
-void parse(bool & value, const std::string & text) {
-    value = truth(text);
-}
-
-void parse(std::string & value, const std::string & text) {
-    value = text;
-}
-
-template <class T>
-void parse(std::optional<T> & value, const std::string & text) {
-    parse(value.emplace(), text);
-}
-
 flag with_value(const char * option, const char * name, const char * hint, const std::string & help, const char * env,
                 std::function<void(settings &, const std::string &)> set) {
     common_arg arg({name}, hint, help, [](common_params &, const std::string &) {});
     return {option, arg.set_env(env), std::move(set)};
+}
+
+flag with_switch(const char * option, const char * name, const std::string & help, const char * env,
+                 void (*set)(settings &, bool)) {
+    common_arg arg({name}, help, [](common_params &) {});
+    return {option, arg.set_env(env), [set](settings & s, const std::string & v) {
+                bool on = false;
+                parse(on, v);
+                set(s, on);
+            }};
 }
 
 // How each field of a compression is called here.
@@ -168,17 +110,17 @@ const std::vector<flag> & flags() {
         const std::vector<flag> others = {
             with_value("kv_ratio_max", "--kv-ratio-max", "R",
                        "the most that a request may ask for by its field kv_ratio (default: 1)",
-                       "LLAMA_ARG_KV_RATIO_MAX",
-                       [](settings & s, const std::string & v) { s.kv_ratio_max = number(v); }),
+                       "LLAMA_ARG_KV_RATIO_MAX", [](settings & s, const std::string & v) { parse(s.kv_ratio_max, v); }),
             with_value("kv_min_cells", "--kv-min-cells", "N",
                        "leave prompts alone that are shorter than this (default: 0)", "LLAMA_ARG_KV_MIN_CELLS",
-                       [](settings & s, const std::string & v) { s.min_cells = whole_number(v); }),
+                       [](settings & s, const std::string & v) { parse(s.min_cells, v); }),
             with_value("kv_cells", "--kv-cells", "N",
                        "most KV cells of the cache, shared out evenly to the slots: longer prompts are squeezed while\n"
                        "they are read, and -c is how many tokens each slot may have (default: as many as -c names)",
-                       "LLAMA_ARG_KV_CELLS", [](settings & s, const std::string & v) { s.kv_cells = whole_number(v); }),
+                       "LLAMA_ARG_KV_CELLS", [](settings & s, const std::string & v) { parse(s.kv_cells, v); }),
             with_value("kv_memory", "--kv-memory", "SIZE", "the same in bytes of the KV buffers, such as 512MiB",
-                       "LLAMA_ARG_KV_MEMORY", [](settings & s, const std::string & v) { s.kv_memory = bytes(v); }),
+                       "LLAMA_ARG_KV_MEMORY",
+                       [](settings & s, const std::string & v) { s.kv_memory = parsed_bytes(v); }),
             with_value("allow_origin", "--allow-origin", "LIST",
                        "refuse what web pages send that are not of these origins, such as https://chat.example.org,\n"
                        "with commas between them; self: this server's own page alone (default: any page is served)",
@@ -188,38 +130,30 @@ const std::vector<flag> & flags() {
                        "most pixels of an image, which is refused before it is decoded (default: " +
                            std::to_string(default_max_pixels) + "\nwhere prompts may be compressed, else any number)",
                        "LLAMA_ARG_IMAGE_MAX_PIXELS",
-                       [](settings & s, const std::string & v) { s.image_max_pixels = whole_number(v); }),
+                       [](settings & s, const std::string & v) { parse(s.image_max_pixels, v); }),
         };
         list.insert(list.end(), others.begin(), others.end());
-        common_arg on_request({"--kv-on-request"},
-                              "keep all cells of a prompt unless its request asks for less by its field kv_ratio", //
-                              [](common_params &) {});
-        list.push_back({"kv_on_request", on_request.set_env("LLAMA_ARG_KV_ON_REQUEST"),
-                        [](settings & s, const std::string & v) { s.on_request = truth(v); }});
-        common_arg strict({"--kv-strict-reuse"}, "never reuse a compressed prompt as the prefix of another", //
-                          [](common_params &) {});
-        list.push_back({"kv_strict_reuse", strict.set_env("LLAMA_ARG_KV_STRICT_REUSE"),
-                        [](settings & s, const std::string & v) { s.strict_reuse = truth(v); }});
-        common_arg no_grammar({"--no-request-grammar"},
-                              "refuse requests that bring a grammar, a JSON schema or tools: a short one can keep the\n"
-                              "server busy for minutes", //
-                              [](common_params &) {});
-        list.push_back({"no_request_grammar", no_grammar.set_env("LLAMA_ARG_NO_REQUEST_GRAMMAR"),
-                        [](settings & s, const std::string & v) { s.no_request_grammar = truth(v); }});
-        common_arg no_check(
-            {"--no-check-files"},
-            "open a model and a projector that were not seen before at once, and not in a child process\n"
-            "first, which a damaged one ends in the server's place", //
-            [](common_params &) {});
-        list.push_back({"check_files", no_check.set_env("LLAMA_ARG_NO_CHECK_FILES"),
-                        [](settings & s, const std::string & v) { s.check_files = !truth(v); }});
-        common_arg no_memory(
-            {"--no-check-memory"},
+        list.push_back(with_switch("kv_on_request", "--kv-on-request",
+                                   "keep all cells of a prompt unless its request asks for less by its field kv_ratio",
+                                   "LLAMA_ARG_KV_ON_REQUEST", [](settings & s, bool on) { s.on_request = on; }));
+        list.push_back(with_switch("kv_strict_reuse", "--kv-strict-reuse",
+                                   "never reuse a compressed prompt as the prefix of another",
+                                   "LLAMA_ARG_KV_STRICT_REUSE", [](settings & s, bool on) { s.strict_reuse = on; }));
+        list.push_back(with_switch("no_request_grammar", "--no-request-grammar",
+                                   "refuse requests that bring a grammar, a JSON schema or tools: a short one can keep "
+                                   "the\nserver busy for minutes",
+                                   "LLAMA_ARG_NO_REQUEST_GRAMMAR",
+                                   [](settings & s, bool on) { s.no_request_grammar = on; }));
+        list.push_back(
+            with_switch("check_files", "--no-check-files",
+                        "open a model and a projector that were not seen before at once, and not in a child process\n"
+                        "first, which a damaged one ends in the server's place",
+                        "LLAMA_ARG_NO_CHECK_FILES", [](settings & s, bool off) { s.check_files = !off; }));
+        list.push_back(with_switch(
+            "check_memory", "--no-check-memory",
             "start without comparing what model, projector and cache take with the memory that there is: where they\n"
-            "do not fit, ggml ends the process", //
-            [](common_params &) {});
-        list.push_back({"check_memory", no_memory.set_env("LLAMA_ARG_NO_CHECK_MEMORY"),
-                        [](settings & s, const std::string & v) { s.check_memory = !truth(v); }});
+            "do not fit, ggml ends the process",
+            "LLAMA_ARG_NO_CHECK_MEMORY", [](settings & s, bool off) { s.check_memory = !off; }));
         return list;
     }();
     return all;
@@ -258,21 +192,20 @@ std::string flag_of(const std::string & option) {
 }
 
 std::string with_flag(const std::exception & error) {
+    const std::string text = error.what();
     const auto * const bad = dynamic_cast<const bad_argument *>(&error);
     if (!bad) { // said by a child process, or none of an argument
-        const std::string text = error.what();
         const size_t end = std::min(text.find(": "), text.size());
         return flag_of(text.substr(0, end)) + text.substr(end);
     }
-    std::string names; // of one option, or of several: "important_ratio + recent_ratio"
-    for (size_t at = 0; at < bad->name.size();) {
-        const size_t end = std::min(bad->name.find_first_of(" ,", at), bad->name.size());
-        names += flag_of(bad->name.substr(at, end - at));
-        for (at = end; at < bad->name.size() && std::string(" ,+").find(bad->name[at]) != std::string::npos; ++at) {
-            names += bad->name[at];
-        }
+    std::string flags; // of one option, or of several: "important_ratio + recent_ratio"
+    for (size_t at = 0, end = 0; at < bad->name.size(); at = end) {
+        const bool is_name = std::string(" ,+").find(bad->name[at]) == std::string::npos;
+        end = is_name ? std::min(bad->name.find_first_of(" ,+", at), bad->name.size()) : at + 1;
+        const std::string word = bad->name.substr(at, end - at);
+        flags += is_name ? flag_of(word) : word;
     }
-    return names + ": " + bad->reason;
+    return flags + text.substr(bad->name.size());
 }
 
 std::vector<char *> take_flags(int argc, char ** argv) {
