@@ -8,7 +8,7 @@ namespace lookm::server {
 
 // A flag's text as a value. All throw std::invalid_argument that says what was expected, without the flag's name.
 void parse(double & value, const std::string & text);
-void parse(int32_t & value, const std::string & text);  // 1e3 is a whole number, too
+void parse(int32_t & value, const std::string & text); // 1e3 is a whole number, too
 void parse(uint32_t & value, const std::string & text);
 void parse(bool & value, const std::string & text); // in llama.cpp's words
 void parse(std::string & value, const std::string & text);
