@@ -9,7 +9,9 @@ _cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") els
 # before it is loaded. Without it a kernel that does not balance load (seen on a virtual machine of
 # two cores) may run all threads on one core and make every figure one of waiting at barriers.
 os.environ.setdefault("OMP_PROC_BIND", "true")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy only measures the machine, on threads of ours
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # NumPy only measures the machine, on threads of ours
 
 from lookm_cpp.benching import machine  # noqa: E402
 

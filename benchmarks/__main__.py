@@ -29,12 +29,19 @@ MIN_WIDTH = 110
 
 
 def auto_flash_attn() -> bool:
-    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured here.
+    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured
+    here.
 
-    Asked in a process of its own: it computes on one thread, and OpenMP would then bind the next ones to the same core.
+    Asked in a process of its own: it computes on one thread, and OpenMP would then bind the next
+    ones to the same core.
     """
     ask = "import lookm_cpp; print(any(device['type'] != 'CPU' for device in lookm_cpp.devices()))"
-    return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout == "True\n"
+    return (
+        subprocess.run(
+            [sys.executable, "-c", ask], capture_output=True, text=True, check=True
+        ).stdout
+        == "True\n"
+    )
 
 
 def measure(settings: Settings, console: Console) -> Results:
@@ -49,9 +56,16 @@ def measure(settings: Settings, console: Console) -> Results:
         read_bandwidth=machine.read_bandwidth(settings.n_threads),
     )
     if results.machine["load"] > settings.n_threads / 4:
-        console.print(f"[yellow]load {results.machine['load']}: with other work running the figures mean little[/]")
+        console.print(
+            f"[yellow]load {results.machine['load']}: with other work running the figures mean little[/]"
+        )
     start = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(True))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(True),
+    )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("", total=settings.cells_to_read)
 
@@ -68,20 +82,37 @@ def measure(settings: Settings, console: Console) -> Results:
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="2 layers, 512 cells, ratios 1 and 0.2: does it run?")] = False,
-    report: Annotated[bool, typer.Option(help="Measure nothing; show results.json and rewrite the README.")] = False,
-    cells: Annotated[list[int] | None, typer.Option(min=64, help="Prompt length in cells; repeat.")] = None,
-    ratio: Annotated[list[float] | None, typer.Option(min=0.05, max=1.0, help="kv_ratio; repeat.")] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Layers of the model for decode.")] = DEFAULT.layers,
-    flash_attn: Annotated[bool | None, typer.Option(help="Of decode; as Llava's auto has it unless given.")] = None,
-    flash_layers: Annotated[int, typer.Option(min=1, help="Layers for flash on and off.")] = DEFAULT.flash_layers,
-    blocks: Annotated[int, typer.Option(min=2, help="Pairs of blocks a decode.")] = DEFAULT.n_blocks,
+    quick: Annotated[
+        bool, typer.Option(help="2 layers, 512 cells, ratios 1 and 0.2: does it run?")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Measure nothing; show results.json and rewrite the README.")
+    ] = False,
+    cells: Annotated[
+        list[int] | None, typer.Option(min=64, help="Prompt length in cells; repeat.")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None, typer.Option(min=0.05, max=1.0, help="kv_ratio; repeat.")
+    ] = None,
+    layers: Annotated[
+        int, typer.Option(min=1, help="Layers of the model for decode.")
+    ] = DEFAULT.layers,
+    flash_attn: Annotated[
+        bool | None, typer.Option(help="Of decode; as Llava's auto has it unless given.")
+    ] = None,
+    flash_layers: Annotated[
+        int, typer.Option(min=1, help="Layers for flash on and off.")
+    ] = DEFAULT.flash_layers,
+    blocks: Annotated[
+        int, typer.Option(min=2, help="Pairs of blocks a decode.")
+    ] = DEFAULT.n_blocks,
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
     output: Annotated[
         Path, typer.Option(help="Folder of results.json and README.md.", show_default="benchmarks")
     ] = HERE,
 ) -> None:
-    """Measure decode speed, scoring and compression cost, and peak memory; write results.json and README.md.
+    """Measure decode speed, scoring and compression cost, and peak memory; write results.json and
+    README.md.
 
     Takes about 10 minutes on two cores. A quick run is shown and goes to the build folder only.
     """

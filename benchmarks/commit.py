@@ -11,12 +11,18 @@ def commit(folder: Path) -> str:
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", "--no-optional-locks", *words], cwd=folder, check=True, capture_output=True, text=True
+            ["git", "--no-optional-locks", *words],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
 
     try:
         head = git("rev-parse", "HEAD")
-        ours = [f":(exclude){name}" for name in ("README.md", "results.json")]  # what a run itself rewrites
+        ours = [
+            f":(exclude){name}" for name in ("README.md", "results.json")
+        ]  # what a run itself rewrites
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *ours)
         return head + (" with local changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,14 +1,16 @@
 """How the cost of scoring and compression grows with the prompt: ``python -m benchmarks.growth``.
 
-At n = 512 ... 16k cells one layer of LLaVA-1.5-7B's shape reads a prompt plain, and scored and compressed by the
-default (scores of all queries, evicted rows merged into their nearest) and by ``lookm_plus`` (scores of the question,
-nothing merged), with flash attention on and off; the figure sets scoring and compression beside the plain prefill.
-Weights cost n, attention n^2, and so do scores and matching, so all of it grows as prefill's attention grows. Beside
-each stands its floor, see ``floors``.
+At n = 512 ... 16k cells one layer of LLaVA-1.5-7B's shape reads a prompt plain, and scored and
+compressed by the default (scores of all queries, evicted rows merged into their nearest) and by
+``lookm_plus`` (scores of the question, nothing merged), with flash attention on and off; the figure
+sets scoring and compression beside the plain prefill. Weights cost n, attention n^2, and so do
+scores and matching, so all of it grows as prefill's attention grows. Beside each stands its floor,
+see ``floors``.
 
-Writes ``benchmarks/growth.json``, which ``python docs/growth.py`` draws; about 15 minutes on two idle cores, most of it
-at 16k. ``growth-avx2.json`` beside it is of a build for AVX2: ``CMAKE_ARGS=-DGGML_NATIVE=OFF make setup``, then with
-``OPENBLAS_CORETYPE=Haswell`` in the environment, so that the floors are AVX2's too.
+Writes ``benchmarks/growth.json``, which ``python docs/growth.py`` draws; about 15 minutes on two
+idle cores, most of it at 16k. ``growth-avx2.json`` beside it is of a build for AVX2:
+``CMAKE_ARGS=-DGGML_NATIVE=OFF make setup``, then with ``OPENBLAS_CORETYPE=Haswell`` in the
+environment, so that the floors are AVX2's too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from lookm_cpp.benching.machine import CORES
 from lookm_cpp.compression import PAPER_METHOD
 
 from benchmarks.commit import commit
-from benchmarks.measure import N_UBATCH, PLUS, compressed_prefill, context, load, n_question, plain_prefill
+from benchmarks.measure import (
+    N_UBATCH,
+    PLUS,
+    compressed_prefill,
+    context,
+    load,
+    n_question,
+    plain_prefill,
+)
 from benchmarks.models import llava_shape
 
 HERE = Path(__file__).parent
@@ -34,12 +44,17 @@ RATIO = 0.2
 METHODS = (PAPER_METHOD, PLUS)
 
 
-def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float) -> dict[str, dict[str, float]]:
-    """Seconds that the arithmetic alone takes at ``macs`` f32 multiply-adds and ``bandwidth`` bytes a second.
+def floors(
+    n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float
+) -> dict[str, dict[str, float]]:
+    """Seconds that the arithmetic alone takes at ``macs`` f32 multiply-adds and ``bandwidth`` bytes
+    a second.
 
-    Scores: with flash attention on, QK^T of the scored queries with the cells that they see, once more; with it off,
-    the probabilities are there and are read once, f32. Compression: K and V of what is kept read and written once, f16;
-    and if what is evicted is merged, the same of that read, and the products of kept and evicted keys.
+    Scores: with flash attention on, QK^T of the scored queries with the cells that they see, once
+        more; with it off,
+    the probabilities are there and are read once, f32. Compression: K and V of what is kept read
+    and written once, f16; and if what is evicted is merged, the same of that read, and the products
+    of kept and evicted keys.
     """
     shape = llava_shape(1)
     width = shape.n_embd  # heads times head size; K and V have as many
@@ -55,7 +70,9 @@ def floors(n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: flo
     }
 
 
-def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidth: float) -> list[dict[str, Any]]:
+def measure(
+    cells: list[int], rounds: int, n_threads: int, macs: float, bandwidth: float
+) -> list[dict[str, Any]]:
     """Medians over rounds, seconds; scoring and compression by their own clocks."""
     model = load(BUILD, 1)
     points = []
@@ -68,7 +85,9 @@ def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidt
             for _ in range(rounds):
                 prefills.append(plain_prefill(ctx, n, flash_attn=flash).seconds)
                 for method in METHODS:
-                    scored, compression = compressed_prefill(ctx, n, RATIO, flash_attn=flash, method=method)
+                    scored, compression = compressed_prefill(
+                        ctx, n, RATIO, flash_attn=flash, method=method
+                    )
                     scores[method].append(scored.score_seconds)
                     compressions[method].append(compression.seconds)
             prefill = median(prefills)
@@ -81,7 +100,15 @@ def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidt
                 }
                 for method in METHODS
             }
-            points.append({"cells": n, "flash_attn": flash, "prefill": prefill, "methods": times, "floors": floor})
+            points.append(
+                {
+                    "cells": n,
+                    "flash_attn": flash,
+                    "prefill": prefill,
+                    "methods": times,
+                    "floors": floor,
+                }
+            )
             typer.echo(f"{n:6} cells, flash {'on ' if flash else 'off'}: prefill {prefill:7.3f} s")
             for method, of in times.items():
                 shares = {name: seconds / prefill for name, seconds in of.items()}
@@ -91,16 +118,27 @@ def measure(cells: list[int], rounds: int, n_threads: int, macs: float, bandwidt
 
 
 def main(
-    cells: Annotated[list[int] | None, typer.Option(min=64, max=16384, help="Prompt length; repeat.")] = None,
+    cells: Annotated[
+        list[int] | None, typer.Option(min=64, max=16384, help="Prompt length; repeat.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs a point.")] = 3,
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
-    quick: Annotated[bool, typer.Option(help="512 and 1024 cells once, into the build folder.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="512 and 1024 cells once, into the build folder.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="JSON file to write.")] = HERE / "growth.json",
 ) -> None:
     """Measure and write."""
     n_threads = threads or len(CORES)
-    run: dict[str, Any] = {"machine": machine.describe(), "commit": commit(HERE), "n_threads": n_threads}
-    run |= {"f32_rate": machine.f32_rate(n_threads), "read_bandwidth": machine.read_bandwidth(n_threads)}
+    run: dict[str, Any] = {
+        "machine": machine.describe(),
+        "commit": commit(HERE),
+        "n_threads": n_threads,
+    }
+    run |= {
+        "f32_rate": machine.f32_rate(n_threads),
+        "read_bandwidth": machine.read_bandwidth(n_threads),
+    }
     points = measure(
         [512, 1024] if quick else list(cells or CELLS),
         1 if quick else rounds,
@@ -109,7 +147,10 @@ def main(
         run["read_bandwidth"],
     )
     raw = BUILD / "growth.json" if quick else output
-    raw.write_text(json.dumps(run | {"n_ubatch": N_UBATCH, "kv_ratio": RATIO, "points": points}, indent=1) + "\n")
+    raw.write_text(
+        json.dumps(run | {"n_ubatch": N_UBATCH, "kv_ratio": RATIO, "points": points}, indent=1)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,23 @@
 
     python -m benchmarks.long_prompts accuracy      # the embedded model, about 5 minutes
     python -m benchmarks.long_prompts talks         # the same in conversations of six turns
-    python -m benchmarks.long_prompts memory        # the 7B layer shape with random weights, about 5 minutes
+    python -m benchmarks.long_prompts memory        # the 7B layer shape with random weights, about
+    5 minutes
 
-Accuracy: every demo prompt and as many generated ones as asked for (the demo's pictures in random order behind the
-numbers that the model knows, with codes between them) are answered with the full cache, with a share of it kept by one
-compression after the prompt was read, and under a cap of the same share while it is read. Answers count if they are
-right word for word.
+Accuracy: every demo prompt and as many generated ones as asked for (the demo's pictures in random
+    order behind the
+numbers that the model knows, with codes between them) are answered with the full cache, with a
+share of it kept by one compression after the prompt was read, and under a cap of the same share
+while it is read. Answers count if they are right word for word.
 
-Talks: four turns bring two to four pictures each and ask about one of them; the last two ask the questions of the first
+Talks: four turns bring two to four pictures each and ask about one of them; the last two ask the
+    questions of the first
 and of the third turn again.
 
-Memory: a process for each run, and its peak (VmHWM). What a cap should cost is what llama.cpp itself takes for weights,
-compute buffers and a cache as large as the cap: the peak of a run whose prompt just fits, uncompressed.
+Memory: a process for each run, and its peak (VmHWM). What a cap should cost is what llama.cpp
+    itself takes for weights,
+compute buffers and a cache as large as the cap: the peak of a run whose prompt just fits,
+uncompressed.
 """
 
 from __future__ import annotations
@@ -59,7 +64,9 @@ class Prompt(NamedTuple):
 
 
 def generated(rng: random.Random) -> Prompt:
-    """4 to 16 pictures with two codes between them, and a question of a kind that the model was trained on."""
+    """4 to 16 pictures with two codes between them, and a question of a kind that the model was
+    trained on.
+    """
     n = rng.choice(SIZES)
     names = [rng.choice([*GRIDS, *SINGLES]) for _ in range(n)]
     codes = {name: rng.randrange(1000, 10000) for name in rng.sample(NAMES, 2)}
@@ -73,7 +80,10 @@ def generated(rng: random.Random) -> Prompt:
         who = rng.choice(list(codes))
         question, answer = f"What is the code of {who}?", f"The code of {who} is {codes[who]}."
     elif names[at] in SINGLES:
-        question, answer = f"What is in image {at + 1}?", f"Image {at + 1} shows {SINGLES[names[at]]}."
+        question, answer = (
+            f"What is in image {at + 1}?",
+            f"Image {at + 1} shows {SINGLES[names[at]]}.",
+        )
     else:
         corner = rng.randrange(4)
         question = f"What is at the {CORNERS[corner]} of image {at + 1}?"
@@ -90,14 +100,18 @@ def right(prompt: Prompt, **options: float) -> tuple[bool, int, int]:
 
 
 @app.command()
-def accuracy(n_generated: Annotated[int, typer.Option(help="Prompts to generate.")] = 96, seed: int = 1) -> None:
+def accuracy(
+    n_generated: Annotated[int, typer.Option(help="Prompts to generate.")] = 96, seed: int = 1
+) -> None:
     """Right answers, a Markdown table."""
     rng = random.Random(seed)
     sets = {
         "demo": [Prompt(p.content, list(p.images), p.answer) for p in demo_prompts()],
         "generated": [generated(rng) for _ in range(n_generated)],
     }
-    sys.stdout.write("| prompts | full | " + " | ".join(f"{s:.0%} once | {s:.0%} cap" for s in SHARES) + " |\n")
+    sys.stdout.write(
+        "| prompts | full | " + " | ".join(f"{s:.0%} once | {s:.0%} cap" for s in SHARES) + " |\n"
+    )
     sys.stdout.write("|---|" + "---|" * (1 + 2 * len(SHARES)) + "\n")
     for name, prompts in sets.items():
         counts = [0] * (1 + 2 * len(SHARES))
@@ -135,7 +149,10 @@ def talk(rng: random.Random) -> list[Turn]:
         at = rng.randrange(len(names))
         number = n + at + 1
         if names[at] in SINGLES:
-            question, answer = f"What is in image {number}?", f"Image {number} shows {SINGLES[names[at]]}."
+            question, answer = (
+                f"What is in image {number}?",
+                f"Image {number} shows {SINGLES[names[at]]}.",
+            )
         else:
             corner = rng.randrange(4)
             question = f"What is at the {CORNERS[corner]} of image {number}?"
@@ -148,7 +165,9 @@ def talk(rng: random.Random) -> list[Turn]:
 
 
 @app.command()
-def talks(n_talks: Annotated[int, typer.Option(help="Conversations to generate.")] = 24, seed: int = 1) -> None:
+def talks(
+    n_talks: Annotated[int, typer.Option(help="Conversations to generate.")] = 24, seed: int = 1
+) -> None:
     """Right answers of new and of repeated questions, a Markdown table."""
     rng = random.Random(seed)
     generated_talks = [talk(rng) for _ in range(n_talks)]
@@ -160,7 +179,9 @@ def talks(n_talks: Annotated[int, typer.Option(help="Conversations to generate."
         "kv_cells 256": {"kv_cells": 256},
         "kv_cells 256, kv_ratio 0.25": {"kv_cells": 256, "kv_ratio": 0.25},
     }
-    sys.stdout.write("| budget | new questions | asked again | cells read | most kept |\n|---|---|---|---|---|\n")
+    sys.stdout.write(
+        "| budget | new questions | asked again | cells read | most kept |\n|---|---|---|---|---|\n"
+    )
     for name, options in settings.items():
         new, again, n_cells, most = 0, 0, 0, 0
         with Llava.embedded(**options) as llm:
@@ -192,7 +213,9 @@ print(stats.prompt_cells, stats.squeezed_cells, stats.kept_cells, stats.kv_bytes
 
 @app.command()
 def memory(
-    layers: int = 4, cap: int = 1024, cells: Annotated[list[int] | None, typer.Option(help="Repeat.")] = None
+    layers: int = 4,
+    cap: int = 1024,
+    cells: Annotated[list[int] | None, typer.Option(help="Repeat.")] = None,
 ) -> None:
     """Peak memory of prompts of several lengths under one cap, a Markdown table."""
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -200,7 +223,9 @@ def memory(
     if not model.exists():
         write_llava_shape(model, layers)
     base = 0
-    sys.stdout.write("| prompt cells | squeezed | kept | KV allocated, MiB | peak, MiB | over the first |\n")
+    sys.stdout.write(
+        "| prompt cells | squeezed | kept | KV allocated, MiB | peak, MiB | over the first |\n"
+    )
     sys.stdout.write("|---|---|---|---|---|---|\n")
     for n_cells in (cap - 160, *(cells or (2 * cap, 4 * cap))):
         command = [sys.executable, "-c", PEAK, str(model), str(n_cells), str(cap)]

@@ -30,11 +30,13 @@ def n_question(n_cells: int) -> int:
 
 
 def prompt(n_cells: int) -> list[int]:
-    """Image after image of 576 cells (the last one fills up), each behind a few words, and a question at the end.
+    """Image after image of 576 cells (the last one fills up), each behind a few words, and a
+    question at the end.
 
-    Text is 5 % of the cells: half of it between the images, half of it the question. So even at ratio 0.05 the text
-    between the images fits the important half of the budget and the question the recent half, and the ratio is met.
-    A number below 0 is an image cell whose embedding is drawn from that seed.
+    Text is 5 % of the cells: half of it between the images, half of it the question. So even at
+    ratio 0.05 the text between the images fits the important half of the budget and the question
+    the recent half, and the ratio is met. A number below 0 is an image cell whose embedding is
+    drawn from that seed.
     """
     n_half = n_question(n_cells)
     n_image = n_cells - 2 * n_half
@@ -59,7 +61,9 @@ def load(folder: Path, n_layer: int) -> Any:
 
 def context(model: Any, n_ctx: int, *, flash_attn: bool, n_threads: int) -> Any:
     """A llama.cpp context with room for ``n_ctx`` cells."""
-    return ORACLE.Context(model, n_ctx=n_ctx, n_ubatch=N_UBATCH, flash_attn=flash_attn, n_threads=n_threads)
+    return ORACLE.Context(
+        model, n_ctx=n_ctx, n_ubatch=N_UBATCH, flash_attn=flash_attn, n_threads=n_threads
+    )
 
 
 def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
@@ -75,7 +79,9 @@ def plain_prefill(ctx: Any, n_cells: int, *, flash_attn: bool) -> Prefill:
 def compressed_prefill(
     ctx: Any, n_cells: int, kv_ratio: float, *, flash_attn: bool, method: str = PAPER_METHOD
 ) -> tuple[Prefill, Compression]:
-    """Read a prompt, score it meanwhile, by all its queries or (``lookm_plus``) by the question's, and compress it."""
+    """Read a prompt, score it meanwhile, by all its queries or (``lookm_plus``) by the question's,
+    and compress it.
+    """
     tokens = prompt(n_cells)
     first_query = n_cells - n_question(n_cells) if method == PLUS else 0
     important = kv_ratio * (0.9 if method == PLUS else 0.5)
@@ -85,7 +91,9 @@ def compressed_prefill(
         start = time.perf_counter()
         ctx.prefill(tokens, scored=True, first_query=first_query)
         wall = time.perf_counter() - start
-        done = ctx.compress(method=method, important_ratio=important, recent_ratio=kv_ratio - important)
+        done = ctx.compress(
+            method=method, important_ratio=important, recent_ratio=kv_ratio - important
+        )
     if ctx.n_used != done["n_keep"]:
         raise AssertionError(f"{ctx.n_used} cells in use after compression to {done['n_keep']}")
     return (
@@ -109,8 +117,12 @@ def weight_bytes(n_layer: int) -> int:
     return llava_shape(n_layer).weight_bytes()
 
 
-def paired_decode(ours: Any, native: Any, compression: Compression, n_blocks: int, n_tokens: int) -> Decode:
-    """Blocks of ``n_tokens`` on two contexts of equal depth in turn, A B, B A, A B, ..., after one pair for warmth."""
+def paired_decode(
+    ours: Any, native: Any, compression: Compression, n_blocks: int, n_tokens: int
+) -> Decode:
+    """Blocks of ``n_tokens`` on two contexts of equal depth in turn, A B, B A, A B, ..., after one
+    pair for warmth.
+    """
     if ours.n_used != native.n_used:
         raise AssertionError(f"depths differ: {ours.n_used} and {native.n_used} cells")
     depth = ours.n_used + n_tokens * (n_blocks + 1) // 2

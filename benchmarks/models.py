@@ -1,10 +1,12 @@
-"""A model of LLaVA-1.5-7B's layer shape with random weights: as fast as the real one, and made in seconds.
+"""A model of LLaVA-1.5-7B's layer shape with random weights: as fast as the real one, and made in
+seconds.
 
     python -m benchmarks.models MODEL.gguf --layers 8
 
-Width, heads, feed-forward width and Q4_0 weights are those of the 7B model's language part, so each layer computes and
-caches exactly what a real one does. Two things are smaller: the number of layers, and the vocabulary (4,096 tokens for
-32,000), which only the last matrix product of a token sees. What the model says is noise.
+Width, heads, feed-forward width and Q4_0 weights are those of the 7B model's language part, so each
+layer computes and caches exactly what a real one does. Two things are smaller: the number of
+layers, and the vocabulary (4,096 tokens for 32,000), which only the last matrix product of a token
+sees. What the model says is noise.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def write_llava_shape(path: str | Path, n_layer: int = 8, seed: int = 0) -> None
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Write a random model of LLaVA-1.5-7B's layer shape.")
+    parser = argparse.ArgumentParser(
+        description="Write a random model of LLaVA-1.5-7B's layer shape."
+    )
     parser.add_argument("path", type=Path)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)

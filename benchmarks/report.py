@@ -21,7 +21,10 @@ def origin(results: Results) -> list[tuple[str, str]]:
     return [
         ("machine", f"{machine['cpu']} (family/model {machine['cpu_family_model']}; {vectors})"),
         ("cores, memory", f"{machine['cores']}, {machine['memory_bytes'] / GB:.0f} GB"),
-        ("read bandwidth", f"{results.read_bandwidth / GB:.1f} GB/s (NumPy, {results.settings['n_threads']} threads)"),
+        (
+            "read bandwidth",
+            f"{results.read_bandwidth / GB:.1f} GB/s (NumPy, {results.settings['n_threads']} threads)",
+        ),
         ("load before", f"{machine['load']} (mean of a minute)"),
         ("system", f"{machine['system']}, Python {versions['python']}"),
         ("compiler", versions["compiler"]),
@@ -44,7 +47,12 @@ def show(results: Results, console: Console) -> None:
 
 def markdown(results: Results) -> str:
     """The README's part that is made of figures."""
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin(results)), ""]
+    lines = [
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in origin(results)),
+        "",
+    ]
     lines += ["## Goals", "", *(f"- {goal}" for goal in goals(results)), "", "## Tables", "", ""]
     return "\n".join(lines) + "\n\n".join(table.markdown() for table in all_tables(results))
 
@@ -58,7 +66,9 @@ def replace_between(path: Path, begin: str, end: str, new: str) -> None:
     """Replace what stands between two markers of a page."""
     text = path.read_text()
     if begin not in text or end not in text:
-        raise ValueError(f"{path}: the markers of the results are missing; expected {begin} and {end}")
+        raise ValueError(
+            f"{path}: the markers of the results are missing; expected {begin} and {end}"
+        )
     head, rest = text.split(begin, 1)
     tail = rest.split(end, 1)[1]
     path.write_text(f"{head}{begin}\n\n{new}\n\n{end}{tail}")

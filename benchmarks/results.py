@@ -19,7 +19,9 @@ class Prefill:
     scored: bool
     seconds: float  # by the wall, scoring included
     score_seconds: float  # by the tap's own clock, 0 for a plain one
-    process_peak: int | None  # resident memory of the process at its highest, the compression of a scored one included
+    process_peak: (
+        int | None
+    )  # resident memory of the process at its highest, the compression of a scored one included
 
 
 @dataclass
@@ -35,7 +37,9 @@ class Compression:
     seconds: float
     kv_bytes: int  # K and V of the whole prompt
     peak_bytes: int  # what scoring and compression allocated, by their own count
-    process_growth: int | None = None  # peak of the process over that of a plain prefill by the same context before
+    process_growth: int | None = (
+        None  # peak of the process over that of a plain prefill by the same context before
+    )
 
 
 @dataclass
@@ -71,7 +75,11 @@ class Results:
         """Save as JSON, times to the microsecond, a list of numbers on one line."""
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(rounded(asdict(self)), indent=1)
-        text = re.sub(r"\[\s+([\d.,\s]+?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+        text = re.sub(
+            r"\[\s+([\d.,\s]+?)\s+\]",
+            lambda numbers: "[" + " ".join(numbers[1].split()) + "]",
+            text,
+        )
         path.write_text(text + "\n")
 
     @classmethod

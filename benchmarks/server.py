@@ -1,13 +1,15 @@
 """Requests a minute and decode speed of lookm-server beside llama-server: ``make bench-server``.
 
-A cache of the same cells, and so of the same bytes, for each of three servers: the unmodified llama-server of this
-build, lookm-server at ratio 1 and at ratio 0.2. It holds ``FIT`` conversations whole; so llama-server and ratio 1 have
-no more slots than that, however many clients ask, while compressed prompts leave room for more. Each client asks one
-request after the other, and nothing is reused. All three servers run at once and one works: a round asks the same
-requests of one after the other, the next round in another order, and each round gives ratios. Their median counts, as
-a machine's speed drifts more between rounds than within one.
+A cache of the same cells, and so of the same bytes, for each of three servers: the unmodified
+llama-server of this build, lookm-server at ratio 1 and at ratio 0.2. It holds ``FIT`` conversations
+whole; so llama-server and ratio 1 have no more slots than that, however many clients ask, while
+compressed prompts leave room for more. Each client asks one request after the other, and nothing is
+reused. All three servers run at once and one works: a round asks the same requests of one after the
+other, the next round in another order, and each round gives ratios. Their median counts, as a
+machine's speed drifts more between rounds than within one.
 
-Writes ``benchmarks/server.json``, and the tables of ``docs/server.md`` from it (``--report`` does only that).
+Writes ``benchmarks/server.json``, and the tables of ``docs/server.md`` from it (``--report`` does
+only that).
 """
 
 from __future__ import annotations
@@ -71,7 +73,12 @@ class Workload:
 
     def body(self, number: int) -> Json:
         """Request ``number``."""
-        options = {"temperature": 0, "cache_prompt": False, "ignore_eos": True, "n_predict": N_ANSWER}
+        options = {
+            "temperature": 0,
+            "cache_prompt": False,
+            "ignore_eos": True,
+            "n_predict": N_ANSWER,
+        }
         if self.path == "/completion":
             tokens = np.random.default_rng(number).integers(FIRST_TOKEN, N_VOCAB, N_PROMPT)
             return options | {"prompt": [int(token) for token in tokens]}
@@ -81,7 +88,9 @@ class Workload:
         for i, text in enumerate(prompt.content.split(PLACEHOLDER)):
             if i > 0:
                 image = base64.b64encode(prompt.images[(i - 1 + number) % 8].read_bytes()).decode()
-                parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}})
+                parts.append(
+                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+                )
             parts.append({"type": "text", "text": text})
         return options | {"messages": [{"role": "user", "content": parts}]}
 
@@ -94,7 +103,9 @@ def workloads(layers: int) -> list[Workload]:
         write_llava_shape(model, layers)
     by_text = ("--kv-method", "pivot_merge")  # a text prior leaves prompts without images alone
     return [
-        Workload("embedded model, 8 pictures", ("--embedded",), (), "/v1/chat/completions", FIT * 640),
+        Workload(
+            "embedded model, 8 pictures", ("--embedded",), (), "/v1/chat/completions", FIT * 640
+        ),
         Workload(
             f"7B shape, {layers} layers, {N_PROMPT} tokens",
             ("-m", str(model)),
@@ -113,12 +124,28 @@ def running(server: str, workload: Workload, slots: int, threads: int) -> Iterat
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    flags = ("-c", str(workload.cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0", "--port", str(port))
+    flags = (
+        "-c",
+        str(workload.cells),
+        "-np",
+        str(n_slots),
+        "--kv-unified",
+        "--cache-ram",
+        "0",
+        "--port",
+        str(port),
+    )
     arguments = [*workload.model, *flags, *ratio, "-t", str(threads)]
     binary = UPSTREAM if server == SERVERS[0] else server_path()
     command = [str(binary), *server_arguments(arguments)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_ARG_", "OMP_"))}
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LLAMA_ARG_", "OMP_"))
+    }
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600)
     try:
         while True:
@@ -154,15 +181,22 @@ def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Seque
     return {
         "requests_per_minute": 60 * len(bodies) / seconds,
         "decode_tokens_per_s": median(t["predicted_per_second"] for t in timings),
-        "kept_cells": median(float(t["kept_cells"] if "kept_cells" in t else t["prompt_n"]) for t in timings),
+        "kept_cells": median(
+            float(t["kept_cells"] if "kept_cells" in t else t["prompt_n"]) for t in timings
+        ),
     }
 
 
-def measure(workload: Workload, slots: int, rounds: int, per_client: int, threads: int, say: Any) -> list[Json]:
+def measure(
+    workload: Workload, slots: int, rounds: int, per_client: int, threads: int, say: Any
+) -> list[Json]:
     """Rounds, each with what every server did in it."""
     done = []
     with contextlib.ExitStack() as stack:
-        clients = {server: stack.enter_context(running(server, workload, slots, threads)) for server in SERVERS}
+        clients = {
+            server: stack.enter_context(running(server, workload, slots, threads))
+            for server in SERVERS
+        }
         for client in clients.values():
             ask(client, workload, workload.body(0))  # pages the weights in
         for number in range(rounds):
@@ -170,18 +204,33 @@ def measure(workload: Workload, slots: int, rounds: int, per_client: int, thread
             bodies = [workload.body(first + i) for i in range(slots * per_client)]
             order = SERVERS[number % 3 :] + SERVERS[: number % 3]
             entry = {server: work(clients[server], workload, slots, bodies) for server in order}
-            done.append({"workload": workload.name, "slots": slots, "cells": workload.cells, **entry})
+            done.append(
+                {"workload": workload.name, "slots": slots, "cells": workload.cells, **entry}
+            )
             say(f"{workload.name}, {slots} slots, round {number + 1} of {rounds}")
     return done
 
 
 def tables(results: Json) -> list[Table]:
     """Ratios to llama-server in the same round: median, and the lowest and highest of the rounds."""
-    columns = ("model", "slots", "cells", "server", "requests / minute", "range", "decode tokens/s", "range")
+    columns = (
+        "model",
+        "slots",
+        "cells",
+        "server",
+        "requests / minute",
+        "range",
+        "decode tokens/s",
+        "range",
+    )
     table = Table("Compared with llama-server, at equal KV bytes", columns)
     keys = dict.fromkeys((entry["workload"], entry["slots"]) for entry in results["rounds"])
     for name, slots in keys:
-        rounds = [entry for entry in results["rounds"] if (entry["workload"], entry["slots"]) == (name, slots)]
+        rounds = [
+            entry
+            for entry in results["rounds"]
+            if (entry["workload"], entry["slots"]) == (name, slots)
+        ]
         for server in SERVERS[1:]:
             cells = []
             for figure in ("requests_per_minute", "decode_tokens_per_s"):
@@ -210,13 +259,17 @@ def markdown(results: Json) -> str:
 
 
 def main(
-    report: Annotated[bool, typer.Option(help="Measure nothing; write the page again from server.json.")] = False,
+    report: Annotated[
+        bool, typer.Option(help="Measure nothing; write the page again from server.json.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each case.")] = 5,
     per_client: Annotated[int, typer.Option(min=1, help="Requests of a client in a round.")] = 2,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the random model.")] = 2,
     slots: Annotated[list[int] | None, typer.Option(min=1, help="Slots; repeat.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Of each server; 0: one a core.")] = 0,
-    output: Annotated[Path, typer.Option(help="Where the raw figures go.", show_default="server.json")] = RAW,
+    output: Annotated[
+        Path, typer.Option(help="Where the raw figures go.", show_default="server.json")
+    ] = RAW,
 ) -> None:
     """Measure lookm-server beside llama-server; write server.json and the tables of docs/server.md."""
     console = Console(stderr=True)
@@ -224,7 +277,9 @@ def main(
         if not UPSTREAM.exists():
             raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
         n_threads = threads or len(CORES)
-        if hasattr(os, "sched_setaffinity"):  # OpenMP has bound this thread to one, and servers would inherit that
+        if hasattr(
+            os, "sched_setaffinity"
+        ):  # OpenMP has bound this thread to one, and servers would inherit that
             os.sched_setaffinity(0, CORES)
         results: Json = {
             "machine": machine.describe(),
@@ -237,7 +292,9 @@ def main(
         }
         for workload in workloads(layers):
             for n in slots or SLOTS:
-                results["rounds"] += measure(workload, n, rounds, per_client, n_threads, console.print)
+                results["rounds"] += measure(
+                    workload, n, rounds, per_client, n_threads, console.print
+                )
         results["load_after"] = round(os.getloadavg()[0], 2)
         output.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(output.read_text())

@@ -1,4 +1,6 @@
-"""The order of the work: every prompt once for each ratio, and what has to run side by side next to each other."""
+"""The order of the work: every prompt once for each ratio, and what has to run side by side next to
+each other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from benchmarks.results import Results
 
 FLASH_RATIO = 0.2
 
-Advance = Callable[[str, int], None]  # what is done now, and how many cells were read since the last call
+Advance = Callable[
+    [str, int], None
+]  # what is done now, and how many cells were read since the last call
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ class Settings:
 
 
 def decode_suite(model: Any, settings: Settings, results: Results, advance: Advance) -> None:
-    """As ``flash_attn="auto"`` has it here: each length at each ratio, then decode beside native depth.
+    """As ``flash_attn="auto"`` has it here: each length at each ratio, then decode beside native
+    depth.
 
-    At ratio 1.0 nothing was compressed: the pair holds a context whose tap was armed and removed against one that
-    never had any. It is also the measurement's own check, as its ratio is 1 but for noise. Both contexts have room for
-    the prompt: rows of the transposed V lie as far apart as a context is large, which alone costs some percent.
+    At ratio 1.0 nothing was compressed: the pair holds a context whose tap was armed and removed
+    against one that never had any. It is also the measurement's own check, as its ratio is 1 but
+    for noise. Both contexts have room for
+    the prompt: rows of the transposed V lie as far apart as a context is large, which alone costs
+    some percent.
     """
 
     def new_context(n_cells: int) -> Any:
@@ -71,7 +78,9 @@ def decode_suite(model: Any, settings: Settings, results: Results, advance: Adva
         ours = new_context(n_cells)
         for ratio in settings.ratios:
             advance(f"{n_cells} cells: prefill and compression to {ratio:g}", 0)
-            prefill, compression = compressed_prefill(ours, n_cells, ratio, flash_attn=settings.flash_attn)
+            prefill, compression = compressed_prefill(
+                ours, n_cells, ratio, flash_attn=settings.flash_attn
+            )
             advance("", n_cells * settings.layers)
             results.prefills.append(prefill)
             if compression.n_keep < n_cells:
@@ -81,23 +90,28 @@ def decode_suite(model: Any, settings: Settings, results: Results, advance: Adva
             else:
                 native, full = full, None
             advance(f"{n_cells} cells at {ratio:g}: decode beside native depth", 0)
-            pairs = paired_decode(ours, native, compression, settings.n_blocks, settings.block_tokens)
+            pairs = paired_decode(
+                ours, native, compression, settings.n_blocks, settings.block_tokens
+            )
             results.decodes.append(pairs)
 
 
 def flash_suite(model: Any, settings: Settings, results: Results, advance: Advance) -> None:
     """Flash attention on and off: four prefills in a row, plain and scored.
 
-    One context reads both prompts. All that llama.cpp touches is resident after the plain one, so what the process's
-    peak grows by in the scored one is scoring and compression.
+    One context reads both prompts. All that llama.cpp touches is resident after the plain one, so
+    what the process's peak grows by in the scored one is scoring and compression.
     """
     for n_cells in settings.cells:
         for flash in (True, False):
             ctx = context(model, n_cells, flash_attn=flash, n_threads=settings.n_threads)
-            advance(f"{n_cells} cells: plain prefill, flash attention {'on' if flash else 'off'}", 0)
+            advance(
+                f"{n_cells} cells: plain prefill, flash attention {'on' if flash else 'off'}", 0
+            )
             plain = plain_prefill(ctx, n_cells, flash_attn=flash)
             advance(
-                f"{n_cells} cells: scored prefill, flash attention {'on' if flash else 'off'}", n_cells * ctx.n_layer
+                f"{n_cells} cells: scored prefill, flash attention {'on' if flash else 'off'}",
+                n_cells * ctx.n_layer,
             )
             scored, compression = compressed_prefill(ctx, n_cells, FLASH_RATIO, flash_attn=flash)
             advance("", n_cells * ctx.n_layer)

@@ -1,4 +1,6 @@
-"""From raw figures to what people read: tables for the terminal and for the README, and the verdict on each goal."""
+"""From raw figures to what people read: tables for the terminal and for the README, and the verdict
+on each goal.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,16 @@ def speed_ratio(pairs: Decode) -> tuple[float, float, float]:
 
 def decode_table(results: Results) -> Table:
     """Decode at each depth beside llama.cpp's own, and what the bytes allow."""
-    columns = ("prompt", "ratio", "cells kept", "tokens/s", "native", "ours / native", "quartiles", "goal >= 0.97")
+    columns = (
+        "prompt",
+        "ratio",
+        "cells kept",
+        "tokens/s",
+        "native",
+        "ours / native",
+        "quartiles",
+        "goal >= 0.97",
+    )
     table = Table("Decode after compression beside llama.cpp at that depth", columns)
     for pairs in results.decodes:
         middle, low, high = speed_ratio(pairs)
@@ -61,9 +72,20 @@ def decode_table(results: Results) -> Table:
 
 def roofline_table(results: Results) -> Table:
     """Bytes that a token reads against the bandwidth that its speed makes of them."""
-    columns = ("prompt", "ratio", "KV read / token", "all read / token", "GB/s", "of bandwidth", "faster", "by bytes")
+    columns = (
+        "prompt",
+        "ratio",
+        "KV read / token",
+        "all read / token",
+        "GB/s",
+        "of bandwidth",
+        "faster",
+        "by bytes",
+    )
     table = Table("Decode against the memory bandwidth", columns)
-    full: dict[int, Decode] = {pairs.n_cells: pairs for pairs in results.decodes if pairs.kv_ratio == 1.0}
+    full: dict[int, Decode] = {
+        pairs.n_cells: pairs for pairs in results.decodes if pairs.kv_ratio == 1.0
+    }
     for pairs in results.decodes:
         seconds, base = median(pairs.ours), full.get(pairs.n_cells, pairs)
         rate = pairs.bytes_per_token / seconds
@@ -114,7 +136,9 @@ class Cost:
     @property
     def wall_share(self) -> float:
         """What two whole runs differ by."""
-        whole = median(run.seconds for run in self.scored) + max(run.seconds for run in self.compressions)
+        whole = median(run.seconds for run in self.scored) + max(
+            run.seconds for run in self.compressions
+        )
         return whole / median(run.seconds for run in self.plain) - 1
 
 
@@ -133,7 +157,17 @@ def costs(results: Results) -> dict[tuple[int, bool, int], Cost]:
 
 def cost_table(results: Results) -> Table:
     """Scoring and compression as shares of prefill."""
-    columns = ("prompt", "layers", "flash", "plain s", "scoring", "compression", "both", "by the wall", "goal <= 5 %")
+    columns = (
+        "prompt",
+        "layers",
+        "flash",
+        "plain s",
+        "scoring",
+        "compression",
+        "both",
+        "by the wall",
+        "goal <= 5 %",
+    )
     table = Table("Scoring and compression as a share of prefill", columns)
     for (layers, flash, n_cells), cost in costs(results).items():
         both = cost.score_share + cost.compress_share
@@ -160,21 +194,49 @@ def cost_table(results: Results) -> Table:
 
 def flash_table(results: Results) -> Table:
     """Which prefill is faster."""
-    columns = ("prompt", "layers", "plain on", "plain off", "scored on", "scored off", "off / on, scored")
+    columns = (
+        "prompt",
+        "layers",
+        "plain on",
+        "plain off",
+        "scored on",
+        "scored off",
+        "off / on, scored",
+    )
     table = Table("Prefill with flash attention on and off, seconds", columns)
     table_of = costs(results)
     layers = int(results.settings["flash_layers"])
     for n_cells in results.settings["cells"]:
         on, off = table_of[layers, True, n_cells], table_of[layers, False, n_cells]
-        seconds = [median(run.seconds for run in runs) for runs in (on.plain, off.plain, on.scored, off.scored)]
-        table.rows.append([str(n_cells), str(layers), *(f"{s:.2f}" for s in seconds), f"{seconds[3] / seconds[2]:.2f}"])
+        seconds = [
+            median(run.seconds for run in runs)
+            for runs in (on.plain, off.plain, on.scored, off.scored)
+        ]
+        table.rows.append(
+            [
+                str(n_cells),
+                str(layers),
+                *(f"{s:.2f}" for s in seconds),
+                f"{seconds[3] / seconds[2]:.2f}",
+            ]
+        )
     table.note = "Below 1 the prefill with flash attention off is the faster one."
     return table
 
 
 def memory_table(results: Results) -> Table:
     """Peak extra memory over the full KV."""
-    columns = ("prompt", "ratio", "layers", "flash", "full KV", "peak extra", "share", "process", "goal <= 5 %")
+    columns = (
+        "prompt",
+        "ratio",
+        "layers",
+        "flash",
+        "full KV",
+        "peak extra",
+        "share",
+        "process",
+        "goal <= 5 %",
+    )
     table = Table("Peak extra memory of scoring and compression", columns)
     for done in results.compressions:
         share = done.peak_bytes / done.kv_bytes
@@ -202,7 +264,9 @@ def memory_table(results: Results) -> Table:
 
 def goals(results: Results) -> list[str]:
     """One sentence for each goal, the worst case first."""
-    worst = min(((speed_ratio(pairs)[0], pairs) for pairs in results.decodes), key=lambda pair: pair[0])
+    worst = min(
+        ((speed_ratio(pairs)[0], pairs) for pairs in results.decodes), key=lambda pair: pair[0]
+    )
     slow = sum(speed_ratio(pairs)[0] < DECODE_GOAL for pairs in results.decodes)
     shares = {key: cost.score_share + cost.compress_share for key, cost in costs(results).items()}
     ours = {key: share for key, share in shares.items() if key[0] == results.settings["layers"]}

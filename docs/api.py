@@ -1,4 +1,6 @@
-"""A griffe extension for ``make docs``: what docstrings and signatures show as they stand, shown as they are meant."""
+"""A griffe extension for ``make docs``: what docstrings and signatures show as they stand, shown as
+they are meant.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,16 @@ EXAMPLE = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class Shown(griffe.Extension):
-    """Doctests become blocks of code, not quotations; dicts show their keys; a default is its value, not its name."""
+    """Doctests become blocks of code, not quotations; dicts show their keys; a default is its
+    value, not its name.
+    """
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Put fences around each example, which ends at an empty line."""
         if obj.docstring:
-            obj.docstring.value = EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", obj.docstring.value)
+            obj.docstring.value = EXAMPLE.sub(
+                lambda found: f"```pycon\n{found[0]}\n```", obj.docstring.value
+            )
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """A ``TypedDict`` is its keys, which have no docstrings of their own."""

@@ -1,6 +1,8 @@
-"""Draws ``docs/evaluation-*.svg``, prints the tables of ``docs/evaluation.md``: ``python docs/evaluation.py JSON...``.
+"""Draws ``docs/evaluation-*.svg``, prints the tables of ``docs/evaluation.md``: ``python
+docs/evaluation.py JSON...``.
 
-Each JSON is what ``lookm eval tiny --json`` printed. ``--tables`` draws nothing. The same versions draw the same bytes.
+Each JSON is what ``lookm eval tiny --json`` printed. ``--tables`` draws nothing. The same versions
+draw the same bytes.
 """
 
 from __future__ import annotations
@@ -33,17 +35,30 @@ def cell(row: Row) -> str:
 def table(rows: list[Row]) -> str:
     """Methods by budget in Markdown; what has no budget first."""
     budgets = sorted({row["budget"] for row in rows if row["budget"] is not None}, reverse=True)
-    lines = [["method", *(f"{100 * budget:g} %" for budget in budgets)], ["---"] * (1 + len(budgets))]
+    lines = [
+        ["method", *(f"{100 * budget:g} %" for budget in budgets)],
+        ["---"] * (1 + len(budgets)),
+    ]
     for row in rows:
         if row["budget"] is None:
-            lines.append([f"{name_of(row)}, {100 * row['bytes_share']:.1f} %", cell(row), *[""] * (len(budgets) - 1)])
+            lines.append(
+                [
+                    f"{name_of(row)}, {100 * row['bytes_share']:.1f} %",
+                    cell(row),
+                    *[""] * (len(budgets) - 1),
+                ]
+            )
     for name in dict.fromkeys(name_of(row) for row in rows if row["budget"] is not None):
         found = {row["budget"]: row for row in rows if name_of(row) == name}
         cells = []
         for budget in budgets:
             row = found.get(budget)
             exceeds = row is not None and row["bytes_share"] > budget + 0.01
-            cells.append("" if row is None else cell(row) + (f" {100 * row['bytes_share']:.1f} %" if exceeds else ""))
+            cells.append(
+                ""
+                if row is None
+                else cell(row) + (f" {100 * row['bytes_share']:.1f} %" if exceeds else "")
+            )
         lines.append([name, *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -51,7 +66,10 @@ def table(rows: list[Row]) -> str:
 def by_task(rows: list[Row]) -> str:
     """Every task's score of what was run, in Markdown."""
     tasks = list(rows[0]["tasks"])
-    lines = [["method", "bytes %", "cells %", *(task.replace("_", " ") for task in tasks)], ["---"] * (3 + len(tasks))]
+    lines = [
+        ["method", "bytes %", "cells %", *(task.replace("_", " ") for task in tasks)],
+        ["---"] * (3 + len(tasks)),
+    ]
     for row in rows:
         shares = [f"{100 * row[key]:.1f}" for key in ("bytes_share", "kept_share")]
         lines.append([name_of(row), *shares, *(f"{row['tasks'][task]:.0f}" for task in tasks)])
@@ -61,7 +79,9 @@ def by_task(rows: list[Row]) -> str:
 def main() -> None:
     """Tables to stdout, the plots beside this file."""
     files = [word for word in sys.argv[1:] if word != "--tables"]
-    rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]]
+    rows = [
+        row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]
+    ]
     for place, title in TITLES.items():
         here = [row for row in rows if row["place"] == place]
         if here:
@@ -69,7 +89,9 @@ def main() -> None:
     for place, title in TITLES.items():
         wanted = [row for row in rows if row["place"] == place and row["budget"] in (None, 0.2)]
         if wanted:
-            print(f"\nEvery task at 20 % and of what has no budget, compressed {title}:\n\n{by_task(wanted)}")
+            print(
+                f"\nEvery task at 20 % and of what has no budget, compressed {title}:\n\n{by_task(wanted)}"
+            )
     if "--tables" not in sys.argv:
         draw_beside(HERE / "evaluation.json", suite_points(rows), SHARE)
 

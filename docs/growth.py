@@ -27,7 +27,9 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         rows = [p for p in points if p["flash_attn"] == flash]
         n = [p["cells"] for p in rows]
         style, name = ("--", "flash on") if flash else ("-", "flash off")
-        seconds.plot(n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}")
+        seconds.plot(
+            n, [p["prefill"] for p in rows], style, color=GREY, marker=".", label=f"prefill, {name}"
+        )
         for method, colour in COLOURS.items():
             found = [p["methods"][method] for p in rows]
             cost = [of["score"] + of["compress"] for of in found]
@@ -38,7 +40,10 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             ):
                 share = [100 * v / p["prefill"] for v, p in zip(values, rows, strict=True)]
                 axes.plot(n, share, dots, color=colour, marker=".", label=label)
-        axes.set_title(f"scoring + compression, % of prefill, flash attention {'on' if flash else 'off'}", fontsize=9)
+        axes.set_title(
+            f"scoring + compression, % of prefill, flash attention {'on' if flash else 'off'}",
+            fontsize=9,
+        )
         axes.set_ylim(bottom=0)
     ticks = sorted({p["cells"] for p in points})
     for axes in (seconds, *shares):
@@ -54,6 +59,8 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
 
 if __name__ == "__main__":
     source, target = (
-        sys.argv[1:3] if len(sys.argv) > 2 else (HERE.parent / "benchmarks" / "growth.json", HERE / "growth.svg")
+        sys.argv[1:3]
+        if len(sys.argv) > 2
+        else (HERE.parent / "benchmarks" / "growth.json", HERE / "growth.svg")
     )
     draw(json.loads(Path(source).read_text())["points"], Path(target))

@@ -1,4 +1,5 @@
-"""Draw ``how_it_works.svg``: LOOK-M on a prompt of 32 cells, computed by the code that compresses a session's cache.
+"""Draw ``how_it_works.svg``: LOOK-M on a prompt of 32 cells, computed by the code that compresses a
+session's cache.
 
     python docs/picture.py [--png PREVIEW.png]
 
@@ -24,7 +25,12 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 TEXT, IMAGE_1, IMAGE_2 = "#0072B2", "#E69F00", "#009E73"
 """Of Okabe and Ito's palette, which colour-blind readers can tell apart."""
 INK, SOFT, BAR = "#222222", "#666666", "#8a8a8a"
-SEGMENTS = (("text", 3, TEXT), ("image 1", 11, IMAGE_1), ("text", 2, TEXT), ("image 2", 11, IMAGE_2))
+SEGMENTS = (
+    ("text", 3, TEXT),
+    ("image 1", 11, IMAGE_1),
+    ("text", 2, TEXT),
+    ("image 2", 11, IMAGE_2),
+)
 QUESTION = ("question", 5, TEXT)
 LIKED = {0: 0.4, 5: 0.5, 10: 0.45, 19: 0.75, 24: 0.8}
 """The cells that get most attention: the first, as in real prompts, and two of each image."""
@@ -44,9 +50,11 @@ class Example:
 
 
 def example(seed: int = 0) -> Example:
-    """Each image shows two things of a few cells each, whose keys resemble each other; all queries like the same cells.
+    """Each image shows two things of a few cells each, whose keys resemble each other; all queries
+    like the same cells.
 
-    The first number of a key says how much it is liked; too small to matter for similarity, it is large in queries.
+    The first number of a key says how much it is liked; too small to matter for similarity, it is
+    large in queries.
     """
     segments = (*SEGMENTS, QUESTION)
     rng = np.random.default_rng(seed)
@@ -54,7 +62,9 @@ def example(seed: int = 0) -> Example:
     for name, size, _ in segments:
         things = 2 if name.startswith("image") else size
         centres = rng.standard_normal((things, 16)) + rng.standard_normal(16)
-        rows.append(centres[np.arange(size) * things // size] + 0.45 * rng.standard_normal((size, 16)))
+        rows.append(
+            centres[np.arange(size) * things // size] + 0.45 * rng.standard_normal((size, 16))
+        )
     k = np.concatenate(rows)[np.newaxis].astype(np.float32)
     n_kv = k.shape[1]
     k[..., 0] = rng.uniform(0.0, 0.2, n_kv)
@@ -99,13 +109,23 @@ def draw_prompt(ax: Axes, y: float, found: Example) -> None:
 
 
 def draw_merge(ax: Axes, y: float, found: Example) -> None:
-    """Kept cells full, the others hollow, an arrow from each of these to the kept cell that takes it in."""
+    """Kept cells full, the others hollow, an arrow from each of these to the kept cell that takes
+    it in.
+    """
     kept = set(found.kept.tolist())
     for x, colour in enumerate(colours()):
         if x in kept:
             cell(ax, x, y, facecolor=colour)
         else:
-            cell(ax, x, y, facecolor="white", edgecolor=colour, linewidth=1.0, linestyle=(0, (2, 1.5)))
+            cell(
+                ax,
+                x,
+                y,
+                facecolor="white",
+                edgecolor=colour,
+                linewidth=1.0,
+                linestyle=(0, (2, 1.5)),
+            )
     for x, pivot in enumerate(found.merged_into.tolist()):
         if pivot >= 0:
             bend = 0.5 if pivot < x else -0.5
@@ -130,11 +150,15 @@ def draw_cache(ax: Axes, y: float, found: Example, above: float) -> None:
     """Kept cells side by side, each with the number of cells it took in."""
     colour = colours()
     for x, old in enumerate(found.kept.tolist()):
-        ax.plot([old + 0.5, x + 0.5], [above - 0.1, y + SIDE + 0.1], color=colour[old], linewidth=0.8)
+        ax.plot(
+            [old + 0.5, x + 0.5], [above - 0.1, y + SIDE + 0.1], color=colour[old], linewidth=0.8
+        )
         cell(ax, x, y, facecolor=colour[old])
         taken = int((found.merged_into == old).sum())
         if taken:
-            ax.text(x + 0.5, y + SIDE / 2, f"+{taken}", size=9, weight="bold", ha="center", va="center")
+            ax.text(
+                x + 0.5, y + SIDE / 2, f"+{taken}", size=9, weight="bold", ha="center", va="center"
+            )
 
 
 def draw(found: Example) -> Figure:
@@ -145,15 +169,24 @@ def draw(found: Example) -> Figure:
     ax.set(xlim=(0, n_kv), ylim=(0, n_kv * 4.2 / (9 * 0.97)), aspect="equal")
     ax.axis("off")
     step_2 = (
-        "Keep all text, the best image cells and the recent window. Merge the rest into the most similar kept cell."
+        "Keep all text, the best image cells and the recent window. "
+        "Merge the rest into the most similar kept cell."
     )
-    title(ax, 0, 14.3, 1, "Read the prompt with the full cache. Bars: the attention that each cell received.")
+    title(
+        ax,
+        0,
+        14.3,
+        1,
+        "Read the prompt with the full cache. Bars: the attention that each cell received.",
+    )
     draw_prompt(ax, 10.3, found)
     title(ax, 0, 7.8, 2, step_2)
     draw_merge(ax, 4.9, found)
     draw_cache(ax, 0.6, found, 4.9)
     title(ax, n_keep + 1, 1.15, 3, f"Answer with {n_keep} cells instead of {n_kv}.")
-    ax.text(n_keep + 2.1, 0.35, "+n: cells merged into this one", size=9.5, color=SOFT, va="baseline")
+    ax.text(
+        n_keep + 2.1, 0.35, "+n: cells merged into this one", size=9.5, color=SOFT, va="baseline"
+    )
     return figure
 
 
@@ -162,9 +195,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw how_it_works.svg beside this file.")
     parser.add_argument("--png", type=Path, help="a preview, twice as fine as a page shows it")
     args = parser.parse_args()
-    mpl.rcParams.update({"svg.hashsalt": "lookm_cpp", "font.family": "DejaVu Sans", "text.color": INK})
+    mpl.rcParams.update(
+        {"svg.hashsalt": "lookm_cpp", "font.family": "DejaVu Sans", "text.color": INK}
+    )
     figure = draw(example())
-    figure.savefig(Path(__file__).with_name("how_it_works.svg"), metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        Path(__file__).with_name("how_it_works.svg"), metadata={"Date": None, "Creator": None}
+    )
     if args.png:
         figure.savefig(args.png, dpi=200)
 

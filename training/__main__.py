@@ -1,4 +1,6 @@
-"""`python -m training`: data, stage 0, stage 1, export and evaluation, from nothing to the two GGUF files."""
+"""`python -m training`: data, stage 0, stage 1, export and evaluation, from nothing to the two GGUF
+files.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,16 @@ def main() -> None:
         shipped = export.Files.under(SHIPPED)
         theirs = _evaluate(runtime, "shipped", shipped.decoder_q8, shipped.vision)
         verdict = "at least as good as" if ours >= theirs else "not as good as"
-        runtime.log(f"{verdict} the shipped files: {ours:.3f} against {theirs:.3f} over all tasks and sizes")
+        runtime.log(
+            f"{verdict} the shipped files: {ours:.3f} against {theirs:.3f} over all tasks and sizes"
+        )
 
 
 def _evaluate(runtime: Runtime, name: str, decoder: Path, vision: Path) -> float:
-    """Evaluates two GGUF files; writes <name>.json and <name>.md. Returns the mean over tasks and sizes."""
+    """Evaluates two GGUF files; writes <name>.json and <name>.md.
+
+    Returns the mean over tasks and sizes.
+    """
     config = runtime.config
     runtime.log(f"evaluating {decoder} with {vision}")
     pools = data.prepare(config, runtime.log)
@@ -49,10 +56,14 @@ def _evaluate(runtime: Runtime, name: str, decoder: Path, vision: Path) -> float
     results = evaluate.held_out(model, words, pools["test"], config.evaluation)
     right, asked = evaluate.demo(model, words, SHIPPED / "demo")
     text = evaluate.table(results)
-    (config.out / f"{name}.json").write_text(json.dumps({"held_out": results, "demo": [right, asked]}, indent=1))
+    (config.out / f"{name}.json").write_text(
+        json.dumps({"held_out": results, "demo": [right, asked]}, indent=1)
+    )
     (config.out / f"{name}.md").write_text(f"{text}\n\nDemo: {right} of {asked}.\n")
     runtime.console.print(text, markup=False)
-    runtime.log(f"demo: {right} of {asked} right; mean over tasks and sizes {evaluate.overall(results):.3f}")
+    runtime.log(
+        f"demo: {right} of {asked} right; mean over tasks and sizes {evaluate.overall(results):.3f}"
+    )
     return evaluate.overall(results)
 
 
@@ -65,7 +76,12 @@ def _tokenizer(config: Config) -> Tokenizer:
 
 
 def _configure(arguments: argparse.Namespace) -> Config:
-    config = Config(model=ModelSize(), seed=arguments.seed, precision=arguments.precision, threads=arguments.threads)
+    config = Config(
+        model=ModelSize(),
+        seed=arguments.seed,
+        precision=arguments.precision,
+        threads=arguments.threads,
+    )
     if arguments.smoke:
         config = smoke(config)
     return replace(
@@ -74,7 +90,9 @@ def _configure(arguments: argparse.Namespace) -> Config:
         compile=config.compile and not arguments.no_compile,
         stage0=replace(config.stage0, steps=arguments.stage0_steps or config.stage0.steps),
         stage1=replace(config.stage1, steps=arguments.stage1_steps or config.stage1.steps),
-        evaluation=replace(config.evaluation, contexts=arguments.contexts or config.evaluation.contexts),
+        evaluation=replace(
+            config.evaluation, contexts=arguments.contexts or config.evaluation.contexts
+        ),
     )
 
 
@@ -86,11 +104,21 @@ def _arguments() -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=0, help="threads of torch (its own choice)")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    add("--no-compile", action="store_true", help="do without torch.compile (which needs a C++ compiler)")
+    add(
+        "--no-compile",
+        action="store_true",
+        help="do without torch.compile (which needs a C++ compiler)",
+    )
     add("--stage0-steps", type=int, help="steps of the vision encoder's pre-training")
     add("--stage1-steps", type=int, help="steps of the decoder's training")
     add("--contexts", type=int, help="held-out prompts of each size")
-    add("--evaluate", nargs=2, type=Path, metavar=("LLM", "MMPROJ"), help="only evaluate these two GGUF files")
+    add(
+        "--evaluate",
+        nargs=2,
+        type=Path,
+        metavar=("LLM", "MMPROJ"),
+        help="only evaluate these two GGUF files",
+    )
     return parser.parse_args()
 
 

@@ -65,7 +65,9 @@ class Stage0:
     adam_rate: float = 2e-3
     warmup: int = 20
     token_norm: float = 1.6
-    """Length of a picture token: that of a word embedding (0.1 a component), so that the decoder can read both."""
+    """Length of a picture token: that of a word embedding (0.1 a component), so that the decoder
+    can read both.
+    """
     logit_scale: float = 16.0
     background_weight: float = 0.3
     colour_weight: float = 0.3
@@ -93,20 +95,52 @@ def _weights(**weights: float) -> dict[str, float]:
     return weights
 
 
-# The proportions follow what three hand-made segments found out: bind places to pictures first, then names to codes,
-# then bring up the slow tasks while the learning rate falls.
+# The proportions follow what three hand-made segments found out: bind places to pictures first,
+# then names to codes, then bring up the slow tasks while the learning rate falls.
 PHASES = (
-    Phase("pairs", 0.25, 2, (1, 1, 1, 2, 3), _weights(local=5, corner=2, needle=1, evqa=1.5, code=1.5, describe=0.35)),
-    Phase("few", 0.40, 4, (1, 2, 2, 3), _weights(local=5, corner=2, needle=1, evqa=1.5, code=3, describe=0.35)),
-    Phase("names", 0.55, 8, (1, 2, 2, 3), _weights(local=4, corner=2, needle=1, evqa=1.5, code=4, describe=0.35)),
-    Phase("many", 0.70, 12, (1, 2, 2, 3), _weights(local=4, corner=3, needle=1, evqa=2, code=3, describe=0.8)),
-    Phase("polish", 1.00, 16, (1, 2, 2, 3), _weights(local=2.5, corner=4, needle=1, evqa=2.5, code=2.5, describe=1.5)),
+    Phase(
+        "pairs",
+        0.25,
+        2,
+        (1, 1, 1, 2, 3),
+        _weights(local=5, corner=2, needle=1, evqa=1.5, code=1.5, describe=0.35),
+    ),
+    Phase(
+        "few",
+        0.40,
+        4,
+        (1, 2, 2, 3),
+        _weights(local=5, corner=2, needle=1, evqa=1.5, code=3, describe=0.35),
+    ),
+    Phase(
+        "names",
+        0.55,
+        8,
+        (1, 2, 2, 3),
+        _weights(local=4, corner=2, needle=1, evqa=1.5, code=4, describe=0.35),
+    ),
+    Phase(
+        "many",
+        0.70,
+        12,
+        (1, 2, 2, 3),
+        _weights(local=4, corner=3, needle=1, evqa=2, code=3, describe=0.8),
+    ),
+    Phase(
+        "polish",
+        1.00,
+        16,
+        (1, 2, 2, 3),
+        _weights(local=2.5, corner=4, needle=1, evqa=2.5, code=2.5, describe=1.5),
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Stage1:
-    """Training of projector and decoder on packed multi-picture prompts; the vision encoder stays frozen."""
+    """Training of projector and decoder on packed multi-picture prompts; the vision encoder stays
+    frozen.
+    """
 
     steps: int = 5000
     tokens: int = 4500

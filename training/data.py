@@ -42,7 +42,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pool:
-    """All pictures of a split: pixels uint8 [N, size, size, 3], patch classes int8 [N, patches], descriptions."""
+    """All pictures of a split: pixels uint8 [N, size, size, 3], patch classes int8 [N, patches],
+    descriptions.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -70,13 +72,22 @@ def prepare(config: Config, log: Callable[[str], None]) -> dict[Split, Pool]:
 
 
 def load_sprites(folder: Path) -> list[Image.Image]:
-    """The emoji's 64-pixel RGBA pictures in the order of `words.EMOJI`, out of the npm package (fetched if missing)."""
+    """The emoji's 64-pixel RGBA pictures in the order of `words.EMOJI`, out of the npm package
+    (fetched if missing).
+    """
     archive = folder / f"{EMOJI_PACKAGE.replace('@', '-')}.tgz"
     if not archive.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeError(f"npm is needed to fetch {EMOJI_PACKAGE}; or put its archive at {archive}")
-        subprocess.run([npm, "pack", "--silent", EMOJI_PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            raise RuntimeError(
+                f"npm is needed to fetch {EMOJI_PACKAGE}; or put its archive at {archive}"
+            )
+        subprocess.run(
+            [npm, "pack", "--silent", EMOJI_PACKAGE],
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     with tarfile.open(archive) as package:
         entries = json.loads(_member(package, "package/emoji.json"))
         files = {entry["short_name"]: entry["image"] for entry in entries}
@@ -84,7 +95,9 @@ def load_sprites(folder: Path) -> list[Image.Image]:
         return [Image.open(io.BytesIO(_member(package, path))).convert("RGBA") for path in paths]
 
 
-def render_pool(split: Split, sprites: list[Image.Image], sizes: DataSize, model: ModelSize) -> Pool:
+def render_pool(
+    split: Split, sprites: list[Image.Image], sizes: DataSize, model: ModelSize
+) -> Pool:
     """Draws grids and single emoji (each from its own seed) and adds easy-VQA's pictures."""
     train = split == "train"
     grids = sizes.train_grids if train else sizes.test_grids
@@ -100,18 +113,30 @@ def render_pool(split: Split, sprites: list[Image.Image], sizes: DataSize, model
 
     pixels = [picture for picture, _, _ in drawn_grids] + [picture for picture, _ in drawn_singles]
     labels = [label for _, label, _ in drawn_grids] + [label for _, label in drawn_singles]
-    pictures = [Picture("grid", tuple(EMOJI[label] for label in classes)) for _, _, classes in drawn_grids]
+    pictures = [
+        Picture("grid", tuple(EMOJI[label] for label in classes)) for _, _, classes in drawn_grids
+    ]
     pictures += [Picture("single", (EMOJI[label],)) for label, _ in singles]
-    pictures += [Picture("shape", (entry.colour, entry.shape), tuple(entry.questions)) for entry in entries]
+    pictures += [
+        Picture("shape", (entry.colour, entry.shape), tuple(entry.questions)) for entry in entries
+    ]
     shape_labels = np.where(on_shape, SHAPE, BACKGROUND).astype(np.int8)
-    return Pool(np.concatenate([np.stack(pixels), shapes]), np.concatenate([np.stack(labels), shape_labels]), pictures)
+    return Pool(
+        np.concatenate([np.stack(pixels), shapes]),
+        np.concatenate([np.stack(labels), shape_labels]),
+        pictures,
+    )
 
 
-def _draw_grid(renderer: Renderer, split: Split, number: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+def _draw_grid(
+    renderer: Renderer, split: Split, number: int
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     return renderer.grid(split, f"{split}g{number}")
 
 
-def _draw_single(renderer: Renderer, split: Split, which: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _draw_single(
+    renderer: Renderer, split: Split, which: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     label, number = which
     return renderer.single(split, label, f"{split}s{label}_{number}")
 

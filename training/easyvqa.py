@@ -23,9 +23,11 @@ class ShapePicture:
 
 
 def load(split: Split, size: int) -> tuple[np.ndarray, list[ShapePicture]]:
-    """Pictures uint8 [N, size, size, 3] of the package's own split, and their entries, in the same order.
+    """Pictures uint8 [N, size, size, 3] of the package's own split, and their entries, in the same
+    order.
 
-    Left out are the pictures whose colour or shape does not follow from their questions (the package stores neither).
+    Left out are the pictures whose colour or shape does not follow from their questions (the
+    package stores neither).
     """
     train = split == "train"
     paths = easy_vqa.get_train_image_paths() if train else easy_vqa.get_test_image_paths()
@@ -55,9 +57,16 @@ def _open(path: str, size: int) -> np.ndarray:
 
 
 def _attributes(questions: list[tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Colour and shape of a picture: an answer that names one, else a word in a question that the answer confirms."""
+    """Colour and shape of a picture: an answer that names one, else a word in a question that the
+    answer confirms.
+    """
     stated = [answer for _, answer in questions]
-    confirmed = [word for question, answer in questions if _confirms(question, answer) for word in _words(question)]
+    confirmed = [
+        word
+        for question, answer in questions
+        if _confirms(question, answer)
+        for word in _words(question)
+    ]
     found = stated + confirmed
     colour = next((word for word in found if word in COLOURS), None)
     shape = next((word for word in found if word in SHAPES), None)
@@ -65,7 +74,9 @@ def _attributes(questions: list[tuple[str, str]]) -> tuple[str | None, str | Non
 
 
 def _confirms(question: str, answer: str) -> bool:
-    """True if the picture has what the question mentions: "no" to a negated question counts as a yes."""
+    """True if the picture has what the question mentions: "no" to a negated question counts as a
+    yes.
+    """
     if answer not in ("yes", "no"):
         return True
     negated = bool({"not", "no"} & set(_words(question)))

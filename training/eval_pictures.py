@@ -1,7 +1,9 @@
-"""The held-out pictures that `lookm eval tiny` asks about: `python -m training.eval_pictures ARCHIVE.zip`.
+"""The held-out pictures that `lookm eval tiny` asks about: `python -m training.eval_pictures
+ARCHIVE.zip`.
 
-They are drawn as the test pool is (`data.py`), from the end of its numbers, and stored as lossy WebP: noise makes a
-lossless file five times as large, and the model's score with the full cache says what that costs.
+They are drawn as the test pool is (`data.py`), from the end of its numbers, and stored as lossy
+WebP: noise makes a lossless file five times as large, and the model's score with the full cache
+says what that costs.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def main() -> None:
     """Draw the pictures and write the archive."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()), help="where the npm package lies")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(tempfile.gettempdir()), help="where the npm package lies"
+    )
     arguments = parser.parse_args()
     sizes, model = DataSize(), ModelSize()
     renderer = Renderer(load_sprites(arguments.cache), model)
@@ -39,7 +43,10 @@ def main() -> None:
     files: list[bytes] = []
 
     def add(
-        picture: np.ndarray, kind: str, names: tuple[str, ...], questions: tuple[tuple[str, str], ...] = ()
+        picture: np.ndarray,
+        kind: str,
+        names: tuple[str, ...],
+        questions: tuple[tuple[str, str], ...] = (),
     ) -> None:
         stream = io.BytesIO()
         Image.fromarray(picture).save(stream, "WEBP", quality=QUALITY, method=6)
@@ -58,9 +65,13 @@ def main() -> None:
     for picture, shape in list(zip(pictures, shapes, strict=True))[-SHAPES:]:
         add(picture, "shape", (shape.colour or "", shape.shape or ""), tuple(shape.questions))
 
-    with zipfile.ZipFile(arguments.archive, "w") as archive:  # stored: WebP does not compress further
+    with zipfile.ZipFile(
+        arguments.archive, "w"
+    ) as archive:  # stored: WebP does not compress further
         archive.writestr(
-            zipfile.ZipInfo("pictures.json", _DATE), json.dumps(entries, separators=(",", ":")), zipfile.ZIP_DEFLATED
+            zipfile.ZipInfo("pictures.json", _DATE),
+            json.dumps(entries, separators=(",", ":")),
+            zipfile.ZIP_DEFLATED,
         )
         for entry, data in zip(entries, files, strict=True):
             archive.writestr(zipfile.ZipInfo(entry["file"], _DATE), data)

@@ -45,8 +45,13 @@ def predict(model: VisionLanguageModel, batch: Batch, pixels: np.ndarray) -> tor
     return model.decoder.logits(hidden).argmax(-1)
 
 
-def held_out(model: VisionLanguageModel, tokenizer: Tokenizer, pool: Pool, settings: Evaluation) -> dict[int, Scores]:
-    """Scores for each size of prompt. The prompts depend on the seed and the pool alone, so models can be compared."""
+def held_out(
+    model: VisionLanguageModel, tokenizer: Tokenizer, pool: Pool, settings: Evaluation
+) -> dict[int, Scores]:
+    """Scores for each size of prompt.
+
+    The prompts depend on the seed and the pool alone, so models can be compared.
+    """
     grammar, packer = Grammar(pool), Packer(tokenizer, model.size.picture_tokens)
     result: dict[int, Scores] = {}
     for size in settings.sizes:
@@ -55,7 +60,9 @@ def held_out(model: VisionLanguageModel, tokenizer: Tokenizer, pool: Pool, setti
         for number in range(settings.contexts):
             context = grammar.context(rng, size, people=1 + number % 3)
             batch = packer.batch([context], [_choose(rng, context)])
-            answers += right_answers(predict(model, batch, pool.pixels[batch.pictures.numpy()]), batch)
+            answers += right_answers(
+                predict(model, batch, pool.pixels[batch.pictures.numpy()]), batch
+            )
         result[size] = score(answers)
     return result
 
@@ -64,7 +71,9 @@ def _choose(rng: random.Random, context: Context) -> list[Question]:
     return [
         question
         for task, count in _ASKED.items()
-        for question in rng.sample(context.questions[task], min(count, len(context.questions[task])))
+        for question in rng.sample(
+            context.questions[task], min(count, len(context.questions[task]))
+        )
     ]
 
 
@@ -73,7 +82,11 @@ def score(answers: Sequence[tuple[Question, bool]]) -> Scores:
     counts: dict[str, list[bool]] = defaultdict(list)
     for question, right in answers:
         counts[question.variant].append(right)
-    return {variant: (sum(counts[variant]), len(counts[variant])) for variant in VARIANTS if variant in counts}
+    return {
+        variant: (sum(counts[variant]), len(counts[variant]))
+        for variant in VARIANTS
+        if variant in counts
+    }
 
 
 def demo(model: VisionLanguageModel, tokenizer: Tokenizer, folder: Path) -> tuple[int, int]:
@@ -86,7 +99,9 @@ def demo(model: VisionLanguageModel, tokenizer: Tokenizer, folder: Path) -> tupl
         question = Question(prompt["task"], text, f" {prompt['answer']}", prompt["task"])
         context = Context(list(range(len(leads))), leads, {})
         batch = packer.batch([context], [[question]])
-        pixels = np.stack([np.asarray(Image.open(folder / name).convert("RGB")) for name in prompt["images"]])
+        pixels = np.stack(
+            [np.asarray(Image.open(folder / name).convert("RGB")) for name in prompt["images"]]
+        )
         right += right_answers(predict(model, batch, pixels), batch)[0][1]
     return right, len(prompts)
 

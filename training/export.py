@@ -1,4 +1,6 @@
-"""Writes the model as GGUF files for llama.cpp and reads such files back, with the `gguf` package alone."""
+"""Writes the model as GGUF files for llama.cpp and reads such files back, with the `gguf` package
+alone.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,17 @@ def write(model: VisionLanguageModel, tokenizer: Tokenizer, folder: Path) -> Fil
     return files
 
 
-def write_decoder(model: VisionLanguageModel, tokenizer: Tokenizer, path: Path, matrices: Type) -> None:
+def write_decoder(
+    model: VisionLanguageModel, tokenizer: Tokenizer, path: Path, matrices: Type
+) -> None:
     """The decoder; its matrices in the given type, its norms in F32."""
     size = model.size
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny-llava")
     quantized = matrices == Type.Q8_0
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if quantized else gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(
+        gguf.LlamaFileType.MOSTLY_Q8_0 if quantized else gguf.LlamaFileType.MOSTLY_F16
+    )
     if quantized:
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_context_length(size.context)

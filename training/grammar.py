@@ -1,4 +1,6 @@
-"""The prompt grammar: contexts of several pictures with codes told between them, and the questions about them."""
+"""The prompt grammar: contexts of several pictures with codes told between them, and the questions
+about them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Context:
-    """Pictures (numbers in the pool), the text before each of them, and every question they allow, by task."""
+    """Pictures (numbers in the pool), the text before each of them, and every question they allow,
+    by task.
+    """
 
     pictures: list[int]
     leads: list[str]
@@ -49,7 +53,8 @@ class Grammar:
     def context(self, rng: random.Random, size: int, people: int) -> Context:
         """A context of `size` pictures in which the codes of `people` persons are told.
 
-        No space or line break touches a picture, so that the text pieces are tokenized alike here and in llama.cpp.
+        No space or line break touches a picture, so that the text pieces are tokenized alike here
+        and in llama.cpp.
         """
         kinds = rng.choices(list(_KINDS), list(_KINDS.values()), k=size)
         pictures = [rng.choice(self._numbers[kind]) for kind in kinds]
@@ -59,7 +64,9 @@ class Grammar:
             told[rng.randrange(size)].append(f" The code of {person} is {code}.")
         leads = [f"{''.join(lines)} Image {place}:" for place, lines in enumerate(told, start=1)]
         leads[0] = USER + leads[0]
-        return Context(pictures, leads, self._questions(rng, [self.pool.pictures[n] for n in pictures], codes))
+        return Context(
+            pictures, leads, self._questions(rng, [self.pool.pictures[n] for n in pictures], codes)
+        )
 
     def _questions(
         self, rng: random.Random, pictures: Sequence[Picture], codes: Mapping[str, str]
@@ -72,19 +79,34 @@ class Grammar:
         variant = "code, 1 name" if len(codes) == 1 else "code, 2-3 names"
         for person, code in codes.items():
             answer = f" The code of {person} is {code}."
-            questions["code"].append(Question("code", f" What is the code of {person}?", answer, variant))
-        sentences = [f" Image {place} shows {describe(picture)}." for place, picture in enumerate(pictures, start=1)]
-        questions["describe"].append(Question("describe", " Describe all images.", "".join(sentences), "describe"))
+            questions["code"].append(
+                Question("code", f" What is the code of {person}?", answer, variant)
+            )
+        sentences = [
+            f" Image {place} shows {describe(picture)}."
+            for place, picture in enumerate(pictures, start=1)
+        ]
+        questions["describe"].append(
+            Question("describe", " Describe all images.", "".join(sentences), "describe")
+        )
         return questions
 
 
 def describe(picture: Picture) -> str:
     """What a picture shows: "an owl", "a red circle", "a cat, a dog, a key and a bus"."""
-    return f"a {' '.join(picture.names)}" if picture.kind == "shape" else enumerate_nouns(picture.names)
+    return (
+        f"a {' '.join(picture.names)}"
+        if picture.kind == "shape"
+        else enumerate_nouns(picture.names)
+    )
 
 
-def _picture_questions(rng: random.Random, place: int, picture: Picture, seen: Sequence[str]) -> list[Question]:
-    """The questions about the picture at `place` (from 1); `seen` are all emoji of the prompt, with repetitions."""
+def _picture_questions(
+    rng: random.Random, place: int, picture: Picture, seen: Sequence[str]
+) -> list[Question]:
+    """The questions about the picture at `place` (from 1); `seen` are all emoji of the prompt, with
+    repetitions.
+    """
     if picture.kind == "grid":
         return [
             question
@@ -99,13 +121,20 @@ def _picture_questions(rng: random.Random, place: int, picture: Picture, seen: S
     for text, answer in picture.questions:
         by_answer.setdefault(answer, []).append(text)
     return [
-        Question("evqa", f" In image {place}, {rng.choice(texts)}", f" The answer is {answer}.", "evqa")
+        Question(
+            "evqa", f" In image {place}, {rng.choice(texts)}", f" The answer is {answer}.", "evqa"
+        )
         for answer, texts in by_answer.items()
     ]
 
 
-def _corner_questions(place: int, corner: str, name: str, repeated: bool) -> tuple[Question, Question]:
-    """What is there, and where is it? The second is ambiguous to a model that ignores the picture's number."""
+def _corner_questions(
+    place: int, corner: str, name: str, repeated: bool
+) -> tuple[Question, Question]:
+    """What is there, and where is it?
+
+    The second is ambiguous to a model that ignores the picture's number.
+    """
     shown = f" The {corner} of image {place} shows {with_article(name)}."
     found = f" The {name} is at the {corner} of image {place}."
     variant = "corner, repeated emoji" if repeated else "corner, unique emoji"
@@ -115,7 +144,9 @@ def _corner_questions(place: int, corner: str, name: str, repeated: bool) -> tup
     )
 
 
-def pick(rng: random.Random, context: Context, count: int, weights: Mapping[str, float]) -> list[Question]:
+def pick(
+    rng: random.Random, context: Context, count: int, weights: Mapping[str, float]
+) -> list[Question]:
     """Up to `count` different questions, the tasks drawn by weight."""
     tasks = [task for task in TASKS if context.questions[task] and weights.get(task, 0) > 0]
     chosen: dict[Question, None] = {}

@@ -1,4 +1,7 @@
-"""The model: CLIP-style vision transformer, two-layer projector, Llama decoder with grouped-query attention."""
+"""The model:
+
+CLIP-style vision transformer, two-layer projector, Llama decoder with grouped-query attention.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,8 @@ class VisionEncoder(nn.Module):
     def __init__(self, size: ModelSize) -> None:
         super().__init__()
         self.size = size
-        # The same as a convolution with stride = kernel = patch; columns are ordered (channel, y, x).
+        # The same as a convolution with stride = kernel = patch; columns are ordered (channel, y,
+        # x).
         self.patch = nn.Linear(3 * size.patch**2, size.vision_width, bias=False)
         self.position = nn.Parameter(torch.randn(size.picture_tokens, size.vision_width) * 0.02)
         self.pre_norm = nn.LayerNorm(size.vision_width, size.vision_eps)
@@ -82,7 +86,9 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of x [B, heads, T, head_width] in half-split layout (export.py reorders it)."""
+    """Rotary position embedding of x [B, heads, T, head_width] in half-split layout (export.py
+    reorders it).
+    """
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
@@ -105,7 +111,9 @@ class DecoderBlock(nn.Module):
         self.down = nn.Linear(size.ffn, size.width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """x [B, T, width]; cos, sin [B, 1, T, head_width / 2]; mask bool [B, 1, T, T] -> [B, T, width]."""
+        """x [B, T, width]; cos, sin [B, 1, T, head_width / 2]; mask bool [B, 1, T, T] -> [B, T,
+        width].
+        """
         size = self.size
         normed = rms_norm(x, self.attention_norm, size.eps)
         query, key, value = (
@@ -114,7 +122,9 @@ class DecoderBlock(nn.Module):
         )
         query, key = (rotate(part, cos.to(part.dtype), sin.to(part.dtype)) for part in (query, key))
         # Written out instead of enable_gqa=True: the fused CPU kernel then also takes the mask.
-        key, value = (part.repeat_interleave(size.heads // size.kv_heads, 1) for part in (key, value))
+        key, value = (
+            part.repeat_interleave(size.heads // size.kv_heads, 1) for part in (key, value)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.output(mixed.transpose(1, 2).flatten(2))
         normed = rms_norm(x, self.ffn_norm, size.eps)
@@ -132,17 +142,25 @@ class Decoder(nn.Module):
         self.norm = nn.Parameter(torch.ones(size.width))
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # Layers that write into the residual stream start smaller, the more of them there are.
+                # Layers that write into the residual stream start smaller, the more of them there
+                # are.
                 writes = name.endswith(("output.weight", "down.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * size.blocks) if writes else 0.02)
+                nn.init.normal_(
+                    parameter, std=0.02 / math.sqrt(2 * size.blocks) if writes else 0.02
+                )
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor, tap: int = -1) -> tuple[Tensor, Tensor]:
-        """x [B, T, width], positions [B, T], mask bool [B, 1, T, T] -> final hidden states and those after block `tap`.
+    def forward(
+        self, x: Tensor, positions: Tensor, mask: Tensor, tap: int = -1
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, T, width], positions [B, T], mask bool [B, 1, T, T] -> final hidden states and
+        those after block `tap`.
 
         Without a tap the second result is the input.
         """
         half = torch.arange(0, self.size.head_width, 2, dtype=torch.float32)
-        angles = positions.float()[:, None, :, None] * self.size.rope_base ** (-half / self.size.head_width)
+        angles = positions.float()[:, None, :, None] * self.size.rope_base ** (
+            -half / self.size.head_width
+        )
         cos, sin = angles.cos(), angles.sin()
         tapped = x
         for number, block in enumerate(self.blocks):
@@ -167,7 +185,8 @@ class VisionLanguageModel(nn.Module):
         self.decoder = Decoder(size, vocabulary)
 
     def embed(self, ids: Tensor, features: Tensor) -> Tensor:
-        """ids [B, T], negative at picture tokens; features [pictures, patches, vision_width] in order of the ids.
+        """ids [B, T], negative at picture tokens; features [pictures, patches, vision_width] in
+        order of the ids.
 
         Returns float32 [B, T, width].
         """

@@ -26,7 +26,8 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then an orthogonalized step whose root mean square is that of AdamW's (0.2 times the rate).
+    """Momentum, then an orthogonalized step whose root mean square is that of AdamW's (0.2 times
+    the rate).
 
     Matrices of one shape are stepped together: a few batched products instead of many small ones.
     """
@@ -51,9 +52,13 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
-                moments = torch.stack([self._momentum(parameter, group["momentum"]) for parameter in parameters])
+                moments = torch.stack(
+                    [self._momentum(parameter, group["momentum"]) for parameter in parameters]
+                )
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
-                for parameter, step in zip(parameters, orthogonalize(moments, self.dtype), strict=True):
+                for parameter, step in zip(
+                    parameters, orthogonalize(moments, self.dtype), strict=True
+                ):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-rate)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
@@ -68,15 +73,24 @@ class Muon(torch.optim.Optimizer):
 class Optimizers:
     """Both optimizers over a set of modules, driven as one."""
 
-    def __init__(self, modules: Iterable[nn.Module], muon_rate: float, adam_rate: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, modules: Iterable[nn.Module], muon_rate: float, adam_rate: float, dtype: torch.dtype
+    ) -> None:
         matrices, others = [], []
         for module in modules:
             for name, parameter in module.named_parameters():
                 if parameter.requires_grad:
-                    (matrices if parameter.dim() == 2 and _is_hidden(name) else others).append(parameter)
+                    (matrices if parameter.dim() == 2 and _is_hidden(name) else others).append(
+                        parameter
+                    )
         self._parts: list[tuple[torch.optim.Optimizer, float]] = [
             (Muon(matrices, lr=muon_rate, dtype=dtype), muon_rate),
-            (torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True), adam_rate),
+            (
+                torch.optim.AdamW(
+                    others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+                ),
+                adam_rate,
+            ),
         ]
 
     def step(self, factor: float) -> None:

@@ -1,4 +1,6 @@
-"""Packs contexts and their questions into batches: one context, many questions, each seeing only the context."""
+"""Packs contexts and their questions into batches: one context, many questions, each seeing only
+the context.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids`, `positions`, `targets` [B, T]; `mask` bool [B, 1, T, T], true = may attend; `pictures` [B * pictures].
+    """`ids`, `positions`, `targets` [B, T]; `mask` bool [B, 1, T, T], true = may attend; `pictures`
+    [B * pictures].
 
-    `targets` at t is the token behind t inside answers and IGNORED elsewhere. `spans` are listed by row.
+    `targets` at t is the token behind t inside answers and IGNORED elsewhere. `spans` are listed by
+    row.
     """
 
     ids: torch.Tensor
@@ -70,7 +74,9 @@ class Packer:
 
     def batch(self, contexts: Sequence[Context], questions: Sequence[Sequence[Question]]) -> Batch:
         """Packs the questions of every context behind it."""
-        rows = [self._row(context, asked) for context, asked in zip(contexts, questions, strict=True)]
+        rows = [
+            self._row(context, asked) for context, asked in zip(contexts, questions, strict=True)
+        ]
         longest = max(len(row.ids) for row in rows)
         length = -(-longest // _ROUND) * _ROUND
 
@@ -84,18 +90,25 @@ class Packer:
             ids=padded([row.ids for row in rows], self.end),
             positions=padded([row.positions for row in rows], 0),
             targets=padded([row.targets for row in rows], IGNORED),
-            mask=((same | in_context) & torch.ones(length, length, dtype=torch.bool).tril())[:, None],
+            mask=((same | in_context) & torch.ones(length, length, dtype=torch.bool).tril())[
+                :, None
+            ],
             pictures=torch.tensor([number for context in contexts for number in context.pictures]),
             spans=[row.spans for row in rows],
         )
 
     def _row(self, context: Context, questions: Sequence[Question]) -> _Row:
-        """One context (segment 0) and its questions (segments from 1), whose positions all restart at its end."""
+        """One context (segment 0) and its questions (segments from 1), whose positions all restart
+        at its end.
+        """
         ids = self.context_ids(context.leads)
         start = len(ids)
         row = _Row(ids, [0] * start, list(range(start)), [IGNORED] * start, [])
         for segment, question in enumerate(questions, start=1):
-            asked, answered = self.encode(question.prompt), (*self.encode(question.answer), self.end)
+            asked, answered = (
+                self.encode(question.prompt),
+                (*self.encode(question.answer), self.end),
+            )
             first = len(row.ids) + len(asked) - 1
             row.spans.append(Span(question, first, first + len(answered)))
             row.ids += [*asked, *answered]
@@ -112,5 +125,7 @@ def right_answers(predicted: torch.Tensor, batch: Batch) -> list[tuple[Question,
     """
     hit = (predicted == batch.targets).tolist()
     return [
-        (span.question, all(hit[row][span.begin : span.end])) for row, spans in enumerate(batch.spans) for span in spans
+        (span.question, all(hit[row][span.begin : span.end]))
+        for row, spans in enumerate(batch.spans)
+        for span in spans
     ]

@@ -1,6 +1,8 @@
-"""Auxiliary probes of stage 1, dropped afterwards: they make early blocks bind things that attention must look up.
+"""Auxiliary probes of stage 1, dropped afterwards: they make early blocks bind things that
+attention must look up.
 
-Without the name probe, prompts with several names stay at guessing for hundreds of steps; with it they are learned.
+Without the name probe, prompts with several names stay at guessing for hundreds of steps; with it
+they are learned.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ class Probes(nn.Module):
         super().__init__()
         self.config = config
         width = config.model.width
-        self.place_head, self.class_head = nn.Linear(width, MAX_PICTURES), nn.Linear(width, len(EMOJI))
+        self.place_head, self.class_head = (
+            nn.Linear(width, MAX_PICTURES),
+            nn.Linear(width, len(EMOJI)),
+        )
         self.quadrant_head, self.person_head = nn.Linear(width, 4), nn.Linear(width, len(PEOPLE))
         self.classes = targets.classes.masked_fill(targets.classes >= len(EMOJI), IGNORED)
         self.quadrants = targets.rows * 2 + targets.columns
@@ -43,7 +48,9 @@ class Probes(nn.Module):
         """hidden [B, T, width] -> the weighted sum of both probes' losses."""
         stage = self.config.stage1
         normed = F.rms_norm(hidden.float(), hidden.shape[-1:], eps=self.config.model.eps)
-        return stage.picture_probe * self._picture(normed, batch, rng) + stage.name_probe * self._name(normed, batch)
+        return stage.picture_probe * self._picture(
+            normed, batch, rng
+        ) + stage.name_probe * self._name(normed, batch)
 
     def _picture(self, hidden: Tensor, batch: Batch, rng: random.Random) -> Tensor:
         patches = self.config.model.picture_tokens
@@ -53,7 +60,9 @@ class Probes(nn.Module):
         places = torch.arange(count // rows).repeat(rows).repeat_interleave(len(chosen))
         classes = self.classes[batch.pictures][:, chosen].flatten()
         loss = F.cross_entropy(self.place_head(states), places)
-        loss = loss + 0.5 * F.cross_entropy(self.quadrant_head(states), self.quadrants[chosen].repeat(count))
+        loss = loss + 0.5 * F.cross_entropy(
+            self.quadrant_head(states), self.quadrants[chosen].repeat(count)
+        )
         if (classes >= 0).any():
             loss = loss + F.cross_entropy(self.class_head(states), classes)
         return loss
@@ -71,7 +80,9 @@ class Probes(nn.Module):
         reach = _DIGITS + 1
         heads = ids[:, :-reach]
         follows = ids[:, 1:-_DIGITS] == self.is_word
-        row, place, person = ((heads[..., None] == self.people) & follows[..., None]).nonzero(as_tuple=True)
+        row, place, person = ((heads[..., None] == self.people) & follows[..., None]).nonzero(
+            as_tuple=True
+        )
         for offset in range(2, 2 + _DIGITS):
             owners[row, place + offset] = person
         return owners

@@ -1,4 +1,6 @@
-"""Draws emoji pictures: 2x2 grids and single emoji, on backgrounds whose hues differ between training and test."""
+"""Draws emoji pictures: 2x2 grids and single emoji, on backgrounds whose hues differ between
+training and test.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ class Renderer:
         self.model = model
 
     def grid(self, split: Split, seed: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-        """Four different emoji, one in each quadrant. Returns picture, patch classes, classes by corner."""
+        """Four different emoji, one in each quadrant.
+
+        Returns picture, patch classes, classes by corner.
+        """
         rng = random.Random(seed)
         canvas, labels = self._blank(split, rng)
         classes = tuple(rng.sample(range(len(EMOJI)), 4))
@@ -61,7 +66,9 @@ class Renderer:
         ramp = np.linspace(0, 1, size)
         ramp = ramp[:, None] if rng.random() < 0.5 else ramp[None, :]
         gradient = rng.random() < 0.6
-        pixels = first + (second - first) * np.broadcast_to(ramp, (size, size))[..., None] * gradient
+        pixels = (
+            first + (second - first) * np.broadcast_to(ramp, (size, size))[..., None] * gradient
+        )
         noise = np.random.default_rng(rng.getrandbits(32))
         pixels = pixels + noise.normal(0, rng.uniform(0, 12), pixels.shape)
         canvas = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
@@ -76,9 +83,13 @@ class Renderer:
         rng: random.Random,
         tilt: float,
     ) -> None:
-        """Puts emoji `label` into `box` (x, y, edge), turned and lightened at random, and marks its patches."""
+        """Puts emoji `label` into `box` (x, y, edge), turned and lightened at random, and marks its
+        patches.
+        """
         x, y, edge = box
-        sprite = self.sprites[label].rotate(rng.uniform(-tilt, tilt), resample=Image.Resampling.BICUBIC)
+        sprite = self.sprites[label].rotate(
+            rng.uniform(-tilt, tilt), resample=Image.Resampling.BICUBIC
+        )
         sprite = sprite.resize((edge, edge), Image.Resampling.BILINEAR)
         alpha = sprite.getchannel("A")
         lit = ImageEnhance.Brightness(sprite.convert("RGB")).enhance(rng.uniform(0.8, 1.15))
@@ -96,7 +107,9 @@ def patch_coverage(cover: np.ndarray, model: ModelSize) -> np.ndarray:
 
 
 def shape_patches(pictures: np.ndarray, model: ModelSize) -> np.ndarray:
-    """Which patches of plain-background pictures [N, size, size, 3] hold the shape: bool [N, patches]."""
+    """Which patches of plain-background pictures [N, size, size, 3] hold the shape: bool [N,
+    patches].
+    """
     corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(float)
     background = np.median(corners, axis=1)[:, None, None]
     differs = np.abs(pictures - background).max(-1) > 30

@@ -45,8 +45,15 @@ class Runtime:
     @contextmanager
     def steps(self, name: str, first: int, last: int) -> Iterator[Iterator[int]]:
         """Step numbers from `first` to before `last`, with a bar if somebody is watching."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(
+            *columns, console=self.console, disable=not self.console.is_terminal
+        ) as progress:
             bar = progress.add_task(name, total=last, completed=first)
 
             def count() -> Iterator[int]:
@@ -80,7 +87,10 @@ class Runtime:
         return state
 
     def _purpose(self) -> str:
-        """What a checkpoint must agree with to be of use. Numbers of steps may change between runs."""
+        """What a checkpoint must agree with to be of use.
+
+        Numbers of steps may change between runs.
+        """
         return repr((self.config.seed, self.config.model, self.config.data))
 
 

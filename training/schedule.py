@@ -1,4 +1,6 @@
-"""The curriculum of stage 1: which sizes of prompt, which tasks and which learning rate at which step."""
+"""The curriculum of stage 1: which sizes of prompt, which tasks and which learning rate at which
+step.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from collections.abc import Iterable
 from .config import Phase, Stage1
 from .grammar import Question
 
-# Share of the steps that take the largest size reached, before `_LONG` pictures; above it most steps stay at `_LONG`.
+# Share of the steps that take the largest size reached, before `_LONG` pictures; above it most
+# steps stay at `_LONG`.
 _AT_LARGEST = 0.5
 _LONG = 8
 _BEYOND_LONG = 0.2
@@ -29,12 +32,16 @@ class Curriculum:
     def phase(self, step: int) -> Phase:
         """The phase a step belongs to."""
         share = step / self.stage.steps
-        return next((phase for phase in self.stage.phases if share < phase.until), self.stage.phases[-1])
+        return next(
+            (phase for phase in self.stage.phases if share < phase.until), self.stage.phases[-1]
+        )
 
     def rate_factor(self, step: int) -> float:
         """Warm-up, constant, linear decay."""
         left = 1 - step / self.stage.steps
-        return min(1.0, (step + 1) / self.stage.warmup) * min(1.0, max(0.01, left / self.stage.decay))
+        return min(1.0, (step + 1) / self.stage.warmup) * min(
+            1.0, max(0.01, left / self.stage.decay)
+        )
 
     def advance(self, step: int) -> str | None:
         """Grows the prompts if it is time to; says why."""
@@ -42,7 +49,10 @@ class Curriculum:
         forced = min(self.phase(step).min_pictures, sizes[-1])
         if forced > self.largest:
             self.largest, why = forced, "phase"
-        elif self.accuracy.get(self.stage.gate_task, 0.0) > self.stage.gate and self.largest < sizes[-1]:
+        elif (
+            self.accuracy.get(self.stage.gate_task, 0.0) > self.stage.gate
+            and self.largest < sizes[-1]
+        ):
             self.largest, why = sizes[sizes.index(self.largest) + 1], "learned"
         else:
             return None

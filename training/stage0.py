@@ -1,8 +1,9 @@
 """Stage 0: pre-trains vision encoder and projector from nothing, with a target for every patch.
 
-Each visual word (emoji, colour, shape, "top", "left", ...) gets a direction in the decoder's embedding space: random,
-orthogonal, fixed. A picture token must point along the directions of what its own patch shows and of where it lies. In
-stage 1 the words' embeddings start as the same directions: pictures and words then speak one language at once.
+Each visual word (emoji, colour, shape, "top", "left", ...) gets a direction in the decoder's
+embedding space: random, orthogonal, fixed. A picture token must point along the directions of what
+its own patch shows and of where it lies. In stage 1 the words' embeddings start as the same
+directions: pictures and words then speak one language at once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ NAME = "stage0"
 
 
 def word_directions(width: int, seed: int) -> Tensor:
-    """One unit vector for each visual word and a last one for the background, all orthogonal: [words + 1, width]."""
+    """One unit vector for each visual word and a last one for the background, all orthogonal:
+    [words + 1, width].
+    """
     generator = torch.Generator().manual_seed(seed)
     square = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     return square[: len(VISUAL_WORDS) + 1].contiguous()
@@ -43,7 +46,9 @@ class PatchClassifier(nn.Module):
         super().__init__()
         size = config.model
         self.vision, self.projector = VisionEncoder(size), Projector(size)
-        self.register_buffer("directions", word_directions(size.width, config.seed), persistent=False)
+        self.register_buffer(
+            "directions", word_directions(size.width, config.seed), persistent=False
+        )
         # Classes, colours, shapes, rows, columns.
         self.scales = nn.Parameter(torch.full((5,), config.stage0.logit_scale))
 
@@ -55,7 +60,9 @@ class PatchClassifier(nn.Module):
 
 
 class Targets:
-    """Targets of any picture of a pool: tensors over all its pictures and patches [N, patches]; -100 = none."""
+    """Targets of any picture of a pool: tensors over all its pictures and patches [N, patches];
+    -100 = none.
+    """
 
     def __init__(self, pool: Pool, grid: int) -> None:
         labels = torch.from_numpy(pool.labels).long()
@@ -64,7 +71,9 @@ class Targets:
 
         def attribute(words: list[str], part: int) -> Tensor:
             """The word's number on the patches of an easy-VQA shape."""
-            number = torch.tensor([words.index(p.names[part]) if p.kind == "shape" else -100 for p in pool.pictures])
+            number = torch.tensor(
+                [words.index(p.names[part]) if p.kind == "shape" else -100 for p in pool.pictures]
+            )
             return torch.where(on_shape, number[:, None], -100)
 
         self.colours, self.shapes = attribute(COLOURS, 0), attribute(SHAPES, 1)
@@ -72,7 +81,9 @@ class Targets:
         self.rows, self.columns = place.repeat_interleave(grid), place.repeat(grid)
 
 
-def _groups(cosines: Tensor, targets: Targets, which: Tensor, scales: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def _groups(
+    cosines: Tensor, targets: Targets, which: Tensor, scales: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Logits [B * patches, choices] and targets [B * patches] of each kind of target."""
     flat, count = cosines.flatten(0, 1), len(which)
     columns = {
@@ -89,7 +100,10 @@ def _groups(cosines: Tensor, targets: Targets, which: Tensor, scales: Tensor) ->
         "row": targets.rows.repeat(count),
         "column": targets.columns.repeat(count),
     }
-    return {name: (flat[:, columns[name]] * scale, wanted[name]) for name, scale in zip(columns, scales, strict=True)}
+    return {
+        name: (flat[:, columns[name]] * scale, wanted[name])
+        for name, scale in zip(columns, scales, strict=True)
+    }
 
 
 def _loss(groups: dict[str, tuple[Tensor, Tensor]], lengths: Tensor, stage: Stage0) -> Tensor:
@@ -104,7 +118,9 @@ def _loss(groups: dict[str, tuple[Tensor, Tensor]], lengths: Tensor, stage: Stag
     }
     total = stage.norm_weight * ((lengths / stage.token_norm - 1) ** 2).mean()
     for name, (logits, wanted) in groups.items():
-        total = total + weights[name] * F.cross_entropy(logits, wanted, class_weights if name == "class" else None)
+        total = total + weights[name] * F.cross_entropy(
+            logits, wanted, class_weights if name == "class" else None
+        )
     return total
 
 
@@ -127,7 +143,9 @@ class _Sampler:
 
 def rate_factor(step: int, stage: Stage0) -> float:
     """Warm-up, then a cosine to (nearly) zero."""
-    return min(1.0, (step + 1) / stage.warmup) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * step / stage.steps))
+    return min(1.0, (step + 1) / stage.warmup) * max(
+        0.02, 0.5 + 0.5 * math.cos(math.pi * step / stage.steps)
+    )
 
 
 def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
@@ -145,11 +163,17 @@ def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
         return net
 
     pool, targets = pools["train"], Targets(pools["train"], config.model.grid)
-    sampler, log, save = _Sampler(pool, config), Timer(config.log_seconds), Timer(config.save_seconds)
+    sampler, log, save = (
+        _Sampler(pool, config),
+        Timer(config.log_seconds),
+        Timer(config.save_seconds),
+    )
     forward = torch.compile(net) if config.compile else net
 
     def checkpoint(step: int) -> None:
-        runtime.save(NAME, {"net": net.state_dict(), "optimizers": optimizers.state(), "step": step})
+        runtime.save(
+            NAME, {"net": net.state_dict(), "optimizers": optimizers.state(), "step": step}
+        )
 
     with runtime.steps("stage 0: vision", first, stage.steps) as steps:
         for step in steps:
@@ -170,8 +194,12 @@ def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
 
 
 @torch.no_grad()
-def patch_accuracy(runtime: Runtime, net: PatchClassifier, pool: Pool, limit: int = 400) -> dict[str, float]:
-    """Share of right patches of held-out pictures by kind of target (`class` without the background)."""
+def patch_accuracy(
+    runtime: Runtime, net: PatchClassifier, pool: Pool, limit: int = 400
+) -> dict[str, float]:
+    """Share of right patches of held-out pictures by kind of target (`class` without the
+    background).
+    """
     kinds = (np.array(pool.of_kind(kind)) for kind in ("grid", "single", "shape"))
     # Every n-th one: single emoji are ordered by class.
     which = np.concatenate([numbers[:: -(-len(numbers) // limit)] for numbers in kinds])
@@ -179,7 +207,9 @@ def patch_accuracy(runtime: Runtime, net: PatchClassifier, pool: Pool, limit: in
     with runtime.autocast():
         cosines, _ = net(torch.from_numpy(pool.pixels[which]))
     result = {}
-    for name, (logits, wanted) in _groups(cosines, targets, torch.from_numpy(which), net.scales).items():
+    for name, (logits, wanted) in _groups(
+        cosines, targets, torch.from_numpy(which), net.scales
+    ).items():
         hit, known = logits.argmax(-1) == wanted, wanted >= 0
         if name == "class":
             empty = wanted == len(EMOJI)

@@ -1,4 +1,6 @@
-"""Stage 1: trains projector and decoder on packed prompts of 2 to 16 pictures, behind the frozen vision encoder."""
+"""Stage 1: trains projector and decoder on packed prompts of 2 to 16 pictures, behind the frozen
+vision encoder.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ _KEY_STD = 0.05
 
 @torch.no_grad()
 def start(net: PatchClassifier, tokenizer: Tokenizer, config: Config) -> VisionLanguageModel:
-    """The model at stage 1's first step: stage 0's encoder and projector, a fresh decoder with two head starts."""
+    """The model at stage 1's first step: stage 0's encoder and projector, a fresh decoder with two
+    head starts.
+    """
     torch.manual_seed(config.seed + 1)
     model = VisionLanguageModel(config.model, tokenizer.get_vocab_size())
     model.vision.load_state_dict(net.vision.state_dict())
@@ -52,14 +56,20 @@ def _look_for_the_same(decoder: Decoder) -> None:
     width, sharing = size.head_width, size.heads // size.kv_heads
     for block in decoder.blocks:
         key = block.key.weight[:width].normal_(std=_KEY_STD)
-        block.query.weight[: sharing * width] = key.repeat(sharing, 1) + 0.01 * torch.randn(sharing * width, size.width)
+        block.query.weight[: sharing * width] = key.repeat(sharing, 1) + 0.01 * torch.randn(
+            sharing * width, size.width
+        )
 
 
 @torch.no_grad()
 def encode(runtime: Runtime, vision: VisionEncoder, pool: Pool) -> Tensor:
-    """Features of all pictures of a pool, once: the encoder is frozen. [N, patches, vision_width] in half size."""
+    """Features of all pictures of a pool, once: the encoder is frozen. [N, patches, vision_width]
+    in half size.
+    """
     with runtime.autocast():
-        return torch.cat([vision(part).bfloat16() for part in torch.from_numpy(pool.pixels).split(512)])
+        return torch.cat(
+            [vision(part).bfloat16() for part in torch.from_numpy(pool.pixels).split(512)]
+        )
 
 
 class Step:
@@ -67,10 +77,14 @@ class Step:
 
     def __init__(self, runtime: Runtime, model: VisionLanguageModel, features: Tensor) -> None:
         self.runtime, self.model, self.features = runtime, model, features
-        self.decoder = torch.compile(model.decoder, dynamic=True) if runtime.config.compile else model.decoder
+        self.decoder = (
+            torch.compile(model.decoder, dynamic=True) if runtime.config.compile else model.decoder
+        )
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, likeliest next tokens [B, T] (where a target is) and the probed hidden states [B, T, width]."""
+        """Loss, likeliest next tokens [B, T] (where a target is) and the probed hidden states [B,
+        T, width].
+        """
         with self.runtime.autocast():
             embedded = self.model.embed(batch.ids, self.features[batch.pictures].float())
             tap = self.runtime.config.stage1.probe_block
@@ -85,7 +99,9 @@ class Step:
 class Batches:
     """The training batches: a function of seed, step and the curriculum's state."""
 
-    def __init__(self, config: Config, pool: Pool, tokenizer: Tokenizer, curriculum: Curriculum) -> None:
+    def __init__(
+        self, config: Config, pool: Pool, tokenizer: Tokenizer, curriculum: Curriculum
+    ) -> None:
         self.config, self.curriculum = config, curriculum
         self.grammar = Grammar(pool)
         self.packer = Packer(tokenizer, config.model.picture_tokens)
@@ -97,11 +113,15 @@ class Batches:
         size = self.curriculum.draw_size(rng)
         rows, count = self.curriculum.batch_shape(size, self.config.model.picture_tokens)
         contexts = [self.grammar.context(rng, size, rng.choice(phase.people)) for _ in range(rows)]
-        questions: list[list[Question]] = [pick(rng, context, count, phase.weights) for context in contexts]
+        questions: list[list[Question]] = [
+            pick(rng, context, count, phase.weights) for context in contexts
+        ]
         return size, self.packer.batch(contexts, questions), rng
 
 
-def run(runtime: Runtime, pools: dict[Split, Pool], net: PatchClassifier, tokenizer: Tokenizer) -> VisionLanguageModel:
+def run(
+    runtime: Runtime, pools: dict[Split, Pool], net: PatchClassifier, tokenizer: Tokenizer
+) -> VisionLanguageModel:
     """Trains (or resumes, or just loads) the stage."""
     config, stage = runtime.config, runtime.config.stage1
     model = start(net, tokenizer, config)
@@ -148,10 +168,14 @@ def run(runtime: Runtime, pools: dict[Split, Pool], net: PatchClassifier, tokeni
             curriculum.observe(size, right_answers(predicted, batch))
             seen += batch.ids.numel()
             if log.due():
-                shares = " ".join(f"{name}: {share:.2f};" for name, share in sorted(curriculum.accuracy.items()))
+                shares = " ".join(
+                    f"{name}: {share:.2f};" for name, share in sorted(curriculum.accuracy.items())
+                )
                 losses = f"loss {loss.item():.3f} probes {probe.item():.2f}"
                 progress = f"step {step + 1}/{stage.steps} {seen} tokens"
-                runtime.log(f"stage 1 {progress} up to {curriculum.largest} pictures {losses} {shares}")
+                runtime.log(
+                    f"stage 1 {progress} up to {curriculum.largest} pictures {losses} {shares}"
+                )
             if save.due():
                 checkpoint(step + 1)
     checkpoint(stage.steps)

@@ -1,4 +1,6 @@
-"""How the model's parameters are called and laid out in the two GGUF files: one list for writing and reading."""
+"""How the model's parameters are called and laid out in the two GGUF files: one list for writing
+and reading.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Layout = Literal["plain", "rope", "patch"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its name in the file and in the model, how it is rearranged, and for "rope" its heads."""
+    """One tensor: its name in the file and in the model, how it is rearranged, and for "rope" its
+    heads.
+    """
 
     file_name: str
     name: str
@@ -25,7 +29,8 @@ class Entry:
     def to_file(self, tensor: Tensor, size: ModelSize) -> Tensor:
         """From the model's layout to the file's."""
         if self.layout == "rope":
-            # Half-split rotary pairs (i, i + half) become neighbours, as llama.cpp rotates them for this architecture.
+            # Half-split rotary pairs (i, i + half) become neighbours, as llama.cpp rotates them for
+            # this architecture.
             split = tensor.unflatten(0, (self.heads, 2, size.head_width // 2))
             return split.transpose(1, 2).flatten(0, 2)
         if self.layout == "patch":
@@ -41,7 +46,10 @@ class Entry:
 
 
 def decoder_entries(size: ModelSize) -> list[Entry]:
-    """The decoder's tensors. There is no output matrix: llama.cpp then takes the token embeddings."""
+    """The decoder's tensors.
+
+    There is no output matrix: llama.cpp then takes the token embeddings.
+    """
     entries = [
         Entry("token_embd.weight", "decoder.embedding.weight"),
         Entry("output_norm.weight", "decoder.norm"),
@@ -63,12 +71,16 @@ def decoder_entries(size: ModelSize) -> list[Entry]:
 
 
 def stored_vision_blocks(size: ModelSize) -> int:
-    """Blocks in the mmproj file: llama.cpp's LLaVA graph leaves the last one out, so a spare one is stored."""
+    """Blocks in the mmproj file: llama.cpp's LLaVA graph leaves the last one out, so a spare one is
+    stored.
+    """
     return size.vision_blocks + 1
 
 
 def vision_entries(size: ModelSize) -> list[Entry]:
-    """The encoder's and projector's tensors; the spare block is a copy of the last one and never run."""
+    """The encoder's and projector's tensors; the spare block is a copy of the last one and never
+    run.
+    """
     entries = [
         Entry("v.patch_embd.weight", "vision.patch.weight", "patch"),
         Entry("v.position_embd.weight", "vision.position"),
@@ -89,7 +101,11 @@ def vision_entries(size: ModelSize) -> list[Entry]:
         for file_layer, layer in layers.items():
             entries += _with_bias(f"v.blk.{number}.{file_layer}", f"vision.blocks.{source}.{layer}")
     # 0 and 2, because the GELU between them is number 1 of LLaVA's projector.
-    return [*entries, *_with_bias("mm.0", "projector.first"), *_with_bias("mm.2", "projector.second")]
+    return [
+        *entries,
+        *_with_bias("mm.0", "projector.first"),
+        *_with_bias("mm.2", "projector.second"),
+    ]
 
 
 def _with_bias(file: str, name: str) -> list[Entry]:
@@ -100,7 +116,10 @@ def to_files(
     parameters: dict[str, Tensor], entries: Callable[[ModelSize], list[Entry]], size: ModelSize
 ) -> dict[str, Tensor]:
     """The tensors of one file by their names there, float32."""
-    return {entry.file_name: entry.to_file(parameters[entry.name].float(), size) for entry in entries(size)}
+    return {
+        entry.file_name: entry.to_file(parameters[entry.name].float(), size)
+        for entry in entries(size)
+    }
 
 
 def from_files(tensors: dict[str, Tensor], size: ModelSize) -> dict[str, Tensor]:

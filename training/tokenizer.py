@@ -29,7 +29,9 @@ def train() -> Tokenizer:
 
 
 def from_vocabulary(tokens: list[str], merges: list[str]) -> Tokenizer:
-    """The tokenizer with the given tokens (by id) and merges ("left right"), as a GGUF file stores them."""
+    """The tokenizer with the given tokens (by id) and merges ("left right"), as a GGUF file stores
+    them.
+    """
     vocabulary = {token: number for number, token in enumerate(tokens)}
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
     tokenizer = _byte_level(models.BPE(vocab=vocabulary, merges=pairs))
@@ -63,7 +65,9 @@ def _corpus() -> list[str]:
     for question in easyvqa.question_texts():
         for _ in range(20):
             picture = rng.randint(1, MAX_PICTURES)
-            lines.append(f" In image {picture}, {question} ASSISTANT: The answer is {rng.choice(answers)}.")
+            lines.append(
+                f" In image {picture}, {question} ASSISTANT: The answer is {rng.choice(answers)}."
+            )
     return lines
 
 

@@ -27,7 +27,8 @@ CORNERS = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
 PEOPLE = ["Anna", "Ben", "Carl", "Dora", "Emma", "Fred", "Gina", "Hugo", "Ivan", "Jane"]
 MAX_PICTURES = 16
 
-# Words that have a direction of their own in the space of the picture tokens (see stage0.py), in this order.
+# Words that have a direction of their own in the space of the picture tokens (see stage0.py), in
+# this order.
 VISUAL_WORDS = (*EMOJI, *COLOURS, *SHAPES, *ROWS, *COLUMNS)
 
 

@@ -34,7 +34,8 @@ std::string shape_of(const py::array & a) {
 
 void expect(bool ok, const char * name, const py::array & a, const std::string & expected) {
     if (!ok) {
-        throw std::invalid_argument(std::string(name) + ": shape " + shape_of(a) + ", expected " + expected);
+        throw std::invalid_argument(std::string(name) + ": shape " + shape_of(a) + ", expected " +
+                                    expected);
     }
 }
 
@@ -47,7 +48,8 @@ struct rows_array {
 rows_array rows(const char * name, const py::array & a) {
     const auto dtype = py::str(a.dtype()).cast<std::string>();
     if (dtype != "float32" && dtype != "float16") {
-        throw std::invalid_argument(std::string(name) + ": dtype " + dtype + ", expected float32 or float16");
+        throw std::invalid_argument(std::string(name) + ": dtype " + dtype +
+                                    ", expected float32 or float16");
     }
     expect(a.ndim() == 3 && a.size() > 0, name, a, "[n_head_kv, n_kv, head_dim], none of them 0");
     py::array c = py::array::ensure(a, py::array::c_style);
@@ -63,7 +65,8 @@ std::vector<lookm::token_kind> kinds(const bool_array & is_text) {
 }
 
 void check_scores(const float_array & scores, const bool_array & is_text) {
-    expect(scores.ndim() == 2 && scores.size() > 0, "scores", scores, "[n_head_kv, n_kv], none of them 0");
+    expect(scores.ndim() == 2 && scores.size() > 0, "scores", scores,
+           "[n_head_kv, n_kv], none of them 0");
     expect(is_text.ndim() == 1 && is_text.shape(0) == scores.shape(1), "is_text", is_text,
            "[n_kv] = [" + std::to_string(scores.shape(1)) + "]");
 }
@@ -74,25 +77,32 @@ struct choosing {
     std::optional<float_array> squares;
     lookm::choice choice;
 
-    choosing(const float_array & s, const std::optional<float_array> & sq, const lookm::compression & how,
-             int32_t layer)
-        : scores(s), squares(sq),
-          choice{lookm::resolve(how), lookm::split(how), {span_of(scores), {}}, scores.shape(0), layer} {
+    choosing(const float_array & s, const std::optional<float_array> & sq,
+             const lookm::compression & how, int32_t layer)
+        : scores(s), squares(sq), choice{lookm::resolve(how),
+                                         lookm::split(how),
+                                         {span_of(scores), {}},
+                                         scores.shape(0),
+                                         layer} {
         if (layer < 0) {
             throw std::invalid_argument("layer: " + std::to_string(layer) + ", expected 0 or more");
         }
         if (squares) {
-            expect(squares->ndim() == 2 && squares->shape(0) == scores.shape(0) && squares->shape(1) == scores.shape(1),
+            expect(squares->ndim() == 2 && squares->shape(0) == scores.shape(0) &&
+                       squares->shape(1) == scores.shape(1),
                    "squares", *squares, "that of scores, " + shape_of(scores));
             choice.sums.sum_of_squares = span_of(*squares);
         } else if (lookm::needs_squares(choice.method)) {
-            throw std::invalid_argument("squares: None, but method " + std::string(choice.method.name) +
-                                        " ranks by deviation; expected sums of squared attention " + shape_of(scores));
+            throw std::invalid_argument(
+                "squares: None, but method " + std::string(choice.method.name) +
+                " ranks by deviation; expected sums of squared attention " + shape_of(scores));
         }
     }
 
   private:
-    static std::span<const float> span_of(const float_array & a) { return {a.data(), static_cast<size_t>(a.size())}; }
+    static std::span<const float> span_of(const float_array & a) {
+        return {a.data(), static_cast<size_t>(a.size())};
+    }
 };
 
 template <class T>
@@ -108,19 +118,23 @@ py::array rows_of(const std::vector<uint8_t> & bytes, const py::array & like, in
     return out;
 }
 
-float_array py_scores(const float_array & q, const py::array & k_in, float scale, int64_t n_past, bool on_device) {
+float_array py_scores(const float_array & q, const py::array & k_in, float scale, int64_t n_past,
+                      bool on_device) {
     const rows_array k = rows("k", k_in);
     expect(q.ndim() == 3 && q.size() > 0, "q", q, "[n_head, n_tokens, head_dim], none of them 0");
     expect(q.shape(2) == k.array.shape(2) && q.shape(0) % k.array.shape(0) == 0, "q", q,
            "the head_dim and a multiple of the heads of k " + shape_of(k.array));
     if (!std::isfinite(scale)) {
-        throw std::invalid_argument("scale: " + std::to_string(scale) + ", expected a finite number");
+        throw std::invalid_argument("scale: " + std::to_string(scale) +
+                                    ", expected a finite number");
     }
     if (n_past < 0 || n_past > k.array.shape(1) - q.shape(1)) {
-        throw std::invalid_argument("n_past: " + std::to_string(n_past) + " + " + std::to_string(q.shape(1)) +
-                                    " queries exceed n_kv " + std::to_string(k.array.shape(1)));
+        throw std::invalid_argument("n_past: " + std::to_string(n_past) + " + " +
+                                    std::to_string(q.shape(1)) + " queries exceed n_kv " +
+                                    std::to_string(k.array.shape(1)));
     }
-    const lookm::score_shape s = {q.shape(0), q.shape(1), q.shape(2), k.array.shape(0), k.array.shape(1), n_past};
+    const lookm::score_shape s = {q.shape(0),       q.shape(1),       q.shape(2),
+                                  k.array.shape(0), k.array.shape(1), n_past};
     std::vector<float> sums;
     {
         const void * data = k.array.data();
@@ -137,8 +151,9 @@ int32_t py_first_query(const bool_array & is_text, const lookm::compression & ho
     return lookm::first_query(m, lookm::make_budget(m, lookm::split(how), kind), kind);
 }
 
-index_array py_select(const float_array & scores, const bool_array & is_text, const lookm::compression & how,
-                      const std::optional<float_array> & squares, int32_t layer) {
+index_array py_select(const float_array & scores, const bool_array & is_text,
+                      const lookm::compression & how, const std::optional<float_array> & squares,
+                      int32_t layer) {
     check_scores(scores, is_text);
     const choosing c(scores, squares, how, layer);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
@@ -148,21 +163,29 @@ index_array py_select(const float_array & scores, const bool_array & is_text, co
 
 py::tuple py_compress(const py::array & k_in, const py::array & v_in, const float_array & scores,
                       const bool_array & is_text, const lookm::compression & how,
-                      const std::optional<float_array> & squares, int32_t layer_index, bool on_device) {
+                      const std::optional<float_array> & squares, int32_t layer_index,
+                      bool on_device) {
     const rows_array k = rows("k", k_in);
     const rows_array v = rows("v", v_in);
     if (k.type != v.type) {
-        throw std::invalid_argument("v: dtype differs from k's; expected both float32 or both float16");
+        throw std::invalid_argument(
+            "v: dtype differs from k's; expected both float32 or both float16");
     }
-    expect(v.array.shape(0) == k.array.shape(0) && v.array.shape(1) == k.array.shape(1), "v", v.array,
-           "the n_head_kv and n_kv of k " + shape_of(k.array));
-    expect(scores.ndim() == 2 && scores.shape(0) == k.array.shape(0) && scores.shape(1) == k.array.shape(1), "scores",
-           scores, "[n_head_kv, n_kv] of k " + shape_of(k.array));
+    expect(v.array.shape(0) == k.array.shape(0) && v.array.shape(1) == k.array.shape(1), "v",
+           v.array, "the n_head_kv and n_kv of k " + shape_of(k.array));
+    expect(scores.ndim() == 2 && scores.shape(0) == k.array.shape(0) &&
+               scores.shape(1) == k.array.shape(1),
+           "scores", scores, "[n_head_kv, n_kv] of k " + shape_of(k.array));
     check_scores(scores, is_text);
     const choosing c(scores, squares, how, layer_index);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
-    const lookm::layer_arrays layer = {
-        k.array.shape(0), k.array.shape(1), k.array.shape(2), v.array.shape(2), k.array.data(), v.array.data(), k.type};
+    const lookm::layer_arrays layer = {k.array.shape(0),
+                                       k.array.shape(1),
+                                       k.array.shape(2),
+                                       v.array.shape(2),
+                                       k.array.data(),
+                                       v.array.data(),
+                                       k.type};
     lookm::compressed_arrays out;
     {
         const without_gil nogil;
@@ -176,10 +199,12 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
 } // namespace
 
 void bind_arrays(py::module_ & m) {
-    m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0, "on_device"_a = false);
+    m.def("scores", &py_scores, "q"_a.noconvert(), "k"_a, "scale"_a, "n_past"_a = 0,
+          "on_device"_a = false);
     m.def("first_query", &py_first_query, "is_text"_a.noconvert(), "compression"_a);
-    m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a, py::kw_only(),
-          "squares"_a = py::none(), "layer"_a = 0);
-    m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a,
-          py::kw_only(), "squares"_a = py::none(), "layer"_a = 0, "on_device"_a = false);
+    m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a,
+          py::kw_only(), "squares"_a = py::none(), "layer"_a = 0);
+    m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(),
+          "compression"_a, py::kw_only(), "squares"_a = py::none(), "layer"_a = 0,
+          "on_device"_a = false);
 }

@@ -1,8 +1,8 @@
 #include "bindings.h"
 #include "gil.h"
 
-#include "lookm/llama/device_info.h"
-#include "lookm/llama/model.h"
+#include "lookm/host/device_info.h"
+#include "lookm/model/model.h"
 
 #include <string>
 #include <vector>
@@ -12,7 +12,8 @@ using namespace py::literals;
 
 namespace {
 
-py::list devices(const std::string & rpc_servers, const std::string & type_k, const std::string & type_v) {
+py::list devices(const std::string & rpc_servers, const std::string & type_k,
+                 const std::string & type_v) {
     std::vector<lookm::device_info> infos;
     {
         const without_gil nogil;

@@ -6,14 +6,16 @@
 namespace py = pybind11;
 
 py::str text_of(const std::string & bytes) {
-    PyObject * text = PyUnicode_DecodeUTF8(bytes.data(), static_cast<py::ssize_t>(bytes.size()), "replace");
+    PyObject * text =
+        PyUnicode_DecodeUTF8(bytes.data(), static_cast<py::ssize_t>(bytes.size()), "replace");
     if (!text) {
         throw py::error_already_set();
     }
     return py::reinterpret_steal<py::str>(text);
 }
 
-// Messages name what stands in files, which may be any bytes; pybind11 would complain of these instead.
+// Messages name what stands in files, which may be any bytes; pybind11 would complain of these
+// instead.
 void bind_errors() {
     py::register_exception_translator([](std::exception_ptr thrown) {
         try {

@@ -7,9 +7,11 @@ namespace py = pybind11;
 
 namespace {
 
-constexpr std::chrono::seconds most_at_exit(5); // an image on its way through the encoder is not interrupted
+constexpr std::chrono::seconds
+    most_at_exit(5); // an image on its way through the encoder is not interrupted
 
-// Of work that stop_work() has stopped: it ends its thread, silently, and lets go of what the thread holds.
+// Of work that stop_work() has stopped: it ends its thread, silently, and lets go of what the
+// thread holds.
 void translate(std::exception_ptr error) {
     try {
         if (error) {
@@ -31,5 +33,6 @@ void stop_at_exit() {
 void bind_exit() {
     py::register_local_exception_translator(translate);
     // called when all threads but the daemons have ended
-    py::module_::import("atexit").attr("register")(py::cpp_function(stop_at_exit, py::name("stop_at_exit")));
+    py::module_::import("atexit").attr("register")(
+        py::cpp_function(stop_at_exit, py::name("stop_at_exit")));
 }

@@ -1,6 +1,6 @@
 #include "bindings.h"
 
-#include "lookm/llama/explanation.h"
+#include "lookm/session/explanation.h"
 
 #include <pybind11/numpy.h>
 
@@ -21,9 +21,10 @@ py::array_t<T> by_head(const std::vector<T> & values, int64_t n_head_kv) {
 
 py::dict to_dict(const lookm::image_piece & p) {
     const auto & [x0, y0, x1, y1] = p.area;
-    const py::object area = p.has_area ? py::object(py::make_tuple(x0, y0, x1, y1)) : py::object(py::none());
-    return py::dict("image"_a = p.image, "tile"_a = p.kind == lookm::piece_kind::tile, "area"_a = area, "nx"_a = p.nx,
-                    "ny"_a = p.ny);
+    const py::object area =
+        p.has_area ? py::object(py::make_tuple(x0, y0, x1, y1)) : py::object(py::none());
+    return py::dict("image"_a = p.image, "tile"_a = p.kind == lookm::piece_kind::tile,
+                    "area"_a = area, "nx"_a = p.nx, "ny"_a = p.ny);
 }
 
 } // namespace
@@ -50,6 +51,6 @@ py::dict to_dict(const lookm::explanation & e) {
                                "merged_into"_a = by_head(l.merged_into, l.n_head_kv),
                                "score"_a = by_head(l.score, l.n_head_kv)));
     }
-    return py::dict("is_text"_a = is_text, "piece"_a = piece, "place"_a = place, "text"_a = text, "pieces"_a = pieces,
-                    "layers"_a = layers);
+    return py::dict("is_text"_a = is_text, "piece"_a = piece, "place"_a = place, "text"_a = text,
+                    "pieces"_a = pieces, "layers"_a = layers);
 }

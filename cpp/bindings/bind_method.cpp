@@ -24,7 +24,8 @@ const char * name_of(lookm::scorer s) {
 // What a method is by default; names of fields as a compression has them.
 py::dict defaults_of(const lookm::method & m) {
     return py::dict("scorer"_a = name_of(m.scorer), "window"_a = m.window,
-                    "text_overflow"_a = m.text_overflow == lookm::text_overflow::keep ? "keep" : "evict",
+                    "text_overflow"_a =
+                        m.text_overflow == lookm::text_overflow::keep ? "keep" : "evict",
                     "visual_quota"_a = m.visual_quota, "recent_share"_a = m.recent_share);
 }
 

@@ -3,7 +3,7 @@
 
 #include "lookm/core/byte_size.h"
 #include "lookm/core/compression.h"
-#include "lookm/llama/model_options.h"
+#include "lookm/model/model_options.h"
 
 void bind_options(pybind11::module_ & m) {
     m.def("parse_bytes", &lookm::parse_bytes, pybind11::arg("text"));

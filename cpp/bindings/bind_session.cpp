@@ -1,9 +1,9 @@
 #include "bindings.h"
 #include "gil.h"
 
-#include "lookm/llama/explanation.h"
-#include "lookm/llama/model.h"
-#include "lookm/llama/session.h"
+#include "lookm/model/model.h"
+#include "lookm/session/explanation.h"
+#include "lookm/session/session.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -22,14 +22,14 @@ using image_array = py::array_t<uint8_t, py::array::c_style>;
 lookm::image_source source(const py::object & image) {
     return [&image] {
         const with_gil python;
-        const auto pixels =
-            image_array::ensure(PyCallable_Check(image.ptr()) != 0 ? python.call(image, nullptr) : image);
+        const auto pixels = image_array::ensure(
+            PyCallable_Check(image.ptr()) != 0 ? python.call(image, nullptr) : image);
         if (!pixels || pixels.ndim() != 3 || pixels.shape(2) != 3 || pixels.size() == 0) {
             PyErr_Clear();
             throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
         }
-        return mtmd::bitmap(static_cast<uint32_t>(pixels.shape(1)), static_cast<uint32_t>(pixels.shape(0)),
-                            pixels.data());
+        return mtmd::bitmap(static_cast<uint32_t>(pixels.shape(1)),
+                            static_cast<uint32_t>(pixels.shape(0)), pixels.data());
     };
 }
 
@@ -45,7 +45,8 @@ const char * name_of(lookm::phase p) {
     return "compress";
 }
 
-// Runs in the middle of work without the GIL: takes it to let signals and the user's function stop the work.
+// Runs in the middle of work without the GIL: takes it to let signals and the user's function stop
+// the work.
 lookm::progress_fn reporter(const py::object & progress) {
     return [&progress](lookm::phase phase, int done, int total) {
         const with_gil python;
@@ -58,21 +59,25 @@ lookm::progress_fn reporter(const py::object & progress) {
 
 py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
-    return py::dict(
-        "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells, "image_cells"_a = s.image_cells,
-        "context_cells"_a = s.context_cells, "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
-        "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
-        "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio, "method"_a = s.method, "note"_a = s.note,
-        "kv_bytes_used_before"_a = s.bytes_used_before, "kv_bytes_used_after"_a = s.bytes_used_after,
-        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
-        "kv_bytes_allocated_after"_a = s.bytes_allocated_after, "compress_bytes_peak"_a = s.compress_bytes_peak,
-        "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
-        "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
-        "move_seconds"_a = s.move_seconds, "decode_seconds"_a = s.decode_seconds, "encode_images"_a = s.encode_images,
-        "decode_tokens"_a = s.decode_tokens);
+    return py::dict("prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells,
+                    "image_cells"_a = s.image_cells, "context_cells"_a = s.context_cells,
+                    "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
+                    "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
+                    "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio,
+                    "method"_a = s.method, "note"_a = s.note,
+                    "kv_bytes_used_before"_a = s.bytes_used_before,
+                    "kv_bytes_used_after"_a = s.bytes_used_after,
+                    "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+                    "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
+                    "compress_bytes_peak"_a = s.compress_bytes_peak,
+                    "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
+                    "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
+                    "move_seconds"_a = s.move_seconds, "decode_seconds"_a = s.decode_seconds,
+                    "encode_images"_a = s.encode_images, "decode_tokens"_a = s.decode_tokens);
 }
 
-// Owns a session until close(); every call on a closed one says so, and on one that a fork has left behind.
+// Owns a session until close(); every call on a closed one says so, and on one that a fork has left
+// behind.
 class py_session {
   public:
     py_session(const lookm::model_options & options, const py_session * weights_of)
@@ -89,7 +94,8 @@ class py_session {
     }
     void close() {
         if (session_ && !session_->may_be_freed()) {
-            static_cast<void>(session_.release()); // it would tell a device what the parent goes on with
+            static_cast<void>(
+                session_.release()); // it would tell a device what the parent goes on with
         }
         session_.reset();
     }
@@ -98,12 +104,14 @@ class py_session {
     std::unique_ptr<lookm::session> session_;
 };
 
-// compression: of the prompts to come, if it is known; flash_attn "auto" and what is refused depend on it.
+// compression: of the prompts to come, if it is known; flash_attn "auto" and what is refused depend
+// on it.
 std::unique_ptr<py_session> make_session(lookm::model_options options,
                                          const std::optional<lookm::compression> & compression,
                                          const py_session * weights_of) {
     const without_gil nogil;
-    options.scored = options.scored || (compression && lookm::session::scores_all_queries(*compression));
+    options.scored =
+        options.scored || (compression && lookm::session::scores_all_queries(*compression));
     auto made = std::make_unique<py_session>(options, weights_of);
     if (compression) {
         made->get().check(*compression);
@@ -113,17 +121,19 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
 
 // session::prefill, converse or read
 using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_source>,
-                                         std::span<const std::string>, const lookm::compression &, int32_t,
-                                         const lookm::progress_fn &);
+                                         std::span<const std::string>, const lookm::compression &,
+                                         int32_t, const lookm::progress_fn &);
 
 void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
     bound.def(
         name,
-        [how](const py_session & self, const std::string & prompt, const std::vector<py::object> & images,
-              const lookm::compression & compression, const std::vector<std::string> & contexts, int32_t n_answer,
+        [how](const py_session & self, const std::string & prompt,
+              const std::vector<py::object> & images, const lookm::compression & compression,
+              const std::vector<std::string> & contexts, int32_t n_answer,
               const py::object & progress, bool explain) {
             if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
-                throw py::value_error("progress: " + std::string(py::repr(progress)) + ", expected a function");
+                throw py::value_error("progress: " + std::string(py::repr(progress)) +
+                                      ", expected a function");
             }
             std::vector<lookm::image_source> sources;
             for (const py::object & image : images) {
@@ -135,8 +145,9 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             session.explain(explain);
             (session.*how)(prompt, sources, contexts, compression, n_answer, report);
         },
-        "prompt"_a, "images"_a, "compression"_a, py::kw_only(), "contexts"_a = std::vector<std::string>(),
-        "n_answer"_a = 0, "progress"_a = py::none(), "explain"_a = false);
+        "prompt"_a, "images"_a, "compression"_a, py::kw_only(),
+        "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none(),
+        "explain"_a = false);
 }
 
 py::object next(const py_session & self) {
@@ -150,10 +161,12 @@ py::object next(const py_session & self) {
 }
 
 // As any larger number, a top_k that does not fit llama.cpp's type leaves all tokens.
-lookm::sampling_options sampling_of(float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
-                                    float frequency_penalty, float presence_penalty, uint32_t seed, bool ignore_eos) {
+lookm::sampling_options sampling_of(float temperature, float top_p, int64_t top_k, float min_p,
+                                    float repeat_penalty, float frequency_penalty,
+                                    float presence_penalty, uint32_t seed, bool ignore_eos) {
     const auto k = static_cast<int32_t>(std::clamp<int64_t>(top_k, INT32_MIN, INT32_MAX));
-    return {temperature, top_p, k, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed, ignore_eos};
+    return {temperature,      top_p, k,         min_p, repeat_penalty, frequency_penalty,
+            presence_penalty, seed,  ignore_eos};
 }
 
 py::dict info_of(const lookm::model_options & options) {
@@ -163,9 +176,11 @@ py::dict info_of(const lookm::model_options & options) {
         info = lookm::describe(options);
     }
     return py::dict("architecture"_a = text_of(info.architecture), "name"_a = text_of(info.name),
-                    "size_bytes"_a = info.size_bytes, "n_params"_a = info.n_params, "n_ctx_train"_a = info.n_ctx_train,
-                    "n_layer"_a = info.n_layer, "n_head"_a = info.n_head, "n_head_kv"_a = info.n_head_kv,
-                    "memory_type"_a = info.memory_type, "kv_bytes_per_token"_a = info.kv_bytes_per_token,
+                    "size_bytes"_a = info.size_bytes, "n_params"_a = info.n_params,
+                    "n_ctx_train"_a = info.n_ctx_train, "n_layer"_a = info.n_layer,
+                    "n_head"_a = info.n_head, "n_head_kv"_a = info.n_head_kv,
+                    "memory_type"_a = info.memory_type,
+                    "kv_bytes_per_token"_a = info.kv_bytes_per_token,
                     "supported"_a = info.reason.empty(), "reason"_a = text_of(info.reason));
 }
 
@@ -177,10 +192,12 @@ py::str templated(const std::function<std::string()> & apply) {
         const without_gil nogil;
         prompt = apply();
     }
-    PyObject * text = PyUnicode_DecodeUTF8(prompt.data(), static_cast<py::ssize_t>(prompt.size()), nullptr);
+    PyObject * text =
+        PyUnicode_DecodeUTF8(prompt.data(), static_cast<py::ssize_t>(prompt.size()), nullptr);
     if (!text) {
         PyErr_Clear();
-        throw std::invalid_argument("messages: the chat template makes text of them that is not UTF-8");
+        throw std::invalid_argument(
+            "messages: the chat template makes text of them that is not UTF-8");
     }
     return py::reinterpret_steal<py::str>(text);
 }
@@ -211,26 +228,33 @@ void bind_session(py::module_ & m) {
             "check_sampling",
             [](float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
                float frequency_penalty, float presence_penalty, uint32_t seed) {
-                lookm::check_sampling(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty,
-                                                  presence_penalty, seed, false));
+                lookm::check_sampling(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty,
+                                                  frequency_penalty, presence_penalty, seed,
+                                                  false));
             },
-            py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a, "repeat_penalty"_a, "frequency_penalty"_a,
-            "presence_penalty"_a, "seed"_a)
-        .def_property_readonly("flash_attn", [](const py_session & s) { return s.get().flash_attn(); })
-        .def_property_readonly("media_marker", [](const py_session & s) { return s.get().markers().image; })
-        .def_property_readonly("context_marker", [](const py_session & s) { return s.get().markers().context; })
+            py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a, "repeat_penalty"_a,
+            "frequency_penalty"_a, "presence_penalty"_a, "seed"_a)
+        .def_property_readonly("flash_attn",
+                               [](const py_session & s) { return s.get().flash_attn(); })
+        .def_property_readonly("media_marker",
+                               [](const py_session & s) { return s.get().markers().image; })
+        .def_property_readonly("context_marker",
+                               [](const py_session & s) { return s.get().markers().context; })
         .def_property_readonly("n_ctx", [](const py_session & s) { return s.get().n_ctx(); })
         .def_property_readonly("kv_cells", [](const py_session & s) { return s.get().kv_cells(); })
-        .def_property_readonly("model_name", [](const py_session & s) { return text_of(s.get().model_name()); })
+        .def_property_readonly("model_name",
+                               [](const py_session & s) { return text_of(s.get().model_name()); })
         .def(
             "apply_template",
             [](const py_session & s, const std::string & messages) {
-                return templated([&, &session = s.get()] { return session.apply_template(messages); });
+                return templated(
+                    [&, &session = s.get()] { return session.apply_template(messages); });
             },
             "messages"_a)
         .def("check_template", [](const py_session & s) { s.get().check_template(); })
         .def(
-            "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); }, "compression"_a)
+            "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); },
+            "compression"_a)
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
         .def_property_readonly("epoch", [](const py_session & s) { return s.get().epoch(); })
         .def("state",
@@ -240,21 +264,23 @@ void bind_session(py::module_ & m) {
              })
         .def(
             "restore",
-            [](const py_session & s, const std::string & state, const lookm::compression & compression) {
+            [](const py_session & s, const std::string & state,
+               const lookm::compression & compression) {
                 const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
                 s.get().restore({bytes, state.size()}, compression);
             },
             "state"_a, "compression"_a)
         .def(
             "start",
-            [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
-               float frequency_penalty, float presence_penalty, uint32_t seed, bool ignore_eos) {
-                s.get().start(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty,
-                                          presence_penalty, seed, ignore_eos));
+            [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p,
+               float repeat_penalty, float frequency_penalty, float presence_penalty, uint32_t seed,
+               bool ignore_eos) {
+                s.get().start(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty,
+                                          frequency_penalty, presence_penalty, seed, ignore_eos));
             },
-            py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40, "min_p"_a = 0.05f,
-            "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
-            "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
+            py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40,
+            "min_p"_a = 0.05f, "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f,
+            "presence_penalty"_a = 0.0f, "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
         .def("next", &next)
         .def(
             "trial",
@@ -273,7 +299,8 @@ void bind_session(py::module_ & m) {
             },
             "text"_a)
         .def(
-            "tokens_of", [](const py_session & s, const std::string & text) { return s.get().tokens_of(text); },
+            "tokens_of",
+            [](const py_session & s, const std::string & text) { return s.get().tokens_of(text); },
             "text"_a)
         .def(
             "text_of",
@@ -281,12 +308,15 @@ void bind_session(py::module_ & m) {
                 return py::bytes(s.get().text_of(tokens));
             },
             "tokens"_a)
-        .def_property_readonly("can_continue", [](const py_session & s) { return s.get().can_continue(); })
-        .def_property_readonly("stats", [](const py_session & s) { return to_dict(s.get().stats()); })
+        .def_property_readonly("can_continue",
+                               [](const py_session & s) { return s.get().can_continue(); })
+        .def_property_readonly("stats",
+                               [](const py_session & s) { return to_dict(s.get().stats()); })
         .def_property_readonly("explanation",
                                [](const py_session & s) -> py::object {
                                    const auto & found = s.get().explained();
-                                   return found ? py::object(to_dict(*found)) : py::object(py::none());
+                                   return found ? py::object(to_dict(*found))
+                                                : py::object(py::none());
                                })
         .def("close", &py_session::close);
 }

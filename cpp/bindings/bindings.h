@@ -23,7 +23,8 @@ void bind_exit();   // what happens to work at the end of the interpreter
 // Text from a file; what is not UTF-8 in it is shown as U+FFFD.
 pybind11::str text_of(const std::string & bytes);
 
-// A prompt by a chat template, which runs without the GIL. Throws std::invalid_argument if it is not UTF-8.
+// A prompt by a chat template, which runs without the GIL. Throws std::invalid_argument if it is
+// not UTF-8.
 pybind11::str templated(const std::function<std::string()> & apply);
 
 // What a session says about its last prompt (_core.pyi: Explanation).

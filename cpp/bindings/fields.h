@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
-// Options as objects: a C++ struct with for_each_field() becomes a Python class whose fields are keyword arguments of
-// its constructor and read-only attributes.
+// Options as objects: a C++ struct with for_each_field() becomes a Python class whose fields are
+// keyword arguments of its constructor and read-only attributes.
 
 template <class T>
 struct unwrapped {
@@ -24,18 +24,21 @@ struct unwrapped<std::optional<T>> {
 };
 
 // ValueError: "name is value, expected what", as Python's own checks say it.
-[[noreturn]] inline void refuse_value(const char * name, pybind11::handle value, const std::string & expected) {
+[[noreturn]] inline void refuse_value(const char * name, pybind11::handle value,
+                                      const std::string & expected) {
     const auto brief = pybind11::module_::import("lookm_cpp.brief").attr("brief");
-    throw pybind11::value_error(std::string(name) + " is " + brief(value).cast<std::string>() + ", expected " +
-                                expected);
+    throw pybind11::value_error(std::string(name) + " is " + brief(value).cast<std::string>() +
+                                ", expected " + expected);
 }
 
-// A Python value as a field's type. Nothing that is only like a number, a string or a switch is taken for one.
+// A Python value as a field's type. Nothing that is only like a number, a string or a switch is
+// taken for one.
 template <class T>
 T field_value(const char * name, pybind11::handle value) {
     using plain = typename unwrapped<T>::type;
     pybind11::detail::make_caster<T> caster;
-    if (caster.load(value, /*convert =*/std::is_floating_point_v<plain> || std::is_same_v<plain, std::vector<float>>)) {
+    if (caster.load(value, /*convert =*/std::is_floating_point_v<plain> ||
+                               std::is_same_v<plain, std::vector<float>>)) {
         return pybind11::detail::cast_op<T>(std::move(caster));
     }
     PyErr_Clear();
@@ -59,7 +62,8 @@ T field_value(const char * name, pybind11::handle value) {
     }
 }
 
-// The struct with these fields in place of its defaults. Throws TypeError for a field that there is not.
+// The struct with these fields in place of its defaults. Throws TypeError for a field that there is
+// not.
 template <class T>
 T from_fields(const pybind11::kwargs & given) {
     T out;
@@ -83,6 +87,7 @@ template <class T>
 void bind_fields(pybind11::module_ & m, const char * name) {
     pybind11::class_<T> bound(m, name);
     bound.def(pybind11::init([](const pybind11::kwargs & given) { return from_fields<T>(given); }));
-    for_each_field(static_cast<T *>(nullptr),
-                   [&bound](const char * field, auto member) { bound.def_readonly(field, member); });
+    for_each_field(static_cast<T *>(nullptr), [&bound](const char * field, auto member) {
+        bound.def_readonly(field, member);
+    });
 }

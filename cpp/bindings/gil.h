@@ -1,6 +1,6 @@
 #pragma once
 
-#include "lookm/llama/at_work.h"
+#include "lookm/host/at_work.h"
 
 #include <pybind11/pybind11.h>
 
@@ -16,10 +16,10 @@
 
 // How bindings leave Python for work and come back to it.
 //
-// Up to Python 3.13, a thread that asks for the GIL while the interpreter ends is ended there and then, by
-// pthread_exit(). glibc unwinds its stack for that, and the destructors and the catch (...) that it meets on the way
-// end the process. Such a thread stays where it is instead, until the process is gone; from Python 3.14 on it does so
-// by itself.
+// Up to Python 3.13, a thread that asks for the GIL while the interpreter ends is ended there and
+// then, by pthread_exit(). glibc unwinds its stack for that, and the destructors and the catch
+// (...) that it meets on the way end the process. Such a thread stays where it is instead, until
+// the process is gone; from Python 3.14 on it does so by itself.
 
 // Calls f, which asks for the GIL and has nothing to destroy then.
 template <class F>
@@ -70,20 +70,23 @@ class with_gil {
         }
     }
 
-    // Arguments as of Py_BuildValue; no format for none. Throws std::runtime_error in a child that the function has
-    // forked: the work's other threads are not there.
+    // Arguments as of Py_BuildValue; no format for none. Throws std::runtime_error in a child that
+    // the function has forked: the work's other threads are not there.
     template <class... Args>
-    pybind11::object call(const pybind11::object & function, const char * format, Args... args) const {
+    pybind11::object call(const pybind11::object & function, const char * format,
+                          Args... args) const {
         PyObject * result = nullptr;
-        stay_if_python_ends([&] { result = PyObject_CallFunction(function.ptr(), format, args...); });
+        stay_if_python_ends(
+            [&] { result = PyObject_CallFunction(function.ptr(), format, args...); });
         if (!result) {
             throw pybind11::error_already_set();
         }
         auto owned = pybind11::reinterpret_steal<pybind11::object>(result);
         if (generation_ != lookm::fork_generation()) {
-            throw std::runtime_error(std::string("this process was forked by a callback within an answer, which cannot "
-                                                 "go on here") +
-                                     lookm::instead_of_fork);
+            throw std::runtime_error(
+                std::string("this process was forked by a callback within an answer, which cannot "
+                            "go on here") +
+                lookm::instead_of_fork);
         }
         return owned;
     }

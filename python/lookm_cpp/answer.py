@@ -70,13 +70,20 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """The text still held back when no more comes; bytes of a character that was cut off are dropped."""
+        """The text still held back when no more comes; bytes of a character that was cut off are
+        dropped.
+        """
         text, self._held = self._held, ""
         return text
 
     def _begun_stop(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""
-        begun = (n for string in self._stop for n in range(1, len(string)) if self._held.endswith(string[:n]))
+        begun = (
+            n
+            for string in self._stop
+            for n in range(1, len(string))
+            if self._held.endswith(string[:n])
+        )
         return max(begun, default=0)
 
 

@@ -36,15 +36,17 @@ def scores(
     n_past: int = 0,
     on_device: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Attention that each cell received: column sums of ``softmax(scale * q @ k^T)`` under a causal mask.
+    """Attention that each cell received: column sums of ``softmax(scale * q @ k^T)`` under a causal
+    mask.
 
     Args:
         q: Queries ``[n_head, n_tokens, head_dim]``, taken as f32.
-        k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16; ``n_head`` is a multiple of ``n_head_kv``.
+        k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16; ``n_head`` is a multiple of
+            ``n_head_kv``.
         scale: Factor before the softmax; ``1 / sqrt(head_dim)`` unless given.
         n_past: Query ``i`` sees the cells ``0 .. n_past + i``.
-        on_device: Score by the graph that accelerators run instead of the CPU's own loop; it rounds ``q`` to f16
-            where ``k`` is f16.
+        on_device: Score by the graph that accelerators run instead of the CPU's own loop; it rounds
+            ``q`` to f16 where ``k`` is f16.
 
     Returns:
         ``[n_head_kv, n_kv]`` f32, the mean over each group's query heads.
@@ -114,15 +116,16 @@ def select(
     """Which cells stay, for each KV head.
 
     Args:
-        scores: ``[n_head_kv, n_kv]``, taken as f32: attention summed over the queries from ``first_query`` on. Only
-            their shape counts where the scorer is ``none``.
+        scores: ``[n_head_kv, n_kv]``, taken as f32: attention summed over the queries from
+            ``first_query`` on. Only their shape counts where the scorer is ``none``.
         is_text: ``[n_kv]``, true for text cells.
         method: A name of ``lookm_cpp.methods()``.
         important_ratio: ``floor(important_ratio * n_kv)`` cells stay for their score.
         recent_ratio: The last ``floor(recent_ratio * n_kv)`` cells always stay.
         squares: As ``scores``, of squared attention; for ``roco``.
         layer: Of the model; ``random`` draws other cells in every layer.
-        **options: ``text_overflow``, ``fidelity``, ``scorer``, ``window``, ``merge_keys``, ``merge_within_modality``
+        **options: ``text_overflow``, ``fidelity``, ``scorer``, ``window``, ``merge_keys``,
+            ``merge_within_modality``
             and ``visual_quota`` as in ``Llava``; ``seed``, 0 unless given, of ``random``.
 
     Returns:
@@ -172,13 +175,15 @@ def compress(
         recent_ratio: As in ``select``.
         squares: As in ``select``.
         layer: As in ``select``.
-        on_device: Merge by the graph that accelerators run instead of the host's scatter-add; equal to rounding.
+        on_device: Merge by the graph that accelerators run instead of the host's scatter-add; equal
+            to rounding.
         **options: As in ``select``.
 
     Returns:
-        ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept
-        [n_head_kv, n_keep]`` ascending, and ``merged_into [n_head_kv, n_kv]``: for an evicted cell the kept cell
-        that took it in, -1 for kept cells and for those that are dropped.
+        ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type,
+        ``kept [n_head_kv, n_keep]`` ascending, and ``merged_into [n_head_kv, n_kv]``: for an
+        evicted cell the kept cell that took it in, -1 for kept cells and for those that are
+        dropped.
 
     Raises:
         ValueError: An argument is outside its range, or the shapes do not fit each other.
@@ -208,7 +213,9 @@ def compress(
     )
 
 
-def _how(method: str, important_ratio: float, recent_ratio: float, options: ArrayOptions) -> _core.Compression:
+def _how(
+    method: str, important_ratio: float, recent_ratio: float, options: ArrayOptions
+) -> _core.Compression:
     """What the core takes of a method.
 
     Raises:

@@ -30,7 +30,11 @@ class Run:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"answer": self.answer, "finish_reason": self.finish_reason, "stats": self.stats.as_dict()}
+        return {
+            "answer": self.answer,
+            "finish_reason": self.finish_reason,
+            "stats": self.stats.as_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Question:
     system: str | None = None
 
 
-def open_model(model: str, mmproj: str | Literal[False] | None, options: Mapping[str, Any]) -> Llava:
+def open_model(
+    model: str, mmproj: str | Literal[False] | None, options: Mapping[str, Any]
+) -> Llava:
     """The model of a command line, with the library's options."""
     if model == embedded.NAME:
         return Llava.embedded(**options)
@@ -54,7 +60,9 @@ def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = Fa
     """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
     with prompt_progress() as progress:
         shown: ChatOptions = {**options, "progress": progress}
-        messages = question_messages(question.text, question.images, question.contexts, question.system)
+        messages = question_messages(
+            question.text, question.images, question.contexts, question.system
+        )
         chunks = llm.create_chat_completion(messages, stream=True, **shown)
     answer = ""
     reason: str | None = None
@@ -91,4 +99,6 @@ def ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: 
     rows = [["answer", full.answer, small.answer], *stats_rows((full.stats, small.stats))]
     if small.stats.note:
         rows.append(["note", full.stats.note, small.stats.note])
-    Console(highlight=False).print(side_by_side(("full cache", f"compressed by {small.stats.method}"), rows))
+    Console(highlight=False).print(
+        side_by_side(("full cache", f"compressed by {small.stats.method}"), rows)
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def brief(value: object) -> str:
-    """As Python writes it, at most 80 characters; the type alone of what cannot be written: it is nested too deep, or
-    its ``repr`` fails.
+    """As Python writes it, at most 80 characters; the type alone of what cannot be written: it is
+    nested too deep, or its ``repr`` fails.
 
     >>> brief([1, "x"])
     "[1, 'x']"

@@ -18,13 +18,15 @@ PLACEHOLDER = "<image>"
 def question_messages(
     question: str, images: Images, contexts: Sequence[str] = (), system: str | None = None
 ) -> list[dict[str, Any]]:
-    """One user message; images stand where ``<image>`` is, or before the question when it has no placeholder.
+    """One user message; images stand where ``<image>`` is, or before the question when it has no
+    placeholder.
 
-    Contexts come first, each with a line break after it unless it ends in one; a system message comes before it all.
+    Contexts come first, each with a line break after it unless it ends in one; a system message
+    comes before it all.
 
     Raises:
-        ValueError: The number of placeholders is not the number of images, a context is empty, or the question or
-            ``system`` is no text.
+        ValueError: The number of placeholders is not the number of images, a context is empty, or
+            the question or ``system`` is no text.
 
     >>> question_messages("Is <image> larger than <image>?", ["a.png", "b.png"])[0]["content"]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -32,7 +34,9 @@ def question_messages(
      {'type': 'text', 'text': ' larger than '}, {'type': 'image_url', 'image_url': 'b.png'},
      {'type': 'text', 'text': '?'}]
     >>> question_messages("Who?", [], ["A long story."])[0]["content"]
-    [{'type': 'text', 'text': 'A long story.\\n', 'evictable': True}, {'type': 'text', 'text': 'Who?'}]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    [{'type': 'text', 'text': 'A long story.\\n', 'evictable': True},
+     {'type': 'text', 'text': 'Who?'}]
     """
     for name, text in (("question", question), ("system", "" if system is None else system)):
         if not isinstance(text, str):
@@ -110,5 +114,7 @@ class Reply:
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self._model,
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+            "choices": [
+                {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+            ],
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, TypedDict
 
 FinishReason: TypeAlias = Literal["stop", "length"]
-"""``stop``: the model ended or a stop string came. ``length``: ``max_tokens`` reached or the context full."""
+"""``stop``: the model ended or a stop string came.
+
+``length``: ``max_tokens`` reached or the context full.
+"""
 
 
 class Usage(TypedDict):

@@ -42,7 +42,8 @@ DEMO_RATIO = 0.2
 DEMO_METHODS = (METHOD, PAPER_METHOD)
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 
-# click's UsageError, or that of the copy which newer typers carry inside; typer exports only its subclass.
+# click's UsageError, or that of the copy which newer typers carry inside; typer exports only its
+# subclass.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -71,32 +72,52 @@ def demo(
     kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEMO_RATIO,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help=f"Compression method; may be repeated.  [default: {' and '.join(DEMO_METHODS)}]"),
+        typer.Option(
+            "--method",
+            help=f"Compression method; may be repeated.  [default: {' and '.join(DEMO_METHODS)}]",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let the embedded model answer all shipped questions, with the full and with compressed caches."""
+    """Let the embedded model answer all shipped questions, with the full and with compressed
+    caches.
+    """
     run_demo(kv_ratio, method or DEMO_METHODS, as_json=as_json)
 
 
 @app.command()
-@with_flags(opened=(*OPENING, SEED), how=[flag for flag in COMPRESSION if flag is not KV_RATIO], answer=ANSWER)
+@with_flags(
+    opened=(*OPENING, SEED),
+    how=[flag for flag in COMPRESSION if flag is not KV_RATIO],
+    answer=ANSWER,
+)
 def ask(
     question: Annotated[
-        str, typer.Argument(help="Each <image> in it stands for the next image; otherwise images come first.")
+        str,
+        typer.Argument(
+            help="Each <image> in it stands for the next image; otherwise images come first."
+        ),
     ],
     *,
     model: Model,
     mmproj: Mmproj = None,
     system: System = None,
-    text_only: Annotated[bool, typer.Option("--text-only", help="A model without a projector: no images.")] = False,
-    image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")] = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="A model without a projector: no images.")
+    ] = False,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")
+    ] = None,
     context_file: Annotated[
         list[str] | None,
-        typer.Option("--context-file", help="A UTF-8 text that comes first and may be evicted; may be repeated."),
+        typer.Option(
+            "--context-file",
+            help="A UTF-8 text that comes first and may be evicted; may be repeated.",
+        ),
     ] = None,
     kv_ratio: Annotated[
-        float | None, typer.Option("--kv-ratio", help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]")
+        float | None,
+        typer.Option("--kv-ratio", help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]"),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Answer with the full cache as well, side by side.")
@@ -114,12 +135,16 @@ def ask(
     if text_only and (model == embedded.NAME or mmproj is not None):
         raise ValueError("--text-only is given with a projector, expected one or the other")
     if compare and (opened["kv_cells"] is not None or opened["kv_memory"] is not None):
-        raise ValueError("--compare needs the full cache, expected no --kv-cells or --kv-memory with it")
+        raise ValueError(
+            "--compare needs the full cache, expected no --kv-cells or --kv-memory with it"
+        )
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
     asked = Question(question, image or (), contexts, system)
     projector: str | Literal[False] | None = False if text_only else mmproj
     with open_model(model, projector, {**opened, **how}) as llm:
-        (ask_twice if compare else ask_once)(llm, asked, cast("ChatOptions", answer), as_json=as_json)
+        (ask_twice if compare else ask_once)(
+            llm, asked, cast("ChatOptions", answer), as_json=as_json
+        )
 
 
 app.command()(explain)
@@ -127,17 +152,28 @@ app.command()(bench)
 
 
 @app.command()
-@with_flags(opened=[flag for flag in OPENING if flag.option in ("type_k", "type_v", "rpc_servers", "check_files")])
+@with_flags(
+    opened=[
+        flag
+        for flag in OPENING
+        if flag.option in ("type_k", "type_v", "rpc_servers", "check_files")
+    ]
+)
 def info(
     model: Annotated[str | None, typer.Argument(help="A GGUF file, or 'embedded'.")] = None,
     *,
     show_devices: Annotated[
-        bool, typer.Option("--devices", help="Describe the devices instead, and whether compression runs there.")
+        bool,
+        typer.Option(
+            "--devices", help="Describe the devices instead, and whether compression runs there."
+        ),
     ] = False,
     as_json: Json = False,
     opened: dict[str, Any],
 ) -> None:
-    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed; or this machine's devices."""
+    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed; or this
+    machine's devices.
+    """
     rpc, check_files = opened.pop("rpc_servers"), opened.pop("check_files")
     if show_devices == (model is not None) or (rpc is not None and not show_devices):
         raise ValueError("info: expected either a model, or --devices with or without --rpc")
@@ -158,7 +194,10 @@ def info(
         ("layers", str(found["n_layer"])),
         ("heads", f"{found['n_head']} query, {found['n_head_kv']} KV"),
         ("memory type", found["memory_type"]),
-        ("KV cache", f"{found['kv_bytes_per_token']} bytes a token ({opened['type_k']}, {opened['type_v']})"),
+        (
+            "KV cache",
+            f"{found['kv_bytes_per_token']} bytes a token ({opened['type_k']}, {opened['type_v']})",
+        ),
         ("compression", "supported" if found["supported"] else f"not supported: {found['reason']}"),
     )
     Console(highlight=False).print(side_by_side((Path(model).name,), rows))
@@ -173,7 +212,10 @@ def _show_devices(rpc: str | None, type_k: str, type_v: str, *, as_json: bool) -
         ("device", *(device["description"] for device in found)),
         ("type", *(device["type"] for device in found)),
         ("memory", *(format_bytes(device["memory_total"]) for device in found)),
-        ("compression", *("on the device" if device["on_device"] else "on the CPU" for device in found)),
+        (
+            "compression",
+            *("on the device" if device["on_device"] else "on the CPU" for device in found),
+        ),
         ("", *(device["note"] for device in found)),
     )
     Console(highlight=False).print(side_by_side((device["name"] for device in found), rows))
@@ -181,10 +223,16 @@ def _show_devices(rpc: str | None, type_k: str, type_v: str, *, as_json: bool) -
 
 @app.command(
     add_help_option=False,  # --help is the server's own
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
 )
 def serve(context: typer.Context) -> None:
-    """Serve a model over HTTP: lookm-server with these arguments; --embedded serves the shipped model."""
+    """Serve a model over HTTP: lookm-server with these arguments; --embedded serves the shipped
+    model.
+    """
     raise typer.Exit(run_server(context.args))
 
 

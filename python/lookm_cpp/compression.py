@@ -1,4 +1,6 @@
-"""How a prompt's KV cache is compressed: the options, with one set of names and defaults for the whole package."""
+"""How a prompt's KV cache is compressed: the options, with one set of names and defaults for the
+whole package.
+"""
 
 from __future__ import annotations
 
@@ -49,24 +51,27 @@ class Compression:
     """Options of one compression; ``docs/methods.md`` says more of each.
 
     Raises:
-        ValueError: A field has a value of another type. Whether it makes sense is checked where it is used.
+        ValueError: A field has a value of another type. Whether it makes sense is checked where it
+            is used.
 
     Attributes:
         kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
         method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their score; 0.9 of ``kv_ratio`` unless given, half of it with all methods but
-            ``lookm_plus``.
+        important_ratio: Share kept for their score; 0.9 of ``kv_ratio`` unless given, half of it
+            with all methods but ``lookm_plus``.
         recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the budget exactly; the
-            method's own unless given: ``evict`` with ``lookm_plus``, else ``keep``.
-        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its published code differ.
+        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the
+            budget exactly; the method's own unless given: ``evict`` with ``lookm_plus``, else
+            ``keep``.
+        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its
+            published code differ.
         scorer: ``cumulative``, ``window`` or ``none`` in place of the method's own.
-        window: The last so many queries are the window scorer's; the method's own unless given: 64 with ``snapkv``,
-            else the text after the last image.
+        window: The last so many queries are the window scorer's; the method's own unless given: 64
+            with ``snapkv``, else the text after the last image.
         merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
         merge_within_modality: Merge text into text and images into images only.
-        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the method's own unless given:
-            0.5 with ``lookm_plus``, else 0.
+        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the
+            method's own unless given: 0.5 with ``lookm_plus``, else 0.
     """
 
     kv_ratio: float = _CORE.kv_ratio
@@ -91,7 +96,9 @@ class Compression:
     @property
     def has_ratio(self) -> bool:
         """Whether a share below 1 was asked for."""
-        return self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
+        return (
+            self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
+        )
 
     def override(self, **given: Unpack[CompressionOverrides]) -> Compression:
         """These options with the given ones in their place; ``None`` gives nothing.
@@ -105,7 +112,8 @@ class Compression:
 
 
 def compression_of(before: Compression, options: dict[str, Any]) -> Compression:
-    """Take ``compression`` and the fields of one out of keyword arguments: how they differ from ``before``.
+    """Take ``compression`` and the fields of one out of keyword arguments: how they differ from
+    ``before``.
 
     Raises:
         ValueError: ``compression`` is none, or a field is of the wrong type.

@@ -17,7 +17,11 @@ from rich.text import Text
 from lookm_cpp.options import Progress as ProgressCallback
 from lookm_cpp.stats import Stats
 
-PHASES = {"encode": "encoding images", "prefill": "reading the prompt", "compress": "compressing layers"}
+PHASES = {
+    "encode": "encoding images",
+    "prefill": "reading the prompt",
+    "compress": "compressing layers",
+}
 
 
 def print_json(value: Any) -> None:
@@ -27,7 +31,9 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def prompt_progress() -> Iterator[ProgressCallback | None]:
-    """Bars on stderr while a prompt is processed; nothing unless stderr is a terminal that can draw them."""
+    """Bars on stderr while a prompt is processed; nothing unless stderr is a terminal that can draw
+    them.
+    """
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield None

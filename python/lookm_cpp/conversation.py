@@ -38,7 +38,9 @@ class Fingerprints(TypedDict):
 
 @dataclass(frozen=True)
 class Place:
-    """Where conversations take place: a session, whose turn it is, and what their states must agree with."""
+    """Where conversations take place: a session, whose turn it is, and what their states must agree
+    with.
+    """
 
     session: _core.Session
     turns: Turns
@@ -60,12 +62,13 @@ class Place:
 class Chat:
     """A conversation with a model: each question is read after all earlier ones and their answers.
 
-    What a turn brings is compressed together with what is left of earlier turns, so that ``kv_ratio`` of all cells so
-    far is left after it, and never more than the ``kv_cells`` of the ``Llava``. Images give way first, the oldest ones
-    before the newest; text does under ``kv_cells`` alone, when no image is left to. ``docs/conversations.md``
+    What a turn brings is compressed together with what is left of earlier turns, so that
+    ``kv_ratio`` of all cells so far is left after it, and never more than the ``kv_cells`` of the
+    ``Llava``. Images give way first, the oldest ones before the newest; text does under
+    ``kv_cells`` alone, when no image is left to. ``docs/conversations.md``
 
-    Made by ``Llava.chat`` and ``Llava.load_state``. One conversation at a time per ``Llava``: another one, or another
-    prompt, ends it, and the next call raises ``RuntimeError``.
+    Made by ``Llava.chat`` and ``Llava.load_state``. One conversation at a time per ``Llava``:
+    another one, or another prompt, ends it, and the next call raises ``RuntimeError``.
     """
 
     def __init__(
@@ -99,7 +102,9 @@ class Chat:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the last answer ended: by itself or a stop string, or by its length; ``None`` while there is none."""
+        """Why the last answer ended: by itself or a stop string, or by its length; ``None`` while
+        there is none.
+        """
         return self._finish_reason
 
     def ask(
@@ -110,18 +115,20 @@ class Chat:
         context: str | Sequence[str] | None = None,
         **options: Unpack[AnswerOptions],
     ) -> str:
-        """One more turn; arguments as of ``Llava.ask``. What is wrong with them leaves the conversation as it is.
+        """One more turn; arguments as of ``Llava.ask``. What is wrong with them leaves the
+        conversation as it is.
 
         Args:
             question: As of ``Llava.ask``, as all that follow.
             images: Where ``<image>`` is, or before the question.
             context: Texts to come first.
-            **options: ``max_tokens``, ``temperature`` (0 unless given) and the other options of sampling, ``seed``,
-                ``stop``, ``progress``.
+            **options: ``max_tokens``, ``temperature`` (0 unless given) and the other options of
+                sampling, ``seed``, ``stop``, ``progress``.
 
         Raises:
             ValueError: As ``Llava.ask``, or the chat template rewrites earlier turns.
-            RuntimeError: Another prompt or conversation has taken this one's place, or llama.cpp failed.
+            RuntimeError: Another prompt or conversation has taken this one's place, or llama.cpp
+                failed.
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
@@ -137,7 +144,8 @@ class Chat:
     ) -> Iterator[str]:
         """``ask``, whose answer comes piece by piece; the turn is read before the call returns.
 
-        A stream may simply be dropped: the next turn goes on from what was answered so far, and ends it.
+        A stream may simply be dropped: the next turn goes on from what was answered so far, and
+        ends it.
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
@@ -148,13 +156,17 @@ class Chat:
         while text is not None:
             with self._place.turns.hold():
                 if self._n_turns != turn:
-                    raise RuntimeError("this answer was ended by a newer question of the same conversation")
+                    raise RuntimeError(
+                        "this answer was ended by a newer question of the same conversation"
+                    )
                 self._place.turns.check(self._turn or 0)
                 text = self._step(answer)
             if text is not None:
                 yield text
 
-    def _read(self, question: str, images: Images, contexts: Sequence[str], options: AnswerOptions) -> Answer:
+    def _read(
+        self, question: str, images: Images, contexts: Sequence[str], options: AnswerOptions
+    ) -> Answer:
         """Read a turn; the caller holds the session."""
         place, session = self._place, self._place.session
         given: dict[str, Any] = {**options}
@@ -168,7 +180,9 @@ class Chat:
         message = question_messages(question, images, contexts)[0]
         turn = self._turn
         if self._lost:
-            raise RuntimeError("this conversation was lost in an error while its last turn was read or answered")
+            raise RuntimeError(
+                "this conversation was lost in an error while its last turn was read or answered"
+            )
         if turn is not None:
             place.turns.check(turn)
         prompt = self._prompt(message, goes_on=turn is not None)
@@ -203,12 +217,14 @@ class Chat:
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file stays as it was.
+        """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file
+        stays as it was.
 
         A link is followed, and a file that is there keeps its mode.
 
         Raises:
-            ValueError: Nothing has been asked yet, the path is empty, or something else than a regular file is there.
+            ValueError: Nothing has been asked yet, the path is empty, or something else than a
+                regular file is there.
             RuntimeError: Another prompt or conversation has taken this one's place.
             OSError: The file cannot be written.
         """
@@ -235,18 +251,24 @@ class Chat:
         name = f"state file {os.fspath(path)!r}"
         header, here = StateHeader.of(found, name), place.fingerprints()
         if header.model != here["model"]:
-            raise ValueError(f"{name} is of another model than {place.model.name!r}, expected a conversation with it")
-        # either may be without a projector: text goes on from cells that images have left, and the other way round
+            raise ValueError(
+                f"{name} is of another model than {place.model.name!r}, expected a conversation with it"
+            )
+        # either may be without a projector: text goes on from cells that images have left, and the
+        # other way round
         if place.projector and header.mmproj not in (None, here["mmproj"]):
             raise ValueError(
                 f"{name} is of another projector than {place.projector.name!r}, expected a conversation with it"
             )
         for key, value in place.cache.items():
             if header.cache.get(key) != value:
-                raise ValueError(f"{name} was made with {key} {header.cache.get(key)!r}, expected {value!r}")
+                raise ValueError(
+                    f"{name} was made with {key} {header.cache.get(key)!r}, expected {value!r}"
+                )
         if header.chat_template != place.chat_template:
             was, now = (
-                f"{text!r:.80}" if text else "the model's own" for text in (header.chat_template, place.chat_template)
+                f"{text!r:.80}" if text else "the model's own"
+                for text in (header.chat_template, place.chat_template)
             )
             raise ValueError(f"{name} was made with chat_template {was}, expected {now}")
         with place.turns.hold():
@@ -264,15 +286,21 @@ class Chat:
         """The template's text of this turn: of a later one what comes after the last answer."""
         place, answer = self._place, f"answer{uuid.uuid4().hex}"
         session = place.session
-        earlier: list[dict[str, Any]] = [{"role": "system", "content": self._system}] if self._system else []
+        earlier: list[dict[str, Any]] = (
+            [{"role": "system", "content": self._system}] if self._system else []
+        )
         if goes_on:
             earlier += [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        found = template_input([*earlier, message], session.media_marker, session.context_marker, place.max_pixels)
+        found = template_input(
+            [*earlier, message], session.media_marker, session.context_marker, place.max_pixels
+        )
         text = session.apply_template(found.messages)
         if goes_on:
             _, *after = text.split(answer)
             if len(after) != 1:
-                raise ValueError(f"messages: the chat template shows an answer {len(after)} times, expected once")
+                raise ValueError(
+                    f"messages: the chat template shows an answer {len(after)} times, expected once"
+                )
             text = after[0]
         return _Prompt(text, [picture.pixels for picture in found.images], found.contexts)
 

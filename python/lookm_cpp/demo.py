@@ -34,7 +34,10 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        small = {method: {"right": self.right(one), **one.as_dict()} for method, one in self.small.items()}
+        small = {
+            method: {"right": self.right(one), **one.as_dict()}
+            for method, one in self.small.items()
+        }
         return {
             "task": self.prompt.task,
             "images": [image.name for image in self.prompt.images],
@@ -65,7 +68,10 @@ def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
         for prompt in prompts:
             question = Question(prompt.content, prompt.images)
             full = run(llm, question, {"temperature": 0.0, "kv_ratio": 1.0})
-            small = {method: run(llm, question, {"temperature": 0.0, "method": method}) for method in methods}
+            small = {
+                method: run(llm, question, {"temperature": 0.0, "method": method})
+                for method in methods
+            }
             results.append(Result(prompt, full, small))
             console.print(_card(results[-1], len(results)))
     if as_json:
@@ -79,7 +85,10 @@ def _card(result: Result, number: int) -> Table:
     card = Table.grid(padding=(0, 2))
     card.add_column(min_width=25, no_wrap=True)
     card.add_column(overflow="fold")
-    card.add_row(Text(f"{number:2} {prompt.task}", style="bold"), f"{prompt.question} ({len(prompt.images)} images)")
+    card.add_row(
+        Text(f"{number:2} {prompt.task}", style="bold"),
+        f"{prompt.question} ({len(prompt.images)} images)",
+    )
     card.add_row("   right answer", Text(prompt.answer))
     for name, one in {"full cache": result.full, **result.small}.items():
         right = result.right(one)
@@ -96,11 +105,16 @@ def _mean(runs: Sequence[Run]) -> Stats:
         for field in fields(Stats)
         if field.name not in ("method", "note")
     }
-    counts = {name: round(value) for name, value in values.items() if name.endswith("_cells") or "_bytes_" in name}
+    counts = {
+        name: round(value)
+        for name, value in values.items()
+        if name.endswith("_cells") or "_bytes_" in name
+    }
     counts["image_cells"] = counts["prompt_cells"] - counts["text_cells"]
     counts["kept_image_cells"] = counts["kept_cells"] - counts["kept_text_cells"]
     ratio = sum(one.stats.kept_cells for one in runs) / sum(one.stats.prompt_cells for one in runs)
-    return Stats(**{**values, **counts, "kv_ratio": ratio, "method": runs[0].stats.method, "note": ""})  # type: ignore[arg-type]
+    found = {**values, **counts, "kv_ratio": ratio, "method": runs[0].stats.method, "note": ""}
+    return Stats(**found)  # type: ignore[arg-type]
 
 
 def _by_name(results: Sequence[Result]) -> dict[str, list[Run]]:
@@ -126,7 +140,8 @@ def _summary(results: Sequence[Result], kv_ratio: float) -> Table:
 
 def _summary_dict(results: Sequence[Result], kv_ratio: float) -> dict[str, Any]:
     full, *small = [
-        {"right": _n_right(results, runs), "mean": _mean(runs).as_dict()} for runs in _by_name(results).values()
+        {"right": _n_right(results, runs), "mean": _mean(runs).as_dict()}
+        for runs in _by_name(results).values()
     ]
     return {
         "kv_ratio": kv_ratio,

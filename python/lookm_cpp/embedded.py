@@ -50,6 +50,11 @@ def demo_prompts() -> list[DemoPrompt]:
     """
     stored = json.loads((DEMO / "demo.json").read_text(encoding="utf-8"))
     return [
-        DemoPrompt(entry["task"], tuple(DEMO / name for name in entry["images"]), entry["content"], entry["answer"])
+        DemoPrompt(
+            entry["task"],
+            tuple(DEMO / name for name in entry["images"]),
+            entry["content"],
+            entry["answer"],
+        )
         for entry in stored["prompts"]
     ]

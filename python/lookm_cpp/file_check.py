@@ -1,4 +1,6 @@
-"""Whether files can be opened without an end to the process: llama.cpp ends it on many that are damaged."""
+"""Whether files can be opened without an end to the process: llama.cpp ends it on many that are
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ CHECK_FILES = True
 def check_model_files(model: Path, mmproj: Path | None) -> None:
     """Open files that were not seen before in a child process first.
 
-    It loads them on the CPU, encodes one small picture, and reads a few cells and tokens. Files that passed are
-    remembered in the user's cache folder (``$XDG_CACHE_HOME/lookm_cpp``) until they change.
+    It loads them on the CPU, encodes one small picture, and reads a few cells and tokens. Files
+    that passed are remembered in the user's cache folder (``$XDG_CACHE_HOME/lookm_cpp``) until they
+    change.
 
     Raises:
         ValueError: A file cannot be used; the message names it, and what llama.cpp said.

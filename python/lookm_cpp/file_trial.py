@@ -13,7 +13,9 @@ def main() -> None:
     """Try a model, a projector or ``""``, and say on a pipe how it goes."""
     model, mmproj, pipe = sys.argv[1:]
     sys.path[:1] = []
-    sys.path.append(str(Path(__file__).parents[1]))  # for those who found the package without installing it
+    sys.path.append(
+        str(Path(__file__).parents[1])
+    )  # for those who found the package without installing it
     from lookm_cpp import _core  # noqa: PLC0415
 
     _core.try_files(model, mmproj, int(pipe))

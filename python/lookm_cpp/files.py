@@ -38,7 +38,8 @@ def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
 
 
 def model_parts(model: Path) -> list[Path]:
-    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the file alone.
+    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the
+    file alone.
 
     >>> [part.name for part in model_parts(Path("a-00001-of-00002.gguf"))]
     ['a-00001-of-00002.gguf', 'a-00002-of-00002.gguf']
@@ -60,7 +61,11 @@ def find_mmproj(model: Path) -> Path:
     with model.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{str(model)!r} is not a GGUF file")
-    there = f"there are {', '.join(file.name for file in found)}" if found else f"there is no {MMPROJ_PATTERN}"
+    there = (
+        f"there are {', '.join(file.name for file in found)}"
+        if found
+        else f"there is no {MMPROJ_PATTERN}"
+    )
     raise ValueError(
         f"mmproj was not given, and beside {str(model)!r} {there}; expected one, or the name of the projector that "
         "belongs to the model"
@@ -68,7 +73,8 @@ def find_mmproj(model: Path) -> Path:
 
 
 def read_text(path: str | os.PathLike[str], argument: str) -> str:
-    """The text of a UTF-8 file, a byte order mark left out; ``argument`` is the name that an error gives it.
+    """The text of a UTF-8 file, a byte order mark left out; ``argument`` is the name that an error
+    gives it.
 
     Raises:
         FileNotFoundError: Nothing is there.
@@ -79,9 +85,13 @@ def read_text(path: str | os.PathLike[str], argument: str) -> str:
     try:
         text = (read_pipe(file, name) if file.is_fifo() else file.read_bytes()).decode("utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{name} cannot be read, expected a text file: {error.strerror}") from error
+        raise ValueError(
+            f"{name} cannot be read, expected a text file: {error.strerror}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 at byte {error.start}, expected a text file") from error
+        raise ValueError(
+            f"{name} is not UTF-8 at byte {error.start}, expected a text file"
+        ) from error
     if not text:
         raise ValueError(f"{name} is empty, expected a text file")
     if "\0" in text:

@@ -25,9 +25,15 @@ _HOW = Compression()
 Model = Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")]
 Mmproj = Annotated[
     str | None,
-    typer.Option("--mmproj", "-mm", help="The projector.  [default: the one mmproj*.gguf in the model's folder]"),
+    typer.Option(
+        "--mmproj",
+        "-mm",
+        help="The projector.  [default: the one mmproj*.gguf in the model's folder]",
+    ),
 ]
-System = Annotated[str | None, typer.Option("--system", "-sys", help="A system message before the question.")]
+System = Annotated[
+    str | None, typer.Option("--system", "-sys", help="A system message before the question.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 
@@ -70,11 +76,15 @@ def _numbers(words: str | None) -> list[float] | None:
     try:
         return None if words is None else [float(word) for word in words.split(",")]
     except ValueError:
-        raise ValueError(f"--tensor-split is {words!r}, expected numbers with commas between them") from None
+        raise ValueError(
+            f"--tensor-split is {words!r}, expected numbers with commas between them"
+        ) from None
 
 
 KV_RATIO = Flag("kv_ratio", float, ("--kv-ratio",), "Fraction of the cells to keep.", _HOW.kv_ratio)
-METHOD = Flag("method", str, ("--method",), "Compression method; origin compresses nothing.", _HOW.method)
+METHOD = Flag(
+    "method", str, ("--method",), "Compression method; origin compresses nothing.", _HOW.method
+)
 
 COMPRESSION: tuple[Flag, ...] = (
     KV_RATIO,
@@ -104,7 +114,9 @@ COMPRESSION: tuple[Flag, ...] = (
         "paper or upstream: which holds where LOOK-M's paper and its code differ.",
         _HOW.fidelity,
     ),
-    Flag("scorer", str | None, ("--scorer",), "cumulative, window or none.  [default: the method's]"),
+    Flag(
+        "scorer", str | None, ("--scorer",), "cumulative, window or none.  [default: the method's]"
+    ),
     Flag(
         "window",
         int | None,
@@ -140,10 +152,29 @@ OPENING: tuple[Flag, ...] = (
         ("--chat-template",),
         "A name that llama.cpp knows, a file, or Jinja text.  [default: the model's]",
     ),
-    Flag("n_ctx", int, ("--n-ctx", "--ctx-size", "-c"), "Context size in tokens; 0: the model's.", _MODEL.n_ctx),
-    Flag("n_batch", int, ("--n-batch", "--batch-size", "-b"), "Logical batch size.", _MODEL.n_batch),
-    Flag("n_ubatch", int, ("--n-ubatch", "--ubatch-size", "-ub"), "Physical batch size.", _MODEL.n_ubatch),
-    Flag("n_threads", int | None, ("--threads", "-t"), "CPU threads.  [default: by the core; 1 for 'embedded']"),
+    Flag(
+        "n_ctx",
+        int,
+        ("--n-ctx", "--ctx-size", "-c"),
+        "Context size in tokens; 0: the model's.",
+        _MODEL.n_ctx,
+    ),
+    Flag(
+        "n_batch", int, ("--n-batch", "--batch-size", "-b"), "Logical batch size.", _MODEL.n_batch
+    ),
+    Flag(
+        "n_ubatch",
+        int,
+        ("--n-ubatch", "--ubatch-size", "-ub"),
+        "Physical batch size.",
+        _MODEL.n_ubatch,
+    ),
+    Flag(
+        "n_threads",
+        int | None,
+        ("--threads", "-t"),
+        "CPU threads.  [default: by the core; 1 for 'embedded']",
+    ),
     Flag(
         "n_gpu_layers",
         int,
@@ -151,9 +182,15 @@ OPENING: tuple[Flag, ...] = (
         "Layers on the accelerator; -1: all.",
         _MODEL.n_gpu_layers,
     ),
-    Flag("flash_attn", str, ("--flash-attn", "-fa"), "auto, on or off.", _MODEL.flash_attn, _switch),
-    Flag("type_k", str, ("--type-k", "--cache-type-k", "-ctk"), "Type of the K cache.", _MODEL.type_k),
-    Flag("type_v", str, ("--type-v", "--cache-type-v", "-ctv"), "Type of the V cache.", _MODEL.type_v),
+    Flag(
+        "flash_attn", str, ("--flash-attn", "-fa"), "auto, on or off.", _MODEL.flash_attn, _switch
+    ),
+    Flag(
+        "type_k", str, ("--type-k", "--cache-type-k", "-ctk"), "Type of the K cache.", _MODEL.type_k
+    ),
+    Flag(
+        "type_v", str, ("--type-v", "--cache-type-v", "-ctv"), "Type of the V cache.", _MODEL.type_v
+    ),
     Flag(
         "kept_type_k",
         str | None,
@@ -166,7 +203,9 @@ OPENING: tuple[Flag, ...] = (
         ("--kept-type-v",),
         "Type that V is kept in once the prompt is read.  [default: --type-v]",
     ),
-    Flag("rpc_servers", str | None, ("--rpc",), "RPC servers that hold layers: host:port,host:port."),
+    Flag(
+        "rpc_servers", str | None, ("--rpc",), "RPC servers that hold layers: host:port,host:port."
+    ),
     Flag(
         "tensor_split",
         str | None,
@@ -180,7 +219,12 @@ OPENING: tuple[Flag, ...] = (
         ("--kv-cells",),
         "Maximum number of cells; longer prompts are squeezed while they are read.",
     ),
-    Flag("kv_memory", str | None, ("--kv-memory",), "The same limit in bytes of the KV cache, such as 512MiB."),
+    Flag(
+        "kv_memory",
+        str | None,
+        ("--kv-memory",),
+        "The same limit in bytes of the KV cache, such as 512MiB.",
+    ),
     Flag(
         "compute_bytes",
         int,
@@ -212,7 +256,9 @@ OPENING: tuple[Flag, ...] = (
     Flag("verbose", bool, ("--verbose", "-v"), "Show llama.cpp's log.", _MODEL.verbose),
 )
 
-SEED = Flag("seed", int, ("--seed", "-s"), "Random seed of the sampler and of --method random.", RANDOM_SEED)
+SEED = Flag(
+    "seed", int, ("--seed", "-s"), "Random seed of the sampler and of --method random.", RANDOM_SEED
+)
 
 ANSWER: tuple[Flag, ...] = (
     Flag(
@@ -222,7 +268,9 @@ ANSWER: tuple[Flag, ...] = (
         "Maximum number of tokens in the answer; 0: as many as fit into the context.",
         512,
     ),
-    Flag("temperature", float, ("--temperature", "--temp"), "Sampling temperature; 0: greedy.", 0.0),
+    Flag(
+        "temperature", float, ("--temperature", "--temp"), "Sampling temperature; 0: greedy.", 0.0
+    ),
     Flag("top_k", int, ("--top-k",), "Sample among this many tokens.", SAMPLING["top_k"]),
     Flag("top_p", float, ("--top-p",), "Nucleus sampling.", SAMPLING["top_p"]),
     Flag(
@@ -233,26 +281,43 @@ ANSWER: tuple[Flag, ...] = (
         SAMPLING["min_p"],
     ),
     Flag("repeat_penalty", float, ("--repeat-penalty",), "1: none.", SAMPLING["repeat_penalty"]),
-    Flag("frequency_penalty", float, ("--frequency-penalty",), "0: none.", SAMPLING["frequency_penalty"]),
-    Flag("presence_penalty", float, ("--presence-penalty",), "0: none.", SAMPLING["presence_penalty"]),
+    Flag(
+        "frequency_penalty",
+        float,
+        ("--frequency-penalty",),
+        "0: none.",
+        SAMPLING["frequency_penalty"],
+    ),
+    Flag(
+        "presence_penalty", float, ("--presence-penalty",), "0: none.", SAMPLING["presence_penalty"]
+    ),
 )
 
 
 def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command these flags; it gets each group as a dict of that name, values by the library's keywords."""
+    """Give a command these flags; it gets each group as a dict of that name, values by the
+    library's keywords.
+    """
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.name not in groups]
+        own = [
+            parameter for parameter in signature.parameters.values() if parameter.name not in groups
+        ]
         parameters = own + [flag.parameter() for flags in groups.values() for flag in flags]
 
         @wraps(command)
         def run(**given: Any) -> None:
-            values = {name: {flag.option: _value(flag, given) for flag in flags} for name, flags in groups.items()}
+            values = {
+                name: {flag.option: _value(flag, given) for flag in flags}
+                for name, flags in groups.items()
+            }
             command(**given, **values)
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {
+            "return": None
+        }
         return run
 
     return give
@@ -270,4 +335,6 @@ def check_embedded(model: str, mmproj: str | None) -> None:
         ValueError: Another is given.
     """
     if model == embedded.NAME and mmproj is not None:
-        raise ValueError(f"--mmproj is {mmproj!r}, expected none, as the embedded model has its own")
+        raise ValueError(
+            f"--mmproj is {mmproj!r}, expected none, as the embedded model has its own"
+        )

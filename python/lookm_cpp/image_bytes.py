@@ -1,4 +1,6 @@
-"""Where the bytes of an encoded image come from: a file, a pipe, a URI, base64 text, an open file, a buffer."""
+"""Where the bytes of an encoded image come from: a file, a pipe, a URI, base64 text, an open file,
+a buffer.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def bytes_or_path(image: object, label: str) -> bytes | Path | None:
-    """The bytes of an encoded image, or the regular file that holds them; ``None`` for a thing that has neither.
+    """The bytes of an encoded image, or the regular file that holds them; ``None`` for a thing that
+    has neither.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -45,7 +48,9 @@ def _read(file: BinaryIO, label: str) -> bytes:
     except Exception as error:
         raise ValueError(f"{label} cannot be read, expected an open file: {error}") from error
     if not isinstance(data, bytes):
-        raise ValueError(f"{label} gives {type(data).__name__}, expected a file that is open in binary mode")
+        raise ValueError(
+            f"{label} gives {type(data).__name__}, expected a file that is open in binary mode"
+        )
     return data
 
 
@@ -71,17 +76,23 @@ def _data_uri(uri: str, label: str) -> bytes:
     try:
         return _base64(data)
     except binascii.Error as error:
-        raise ValueError(f"{label} is not base64, expected data:image/TYPE;base64,DATA: {error}") from error
+        raise ValueError(
+            f"{label} is not base64, expected data:image/TYPE;base64,DATA: {error}"
+        ) from error
 
 
 def _base64(text: bytes) -> bytes:
-    """As clients send it: with line breaks, without padding, or with the letters that are safe in a URL."""
+    """As clients send it: with line breaks, without padding, or with the letters that are safe in a
+    URL.
+    """
     text = text.translate(_URL_SAFE, _SPACE).rstrip(b"=")
     return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
 
 
 def plain_base64(image: object) -> bytes | None:
-    """The bytes of base64 text without ``data:`` before it, as ollama's clients send it; ``None`` for anything else."""
+    """The bytes of base64 text without ``data:`` before it, as ollama's clients send it; ``None``
+    for anything else.
+    """
     try:
         return _base64(image.encode("ascii")) if isinstance(image, str) else None
     except (UnicodeEncodeError, binascii.Error):

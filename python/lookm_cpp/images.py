@@ -20,20 +20,31 @@ from lookm_cpp.rgb import check_mode, to_rgb
 from lookm_cpp.sizes import index
 
 ImageLike: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | npt.NDArray[np.uint8]
 )
-"""A file path, a ``file://`` or ``data:`` URI or base64 text; an encoded image's bytes, or a file that is open; a PIL
-image, or a NumPy array of bytes: ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA, ``[height, width]`` grey."""
+"""A file path, a ``file://`` or ``data:`` URI or base64 text; an encoded image's bytes, or a file
+that is open; a PIL
+image, or a NumPy array of bytes: ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA,
+``[height, width]`` grey."""
 
 Images: TypeAlias = Sequence[ImageLike] | ImageLike | None
 """Several, one, or none."""
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may read for us: formats that its own code and libraries decode, whose header says how large the image
+"""What Pillow may read for us: formats that its own code and libraries decode, whose header says
+how large the image
 is. To others, such as EPS, it would start a program."""
 
 MAX_PIXELS = 8192 * 8192
-"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. While one is decoded, it
+"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. While one
+is decoded, it
 takes seven bytes a pixel (WebP 16, JPEG 2000 19): 450 MiB."""
 
 MOST_PIXELS = 178_956_970
@@ -78,8 +89,9 @@ def pixel_limit(argument: str, pixels: int) -> int:
 class Picture:
     """An image that is decoded when its pixels are wanted, and not kept then.
 
-    What its header says is looked at before. It is turned upright as its EXIF data says; what is transparent shows
-    white; of an animation the first picture is taken. Nothing is fetched over the network.
+    What its header says is looked at before. It is turned upright as its EXIF data says; what is
+    transparent shows white; of an animation the first picture is taken. Nothing is fetched over the
+    network.
 
     Args:
         image: Where the image is, or the image itself.
@@ -88,8 +100,8 @@ class Picture:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is empty, not an image of ``FORMATS``, too large, a network address, or has pixels of 32 bits,
-            whose white is anywhere.
+        ValueError: It is empty, not an image of ``FORMATS``, too large, a network address, or has
+            pixels of 32 bits, whose white is anywhere.
         TypeError: It is none of the forms of ``ImageLike``.
     """
 
@@ -157,19 +169,27 @@ class Picture:
         try:
             file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         except OSError as error:
-            raise ValueError(f"{self._label} cannot be read, expected an image file: {error.strerror}") from error
+            raise ValueError(
+                f"{self._label} cannot be read, expected an image file: {error.strerror}"
+            ) from error
         with file:
             if not file.read(1):
                 raise ValueError(f"{self._label} is empty (0 bytes), expected an image")
             try:
-                with warnings.catch_warnings():  # of images half as large as Pillow's own limit; ours may be lower
+                with (
+                    warnings.catch_warnings()
+                ):  # of images half as large as Pillow's own limit; ours may be lower
                     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                     picture = Image.open(file, formats=_formats())
             except Image.DecompressionBombError as error:
-                raise ValueError(f"{self._label} is too large, expected at most {self._most()}: {error}") from error
+                raise ValueError(
+                    f"{self._label} is too large, expected at most {self._most()}: {error}"
+                ) from error
             except MemoryError:
                 raise
-            except Exception as error:  # Pillow's readers raise anything from SyntaxError to struct.error
+            except (
+                Exception
+            ) as error:  # Pillow's readers raise anything from SyntaxError to struct.error
                 raise ValueError(
                     f"{self._label} is not a readable image, expected one of {', '.join(FORMATS)}"
                 ) from error
@@ -183,7 +203,9 @@ class Picture:
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
-            raise ValueError(f"{self._label} has {width} x {height} pixels, expected at most {self._most()}")
+            raise ValueError(
+                f"{self._label} has {width} x {height} pixels, expected at most {self._most()}"
+            )
         if width * height == 0:
             raise ValueError(f"{self._label} has {width} x {height} pixels, expected at least one")
 
@@ -197,7 +219,9 @@ class Picture:
             raise
         except Exception as error:
             why = str(error) or type(error).__name__
-            raise ValueError(f"{self._label} is damaged, expected a complete image: {why}") from error
+            raise ValueError(
+                f"{self._label} is damaged, expected a complete image: {why}"
+            ) from error
 
 
 def load_image(image: ImageLike, name: str, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 
 def model_info(
-    model_path: str | os.PathLike[str], *, type_k: str = "f16", type_v: str = "f16", check_files: bool = CHECK_FILES
+    model_path: str | os.PathLike[str],
+    *,
+    type_k: str = "f16",
+    type_v: str = "f16",
+    check_files: bool = CHECK_FILES,
 ) -> ModelInfo:
-    """Describe a GGUF language model: shape, KV bytes a token, and whether its cache can be compressed.
+    """Describe a GGUF language model: shape, KV bytes a token, and whether its cache can be
+    compressed.
 
     Args:
         model_path: The GGUF file.
@@ -43,7 +48,9 @@ def model_info(
     return _core.model_info(str(model), word("type_k", type_k), word("type_v", type_v))
 
 
-def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
+def devices(
+    *, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16"
+) -> list[DeviceInfo]:
     """Describe what a cache can lie on, and whether it is compressed there.
 
     Args:
@@ -52,8 +59,9 @@ def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str 
         type_v: Type of the V cache that is asked about.
 
     Returns:
-        A list of dicts, the CPU first. ``on_device``: every node of the graphs that score and merge was accepted.
-        Otherwise ``note`` names the op that is missing, and such steps run on the CPU with copies of the cache's rows.
+        A list of dicts, the CPU first. ``on_device``: every node of the graphs that score and merge
+        was accepted. Otherwise ``note`` names the op that is missing, and such steps run on the CPU
+        with copies of the cache's rows.
 
     Raises:
         ValueError: A type is unknown, or a server is no address, cannot be reached or is busy.
@@ -61,4 +69,6 @@ def devices(*, rpc_servers: str | None = None, type_k: str = "f16", type_v: str 
     >>> [(device["type"], device["on_device"]) for device in devices()][0]
     ('CPU', True)
     """
-    return _core.devices(word_or_none("rpc_servers", rpc_servers), word("type_k", type_k), word("type_v", type_v))
+    return _core.devices(
+        word_or_none("rpc_servers", rpc_servers), word("type_k", type_k), word("type_v", type_v)
+    )

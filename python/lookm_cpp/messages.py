@@ -35,15 +35,19 @@ class TemplateInput(NamedTuple):
 
 
 def template_input(
-    messages: Sequence[Mapping[str, Any]], media_marker: str, context_marker: str, max_pixels: int = MAX_PIXELS
+    messages: Sequence[Mapping[str, Any]],
+    media_marker: str,
+    context_marker: str,
+    max_pixels: int = MAX_PIXELS,
 ) -> TemplateInput:
-    """Put a marker in the place of each image, of at most so many pixels, and of each evictable text.
+    """Put a marker in the place of each image, of at most so many pixels, and of each evictable
+    text.
 
     Keys without a value are as if they were not there.
 
     Raises:
-        ValueError: A message or a part of it is in neither form, or has a key that is not known; or an image cannot be
-            used.
+        ValueError: A message or a part of it is in neither form, or has a key that is not known; or
+            an image cannot be used.
     """
     if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
         raise ValueError(f"messages is {brief(messages)}, expected a list of dicts")
@@ -82,7 +86,9 @@ class _Reader:
             _get(known, "content", (str, list, tuple), name)
         if images:
             content = [*images, *_as_parts(content)]
-        told = {TEMPLATE_FIELDS[key]: value for key, value in known.items() if key in TEMPLATE_FIELDS}
+        told = {
+            TEMPLATE_FIELDS[key]: value for key, value in known.items() if key in TEMPLATE_FIELDS
+        }
         return {"role": role, "content": content or "", **told}
 
     def _part(self, part: object, name: str) -> dict[str, str]:
@@ -97,7 +103,9 @@ class _Reader:
             raise ValueError(f"{name}.type is {kind!r}, expected 'text' or 'image_url'")
         image = _get(part, "image_url", object, name)
         if _known(part, IMAGE_KEYS, name).get("evictable") is False:
-            raise ValueError(f"{name}.evictable is False, expected none: an image's cells may always be evicted")
+            raise ValueError(
+                f"{name}.evictable is False, expected none: an image's cells may always be evicted"
+            )
         if isinstance(image, Mapping):
             name = f"{name}.image_url"
             _get(image, "url", object, name)
@@ -132,7 +140,9 @@ def _get(mapping: object, key: str, kinds: type | tuple[type, ...], name: str) -
     if not isinstance(mapping, Mapping) or key not in mapping:
         raise ValueError(f"{name} is {brief(mapping)}, expected a dict with {key!r}")
     if not isinstance(mapping[key], kinds):
-        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        names = " or ".join(
+            kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))
+        )
         raise ValueError(f"{name}.{key} is {brief(mapping[key])}, expected {names}")
     return mapping[key]
 
@@ -156,5 +166,7 @@ def _context_text(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} has a lone surrogate at {error.start}, expected Unicode text") from error
+        raise ValueError(
+            f"{name} has a lone surrogate at {error.start}, expected Unicode text"
+        ) from error
     return text

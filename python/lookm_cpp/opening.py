@@ -26,8 +26,11 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
 """What users may say in another way than the core."""
 
 
-def model_options(model: Path, projector: Path | None, **given: Unpack[ModelOptions]) -> _core.ModelOptions:
-    """The core's options; what is not given, or ``None`` where that is allowed, is the core's default.
+def model_options(
+    model: Path, projector: Path | None, **given: Unpack[ModelOptions]
+) -> _core.ModelOptions:
+    """The core's options; what is not given, or ``None`` where that is allowed, is the core's
+    default.
 
     Raises:
         ValueError: A value is of the wrong type, or no size.

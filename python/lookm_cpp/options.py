@@ -12,7 +12,8 @@ from lookm_cpp.compression import Compression, CompressionOverrides
 from lookm_cpp.sizes import long_whole, number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill`` (cells),
+"""``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill``
+(cells),
 ``compress`` (layers)."""
 
 RANDOM_SEED = 0xFFFFFFFF
@@ -46,7 +47,8 @@ SAMPLING: Sampling = {
 
 
 def sampling_of(**given: float | None) -> Sampling:
-    """Options by name, ``None`` for the default; whether the numbers make sense is for the core to say.
+    """Options by name, ``None`` for the default; whether the numbers make sense is for the core to
+    say.
 
     Raises:
         ValueError: One is no number.
@@ -55,8 +57,15 @@ def sampling_of(**given: float | None) -> Sampling:
     for name in given:
         if name not in SAMPLING:
             raise TypeError(f"{name} is no option of an answer")
-    checks: dict[str, Callable[[str, Any], float]] = {"seed": lambda _, seed: seed_of(seed), "top_k": long_whole}
-    found = {name: checks.get(name, number)(name, value) for name, value in given.items() if value is not None}
+    checks: dict[str, Callable[[str, Any], float]] = {
+        "seed": lambda _, seed: seed_of(seed),
+        "top_k": long_whole,
+    }
+    found = {
+        name: checks.get(name, number)(name, value)
+        for name, value in given.items()
+        if value is not None
+    }
     return cast("Sampling", {**SAMPLING, **found})
 
 
@@ -82,9 +91,13 @@ def seed_of(seed: int) -> int:
     try:
         seed = operator.index(seed)
     except TypeError:
-        raise ValueError(f"seed: {brief(seed)} is no whole number; expected 0 to {RANDOM_SEED}, or -1") from None
+        raise ValueError(
+            f"seed: {brief(seed)} is no whole number; expected 0 to {RANDOM_SEED}, or -1"
+        ) from None
     if not -1 <= seed <= RANDOM_SEED:
-        raise ValueError(f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time")
+        raise ValueError(
+            f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time"
+        )
     return RANDOM_SEED if seed == -1 else seed
 
 

@@ -14,14 +14,27 @@ from rich.text import Text
 
 from lookm_cpp import embedded
 from lookm_cpp.console import format_bytes, print_json, side_by_side
-from lookm_cpp.flags import COMPRESSION, OPENING, Json, Mmproj, Model, System, check_embedded, with_flags
+from lookm_cpp.flags import (
+    COMPRESSION,
+    OPENING,
+    Json,
+    Mmproj,
+    Model,
+    System,
+    check_embedded,
+    with_flags,
+)
 from lookm_cpp.planning import IMAGE_SIZE, QUESTION, plan
 
 if TYPE_CHECKING:
     from lookm_cpp._core import MemoryPlan, StageBytes
 
 BAR_WIDTH = 10
-STAGES: tuple[Literal["preparing", "reading", "answering"], ...] = ("preparing", "reading", "answering")
+STAGES: tuple[Literal["preparing", "reading", "answering"], ...] = (
+    "preparing",
+    "reading",
+    "answering",
+)
 
 Part: TypeAlias = Literal[
     "weights", "encoder_weights", "encoder_compute", "kv", "compute", "scores", "moving", "pictures"
@@ -44,16 +57,22 @@ def plan_command(
     model: Model,
     images: Annotated[int, typer.Option("--images", help="How many images the prompt has.")],
     mmproj: Mmproj = None,
-    image_size: Annotated[str, typer.Option("--image-size", help="Pixels of each image, as WxH.")] = "x".join(
-        map(str, IMAGE_SIZE)
-    ),
-    question: Annotated[str, typer.Option("--question", help="The text after the images.")] = QUESTION,
+    image_size: Annotated[
+        str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
+    ] = "x".join(map(str, IMAGE_SIZE)),
+    question: Annotated[
+        str, typer.Option("--question", help="The text after the images.")
+    ] = QUESTION,
     system: System = None,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", "--predict", "-n", help="Maximum number of tokens in the answer.")
+        int,
+        typer.Option(
+            "--max-tokens", "--predict", "-n", help="Maximum number of tokens in the answer."
+        ),
     ] = 512,
     memory: Annotated[
-        str | None, typer.Option("--memory", help="Available memory, such as 8GiB.  [default: this machine's]")
+        str | None,
+        typer.Option("--memory", help="Available memory, such as 8GiB.  [default: this machine's]"),
     ] = None,
     as_json: Json = False,
     opened: dict[str, Any],
@@ -91,7 +110,9 @@ def image_pixels(text: str) -> tuple[int, int]:
         ValueError: It is no size.
     """
     width, x, height = text.partition("x")
-    if not (x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()):
+    if not (
+        x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()
+    ):
         raise ValueError(f"--image-size is {text!r}, expected WxH such as 1024x768")
     if len(width) > 9 or len(height) > 9:
         raise ValueError(f"--image-size is {text!r:.80}, expected fewer pixels")
@@ -101,7 +122,9 @@ def image_pixels(text: str) -> tuple[int, int]:
 def _summary(found: MemoryPlan, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     pieces = f" in {found['tiles_per_image']} pieces" if found["tiles_per_image"] > 1 else ""
     cells = f"{found['cells_per_image']} cells each{pieces}"
-    marks = f", and {found['marks_per_image']} of text around it" if found["marks_per_image"] else ""
+    marks = (
+        f", and {found['marks_per_image']} of text around it" if found["marks_per_image"] else ""
+    )
     yield "images", f"{found['images']} of {size[0]} x {size[1]} pixels, {cells}{marks}"
     prompt, text = found["prompt_cells"], found["text_cells"]
     yield "prompt cells", f"{prompt} ({text} text, {prompt - text} image)"
@@ -129,7 +152,11 @@ def _stages(found: MemoryPlan) -> Table:
         if any(values):
             share = peak[key] / peak["total"]
             bar = "\u2588" * round(share * BAR_WIDTH)
-            table.add_row(name, *(format_bytes(v) if v else "-" for v in values), f"{bar:<{BAR_WIDTH}} {share:4.0%}")
+            table.add_row(
+                name,
+                *(format_bytes(v) if v else "-" for v in values),
+                f"{bar:<{BAR_WIDTH}} {share:4.0%}",
+            )
     totals = [format_bytes(found[stage]["total"]) for stage in STAGES]
     table.add_section()
     table.add_row("in all", *totals, "")

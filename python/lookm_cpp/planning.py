@@ -41,10 +41,12 @@ def plan(
     memory: int | str | None = None,
     **options: Unpack[LlavaOptions],
 ) -> MemoryPlan:
-    """Say what memory ``Llava`` would take for a question about images, from the files' headers alone.
+    """Say what memory ``Llava`` would take for a question about images, from the files' headers
+    alone.
 
-    llama.cpp and its image library are asked to cut and count the images and to size all buffers as for a real run, but
-    nothing is read into them. The prompt's last stage is taken at its longest: ``max_tokens`` of answer.
+    llama.cpp and its image library are asked to cut and count the images and to size all buffers as
+    for a real run, but nothing is read into them. The prompt's last stage is taken at its longest:
+    ``max_tokens`` of answer.
 
     Args:
         model_path: The GGUF language model.
@@ -54,14 +56,16 @@ def plan(
         question: What comes after the images; all of it counts as text.
         system: A system message before it.
         max_tokens: Cells for the answer.
-        memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this machine's devices report.
+        memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this
+            machine's devices report.
         **options: As of ``Llava``. Bytes are those of all devices together.
 
     Returns:
-        A dict of counts in cells and sizes in bytes. ``preparing``, ``reading`` and ``answering`` are the stages, each
-        with its parts and their ``total``; ``peak_bytes`` is the largest total. ``scratch_bytes`` bounds what scoring
-        and compression take for a moment; ``fits`` and ``most_images``, the largest number of such images that fits
-        into memory and ``n_ctx``, leave room for it. Not counted: Python and libraries themselves.
+        A dict of counts in cells and sizes in bytes. ``preparing``, ``reading`` and ``answering``
+        are the stages, each with its parts and their ``total``; ``peak_bytes`` is the largest
+        total. ``scratch_bytes`` bounds what scoring and compression take for a moment; ``fits`` and
+        ``most_images``, the largest number of such images that fits into memory and ``n_ctx``,
+        leave room for it. Not counted: Python and libraries themselves.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -78,7 +82,9 @@ def plan(
     given.pop("seed", None)  # of answers
     checks = flag("check_files", given.pop("check_files", CHECK_FILES))
     if PLACEHOLDER in word("question", question):
-        raise ValueError(f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it")
+        raise ValueError(
+            f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it"
+        )
     model = existing_file(model_path, "model_path")
     projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
     opened = model_options(model, projector, **given)
@@ -87,7 +93,10 @@ def plan(
     planner = _core.Planner(opened, how)
     markers = (planner.media_marker, planner.context_marker)
     image = Image.new("RGB", (1, 1))
-    one, two = (template_input(question_messages(question, [image] * n, (), system), *markers) for n in (1, 2))
+    one, two = (
+        template_input(question_messages(question, [image] * n, (), system), *markers)
+        for n in (1, 2)
+    )
     return planner.plan(
         planner.apply_template(one.messages),
         planner.apply_template(two.messages),
@@ -103,7 +112,9 @@ def _checked_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     try:
         width, height = (index("image_size", side) for side in size)
     except (TypeError, ValueError):
-        raise ValueError(f"image_size is {brief(size)}, expected two whole numbers, width and height") from None
+        raise ValueError(
+            f"image_size is {brief(size)}, expected two whole numbers, width and height"
+        ) from None
     if width < 1 or height < 1 or width * height > max_pixels:
         raise ValueError(
             f"image_size is {width}x{height}, expected WxH of 1 to {max_pixels} pixels in all (max_pixels)"

@@ -19,7 +19,8 @@ NO_PLOTS = "no plots, which need `pip install matplotlib`"
 
 
 def draw_themed(draw: Callable[[Theme], Figure], folder: Path, name: str) -> list[Path]:
-    """Write ``NAME-light.svg`` and ``NAME-dark.svg``, each the figure that ``draw`` makes for that theme.
+    """Write ``NAME-light.svg`` and ``NAME-dark.svg``, each the figure that ``draw`` makes for that
+    theme.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -29,7 +30,9 @@ def draw_themed(draw: Callable[[Theme], Figure], folder: Path, name: str) -> lis
     written = []
     for theme_name, theme in THEMES.items():
         style: Any = {"svg.hashsalt": "lookm", "grid.color": theme["grid"]}
-        style |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"])
+        style |= dict.fromkeys(
+            ("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"]
+        )
         style |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), theme["ink"])
         style |= dict.fromkeys(("xtick.color", "ytick.color"), theme["ink"])
         with mpl.rc_context(style):
@@ -47,12 +50,20 @@ def shade(theme: Theme, at: float) -> Any:
     return mpl.colormaps["viridis"](low + at * (high - low))
 
 
-def legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], theme: Theme, n_columns: int | None = None) -> None:
+def legend(
+    figure: Figure,
+    looks: Mapping[str, Mapping[str, Any]],
+    theme: Theme,
+    n_columns: int | None = None,
+) -> None:
     """Below the panels, a line or marker for each name."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     lines = [
-        Line2D([], [], markerfacecoloralt=theme["paper"], markersize=5, label=k, **look) for k, look in looks.items()
+        Line2D([], [], markerfacecoloralt=theme["paper"], markersize=5, label=k, **look)
+        for k, look in looks.items()
     ]
     columns = n_columns or len(lines)
-    figure.legend(handles=lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(
+        handles=lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )

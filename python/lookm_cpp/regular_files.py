@@ -61,7 +61,9 @@ def regular_file_or_pipe(path: Path, name: str, expected: str) -> Path:
     except ValueError as error:  # a zero byte, or a character that no file's name can have
         raise ValueError(f"{name} is no file's name, expected {expected}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        raise ValueError(f"{name} is {KINDS.get(stat.S_IFMT(mode), 'no file')}, expected {expected}")
+        raise ValueError(
+            f"{name} is {KINDS.get(stat.S_IFMT(mode), 'no file')}, expected {expected}"
+        )
     return path
 
 
@@ -87,7 +89,9 @@ def read_pipe(path: Path, name: str) -> bytes:
                 size += len(piece)
                 until = time.monotonic() + PIPE_SECONDS
             if size > PIPE_BYTES:
-                raise ValueError(f"{name} is a pipe that gives more than {PIPE_BYTES} bytes, expected fewer")
+                raise ValueError(
+                    f"{name} is a pipe that gives more than {PIPE_BYTES} bytes, expected fewer"
+                )
     raise ValueError(
         f"{name} is a pipe that gave nothing for {PIPE_SECONDS:g} seconds, expected one that is written to"
     )

@@ -49,7 +49,8 @@ class Request:
         seed: int,
         max_pixels: int,
     ) -> Request:
-        """From the arguments of ``create_chat_completion``; the last three hold where ``options`` say nothing else.
+        """From the arguments of ``create_chat_completion``; the last three hold where ``options``
+        say nothing else.
 
         Raises:
             ValueError: An argument is wrong, or the messages cannot be used.
@@ -64,7 +65,9 @@ class Request:
         session.check_sampling(**sampling)
         return cls(
             n_answer=answer_cells(max_tokens, session.n_ctx),
-            found=template_input(messages, session.media_marker, session.context_marker, max_pixels),
+            found=template_input(
+                messages, session.media_marker, session.context_marker, max_pixels
+            ),
             compression=how.core(method_seed(sampling)),
             sampling=sampling,
             stops=stops,

@@ -16,8 +16,20 @@ from lookm_cpp.files import existing_file
 NAME = "lookm-server"
 EMBEDDED_FLAG = "--embedded"
 FILE_FLAGS = ("-m", "--model", "-mm", "--mmproj")
-DOWNLOAD_FLAGS = ("-hf", "-hfr", "--hf-repo", "-mu", "--model-url", "-mmu", "--mmproj-url", "-dr", "--docker-repo")
-DOWNLOAD_VARIABLES = tuple(f"LLAMA_ARG_{name}" for name in ("HF_REPO", "MODEL_URL", "MMPROJ_URL", "DOCKER_REPO"))
+DOWNLOAD_FLAGS = (
+    "-hf",
+    "-hfr",
+    "--hf-repo",
+    "-mu",
+    "--model-url",
+    "-mmu",
+    "--mmproj-url",
+    "-dr",
+    "--docker-repo",
+)
+DOWNLOAD_VARIABLES = tuple(
+    f"LLAMA_ARG_{name}" for name in ("HF_REPO", "MODEL_URL", "MMPROJ_URL", "DOCKER_REPO")
+)
 TEMPLATE_FLAGS = ("--chat-template", "--chat-template-file", "--no-jinja")
 
 
@@ -37,8 +49,8 @@ def server_path() -> Path:
 
 
 def server_arguments(arguments: list[str]) -> list[str]:
-    """The server's own arguments: ``--embedded`` becomes the shipped model's files, and the chat template that labels
-    pictures as the model knows them, unless another is given.
+    """The server's own arguments: ``--embedded`` becomes the shipped model's files, and the chat
+    template that labels pictures as the model knows them, unless another is given.
 
     >>> server_arguments(["--embedded", "--port", "8081"])[-2:]
     ['--port', '8081']
@@ -46,7 +58,8 @@ def server_arguments(arguments: list[str]) -> list[str]:
     ['-m', 'model.gguf']
 
     Raises:
-        ValueError: ``--embedded`` beside another model, which llama-server would download in the shipped one's place.
+        ValueError: ``--embedded`` beside another model, which llama-server would download in the
+            shipped one's place.
     """
     if EMBEDDED_FLAG not in arguments:
         return arguments
@@ -54,16 +67,21 @@ def server_arguments(arguments: list[str]) -> list[str]:
     beside = [flag for flag in FILE_FLAGS if flag in rest] + _downloads(rest)
     if beside:
         raise ValueError(f"{EMBEDDED_FLAG} is given beside {beside[0]}, expected one model")
-    template = [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
+    template = (
+        [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
+    )
     files = ["-m", str(embedded.MODEL), "--mmproj", str(embedded.MMPROJ), "--no-check-files"]
     return [*files, *template, *rest]
 
 
 def _downloads(arguments: list[str]) -> list[str]:
-    """The flags and variables by which llama-server is to download a model, presets such as --fim-qwen-3b-default
+    """The flags and variables by which llama-server is to download a model, presets such as
+    --fim-qwen-3b-default
     among them; it reads --model_url as --model-url."""
     flags = {word.replace("_", "-") if word.startswith("--") else word for word in arguments}
-    presets = sorted(f for f in flags if f.startswith("--") and f.endswith("-default") and f != "--spec-default")
+    presets = sorted(
+        f for f in flags if f.startswith("--") and f.endswith("-default") and f != "--spec-default"
+    )
     variables = [name for name in DOWNLOAD_VARIABLES if os.environ.get(name)]
     return [flag for flag in DOWNLOAD_FLAGS if flag in flags] + presets + variables
 

@@ -79,7 +79,8 @@ def cell_count(argument: str, count: int | None) -> int:
 def byte_count(argument: str, size: int | str | None) -> int:
     """Bytes for the core, 0 for ``None``.
 
-    A unit is K, M, G or T, in capitals or not: alone or with iB for powers of 1024, with B for powers of 1000.
+    A unit is K, M, G or T, in capitals or not: alone or with iB for powers of 1024, with B for
+    powers of 1000.
 
     Raises:
         ValueError: It is no size, less than 1 or too large.
@@ -95,5 +96,7 @@ def byte_count(argument: str, size: int | str | None) -> int:
         text = ""
     count = _core.parse_bytes(text) if text.isascii() else None
     if count is None:
-        raise ValueError(f"{argument} is {brief(size)}, expected bytes such as 512MiB, 8GiB or 16GB")
+        raise ValueError(
+            f"{argument} is {brief(size)}, expected bytes such as 512MiB, 8GiB or 16GB"
+        )
     return count

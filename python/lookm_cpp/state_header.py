@@ -47,7 +47,9 @@ class StateHeader:
         values = _values(cls, found, name)
         if values["turns"] < 1:
             raise ValueError(f"{name} has turns {values['turns']}, expected 1 or more")
-        values["compression"] = Compression(**_values(Compression, values["compression"], f"{name}: compression"))
+        values["compression"] = Compression(
+            **_values(Compression, values["compression"], f"{name}: compression")
+        )
         return cls(**values)
 
 
@@ -58,7 +60,9 @@ def _values(shape: type[Any], found: object, name: str) -> dict[str, Any]:
         raise ValueError(f"{name} has the keys {keys!r:.200}, expected {', '.join(names)}")
     for key, kind in get_type_hints(shape).items():
         if not _fits(found[key], kind):
-            raise ValueError(f"{name} has {key} {brief(found[key])}, expected {getattr(kind, '__name__', kind)}")
+            raise ValueError(
+                f"{name} has {key} {brief(found[key])}, expected {getattr(kind, '__name__', kind)}"
+            )
     return dict(found)
 
 

@@ -23,7 +23,8 @@ N_SAMPLES, N_BLOCK = 1024, 4096
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 of the files that a model is made of: of each its size, its first MiB, and 1024 blocks all over it, which
+    """SHA-256 of the files that a model is made of: of each its size, its first MiB, and 1024
+    blocks all over it, which
     is quick for large models as well."""
     digest = hashlib.sha256()
     for name in files:
@@ -45,7 +46,13 @@ def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: byt
         OSError: The file cannot be written.
     """
     words = json.dumps(header).encode()
-    pieces = [MAGIC, struct.pack("<II", VERSION, len(words)), words, struct.pack("<Q", len(state)), state]
+    pieces = [
+        MAGIC,
+        struct.pack("<II", VERSION, len(words)),
+        words,
+        struct.pack("<Q", len(state)),
+        state,
+    ]
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
@@ -78,4 +85,6 @@ def read_state(path: str | os.PathLike[str]) -> tuple[object, bytes]:
     try:
         return json.loads(body[n_fixed:at]), body[at + 8 :]
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} has a header that is no JSON, expected {expected}: {error}") from error
+        raise ValueError(
+            f"{name} has a header that is no JSON, expected {expected}: {error}"
+        ) from error

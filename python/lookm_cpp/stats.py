@@ -13,23 +13,25 @@ def _rate(count: int, seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts, bytes and times of one prompt and its answer. A cell is one token or image token of the KV cache.
+    """Counts, bytes and times of one prompt and its answer. A cell is one token or image token of
+    the KV cache.
 
     Attributes:
         prompt_cells: Cells of the prompt.
         text_cells: Those of text, template included, contexts not.
         image_cells: Those of images.
         context_cells: Those of contexts: text that may be evicted as an image may.
-        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells`` were in use; in a
-            conversation those of earlier turns' answers too.
+        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells``
+            were in use; in a conversation those of earlier turns' answers too.
         kept_cells: Cells left after compression; the same number in every layer and head.
-        kept_text_cells: Those of text, in the mean over layers and heads, as each keeps cells of its own.
+        kept_text_cells: Those of text, in the mean over layers and heads, as each keeps cells of
+            its own.
         kept_image_cells: Those of images, likewise.
         kept_context_cells: Those of contexts, likewise.
         kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
         method: The method that ran.
-        note: Why nothing was compressed; or which of text, images and contexts keeps less than a tenth of an even share
-            of the kept cells; else empty.
+        note: Why nothing was compressed; or which of text, images and contexts keeps less than a
+            tenth of an even share of the kept cells; else empty.
         kv_bytes_used_before: Bytes of the cells in use before compression.
         kv_bytes_used_after: The same after compression.
         kv_bytes_allocated_before: Bytes of the KV buffers before compression.
@@ -98,5 +100,8 @@ class Stats:
 
     def as_dict(self) -> dict[str, int | float | str]:
         """Every field and every rate by name, ready for JSON."""
-        rates = {f"{name}_tokens_per_second": getattr(self, f"{name}_tokens_per_second") for name in RATES}
+        rates = {
+            f"{name}_tokens_per_second": getattr(self, f"{name}_tokens_per_second")
+            for name in RATES
+        }
         return {**asdict(self), **rates}

@@ -13,7 +13,8 @@ _JINJA = re.compile(r"{[{%#]")
 
 
 def template_text(given: str | os.PathLike[str] | None) -> str:
-    """What the core takes: a name that llama.cpp knows, or Jinja text; ``""`` for the model's own template.
+    """What the core takes: a name that llama.cpp knows, or Jinja text; ``""`` for the model's own
+    template.
 
     Args:
         given: A name, text that holds ``{{``, ``{%`` or ``{#``, or else a file.
@@ -28,7 +29,9 @@ def template_text(given: str | os.PathLike[str] | None) -> str:
     if given is None:
         return ""
     if not isinstance(given, (str, os.PathLike)):
-        raise ValueError(f"chat_template is {brief(given)}, expected a name, a file or the template's text")
+        raise ValueError(
+            f"chat_template is {brief(given)}, expected a name, a file or the template's text"
+        )
     if isinstance(given, str) and (given in _core.chat_templates() or _JINJA.search(given)):
         check_text(given, "chat_template")
         return given
@@ -40,5 +43,7 @@ def template_text(given: str | os.PathLike[str] | None) -> str:
             f"{', '.join(_core.chat_templates())}"
         ) from None
     if not _JINJA.search(text):
-        raise ValueError(f"chat_template {os.fspath(given)!r} holds no Jinja, expected a chat template")
+        raise ValueError(
+            f"chat_template {os.fspath(given)!r} holds no Jinja, expected a chat template"
+        )
     return text

@@ -49,10 +49,15 @@ class Turns:
             RuntimeError: A newer one took its place.
         """
         if turn != self.now():
-            raise RuntimeError("this answer or conversation was ended by a newer prompt of the same Llava")
+            raise RuntimeError(
+                "this answer or conversation was ended by a newer prompt of the same Llava"
+            )
 
     def renew(self) -> None:
-        """In a forked child: nobody holds the session but, maybe, this thread. The others are not there."""
+        """In a forked child: nobody holds the session but, maybe, this thread.
+
+        The others are not there.
+        """
         if self._lock.locked() and self._holder != threading.get_ident():
             self._lock = threading.Lock()
             self._holder = None

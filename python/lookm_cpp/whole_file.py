@@ -18,14 +18,17 @@ if sys.platform != "win32":
 
 LOCK_SECONDS = 60.0
 """How long another process may be writing the same file before it is given up."""
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_FOLLOW = (
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
 
 
 def write_whole(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
     """Write a new file in the place of the old one, or leave that as it is.
 
-    A link is followed, and a file that is there keeps its mode. The new file is written beside the old one, as
-    ``.NAME.saving``; what a process that was killed has left there is written over by the next one.
+    A link is followed, and a file that is there keeps its mode. The new file is written beside the
+    old one, as ``.NAME.saving``; what a process that was killed has left there is written over by
+    the next one.
 
     Raises:
         ValueError: The path is empty, or something is there that is no regular file.
@@ -75,7 +78,9 @@ def _alone(path: Path) -> Iterator[int]:
 
 def _locked(handle: int) -> bool:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
-        raise FileExistsError(errno.EEXIST, "something else than a file is in the way of a temporary one")
+        raise FileExistsError(
+            errno.EEXIST, "something else than a file is in the way of a temporary one"
+        )
     if sys.platform == "win32":
         return True
     try:

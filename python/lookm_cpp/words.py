@@ -1,4 +1,6 @@
-"""Arguments that are words, switches and shares: what the core takes, or an error that names the argument."""
+"""Arguments that are words, switches and shares: what the core takes, or an error that names the
+argument.
+"""
 
 from __future__ import annotations
 

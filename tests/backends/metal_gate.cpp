@@ -1,5 +1,6 @@
-// ggml-metal's own supports_op, without a Mac: test_metal.py puts the two functions here that decide, cut out of
-// ggml-metal-device.m (they are plain C), and compiles them with the tables they use.
+// ggml-metal's own supports_op, without a Mac: test_metal.py puts the two functions here that
+// decide, cut out of ggml-metal-device.m (they are plain C), and compiles them with the tables they
+// use.
 #include "ggml-impl.h"
 #include "ggml-metal-common.h"
 #include "ggml-metal-device.h"
@@ -15,7 +16,8 @@ extern "C" {
 #include "supports_op.inc"
 
 // An Apple GPU: M1 has all but bfloat16 in hardware, which M2 and later have.
-__attribute__((visibility("default"))) bool lookm_metal_supports(const struct ggml_tensor * op, bool has_bfloat) {
+__attribute__((visibility("default"))) bool lookm_metal_supports(const struct ggml_tensor * op,
+                                                                 bool has_bfloat) {
     struct ggml_metal_device device = {};
     device.props.has_simdgroup_reduction = true;
     device.props.has_simdgroup_mm = true;

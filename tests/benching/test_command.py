@@ -23,23 +23,55 @@ from lookm_cpp.cli import main
 from session.interrupts import allow_ctrl_c
 
 Capture = pytest.CaptureFixture[str]
-SMALL = ["--cells", "300", "--ratios", "0.2", "--caches", "f16", "--blocks", "2", "--answer", "3", "--threads", "1"]
+SMALL = [
+    "--cells",
+    "300",
+    "--ratios",
+    "0.2",
+    "--caches",
+    "f16",
+    "--blocks",
+    "2",
+    "--answer",
+    "3",
+    "--threads",
+    "1",
+]
 SMALL += ["--bandwidth", "10"]
 
 
 def test_quick_json_and_files(capfd: Capture, tmp_path: Path) -> None:
-    flags = ["--quick", "--shapes", "0.5b,embedded", *SMALL, "--model-dir", str(tmp_path / "models")]
+    flags = [
+        "--quick",
+        "--shapes",
+        "0.5b,embedded",
+        *SMALL,
+        "--model-dir",
+        str(tmp_path / "models"),
+    ]
     assert main(["bench", *flags, "--json", "-o", str(tmp_path / "run")]) == 0
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert "embedded, 300 cells, f16 at 20 %: measured" in printed.err
     assert found == json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
     assert set(found) == {
-        *("format", "command", "date", "seconds", "machine", "devices", "versions", "bandwidth", "settings"),
+        *(
+            "format",
+            "command",
+            "date",
+            "seconds",
+            "machine",
+            "devices",
+            "versions",
+            "bandwidth",
+            "settings",
+        ),
         *("models", "left_out", "cases", "rows"),
     }
     assert [model["label"] for model in found["models"]] == ["0.5b, 1 of 24 layers", "embedded"]
-    measured = [(row["model"], row["cells"], row["cache"], row["kv_ratio"]) for row in found["rows"]]
+    measured = [
+        (row["model"], row["cells"], row["cache"], row["kv_ratio"]) for row in found["rows"]
+    ]
     wanted = [("f16", 1.0), ("f16", 0.2), ("q8_0", 1.0), ("q4_0", 1.0)]
     assert measured == [(name, 300, *case) for name in ("0.5b", "embedded") for case in wanted]
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
@@ -47,27 +79,53 @@ def test_quick_json_and_files(capfd: Capture, tmp_path: Path) -> None:
         "bench.md",
         *(f"{what}-{theme}.svg" for what in ("decode", "cost") for theme in ("light", "dark")),
     }
-    assert "/" not in json.dumps([model["model"] for model in found["models"]]), "files by their names alone"
+    assert "/" not in json.dumps([model["model"] for model in found["models"]]), (
+        "files by their names alone"
+    )
     # a run is never written over
     assert main(["bench", *flags, "-o", str(tmp_path / "run")]) == 2
     assert "holds a run already" in capfd.readouterr().err
 
 
 def test_tables_and_an_estimate(capfd: Capture, tmp_path: Path) -> None:
-    assert main(["bench", "-m", "embedded", *SMALL, "--cells", "300,8k", "-o", str(tmp_path / "run")]) == 0
+    assert (
+        main(["bench", "-m", "embedded", *SMALL, "--cells", "300,8k", "-o", str(tmp_path / "run")])
+        == 0
+    )
     printed = capfd.readouterr()
-    assert "embedded, 8192 cells, left out: prompt and answer take 8207 cells, its context has 4096\n" in printed.err
+    assert (
+        "embedded, 8192 cells, left out: prompt and answer take 8207 cells, its context has 4096\n"
+        in printed.err
+    )
     assert "embedded, 8192 cells, left out" in printed.out
     assert "embedded, 300 cells: about" in printed.err
     assert "in all about" in printed.err
-    for words in ("embedded: decode, ms a token", "roofline", "The paper's table: embedded, 300 cells", "28.16"):
+    for words in (
+        "embedded: decode, ms a token",
+        "roofline",
+        "The paper's table: embedded, 300 cells",
+        "28.16",
+    ):
         assert words in printed.out
     assert "bench.json, bench.md, decode-light.svg" in printed.out
 
 
 def test_a_model_of_ones_own(capfd: Capture, tmp_path: Path, tiny: Path) -> None:
     assert (
-        main(["bench", "-m", str(tiny), "--text-only", "--quick", *SMALL, "--json", "-o", str(tmp_path / "run")]) == 0
+        main(
+            [
+                "bench",
+                "-m",
+                str(tiny),
+                "--text-only",
+                "--quick",
+                *SMALL,
+                "--json",
+                "-o",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
     )
     found = json.loads(capfd.readouterr().out)
     assert found["models"][0]["model"] == tiny.name
@@ -80,15 +138,23 @@ def test_a_process_that_dies_takes_nothing_with_it(
 ) -> None:
     real = workers.run
 
-    def dying(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> Iterator[dict[str, object]]:
+    def dying(
+        job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None
+    ) -> Iterator[dict[str, object]]:
         yield next(real(job, calibrate=calibrate))
         raise RuntimeError("the measuring process was ended by SIGKILL")
 
     monkeypatch.setattr(workers, "run", dying)
-    assert main(["bench", "-m", "embedded", "--quick", *SMALL, "--json", "-o", str(tmp_path / "run")]) == 0
+    assert (
+        main(["bench", "-m", "embedded", "--quick", *SMALL, "--json", "-o", str(tmp_path / "run")])
+        == 0
+    )
     found = json.loads(capfd.readouterr().out)
     assert len(found["rows"]) == 1
-    assert found["left_out"][0]["why"] == "the measuring process was ended by SIGKILL after 1 of 4 cases"
+    assert (
+        found["left_out"][0]["why"]
+        == "the measuring process was ended by SIGKILL after 1 of 4 cases"
+    )
 
 
 def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
@@ -111,7 +177,9 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
     assert process.wait() == 130
     found = json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
     assert 0 < len(found["rows"]) < 8
-    assert not list(tmp_path.glob("lookm-bench-*")), "nothing is left of the models of random weights"
+    assert not list(tmp_path.glob("lookm-bench-*")), (
+        "nothing is left of the models of random weights"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +212,9 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
         (["-m", "none.gguf", "--text-only"], "--model 'none.gguf' does not exist"),
     ],
 )
-def test_mistakes_are_one_line(capfd: Capture, tmp_path: Path, flags: list[str], message: str) -> None:
+def test_mistakes_are_one_line(
+    capfd: Capture, tmp_path: Path, flags: list[str], message: str
+) -> None:
     assert main(["bench", *flags, "-o", str(tmp_path / "run")]) == 2
     error = capfd.readouterr().err
     assert message in error
@@ -156,13 +226,24 @@ def test_without_gguf(capfd: Capture, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert main(["bench", "--quick", "-o", str(tmp_path / "run")]) == 2
     assert "expected `pip install gguf`, --shapes embedded" in capfd.readouterr().err
-    assert main(["bench", "-m", "embedded", "--quick", *SMALL, "--json", "-o", str(tmp_path / "run")]) == 0
+    assert (
+        main(["bench", "-m", "embedded", "--quick", *SMALL, "--json", "-o", str(tmp_path / "run")])
+        == 0
+    )
     assert json.loads(capfd.readouterr().out)["rows"][0]["token_bytes"] is None
 
 
 def test_quick_fills_in_what_was_not_said() -> None:
-    nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads"))
-    usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48"}
+    nothing = dict.fromkeys(
+        ("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads")
+    )
+    usual = {
+        "text_only": False,
+        "method": "h2o",
+        "answer": 32,
+        "block_tokens": 4,
+        "image_size": "64x48",
+    }
     usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None, "minutes": None}
     quick = choices_of(**{**nothing, **usual, "layers": 2}, quick=True)  # type: ignore[arg-type]
     assert (quick.cells, quick.layers, quick.pattern.n_blocks) == ((1024,), 2, choices.QUICK_BLOCKS)
@@ -175,22 +256,46 @@ def test_quick_fills_in_what_was_not_said() -> None:
 
 
 def test_minutes_leave_out_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> list[dict[str, object]]:
+    def timed(
+        job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None
+    ) -> list[dict[str, object]]:
         one = {"prompt": 0.01 * 256, "token": 0.0, "opening": 0.0, "cells": 256}
         return [{"cache": cache, **one} for cache in calibrate or ()]
 
     monkeypatch.setattr(workers, "run", timed)
-    nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "ratios", "caches", "blocks", "threads"))
-    usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48", "quick": True}
-    usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None, "minutes": 3, "cells": "500,1000,2000"}
+    nothing = dict.fromkeys(
+        ("model", "mmproj", "shapes", "layers", "ratios", "caches", "blocks", "threads")
+    )
+    usual = {
+        "text_only": False,
+        "method": "h2o",
+        "answer": 32,
+        "block_tokens": 4,
+        "image_size": "64x48",
+        "quick": True,
+    }
+    usual |= {
+        "gpu_layers": 0,
+        "flash_attn": "on",
+        "bandwidth": None,
+        "minutes": 3,
+        "cells": "500,1000,2000",
+    }
     chosen = choices_of(**{**nothing, **usual})  # type: ignore[arg-type]
     run: dict[str, Any] = {"left_out": []}
     said: list[str] = []
     subjects = [embedded_subject(["f16", "q8_0", "q4_0"])]
     plans = plan_run(
-        subjects, chosen.cells, chosen.pattern, run, said.append, timed=True, most_seconds=chosen.most_seconds
+        subjects,
+        chosen.cells,
+        chosen.pattern,
+        run,
+        said.append,
+        timed=True,
+        most_seconds=chosen.most_seconds,
     )
-    # a cell takes 0.01 s; it is read by the full cache and by 5 cases, and two read 0.2 of it again: 6.4 times
+    # a cell takes 0.01 s; it is read by the full cache and by 5 cases, and two read 0.2 of it
+    # again: 6.4 times
     assert len(chosen.pattern.cases) == 5
     assert [plan.seconds() for plan in plans] == pytest.approx([500 * 0.064, 1000 * 0.064])
     assert run["left_out"][0]["cells"] == 2000
@@ -200,18 +305,36 @@ def test_minutes_leave_out_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit(tmp_path: Path) -> None:
     subject = embedded_subject(["f16", "q8_0"])
     assert subject.kv_bytes_per_cell["q8_0"] * 32 == subject.kv_bytes_per_cell["f16"] // 2 * 34
-    nothing = dict.fromkeys(("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads"))
-    usual = {"text_only": False, "method": "h2o", "answer": 32, "block_tokens": 4, "image_size": "64x48"}
-    usual |= {"gpu_layers": 0, "flash_attn": "auto", "bandwidth": None, "minutes": None, "quick": True}
+    nothing = dict.fromkeys(
+        ("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads")
+    )
+    usual = {
+        "text_only": False,
+        "method": "h2o",
+        "answer": 32,
+        "block_tokens": 4,
+        "image_size": "64x48",
+    }
+    usual |= {
+        "gpu_layers": 0,
+        "flash_attn": "auto",
+        "bandwidth": None,
+        "minutes": None,
+        "quick": True,
+    }
     pattern = choices_of(**{**nothing, **usual}).pattern  # type: ignore[arg-type]
     job, longer = (suite._job(subject, n, pattern) for n in (1024, 2048))
     needed = bytes_needed(subject, job)
     kv = subject.kv_bytes_per_cell["f16"] * 1024
-    assert bytes_needed(subject, longer) - needed > 4 * kv, "the full cache, its copy, ours and what beside it"
+    assert bytes_needed(subject, longer) - needed > 4 * kv, (
+        "the full cache, its copy, ours and what beside it"
+    )
     assert why_not(subject, job, needed) is None
     assert why_not(subject, job, None) is None
     assert "are free" in (why_not(subject, job, needed - 1) or "")
-    assert "its context has 4096" in (why_not(subject, suite._job(subject, 4096, pattern), None) or "")
+    assert "its context has 4096" in (
+        why_not(subject, suite._job(subject, 4096, pattern), None) or ""
+    )
 
 
 def test_memory_of_this_process() -> None:

@@ -13,7 +13,9 @@ from lookm_cpp.embedded import MMPROJ, MODEL
 
 
 def _stats(session: Session, prompt: Prompt) -> _core.Stats:
-    session.prefill(prompt.text, prompt.images, contexts=prompt.contexts, kv_ratio=1.0, method="origin")
+    session.prefill(
+        prompt.text, prompt.images, contexts=prompt.contexts, kv_ratio=1.0, method="origin"
+    )
     return session.stats
 
 
@@ -23,7 +25,9 @@ def test_text(tiny: Path, n_cells: int) -> None:
     filler = Filler(session, None)
     stats = _stats(session, filler.prompt(n_cells))
     assert stats["prompt_cells"] == n_cells
-    assert stats["text_cells"] == pytest.approx(TEXT_SHARE * n_cells, abs=6), "the question and what begins a prompt"
+    assert stats["text_cells"] == pytest.approx(TEXT_SHARE * n_cells, abs=6), (
+        "the question and what begins a prompt"
+    )
     assert stats["context_cells"] == n_cells - stats["text_cells"]
     stats = _stats(session, filler.text(n_cells))
     assert (stats["prompt_cells"], stats["text_cells"]) == (n_cells, n_cells)
@@ -48,7 +52,11 @@ def test_an_answer_without_end() -> None:
     for ignore_eos in (False, True):
         _stats(session, prompt)
         session.start(temperature=0.0, ignore_eos=ignore_eos)
-        pieces = [session.next() for _ in range(100)] if ignore_eos else list(iter(session.next, None))[:100]
+        pieces = (
+            [session.next() for _ in range(100)]
+            if ignore_eos
+            else list(iter(session.next, None))[:100]
+        )
         assert None not in pieces
         lengths.append(len(pieces))
     assert lengths[0] < 100 == lengths[1], "the embedded model ends its answers"

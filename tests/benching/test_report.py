@@ -1,4 +1,6 @@
-"""Rows, tables and plots of a run that is written here, so that every figure can be worked out by hand."""
+"""Rows, tables and plots of a run that is written here, so that every figure can be worked out by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,24 @@ def _case(cells: int, cache: str, ratio: float, **changes: Any) -> dict[str, Any
 
 @pytest.fixture
 def run() -> dict[str, Any]:
-    cases = [_case(n, cache, ratio) for n in (1024, 4096) for cache in ("f16", "q8_0") for ratio in (1.0, 0.2)]
+    cases = [
+        _case(n, cache, ratio)
+        for n in (1024, 4096)
+        for cache in ("f16", "q8_0")
+        for ratio in (1.0, 0.2)
+    ]
     return {
         "command": "lookm bench",
         "date": "2000-01-01",
         "seconds": 90.0,
         "bandwidth": 1e9,
-        "machine": {"cpu": "A", "cores": 2, "vectors": ["avx2"], "memory_bytes": 8 << 30, "load": 0.1},
+        "machine": {
+            "cpu": "A",
+            "cores": 2,
+            "vectors": ["avx2"],
+            "memory_bytes": 8 << 30,
+            "load": 0.1,
+        },
         "devices": [{"description": "A"}],
         "versions": {"lookm_cpp": "0", "llama.cpp": "1", "compiler": "2"},
         "settings": {"blocks": 3, "block_tokens": 4, "answer_tokens": 5},
@@ -72,7 +85,16 @@ def run() -> dict[str, Any]:
             }
         ],
         "left_out": [{"model": "7b", "cells": 16384, "why": "it would take too much"}],
-        "cases": [*cases, {"model": "7b", "cells": 4096, "cache": "q4_0", "kv_ratio": 1.0, "error": "no such blocks"}],
+        "cases": [
+            *cases,
+            {
+                "model": "7b",
+                "cells": 4096,
+                "cache": "q4_0",
+                "kv_ratio": 1.0,
+                "error": "no such blocks",
+            },
+        ],
     }
 
 
@@ -90,7 +112,9 @@ def test_rows_by_hand(run: dict[str, Any]) -> None:
     assert row.token_bytes == 10_000_000 + (819 + 4 + 8) * 600
     assert row.bytes_per_second == pytest.approx(row.token_bytes / 0.02)
     assert row.of_bandwidth == pytest.approx(row.token_bytes / 0.02 / 1e9)
-    assert row.times_by_bytes == pytest.approx((10_000_000 + (4096 + 4 + 8) * 1000) / row.token_bytes)
+    assert row.times_by_bytes == pytest.approx(
+        (10_000_000 + (4096 + 4 + 8) * 1000) / row.token_bytes
+    )
     assert (row.rss_peak, row.rss_final) == (64 * MIB, 32 * MIB)
     assert next(row for row in rows if row.kv_ratio == 1.0).times_native is None
 
@@ -99,7 +123,13 @@ def test_what_is_not_known_is_not_told(run: dict[str, Any]) -> None:
     run["models"][0]["token_weight_bytes"] = None
     run["cases"][0]["rss"] = {"before": None, "peak": None, "final": None}
     rows = rows_of(run)
-    assert rows[0].rss_peak is rows[0].token_bytes is rows[0].of_bandwidth is rows[0].times_by_bytes is None
+    assert (
+        rows[0].rss_peak
+        is rows[0].token_bytes
+        is rows[0].of_bandwidth
+        is rows[0].times_by_bytes
+        is None
+    )
     titles = [table.title for table in tables(run, rows)]
     assert not any("roofline" in title for title in titles)
     run["models"][0]["token_weight_bytes"], run["bandwidth"] = 10_000_000, None
@@ -109,7 +139,9 @@ def test_what_is_not_known_is_not_told(run: dict[str, Any]) -> None:
 
 def test_paper_table(run: dict[str, Any]) -> None:
     table = paper_table(run, rows_of(run))
-    assert table.title == "The paper's table: 7b, 4 of 32 layers, 4096 cells, f16 cache", "nearest to 3113 cells"
+    assert table.title == "The paper's table: 7b, 4 of 32 layers, 4096 cells, f16 cache", (
+        "nearest to 3113 cells"
+    )
     assert table.rows == [
         ["100 %", "20.00", "2.00x", f"{4096 * 1000 / 2**30:.4f}", "28.16", "1.00x", "1.52"],
         ["50 %", "-", "-", "-", "-", "-", "-"],
@@ -139,7 +171,12 @@ def test_tables_say_that_a_slice_is_one(run: dict[str, Any]) -> None:
 
 def test_plots_are_light_and_dark_and_the_same_again(run: dict[str, Any], tmp_path: Path) -> None:
     written = draw_all(run, rows_of(run), tmp_path)
-    assert [path.name for path in written] == ["decode-light.svg", "decode-dark.svg", "cost-light.svg", "cost-dark.svg"]
+    assert [path.name for path in written] == [
+        "decode-light.svg",
+        "decode-dark.svg",
+        "cost-light.svg",
+        "cost-dark.svg",
+    ]
     texts = [path.read_text(encoding="utf-8") for path in written]
     assert all("4 of 32 layers" in text for text in texts)
     assert ["#0d1117" in text for text in texts] == [False, True, False, True]
@@ -156,9 +193,14 @@ def test_estimate_by_hand() -> None:
     def timed(cache: str, cells: int, prompt: float, token: float) -> dict[str, Any]:
         return {"cache": cache, "cells": cells, "prompt": prompt, "token": token, "opening": 2.0}
 
-    points = [timed("f16", 100, 1.1, 0.5), timed("f16", 200, 2.4, 0.6), timed("q8_0", 100, 5.0, 0.25)]
+    points = [
+        timed("f16", 100, 1.1, 0.5),
+        timed("f16", 200, 2.4, 0.6),
+        timed("q8_0", 100, 5.0, 0.25),
+    ]
     paces = Paces.of(points)
-    # a cell takes 0.01 and 1e-5 more for each cell of the prompt; a token 0.4 and 0.001 more for each cell
+    # a cell takes 0.01 and 1e-5 more for each cell of the prompt; a token 0.4 and 0.001 more for
+    # each cell
     prompt, short = 2 + 1000 * 0.02, 2 + 200 * 0.012
     job = Job(
         "",
@@ -178,7 +220,9 @@ def test_estimate_by_hand() -> None:
     full = prompt + (10 + 2 * turns) * 1.4
     compressed = prompt + (10 + turns) * 0.6 + turns * 1.4 + short + turns * 0.6
     quantized = 2 + 1000 * 0.05 + (10 + turns) * 0.25 + turns * 1.4
-    assert [paces.case(job, case) for case in job.cases] == pytest.approx([full, compressed, quantized, 0])
+    assert [paces.case(job, case) for case in job.cases] == pytest.approx(
+        [full, compressed, quantized, 0]
+    )
     assert paces.job(job) == pytest.approx(prompt + full + compressed + quantized)
     assert lengths_of(job, 16384) == {"f16": [256, 2048], "q8_0": [256, 1024], "q4_0": [256, 1024]}
     assert lengths_of(job, 200)["f16"] == [200]

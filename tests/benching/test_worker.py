@@ -46,7 +46,9 @@ def test_records_against_arithmetic(make_job: MakeJob) -> None:
         stats, compressed = record["stats"], record["kv_ratio"] < 1
         kept = 60 if compressed else 300
         assert (stats["prompt_cells"], stats["kept_cells"]) == (300, kept)
-        assert stats["text_cells"] <= 12 + 1, "the question and what begins a prompt: far below the budget of 60"
+        assert stats["text_cells"] <= 12 + 1, (
+            "the question and what begins a prompt: far below the budget of 60"
+        )
         assert stats["kv_bytes_used_after"] == kept * PER_CELL[record["cache"]]
         in_steps = {60: 256, 300: 512}
         assert stats["kv_bytes_allocated_before"] == 512 * PER_CELL[record["cache"]]
@@ -56,7 +58,9 @@ def test_records_against_arithmetic(make_job: MakeJob) -> None:
         assert record["native_depth"] == (kept + 4 if compressed else None)
         assert record["full_depth"] == 304
         sides = {"ours", "full", "native"} if compressed else {"ours", "full"}
-        assert {name: len(blocks) for name, blocks in record["seconds_per_token"].items()} == dict.fromkeys(sides, 3)
+        assert {
+            name: len(blocks) for name, blocks in record["seconds_per_token"].items()
+        } == dict.fromkeys(sides, 3)
         assert 0 < record["first_token_seconds"] < record["end_to_end_seconds"] < record["seconds"]
         assert stats["prefill_seconds"] < record["first_token_seconds"]
         assert stats["decode_tokens"] == 4
@@ -67,7 +71,9 @@ def test_records_against_arithmetic(make_job: MakeJob) -> None:
 
 
 def test_kept_in_another_type(make_job: MakeJob) -> None:
-    """Read with flash attention off, as a slice of a large model is; beside llama.cpp's own cache of the kept type."""
+    """Read with flash attention off, as a slice of a large model is; beside llama.cpp's own cache
+    of the kept type.
+    """
     cases = (Case("f16:q4_0", 1.0), Case("f16:q4_0", 0.2))
     for record in _measured(make_job(cases=cases, scored_flash_attn={"f16:q4_0": "off"})):
         stats = record["stats"]
@@ -78,7 +84,20 @@ def test_kept_in_another_type(make_job: MakeJob) -> None:
 
 
 def test_images_and_no_flash_attention() -> None:
-    job = Job(str(MODEL), str(MMPROJ), 400, (Case("f16", 0.2),), "h2o", 4, 2, 1, 1, 0, "off", image_size=(96, 96))
+    job = Job(
+        str(MODEL),
+        str(MMPROJ),
+        400,
+        (Case("f16", 0.2),),
+        "h2o",
+        4,
+        2,
+        1,
+        1,
+        0,
+        "off",
+        image_size=(96, 96),
+    )
     (record,) = _measured(job)
     assert record["flash_attn"] == "off"
     assert record["stats"]["encode_images"] == 5
@@ -91,9 +110,13 @@ def test_flash_attention_of_scored_prompts_alone(make_job: MakeJob) -> None:
     assert [record["flash_attn"] for record in _measured(job)] == ["auto", "off"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not count a process's peak")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the kernel does not count a process's peak"
+)
 def test_weights_in_common_count_as_ones_own(tmp_path: Path, make_job: MakeJob) -> None:
-    """Both ways of opening the same model come to the same memory of the process, with 30 MiB of weights in it."""
+    """Both ways of opening the same model come to the same memory of the process, with 30 MiB of
+    weights in it.
+    """
     model = model_file(tmp_path, Shape("wide", "nothing", 1024, 4096, 8, 8, 4, 512, 4))
     job = make_job(model=str(model))
     side, alone = answer(job, Case("f16", 1.0), job.cells)
@@ -109,7 +132,9 @@ def test_weights_in_common_count_as_ones_own(tmp_path: Path, make_job: MakeJob) 
 
 
 def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_job: MakeJob) -> None:
-    job = make_job(model=str(model_file(tmp_path, NARROW)), cells=128, cases=cases_of(["q8_0"], [0.5]))
+    job = make_job(
+        model=str(model_file(tmp_path, NARROW)), cells=128, cases=cases_of(["q8_0"], [0.5])
+    )
     records = _measured(job)
     assert ["error" in record for record in records] == [False, True, True, True]
     assert records[-1]["cache"] == "q4_0"
@@ -119,7 +144,11 @@ def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_job: MakeJob) 
 def test_pace(tmp_path: Path, make_job: MakeJob) -> None:
     found: list[dict[str, Any]] = []
     calibrate(make_job(), {"f16": [64, 256], "q8_0": [64]}, found.append)
-    assert [(one["cache"], one["cells"]) for one in found] == [("f16", 64), ("f16", 256), ("q8_0", 64)]
+    assert [(one["cache"], one["cells"]) for one in found] == [
+        ("f16", 64),
+        ("f16", 256),
+        ("q8_0", 64),
+    ]
     assert all(one[name] > 0 for one in found for name in ("prompt", "token", "opening"))
     narrow = make_job(model=str(model_file(tmp_path, NARROW)))
     calibrate(narrow, {"q8_0": [64], "f16": [64]}, found.append)
@@ -136,7 +165,10 @@ def test_in_a_process_of_its_own(make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL, which is how the system ends"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "ended by SIGKILL, which is how the system ends",
+        ),
         ("import os; os.abort()", "ended by SIGABRT"),
         ("raise SystemExit('out of luck')", "ended with 1: out of luck"),
     ],
@@ -144,7 +176,9 @@ def test_in_a_process_of_its_own(make_job: MakeJob) -> None:
 def test_a_process_that_dies_says_how(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, program: str, message: str
 ) -> None:
-    monkeypatch.setattr(workers, "_COMMAND", (sys.executable, "-c", f"import sys; sys.stdin.read(); {program}"))
+    monkeypatch.setattr(
+        workers, "_COMMAND", (sys.executable, "-c", f"import sys; sys.stdin.read(); {program}")
+    )
     with pytest.raises(RuntimeError, match=message):
         list(workers.run(make_job()))
 

@@ -7,11 +7,13 @@
 
 namespace {
 
-// Called before a node is computed. Tensors of a graph that nobody computes or sets hold what was in memory before: a
-// NaN from here on, so that an encoder that reads them is found at once and not one time in a hundred.
+// Called before a node is computed. Tensors of a graph that nobody computes or sets hold what was
+// in memory before: a NaN from here on, so that an encoder that reads them is found at once and not
+// one time in a hundred.
 bool poison_unwritten(ggml_tensor * node, bool ask, void * /*user_data*/) {
     for (ggml_tensor * t : node->src) {
-        if (ask && t && t->op == GGML_OP_NONE && !t->view_src && !(t->flags & GGML_TENSOR_FLAG_INPUT) && t->buffer &&
+        if (ask && t && t->op == GGML_OP_NONE && !t->view_src &&
+            !(t->flags & GGML_TENSOR_FLAG_INPUT) && t->buffer &&
             ggml_backend_buffer_get_usage(t->buffer) != GGML_BACKEND_BUFFER_USAGE_WEIGHTS) {
             ggml_backend_tensor_memset(t, 0xff, 0, ggml_nbytes(t));
         }
@@ -21,8 +23,8 @@ bool poison_unwritten(ggml_tensor * node, bool ask, void * /*user_data*/) {
 
 } // namespace
 
-mtmd_prompt::mtmd_prompt(llama_model * model, const std::string & mmproj_path, const std::string & text,
-                         const std::vector<mtmd_image> & images)
+mtmd_prompt::mtmd_prompt(llama_model * model, const std::string & mmproj_path,
+                         const std::string & text, const std::vector<mtmd_image> & images)
     : model_(model), chunks_(mtmd_input_chunks_init()) {
     mtmd_context_params params = mtmd_context_params_default();
     params.n_threads = 1;
@@ -81,7 +83,8 @@ std::vector<std::vector<llama_token>> mtmd_prompt::tokens() const {
     std::vector<std::vector<llama_token>> out;
     for (size_t i = 0; i < mtmd_input_chunks_size(chunks_.get()); ++i) {
         size_t n = 0;
-        const llama_token * tokens = mtmd_input_chunk_get_tokens_text(mtmd_input_chunks_get(chunks_.get(), i), &n);
+        const llama_token * tokens =
+            mtmd_input_chunk_get_tokens_text(mtmd_input_chunks_get(chunks_.get(), i), &n);
         out.emplace_back(tokens, tokens + n);
     }
     return out;
@@ -112,7 +115,8 @@ std::vector<std::vector<float>> mtmd_prompt::embeddings() const {
             throw std::runtime_error("mtmd_encode_chunk failed");
         }
         const float * values = mtmd_get_output_embd(mtmd_.get());
-        out.emplace_back(values, values + llama_model_n_embd_inp(model_) * mtmd_input_chunk_get_n_tokens(chunk));
+        out.emplace_back(values, values + llama_model_n_embd_inp(model_) *
+                                              mtmd_input_chunk_get_n_tokens(chunk));
     }
     return out;
 }
@@ -120,7 +124,8 @@ std::vector<std::vector<float>> mtmd_prompt::embeddings() const {
 llama_pos mtmd_prompt::evaluate(llama_context * ctx) const {
     llama_pos n_past = 0;
     const auto n_batch = static_cast<int32_t>(llama_n_batch(ctx));
-    if (mtmd_helper_eval_chunks(mtmd_.get(), ctx, chunks_.get(), 0, 0, n_batch, true, &n_past) != 0) {
+    if (mtmd_helper_eval_chunks(mtmd_.get(), ctx, chunks_.get(), 0, 0, n_batch, true, &n_past) !=
+        0) {
         throw std::runtime_error("mtmd_helper_eval_chunks failed");
     }
     return n_past;

@@ -7,8 +7,9 @@
 
 namespace {
 
-llama_context_ptr make(llama_model * model, int32_t n_ctx, int32_t n_ubatch, bool flash_attn, ggml_type type_k,
-                       ggml_type type_v, int32_t n_threads, int32_t n_seq, bool kv_unified) {
+llama_context_ptr make(llama_model * model, int32_t n_ctx, int32_t n_ubatch, bool flash_attn,
+                       ggml_type type_k, ggml_type type_v, int32_t n_threads, int32_t n_seq,
+                       bool kv_unified) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = n_ctx;
     params.n_batch = std::max(n_ctx, n_ubatch);
@@ -17,7 +18,8 @@ llama_context_ptr make(llama_model * model, int32_t n_ctx, int32_t n_ubatch, boo
     params.kv_unified = kv_unified;
     params.n_threads = n_threads;
     params.n_threads_batch = n_threads;
-    params.flash_attn_type = flash_attn ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.flash_attn_type =
+        flash_attn ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = type_k;
     params.type_v = type_v;
     llama_context_ptr ctx{llama_init_from_model(model, params)};
@@ -42,8 +44,9 @@ const ggml_tensor * cache_of(const ggml_tensor * kq_soft_max) {
 
 } // namespace
 
-oracle_context::oracle_context(llama_model * model, int32_t n_ctx, int32_t n_ubatch, bool flash_attn, ggml_type type_k,
-                               ggml_type type_v, int32_t n_threads, int32_t n_seq, bool kv_unified,
+oracle_context::oracle_context(llama_model * model, int32_t n_ctx, int32_t n_ubatch,
+                               bool flash_attn, ggml_type type_k, ggml_type type_v,
+                               int32_t n_threads, int32_t n_seq, bool kv_unified,
                                size_t compute_bytes)
     : ctx_(make(model, n_ctx, n_ubatch, flash_attn, type_k, type_v, n_threads, n_seq, kv_unified)),
       compressor_(ctx_.get(), compute_bytes), n_embd_(llama_model_n_embd(model)),
@@ -94,8 +97,9 @@ std::vector<float> oracle_context::prefill(const std::vector<int32_t> & tokens,
     return prefill(evaluate, scored);
 }
 
-std::vector<float> oracle_context::prefill(const std::function<llama_pos(llama_context *)> & evaluate,
-                                           const std::optional<lookm::tap_plan> & scored) {
+std::vector<float>
+oracle_context::prefill(const std::function<llama_pos(llama_context *)> & evaluate,
+                        const std::optional<lookm::tap_plan> & scored) {
     llama_memory_clear(llama_get_memory(ctx_.get()), true);
     if (scored) {
         compressor_.tap().arm(*scored);
@@ -107,7 +111,8 @@ std::vector<float> oracle_context::prefill(const std::function<llama_pos(llama_c
     return {logits, logits + n_vocab_};
 }
 
-std::vector<float> oracle_context::prefill_for(const std::vector<int32_t> & tokens, lookm::compress_options options) {
+std::vector<float> oracle_context::prefill_for(const std::vector<int32_t> & tokens,
+                                               lookm::compress_options options) {
     for (const int32_t token : tokens) {
         options.kind.push_back(token < 0 ? lookm::token_kind::image : lookm::token_kind::text);
     }
@@ -115,7 +120,8 @@ std::vector<float> oracle_context::prefill_for(const std::vector<int32_t> & toke
     return prefill(tokens, std::nullopt);
 }
 
-void oracle_context::prefill_together(const std::vector<std::vector<int32_t>> & prompts, const lookm::tap_plan & plan) {
+void oracle_context::prefill_together(const std::vector<std::vector<int32_t>> & prompts,
+                                      const lookm::tap_plan & plan) {
     llama_memory_clear(llama_get_memory(ctx_.get()), true);
     compressor_.tap().arm(plan);
     size_t n_all = 0, n_most = 0;
@@ -157,7 +163,8 @@ lookm::compress_result oracle_context::compress(const lookm::compress_options & 
 
 std::vector<float> oracle_context::scores(int32_t layer, bool squares) const {
     const auto cells = compressor_.kv().cells(0);
-    return squares ? compressor_.tap().squares(layer, cells) : compressor_.tap().scores(layer, cells);
+    return squares ? compressor_.tap().squares(layer, cells)
+                   : compressor_.tap().scores(layer, cells);
 }
 
 void oracle_context::refuse(const std::vector<std::string> & ops) {
@@ -183,7 +190,8 @@ void oracle_context::mask(std::vector<std::vector<int32_t>> kept, int32_t n_prom
 
 bool oracle_context::on_node(ggml_tensor * node, bool ask, void * self) {
     auto & oracle = *static_cast<oracle_context *>(self);
-    const bool softmax = node->op == GGML_OP_SOFT_MAX && std::strncmp(node->name, "kq_soft_max-", 12) == 0;
+    const bool softmax =
+        node->op == GGML_OP_SOFT_MAX && std::strncmp(node->name, "kq_soft_max-", 12) == 0;
     if (ask || !softmax) {
         return softmax || !ask;
     }
@@ -229,7 +237,8 @@ std::vector<float> oracle_context::rows(int32_t il, bool values) const {
     std::vector<float> out(rows.n_head_kv * cells.size() * rows.head_dim);
     for (int64_t h = 0; h < rows.n_head_kv; ++h) {
         for (size_t c = 0; c < cells.size(); ++c) {
-            lookm::read_row(rows, h, cells[c].index, out.data() + (h * cells.size() + c) * rows.head_dim);
+            lookm::read_row(rows, h, cells[c].index,
+                            out.data() + (h * cells.size() + c) * rows.head_dim);
         }
     }
     return out;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "lookm/llama/devices.h"
+#include "lookm/host/devices.h"
 
 #include "llama-cpp.h"
 

@@ -32,7 +32,8 @@ void fill(ggml_tensor * tensor, void * user_data) {
         std::for_each(values.begin(), values.end(), [](float & v) { v = -1.0f - std::abs(v); });
     }
     std::vector<uint8_t> bytes(ggml_nbytes(tensor));
-    ggml_quantize_chunk(tensor->type, values.data(), bytes.data(), 0, ggml_nrows(tensor), tensor->ne[0], nullptr);
+    ggml_quantize_chunk(tensor->type, values.data(), bytes.data(), 0, ggml_nrows(tensor),
+                        tensor->ne[0], nullptr);
     ggml_backend_tensor_set(tensor, bytes.data(), 0, bytes.size());
 }
 
@@ -96,11 +97,13 @@ llama_model_ptr random_model(const random_model_options & o) {
     }
     const std::vector<float> scores(o.n_vocab, 0.0f);
     gguf_set_arr_str(gguf.get(), "tokenizer.ggml.tokens", pointers.data(), pointers.size());
-    gguf_set_arr_data(gguf.get(), "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(), scores.size());
+    gguf_set_arr_data(gguf.get(), "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(),
+                      scores.size());
 
     // Matrices are f32 unless the metadata lists a tensor of that name with another type.
     const ggml_type type = parse_type(o.weight);
-    const ggml_context_ptr shapes{ggml_init({size_t(16 * o.n_layer + 16) * ggml_tensor_overhead(), nullptr, true})};
+    const ggml_context_ptr shapes{
+        ggml_init({size_t(16 * o.n_layer + 16) * ggml_tensor_overhead(), nullptr, true})};
     if (type != GGML_TYPE_F32) {
         const int64_t n_kv = o.n_head_kv * o.head_dim;
         for (int32_t il = 0; il < o.n_layer; ++il) {
@@ -123,7 +126,8 @@ llama_model_ptr random_model(const random_model_options & o) {
     params.progress_callback = [](float, void *) { return true; };
     params.devices = o.devices;
     params.n_gpu_layers = o.n_gpu_layers;
-    ggml_backend_dev_t cpu_alone[] = {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), nullptr};
+    ggml_backend_dev_t cpu_alone[] = {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                                      nullptr};
     if (o.split_tensors) {
         params.devices = cpu_alone;
         params.split_mode = LLAMA_SPLIT_MODE_TENSOR;

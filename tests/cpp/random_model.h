@@ -9,7 +9,8 @@
 #include <vector>
 
 // A value of a model's metadata; lists are int32 or f32 arrays.
-using metadata_value = std::variant<bool, int64_t, double, std::string, std::vector<int32_t>, std::vector<float>>;
+using metadata_value =
+    std::variant<bool, int64_t, double, std::string, std::vector<int32_t>, std::vector<float>>;
 
 // A small model of one architecture with seeded random weights; no file is read or written.
 struct random_model_options {
@@ -22,9 +23,10 @@ struct random_model_options {
     int32_t n_ctx = 2048;
     uint32_t seed = 1;
     std::string weight = "f32"; // type of the matrices: f32, f16, q8_0, q4_0
-    // What an architecture wants beside or instead of the above: keys without the architecture's name before them.
+    // What an architecture wants beside or instead of the above: keys without the architecture's
+    // name before them.
     std::vector<std::pair<std::string, metadata_value>> metadata = {};
-    bool split_tensors = false; // split mode tensor, over the CPU alone
+    bool split_tensors = false;             // split mode tensor, over the CPU alone
     ggml_backend_dev_t * devices = nullptr; // as of llama_model_params
     int32_t n_gpu_layers = -1;
 };

@@ -45,7 +45,9 @@ struct bench {
 
     void make_sums(int64_t n_kv, int64_t n_head_kv, bool with_squares) {
         sum = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, n_kv + n_beyond, n_head_kv);
-        squares = with_squares ? ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, n_kv + n_beyond, n_head_kv) : nullptr;
+        squares = with_squares
+                      ? ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, n_kv + n_beyond, n_head_kv)
+                      : nullptr;
     }
     void alloc() {
         buffer.reset(ggml_backend_alloc_ctx_tensors(ctx.get(), backend.get()));
@@ -56,7 +58,8 @@ struct bench {
         py::array_t<float> out({squares ? int64_t(2) : int64_t(1), sum->ne[1], sum->ne[0]});
         std::memcpy(out.mutable_data(), sum->data, ggml_nbytes(sum));
         if (squares) {
-            std::memcpy(out.mutable_data() + ggml_nelements(sum), squares->data, ggml_nbytes(squares));
+            std::memcpy(out.mutable_data() + ggml_nelements(sum), squares->data,
+                        ggml_nbytes(squares));
         }
         return py::make_tuple(out, runner.peak_bytes());
     }
@@ -81,7 +84,8 @@ floats get(const ggml_tensor * t, int64_t n_head, int64_t n, int64_t d) {
     lookm::to_floats(t->type, t->data, cells.data(), static_cast<int64_t>(cells.size()));
     for (int64_t h = 0; h < n_head; ++h) {
         for (int64_t i = 0; i < n; ++i) {
-            std::memcpy(rows.mutable_data(h, i, 0), cells.data() + (i * n_head + h) * d, d * sizeof(float));
+            std::memcpy(rows.mutable_data(h, i, 0), cells.data() + (i * n_head + h) * d,
+                        d * sizeof(float));
         }
     }
     return rows;
@@ -107,13 +111,15 @@ void put_mask(ggml_tensor * t, const floats & mask) {
     }
 }
 
-// q [n_head, n_tokens, d], k [n_head_kv, n_kv, d], mask [n_tokens, n_kv]; tensors are laid out as llama.cpp's attention
-// node has them: cells of all heads side by side, permuted. Returns (sums, k as the type holds it, q as ggml's product
-// rounds it, peak bytes).
-py::tuple attention_sums(const floats & q, const floats & k, const std::string & type, const floats & mask,
-                         const std::string & mask_type, float scale, float softcap, const std::optional<floats> & sinks,
-                         bool on_device, bool squares, size_t compute_bytes) {
-    const int64_t n_head = q.shape(0), n_tokens = q.shape(1), d = q.shape(2), n_head_kv = k.shape(0), n_kv = k.shape(1);
+// q [n_head, n_tokens, d], k [n_head_kv, n_kv, d], mask [n_tokens, n_kv]; tensors are laid out as
+// llama.cpp's attention node has them: cells of all heads side by side, permuted. Returns (sums, k
+// as the type holds it, q as ggml's product rounds it, peak bytes).
+py::tuple attention_sums(const floats & q, const floats & k, const std::string & type,
+                         const floats & mask, const std::string & mask_type, float scale,
+                         float softcap, const std::optional<floats> & sinks, bool on_device,
+                         bool squares, size_t compute_bytes) {
+    const int64_t n_head = q.shape(0), n_tokens = q.shape(1), d = q.shape(2),
+                  n_head_kv = k.shape(0), n_kv = k.shape(1);
     bench b(compute_bytes);
     ggml_context * ctx = b.ctx.get();
     ggml_tensor * tq = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, d, n_head, n_tokens);
@@ -137,14 +143,15 @@ py::tuple attention_sums(const floats & q, const floats & k, const std::string &
     return py::make_tuple(found[0], get(tk, n_head_kv, n_kv, d), rounded(q, tk->type), found[1]);
 }
 
-// probs [n_head, n_tokens, n_kv] as kq_soft_max has them; rows before first_row are cut off, as the tap does
-py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t first_row, bool on_device, bool squares,
-                           size_t compute_bytes) {
+// probs [n_head, n_tokens, n_kv] as kq_soft_max has them; rows before first_row are cut off, as the
+// tap does
+py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t first_row,
+                           bool on_device, bool squares, size_t compute_bytes) {
     const int64_t n_head = probs.shape(0), n_tokens = probs.shape(1), n_kv = probs.shape(2);
     bench b(compute_bytes);
     ggml_tensor * t = ggml_new_tensor_3d(b.ctx.get(), GGML_TYPE_F32, n_kv, n_tokens, n_head);
-    ggml_tensor * rows =
-        ggml_view_3d(b.ctx.get(), t, n_kv, n_tokens - first_row, n_head, t->nb[1], t->nb[2], first_row * t->nb[1]);
+    ggml_tensor * rows = ggml_view_3d(b.ctx.get(), t, n_kv, n_tokens - first_row, n_head, t->nb[1],
+                                      t->nb[2], first_row * t->nb[1]);
     b.make_sums(n_kv, n_head_kv, squares);
     b.alloc();
     std::memcpy(t->data, probs.data(), ggml_nbytes(t));
@@ -156,8 +163,10 @@ py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t firs
 } // namespace
 
 void bind_scores(py::module_ & m) {
-    m.def("attention_sums", &attention_sums, "q"_a, "k"_a, py::kw_only(), "type"_a, "mask"_a, "mask_type"_a, "scale"_a,
-          "softcap"_a, "sinks"_a, "on_device"_a, "squares"_a, "compute_bytes"_a = lookm::default_compute_bytes);
-    m.def("probability_sums", &probability_sums, "probs"_a, "n_head_kv"_a, py::kw_only(), "first_row"_a, "on_device"_a,
-          "squares"_a, "compute_bytes"_a = lookm::default_compute_bytes);
+    m.def("attention_sums", &attention_sums, "q"_a, "k"_a, py::kw_only(), "type"_a, "mask"_a,
+          "mask_type"_a, "scale"_a, "softcap"_a, "sinks"_a, "on_device"_a, "squares"_a,
+          "compute_bytes"_a = lookm::default_compute_bytes);
+    m.def("probability_sums", &probability_sums, "probs"_a, "n_head_kv"_a, py::kw_only(),
+          "first_row"_a, "on_device"_a, "squares"_a,
+          "compute_bytes"_a = lookm::default_compute_bytes);
 }

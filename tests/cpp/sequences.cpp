@@ -15,7 +15,8 @@ llama_context_ptr make(llama_model * model, const sequences_options & o) {
     params.n_seq_max = o.n_seq;
     params.kv_unified = o.unified;
     params.n_threads = params.n_threads_batch = 1;
-    params.flash_attn_type = o.flash_attn ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.flash_attn_type =
+        o.flash_attn ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = o.type_k;
     params.type_v = o.type_v;
     llama_context_ptr ctx{llama_init_from_model(model, params)};
@@ -103,8 +104,8 @@ std::vector<float> sequences::text(llama_seq_id seq, const std::vector<llama_tok
     return logits(-1);
 }
 
-void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t height, int32_t n_batch,
-                      const std::function<void(int32_t)> & between) {
+void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t height,
+                      int32_t n_batch, const std::function<void(int32_t)> & between) {
     current_ = seq;
     const llama_rope_type rope = llama_model_rope_type(model_);
     const bool two_d = rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE;
@@ -120,13 +121,15 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
         const int32_t n = end - i;
         llama_batch_ext * batch = llama_batch_ext_init(ctx_.get());
         for (; i < end; ++i) {
-            const int32_t at = llama_batch_ext_add_embd(batch, seq, {values.data() + i * n_embd, 1, n_embd});
+            const int32_t at =
+                llama_batch_ext_add_embd(batch, seq, {values.data() + i * n_embd, 1, n_embd});
             const llama_pos pos[4] = {first, first + i / width, first + i % width, 0};
             const llama_pos in_line[4] = {first + i, first + i, first + i, 0};
             llama_batch_ext_set_pos(batch, at, two_d ? pos : in_line);
         }
         llama_set_causal_attn(ctx_.get(), options_.causal_images);
-        const int32_t status = alone(n, [&] { return llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch); });
+        const int32_t status =
+            alone(n, [&] { return llama_process(ctx_.get(), LLAMA_PROCESS_TYPE_DECODE, batch); });
         llama_set_causal_attn(ctx_.get(), true);
         llama_batch_ext_free(batch);
         compressor_.tap().rethrow();
@@ -138,7 +141,8 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
     n_past_[seq] += two_d ? std::max(width, height) : n_all;
 }
 
-std::vector<std::vector<float>> sequences::together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
+std::vector<std::vector<float>>
+sequences::together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
     current_ = -2; // none that could be isolated
     size_t n_all = 0, n_most = 0;
     for (const auto & [seq, t] : tokens) {
@@ -172,11 +176,13 @@ void sequences::remove(llama_seq_id seq, llama_pos p0, llama_pos p1) {
     llama_memory_seq_rm(llama_get_memory(ctx_.get()), seq, p0, p1);
 }
 
-lookm::compress_result sequences::compress(llama_seq_id seq, const lookm::compress_options & options) {
+lookm::compress_result sequences::compress(llama_seq_id seq,
+                                           const lookm::compress_options & options) {
     return compressor_.compress(seq, options);
 }
 
-std::vector<std::vector<int32_t>> sequences::squeeze(llama_seq_id seq, const lookm::compress_options & options,
+std::vector<std::vector<int32_t>> sequences::squeeze(llama_seq_id seq,
+                                                     const lookm::compress_options & options,
                                                      const std::vector<lookm::cell_run> & runs) {
     const size_t n_before = cells(seq).size();
     const auto kept = compressor_.squeeze(seq, options, runs);
@@ -196,7 +202,8 @@ std::vector<std::vector<int32_t>> sequences::squeeze(llama_seq_id seq, const loo
             };
             for (const lookm::cell_run & run : runs) {
                 untouched(run.first);
-                out.back().insert(out.back().end(), kept[l].begin() + at, kept[l].begin() + at + run.n_keep);
+                out.back().insert(out.back().end(), kept[l].begin() + at,
+                                  kept[l].begin() + at + run.n_keep);
                 at += run.n_keep;
                 next = run.first + run.n;
             }
@@ -231,7 +238,8 @@ bool sequences::on_node(ggml_tensor * node, bool ask, void * self) {
     auto & s = *static_cast<sequences *>(self);
     const int il = node->op == GGML_OP_SOFT_MAX ? cache_layer(node) : -1;
     const auto & layers = s.kv().layers();
-    if (std::none_of(layers.begin(), layers.end(), [il](const lookm::kv_layer & l) { return l.il == il; })) {
+    if (std::none_of(layers.begin(), layers.end(),
+                     [il](const lookm::kv_layer & l) { return l.il == il; })) {
         return !ask;
     }
     if (!ask) {
@@ -250,8 +258,8 @@ void sequences::hide(ggml_tensor * probs, const hidden_cells & hidden) const {
     for (int64_t h = 0; h < probs->ne[2]; ++h) {
         const int64_t first = h / n_group * n_cells;
         for (int64_t i = 0; i < probs->ne[1]; ++i) {
-            auto * p =
-                reinterpret_cast<float *>(static_cast<char *>(probs->data) + i * probs->nb[1] + h * probs->nb[2]);
+            auto * p = reinterpret_cast<float *>(static_cast<char *>(probs->data) +
+                                                 i * probs->nb[1] + h * probs->nb[2]);
             double lost = 0.0;
             for (int64_t j = 0; j < probs->ne[0]; ++j) {
                 if (hidden[first + j]) {
@@ -259,7 +267,8 @@ void sequences::hide(ggml_tensor * probs, const hidden_cells & hidden) const {
                     p[j] = 0.0f;
                 }
             }
-            // exp(x) / (rest + lost) -> exp(x) / rest, where rest may hold a sink, which has no cell
+            // exp(x) / (rest + lost) -> exp(x) / rest, where rest may hold a sink, which has no
+            // cell
             for (int64_t j = 0; j < probs->ne[0]; ++j) {
                 p[j] = static_cast<float>(p[j] / (1.0 - lost));
             }
@@ -303,8 +312,8 @@ std::vector<bool> sequences::is_text(llama_seq_id seq) const {
 void sequences::take_over(const sequences & other, llama_seq_id seq) {
     std::vector<uint8_t> cells(llama_state_seq_get_size(other.ctx_.get(), seq));
     cells.resize(llama_state_seq_get_data(other.ctx_.get(), cells.data(), cells.size(), seq));
-    cells =
-        lookm::convert_sequence(cells, lookm::kv_cache::forms(other.ctx_.get()), lookm::kv_cache::forms(ctx_.get()), 2);
+    cells = lookm::convert_sequence(cells, lookm::kv_cache::forms(other.ctx_.get()),
+                                    lookm::kv_cache::forms(ctx_.get()), 2);
     if (llama_state_seq_set_data(ctx_.get(), cells.data(), cells.size(), seq) != cells.size()) {
         throw std::runtime_error("llama.cpp does not take the converted sequence");
     }
@@ -312,9 +321,10 @@ void sequences::take_over(const sequences & other, llama_seq_id seq) {
 }
 
 std::string sequences::partial_state(llama_seq_id seq) {
-    std::string bytes(llama_state_seq_get_size_ext(ctx_.get(), seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY), '\0');
-    llama_state_seq_get_data_ext(ctx_.get(), reinterpret_cast<uint8_t *>(bytes.data()), bytes.size(), seq,
-                                 LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+    std::string bytes(
+        llama_state_seq_get_size_ext(ctx_.get(), seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY), '\0');
+    llama_state_seq_get_data_ext(ctx_.get(), reinterpret_cast<uint8_t *>(bytes.data()),
+                                 bytes.size(), seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
     return bytes;
 }
 

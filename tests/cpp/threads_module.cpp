@@ -18,8 +18,8 @@ struct alignas(64) slot {
     int value = 0; // plain memory: only barriers order what the threads write and read
 };
 
-// The team's size, how often its "single" ran, each thread's index, and how often one thread found another in another
-// round than its own: they go through n_rounds side by side.
+// The team's size, how often its "single" ran, each thread's index, and how often one thread found
+// another in another round than its own: they go through n_rounds side by side.
 std::tuple<int, int, std::vector<int>, int> parallel_rounds(int n_threads, int n_rounds) {
     int n = 0, n_single = 0;
     std::vector<int> index(n_threads, -1), wrong(n_threads);

@@ -14,7 +14,9 @@ from lookm_cpp.evaluation.lab import Lab
 from lookm_cpp.evaluation.options import make_setup
 from session.tiny_models import write_llama
 
-PROMPT = next(prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4)
+PROMPT = next(
+    prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4
+)
 CONTEXT, QUESTION = PROMPT.content.rpartition("<image>")[0] + "<image>", " " + PROMPT.question
 IMAGES = [str(image) for image in PROMPT.images]
 
@@ -64,7 +66,9 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
 
 
 def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
-    """With all cells kept it is the whole prompt; with fewer, no question knows of the ones before it."""
+    """With all cells kept it is the whole prompt; with fewer, no question knows of the ones before
+    it.
+    """
     questions = [QUESTION, " What is in image 1?", " What is at the top left of image 1?", QUESTION]
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     full = [trial.answer for trial in lab.trial(Compression(), questions)]
@@ -78,15 +82,25 @@ def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
 
 
 def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
-    """What is kept cannot depend on a question that comes later: text alone, cut off at the end of the context."""
+    """What is kept cannot depend on a question that comes later: text alone, cut off at the end of
+    the context.
+    """
     lab.prompt(CONTEXT, IMAGES, before_question=True)
-    (kept,) = lab.trial(Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION])
+    (kept,) = lab.trial(
+        Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION]
+    )
     assert kept.prompt_cells - kept.kept_cells == 64 * len(IMAGES)
 
 
 def test_answers_that_never_end(tmp_path: Path) -> None:
-    """Question and answer behind a prompt that with the answer alone would just fit: the next trial has its prompt."""
-    setup = replace(make_setup("embedded", None), model=write_llama(tmp_path / "model.gguf", n_ctx=2048), mmproj=None)
+    """Question and answer behind a prompt that with the answer alone would just fit: the next trial
+    has its prompt.
+    """
+    setup = replace(
+        make_setup("embedded", None),
+        model=write_llama(tmp_path / "model.gguf", n_ctx=2048),
+        mmproj=None,
+    )
     n_answer, question, h2o = 60, " And what is it then?", Compression(0.5, "h2o")
     with Lab(setup, n_answer) as lab:
         lab.prompt("x", [], before_question=True)

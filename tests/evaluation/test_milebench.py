@@ -15,21 +15,37 @@ from PIL import Image
 
 Capture = pytest.CaptureFixture[str]
 
-FLAGS = ["-m", "embedded", "--methods", "origin,h2o,snapkv,text_prior_pivot_merge", "--ratios", "1.0,0.3"]
+FLAGS = [
+    "-m",
+    "embedded",
+    "--methods",
+    "origin,h2o,snapkv,text_prior_pivot_merge",
+    "--ratios",
+    "1.0,0.3",
+]
 OWL, UMBRELLA, LADYBUG = "pic08.png", "pic03.png", "pic12.png"
 
 
-def _entry(number: int, context: str, images: list[str], response: str, **instance: Any) -> dict[str, Any]:
+def _entry(
+    number: int, context: str, images: list[str], response: str, **instance: Any
+) -> dict[str, Any]:
     return {
         "sample_id": number,
         "task_instruction_id": number % 2,
-        "task_instance": {"context": context, "images_path": images, "combined_1_images": ["all.png"], **instance},
+        "task_instance": {
+            "context": context,
+            "images_path": images,
+            "combined_1_images": ["all.png"],
+            **instance,
+        },
         "response": response,
         "image_quantity_level": "Few" if len(images) < 3 else "Medium",
     }
 
 
-def _write(root: Path, name: str, question_type: str, entries: list[dict[str, Any]], suffix: str = "") -> None:
+def _write(
+    root: Path, name: str, question_type: str, entries: list[dict[str, Any]], suffix: str = ""
+) -> None:
     for folder in ("images", "combined_1_images"):
         (root / name / folder).mkdir(parents=True, exist_ok=True)
     for picture in (OWL, UMBRELLA, LADYBUG):
@@ -45,7 +61,9 @@ def _write(root: Path, name: str, question_type: str, entries: list[dict[str, An
         "task_instruction": ["Look at the pictures.", "Images and a question."],
         "question_type": question_type,
     }
-    (root / name / f"{name}{suffix}.json").write_text(json.dumps({"meta_data": meta, "data": entries}))
+    (root / name / f"{name}{suffix}.json").write_text(
+        json.dumps({"meta_data": meta, "data": entries})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +78,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write(root, "WikiVQA", "multi-choice", entries)
     _write(root, "WikiVQA", "multi-choice", [entries[1]], "-adv")
     three = " Image 1:{image#1} Image 2:{image#2} Image 3:{table#3} What is in image 3?"
-    _write(root, "IEdit", "open-ended", [_entry(1, three, [OWL, UMBRELLA, LADYBUG], "Image 3 shows a ladybug.")])
+    _write(
+        root,
+        "IEdit",
+        "open-ended",
+        [_entry(1, three, [OWL, UMBRELLA, LADYBUG], "Image 3 shows a ladybug.")],
+    )
     _write(root, "TextNeedleInAHaystack", "open-ended", [_entry(3, asked, [UMBRELLA, OWL], "owl")])
     _write(root, "MMCoQA", "open-ended", [_entry(4, asked, [UMBRELLA, OWL], "shows an owl")])
     return root
@@ -104,9 +127,14 @@ def test_every_kind_of_question(root: Path, tmp_path: Path, capfd: Capture) -> N
     # the metrics by hand: the needle as a word, the rest of the answer's words as they come
     full = {record["dataset"]: record for record in records if record["arm"] == "full cache/f16/-"}
     needle = full["TextNeedleInAHaystack"]
-    assert needle["question"] == "Images and a question.\n Image 1:<image> Image 2:<image> What is in image 2?"
+    assert (
+        needle["question"]
+        == "Images and a question.\n Image 1:<image> Image 2:<image> What is in image 2?"
+    )
     assert needle["score"] == float("owl" in needle["pred_response"].lower().rstrip(".").split())
-    assert full["MMCoQA"]["score"] == float("shows an owl" in full["MMCoQA"]["pred_response"].lower())
+    assert full["MMCoQA"]["score"] == float(
+        "shows an owl" in full["MMCoQA"]["pred_response"].lower()
+    )
     assert full["WikiVQA"]["question"].endswith(
         "\nChoice list: \nA. an owl\nB. an umbrella\nC. a ladybug\nYour answer is: "
     )
@@ -122,7 +150,12 @@ def test_goes_on(root: Path, tmp_path: Path, capfd: Capture) -> None:
     key = "dataset", "arm", "sample_id"
     kept = [tuple(record[name] for name in key) for record in _records(path)]
     assert len(kept) == len(set(kept)) == len(lines) - 1
-    assert main(["eval", "milebench", "--data", str(root), *FLAGS, "--max-tokens", "9", "-o", str(path)]) == 2
+    assert (
+        main(
+            ["eval", "milebench", "--data", str(root), *FLAGS, "--max-tokens", "9", "-o", str(path)]
+        )
+        == 2
+    )
     assert "belongs to another run" in capfd.readouterr().err
     # the keys of records do not say what became of text
     flags = ["--text-overflow", "evict", "-o", str(path)]
@@ -137,8 +170,12 @@ def test_variants(root: Path, tmp_path: Path, capfd: Capture) -> None:
     assert [record["sample_id"] for record in _records(adversarial)] == [8]
     _run(capfd, root, *flags, "--combined", "1", "-o", str(combined))
     first = _records(combined)[0]
-    assert first["question"].startswith("<image>\nImages and a question.\n Image 1:<Image 1>  Image 2:<Image 2>  What")
-    assert [Path(image).parts[-2:] for image in first["image"]] == [("combined_1_images", "all.png")]
+    assert first["question"].startswith(
+        "<image>\nImages and a question.\n Image 1:<Image 1>  Image 2:<Image 2>  What"
+    )
+    assert [Path(image).parts[-2:] for image in first["image"]] == [
+        ("combined_1_images", "all.png")
+    ]
 
 
 def test_long_contexts_lose_their_beginning(root: Path, tmp_path: Path, capfd: Capture) -> None:
@@ -189,5 +226,8 @@ def test_a_prompt_that_does_not_fit_is_named(root: Path, capfd: Capture) -> None
     flags = ["--datasets", "IEdit", "--n-ctx", "256", "--max-context", "4000"]
     long = _entry(5, " Image 1:{image#1}" + " What is in image 1?" * 100, [OWL], "x")
     _write(root.parent / "long", "IEdit", "open-ended", [long])
-    assert main(["eval", "milebench", "--data", str(root.parent / "long"), "-m", "embedded", *flags]) == 2
+    assert (
+        main(["eval", "milebench", "--data", str(root.parent / "long"), "-m", "embedded", *flags])
+        == 2
+    )
     assert capfd.readouterr().err.startswith("lookm: IEdit, sample 5: prompt: ")

@@ -1,4 +1,6 @@
-"""MileBench's rules one by one: numbers worked by hand, and of ROUGE those of the package that it uses."""
+"""MileBench's rules one by one: numbers worked by hand, and of ROUGE those of the package that it
+uses.
+"""
 
 from __future__ import annotations
 
@@ -119,32 +121,55 @@ def test_rouge(given: str, right: str, expected: float) -> None:
 
 
 def test_open_ended_is_normalised_rouge() -> None:
-    assert score("IEdit", "open-ended", "Remove the dog.", "remove the DOG!") == pytest.approx(1, abs=1e-7)
+    assert score("IEdit", "open-ended", "Remove the dog.", "remove the DOG!") == pytest.approx(
+        1, abs=1e-7
+    )
     assert score("IEdit", "open-ended", "Remove the dog.", " ") == 0
 
 
-def _sample(context: str, n_images: int, n_places: int | None = None, choices: tuple[str, ...] = ()) -> Sample:
+def _sample(
+    context: str, n_images: int, n_places: int | None = None, choices: tuple[str, ...] = ()
+) -> Sample:
     images = tuple(Path(f"{i}.png") for i in range(1, n_images + 1))
-    return Sample(1, "Do it.", context, images, n_images if n_places is None else n_places, choices, "x", "Few")
+    return Sample(
+        1,
+        "Do it.",
+        context,
+        images,
+        n_images if n_places is None else n_places,
+        choices,
+        "x",
+        "Few",
+    )
 
 
-def _built(sample: Sample, room: int = 1000, name: str = "X", *, combined: bool = False) -> tuple[str, list[str]]:
+def _built(
+    sample: Sample, room: int = 1000, name: str = "X", *, combined: bool = False
+) -> tuple[str, list[str]]:
     """A token is a character, and a picture ten of them."""
-    tokens = Room(room, 10, lambda text: [ord(c) for c in text], lambda tokens: "".join(map(chr, tokens)))
+    tokens = Room(
+        room, 10, lambda text: [ord(c) for c in text], lambda tokens: "".join(map(chr, tokens))
+    )
     prompt = build_prompt(Dataset(name, "open-ended", (sample,)), sample, tokens, combined=combined)
     return prompt.text, [path.stem for path in prompt.images]
 
 
 def test_prompt_of_all() -> None:
     text, images = _built(_sample("See {image#1} and {table#2}: what?", 2, choices=("yes", "no")))
-    assert text == "Do it.\nSee <image> and <image>: what?\nChoice list: \nA. yes\nB. no\nYour answer is: "
+    assert (
+        text
+        == "Do it.\nSee <image> and <image>: what?\nChoice list: \nA. yes\nB. no\nYour answer is: "
+    )
     assert images == ["1", "2"]
     text, _ = _built(_sample("{image#1}", 1, choices=("yes", "no")), name="GPR1200")
     assert text == "Do it.\n<image>\nChoice list: \nyes\nno\nYour answer is: "
 
 
 def test_pictures_side_by_side_get_lines() -> None:
-    assert _built(_sample("{image#1}{image#2}Difference:", 2))[0] == "Do it.\n<image>\n<image>\nDifference:"
+    assert (
+        _built(_sample("{image#1}{image#2}Difference:", 2))[0]
+        == "Do it.\n<image>\n<image>\nDifference:"
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +177,11 @@ def test_pictures_side_by_side_get_lines() -> None:
     [
         # instruction 6; fragments "one" 3, "two" 3, "three?" 6, each picture 10
         (6 + 3 + 10 + 3 + 10 + 6, "one<image>two<image>three?", ["1", "2"]),
-        (6 + 2 + 10 + 3 + 10 + 6, "<image>two<image>three?", ["1", "2"]),  # the text before it does not fit
+        (
+            6 + 2 + 10 + 3 + 10 + 6,
+            "<image>two<image>three?",
+            ["1", "2"],
+        ),  # the text before it does not fit
         (6 + 9 + 3 + 10 + 6, "two<image>three?", ["2"]),  # its picture does not
         (6 + 2 + 10 + 6, "<image>three?", ["2"]),
         (6 + 9 + 6, "three?", []),
@@ -175,7 +204,10 @@ def test_pictures_and_places_that_do_not_match() -> None:
 
 def test_combined_pictures_come_first() -> None:
     whole = _sample("See {image#1} and {image#2}?", 1, n_places=2)
-    assert _built(whole, combined=True) == ("<image>\nDo it.\nSee <Image 1>  and <Image 2> ?", ["1"])
+    assert _built(whole, combined=True) == (
+        "<image>\nDo it.\nSee <Image 1>  and <Image 2> ?",
+        ["1"],
+    )
     assert _built(whole, 6 + 11, combined=True) == ("<image>\nDo it.\n<Image 2> ?", ["1"])
 
 
@@ -197,6 +229,8 @@ def test_files_that_are_not_milebench(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is not in MileBench's form"):
             read_dataset(tmp_path, "TQA")
     twice = [{**entry, "task_instance": instance}] * 2
-    file.write_text(json.dumps({"meta_data": {"task_instruction": ["a"], "question_type": "x"}, "data": twice}))
+    file.write_text(
+        json.dumps({"meta_data": {"task_instruction": ["a"], "question_type": "x"}, "data": twice})
+    )
     with pytest.raises(ValueError, match="has a sample_id twice"):
         read_dataset(tmp_path, "TQA")

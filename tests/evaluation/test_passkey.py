@@ -45,7 +45,9 @@ def test_embedded(capfd: Capture, tmp_path: Path) -> None:
     rows = {(row["place"], row["name"]): row for row in found["rows"]}
     for place in ("after", "before"):
         assert rows[place, "full cache"]["score"] == 100
-        assert rows[place, "text cells only"]["score"] == 0, "the codes are not among the cells that always stay"
+        assert rows[place, "text cells only"]["score"] == 0, (
+            "the codes are not among the cells that always stay"
+        )
         assert rows[place, "text_prior_h2o"]["score"] > rows[place, "random"]["score"]
         assert rows[place, "text_prior_h2o"]["kept_share"] == pytest.approx(0.5, abs=0.01)
 

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 Capture = pytest.CaptureFixture[str]
 
 
-def _row(place: str, name: str, cache: str, budget: float | None, share: float, score: float) -> dict[str, Any]:
+def _row(
+    place: str, name: str, cache: str, budget: float | None, share: float, score: float
+) -> dict[str, Any]:
     change = score - 90
     return {
         "place": place,
@@ -40,7 +42,11 @@ def rows() -> list[dict[str, Any]]:
             _row(place, "text cells only", "f16", None, 0.1, 30),
         ]
         rows += [_row(place, "full cache", "q8_0", None, 0.53, 88.0)]
-        rows += [_row(place, "lookm_plus", cache, b, b, 100 * b) for cache in ("f16", "q8_0") for b in (0.2, 0.5)]
+        rows += [
+            _row(place, "lookm_plus", cache, b, b, 100 * b)
+            for cache in ("f16", "q8_0")
+            for b in (0.2, 0.5)
+        ]
     rows.append(_row("after", "random", "f16", 0.2, 0.2, 25.0))
     return rows
 
@@ -66,8 +72,12 @@ def test_a_suite(rows: list[dict[str, Any]]) -> None:
         "q8_0, before the question",
     ]
     for axes in panels:
-        assert [[20.0, 20.0], [50.0, 50.0]] in _lines(axes), "shares in percent, in the order of the budgets"
-        assert _lines(axes).count([[0.0, 90.0], [1.0, 90.0]]) == 1, "the full f16 cache lies across every panel"
+        assert [[20.0, 20.0], [50.0, 50.0]] in _lines(axes), (
+            "shares in percent, in the order of the budgets"
+        )
+        assert _lines(axes).count([[0.0, 90.0], [1.0, 90.0]]) == 1, (
+            "the full f16 cache lies across every panel"
+        )
     assert [[53.0, 88.0]] in _lines(panels[1])
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
@@ -75,17 +85,31 @@ def test_a_suite(rows: list[dict[str, Any]]) -> None:
 
 
 def test_milebench() -> None:
-    def row(method: str, cache: str, ratio: float | None, mib: float, *scores: float) -> dict[str, Any]:
+    def row(
+        method: str, cache: str, ratio: float | None, mib: float, *scores: float
+    ) -> dict[str, Any]:
         datasets = dict(zip("ab", scores, strict=True))
-        return {"method": method, "cache": cache, "ratio": ratio, "kv_bytes": mib * 2**20, "datasets": datasets}
+        return {
+            "method": method,
+            "cache": cache,
+            "ratio": ratio,
+            "kv_bytes": mib * 2**20,
+            "datasets": datasets,
+        }
 
     rows = [row("full cache", "f16", None, 8, 60, 70)]
-    rows += [row("h2o", "f16", 0.5, 4, 50, 60), row("h2o", "f16", 0.2, 1.6, 20, 60), row("h2o", "q8_0", 0.5, 2, 50, 50)]
+    rows += [
+        row("h2o", "f16", 0.5, 4, 50, 60),
+        row("h2o", "f16", 0.2, 1.6, 20, 60),
+        row("h2o", "q8_0", 0.5, 2, 50, 50),
+    ]
     figure = _figure(plots.milebench_points(rows), plots.MIB)
     (axes,) = figure.axes
     assert axes.get_title() == "MileBench, mean of 2 data sets"
     assert _lines(axes)[:2] == [[[1.6, 40.0], [4.0, 55.0]], [[2.0, 50.0]]]
-    assert [line.get_linestyle() for line in axes.get_lines()[:2]] == ["-", "--"], "types of cache in one panel"
+    assert [line.get_linestyle() for line in axes.get_lines()[:2]] == ["-", "--"], (
+        "types of cache in one panel"
+    )
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["h2o", "f16", "q8_0", plots.FULL_LABEL]
 
@@ -93,7 +117,9 @@ def test_milebench() -> None:
 def test_every_arm_has_a_look() -> None:
     names = {arm.name for arm in make_arms(known_methods(), [0.2], ["f16"])} - {"full cache"}
     looks = {name: plots._look(name, THEMES["dark"]) for name in names}
-    assert len({(look["color"], look["marker"], look["linestyle"]) for look in looks.values()}) == len(names)
+    assert len(
+        {(look["color"], look["marker"], look["linestyle"]) for look in looks.values()}
+    ) == len(names)
     assert len({marker for _, marker in plots.LOOKS.values()}) == len(plots.LOOKS)
 
 
@@ -104,7 +130,12 @@ def test_files(rows: list[dict[str, Any]], tmp_path: Path, capfd: Capture) -> No
     texts = []
     for _ in range(2):
         plots.draw_beside(tmp_path / "run.jsonl", points, plots.SHARE)
-        texts.append([(tmp_path / f"run-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark")])
+        texts.append(
+            [
+                (tmp_path / f"run-{theme}.svg").read_text(encoding="utf-8")
+                for theme in ("light", "dark")
+            ]
+        )
     assert texts[0] == texts[1], "the same figures, the same bytes"
     assert ["#0d1117" in text for text in texts[0]] == [False, True]
     assert capfd.readouterr().err.count(f"Drawn in {tmp_path}: run-light.svg, run-dark.svg.") == 2

@@ -21,7 +21,9 @@ def test_interval_against_a_bootstrap_by_hand() -> None:
     means = []
     for _ in range(4000):
         drawn = rng.integers(0, 30, 30)
-        means.append(100 * np.mean([np.nanmean((values - other)[drawn, task]) for task in range(3)]))
+        means.append(
+            100 * np.mean([np.nanmean((values - other)[drawn, task]) for task in range(3)])
+        )
     low, high = np.percentile(means, (2.5, 97.5))
     assert found.mean == pytest.approx(100 * np.mean(np.nanmean(values, 0) - np.nanmean(other, 0)))
     assert found.low == pytest.approx(low, abs=1.5)
@@ -41,7 +43,9 @@ def test_pairing_takes_out_what_both_have_in_common() -> None:
 
 
 def test_a_task_counts_as_much_as_another() -> None:
-    scores = scores_of([(0, "a", 1.0), (1, "a", 1.0), (2, "a", 1.0), (0, "b", 0.0)], [0, 1, 2], ["a", "b"])
+    scores = scores_of(
+        [(0, "a", 1.0), (1, "a", 1.0), (2, "a", 1.0), (0, "b", 0.0)], [0, 1, 2], ["a", "b"]
+    )
     assert scores.by_task() == [100, 0]
     assert scores.mean() == 50
 

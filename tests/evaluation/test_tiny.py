@@ -24,7 +24,9 @@ Capture = pytest.CaptureFixture[str]
 
 def test_pictures_are_all_there() -> None:
     pictures = load_pictures()
-    assert {kind: sum(p.kind == kind for p in pictures) for kind in ("grid", "single", "shape")} == {
+    assert {
+        kind: sum(p.kind == kind for p in pictures) for kind in ("grid", "single", "shape")
+    } == {
         "grid": 160,
         "single": 96,
         "shape": 96,
@@ -70,10 +72,16 @@ def test_arms_have_equal_bytes() -> None:
         "full cache/q8_0/-",
         "full cache/q4_0/-",
     ]
-    assert {arm.name for arm in arms if arm.cache == "q4_0"} == {"full cache", "text_prior_h2o", "random"}
+    assert {arm.name for arm in arms if arm.cache == "q4_0"} == {
+        "full cache",
+        "text_prior_h2o",
+        "random",
+    }
     assert "random/q4_0/0.5" not in {arm.key for arm in arms}, "all of q4_0 is less"
     twice = make_arms(["h2o", "h2o", "random"], [0.5, 0.2, 0.5], ["q8_0", "f16", "q8_0"])
-    assert [arm.key for arm in twice] == [arm.key for arm in make_arms(["h2o"], [0.5, 0.2], ["q8_0"])]
+    assert [arm.key for arm in twice] == [
+        arm.key for arm in make_arms(["h2o"], [0.5, 0.2], ["q8_0"])
+    ]
     for wrong in ((["h3o"], [0.5], []), (["h2o"], [1.0], []), (["h2o"], [0.5], ["q5"])):
         with pytest.raises(ValueError, match="expected"):
             make_arms(*wrong)
@@ -84,14 +92,18 @@ def test_a_cache_of_two_types() -> None:
     arms = {arm.key: arm for arm in make_arms(["lookm_plus"], [0.1], ["f16:q4_0", "q8_0"])}
     assert arms["lookm_plus/f16:q4_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 4.5)
     assert arms["lookm_plus/q8_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 8.5)
-    with pytest.raises(ValueError, match=r"--caches has 'f16:q5', expected some of f16, q8_0, q4_0, f16:q4_0"):
+    with pytest.raises(
+        ValueError, match=r"--caches has 'f16:q5', expected some of f16, q8_0, q4_0, f16:q4_0"
+    ):
         make_arms(["lookm_plus"], [0.1], ["f16:q5"])
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRun, Path, list[dict[str, Any]]]:
     arms = make_arms(["h2o", "snapkv", "text_prior_pivot_merge"], [0.2], ["q8_0"])
-    run = SuiteRun("tiny", SETUP, arms, ("after", "before"), [make_context(load_pictures(), 0, 0)], 0, 160)
+    run = SuiteRun(
+        "tiny", SETUP, arms, ("after", "before"), [make_context(load_pictures(), 0, 0)], 0, 160
+    )
     path = tmp_path_factory.mktemp("tiny") / "records.jsonl"
     with Records(path, run.identity()) as records:
         run_suite(run, records, lambda done, total: None)
@@ -107,7 +119,9 @@ def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
     assert all(row.score > 85 and row.kept_share == row.bytes_share == 1 for row in full)
     assert all(set(row.tasks) == set(TASKS) for row in rows)
     given = [row for row in rows if row.budget is not None and "floor" not in row.name]
-    assert all(row.bytes_share == pytest.approx(0.2, abs=0.006) for row in given), "equal bytes, whatever the type"
+    assert all(row.bytes_share == pytest.approx(0.2, abs=0.006) for row in given), (
+        "equal bytes, whatever the type"
+    )
     q8 = [row for row in given if row.cache == "q8_0"]
     assert q8
     assert all(row.kept_share == pytest.approx(0.2 * 16 / 8.5, abs=0.01) for row in q8)
@@ -115,14 +129,20 @@ def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
     assert text.tasks["image_needle"] == 0 < text.tasks["text_needle"]
     beside = {(row.cache, row.budget): row.bytes_share for row in rows if row.name == "random"}
     for row in rows:
-        at_equal_bytes = row.budget is not None and abs(row.bytes_share - beside[row.cache, row.budget]) <= 0.01
+        at_equal_bytes = (
+            row.budget is not None and abs(row.bytes_share - beside[row.cache, row.budget]) <= 0.01
+        )
         assert (row.against_random is not None) == (at_equal_bytes and row.name != "random")
     more = [
-        {**record, "kv_bytes": 1.2 * record["kv_bytes"]} for record in records if not record["arm"].startswith("h2o")
+        {**record, "kv_bytes": 1.2 * record["kv_bytes"]}
+        for record in records
+        if not record["arm"].startswith("h2o")
     ]
     assert any(row.against_random for row in rows_of(run, records) if row.name == "h2o")
     others = [record for record in records if record["arm"].startswith("h2o")]
-    assert not any(row.against_random for row in rows_of(run, [*more, *others]) if row.name == "h2o")
+    assert not any(
+        row.against_random for row in rows_of(run, [*more, *others]) if row.name == "h2o"
+    )
 
 
 def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -142,16 +162,38 @@ def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_p
 
 
 def test_command(capfd: Capture, tmp_path: Path) -> None:
-    flags = ["--contexts", "1", "--methods", "h2o", "--ratios", "0.3", "--caches", "f16", "--place", "after"]
+    flags = [
+        "--contexts",
+        "1",
+        "--methods",
+        "h2o",
+        "--ratios",
+        "0.3",
+        "--caches",
+        "f16",
+        "--place",
+        "after",
+    ]
     assert main(["eval", "tiny", *flags, "--json", "-o", str(tmp_path / "a.jsonl")]) == 0
     rows = json.loads(capfd.readouterr().out)["rows"]
-    assert {row["name"] for row in rows} == {"full cache", "text cells only", "h2o", "random", "streaming_llm"}
+    assert {row["name"] for row in rows} == {
+        "full cache",
+        "text cells only",
+        "h2o",
+        "random",
+        "streaming_llm",
+    }
     assert main(["eval", "tiny", *flags, "-o", str(tmp_path / "a.jsonl")]) == 0
     out, err = capfd.readouterr()
-    assert "6 prompts in each cell; of 1 contexts no intervals can be given, 8 are the fewest" in out
+    assert (
+        "6 prompts in each cell; of 1 contexts no intervals can be given, 8 are the fewest" in out
+    )
     assert " to +" not in out
     assert "a-light.svg, a-dark.svg" in err
-    assert all("random" in (tmp_path / f"a-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
+    assert all(
+        "random" in (tmp_path / f"a-{theme}.svg").read_text(encoding="utf-8")
+        for theme in ("light", "dark")
+    )
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 5 * 6
     assert json.loads(lines[1])["arm"] == full_cache().key

@@ -17,7 +17,19 @@ QUESTION = "Image 1:<image> Image 2:<image> What is in image 2?"
 
 def test_a_page_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, picture = tmp_path / "report.html", tmp_path / "picture.png"
-    words = [*ASK, QUESTION, "-o", str(page), "-o", str(picture), "--method", "h2o", "--method", "roco", "--dark"]
+    words = [
+        *ASK,
+        QUESTION,
+        "-o",
+        str(page),
+        "-o",
+        str(picture),
+        "--method",
+        "h2o",
+        "--method",
+        "roco",
+        "--dark",
+    ]
     assert main(words) == 0
     told = capsys.readouterr()
     assert "owl" in told.out
@@ -69,7 +81,9 @@ def test_bad_input_is_one_line(
 
 def test_the_doc_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert blocks
     for block in blocks:
         exec(compile(block, str(DOC), "exec"), {})

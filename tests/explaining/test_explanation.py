@@ -77,14 +77,18 @@ def test_text_is_the_prompt(found: Explanation, prompt: DemoPrompt) -> None:
     text = b"".join(found.text).decode()
     for part in prompt.content.split("<image>"):
         assert part.strip() in text
-    assert all(not token for token, piece in zip(found.text, found.piece, strict=True) if piece >= 0)
+    assert all(
+        not token for token, piece in zip(found.text, found.piece, strict=True) if piece >= 0
+    )
 
 
 def test_places_are_rows_of_the_grid(found: Explanation) -> None:
     expected = [(i % 8, i // 8) for i in range(N_IMAGE)]
     for piece in found.pieces:
         assert (piece.nx, piece.ny, piece.area) == (8, 8, (0.0, 0.0, 1.0, 1.0))
-        assert [tuple(place) for place in found.place[piece.first : piece.first + N_IMAGE]] == expected
+        assert [
+            tuple(place) for place in found.place[piece.first : piece.first + N_IMAGE]
+        ] == expected
     grid = found.grid(2, np.arange(len(found.piece)))
     np.testing.assert_array_equal(grid.ravel(), found.pieces[2].first + np.arange(N_IMAGE))
 
@@ -111,7 +115,9 @@ def test_merges_end_in_kept_cells_of_the_same_head(found: Explanation, method: s
 
 
 def test_cells_are_those_of_a_context_of_its_own(prompt: DemoPrompt, found: Explanation) -> None:
-    """Scores, selection and matching again, on mtmd's own batches: by the core, and by NumPy from its K."""
+    """Scores, selection and matching again, on mtmd's own batches: by the core, and by NumPy from
+    its K.
+    """
     model = _oracle.Model.load(str(embedded.MODEL))
     text = b"".join(found.text).decode()  # with its control tokens; mtmd puts the first one itself
     for i, piece in reversed(list(enumerate(found.pieces))):
@@ -138,22 +144,33 @@ def test_cells_are_those_of_a_context_of_its_own(prompt: DemoPrompt, found: Expl
                 evicted = evicted_cells(kept, own.n_tokens)
                 similar = cosine(k[i][head], evicted, kept)
                 chosen = similar[np.arange(len(evicted)), np.searchsorted(kept, into[evicted])]
-                np.testing.assert_allclose(chosen, similar.max(axis=1), atol=2e-3)  # keys are f16 in both caches
+                np.testing.assert_allclose(
+                    chosen, similar.max(axis=1), atol=2e-3
+                )  # keys are f16 in both caches
         result = context.compress(method=one.method, important_ratio=0.15, recent_ratio=0.15)
-        same = [np.mean(a == layer.kept) for a, layer in zip(result["kept"], one.layers, strict=True)]
+        same = [
+            np.mean(a == layer.kept) for a, layer in zip(result["kept"], one.layers, strict=True)
+        ]
         assert np.mean(same) > 0.99, "but where rounding tips a tie"
 
 
 def test_a_context_is_apart_from_text(llm: Llava) -> None:
     notes = "The code of Anna is 4821. " * 4
-    found = llm.explain("Image 1:<image> What is in image 1?", [DEMO / "pic08.png"], context=notes, methods=["h2o"])
+    found = llm.explain(
+        "Image 1:<image> What is in image 1?", [DEMO / "pic08.png"], context=notes, methods=["h2o"]
+    )
     evictable = ~found.is_text & (found.piece < 0)
     assert evictable.sum() == found.stats.context_cells
-    assert b"".join(t for t, e in zip(found.text, evictable, strict=True) if e).decode().strip() == notes.strip()
+    assert (
+        b"".join(t for t, e in zip(found.text, evictable, strict=True) if e).decode().strip()
+        == notes.strip()
+    )
 
 
 def test_nothing_to_compress(llm: Llava) -> None:
-    found = llm.explain("What is this?", [DEMO / "pic08.png"], methods=["origin", "h2o"], kv_ratio=1.0)
+    found = llm.explain(
+        "What is this?", [DEMO / "pic08.png"], methods=["origin", "h2o"], kv_ratio=1.0
+    )
     for one in found.methods:
         assert one.layers == ()
         assert one.stats.note
@@ -210,8 +227,12 @@ def test_prompts_are_explained_only_when_asked_for() -> None:
     assert session.explanation is None
 
 
-def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes through the cap, which an explained one cannot, and waits for the explained answer's end."""
+def test_a_prompt_of_another_thread_is_not_explained(
+    prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes through the cap, which an explained one cannot, and waits for the explained answer's
+    end.
+    """
     under_way, asked = threading.Event(), threading.Event()
     answers: list[str] = []
     with Llava.embedded(kv_cells=160) as llm:
@@ -233,10 +254,14 @@ def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeyp
         monkeypatch.setattr(Request, "begin", slow)
         thread = threading.Thread(target=ask)
         thread.start()
-        found = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
+        found = llm.explain(
+            "Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"]
+        )
         thread.join()
         assert answers == [alone]
-        again = llm.explain("Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"])
+        again = llm.explain(
+            "Image 1:<image> What is in image 1?", prompt.images[:1], methods=["h2o"]
+        )
         assert found.methods[0].answer == again.methods[0].answer
         for a, b in zip(found.methods[0].layers, again.methods[0].layers, strict=True):
             np.testing.assert_array_equal(a.kept, b.kept)
@@ -244,7 +269,9 @@ def test_a_prompt_of_another_thread_is_not_explained(prompt: DemoPrompt, monkeyp
 
 def test_a_picture_of_a_line(llm: Llava, tmp_path: Path) -> None:
     line = Image.new("RGB", (3000, 2), "red")
-    found = llm.explain("<image> <image> What is in image 1?", [line, line.rotate(90, expand=True)], methods=["h2o"])
+    found = llm.explain(
+        "<image> <image> What is in image 1?", [line, line.rotate(90, expand=True)], methods=["h2o"]
+    )
     found.save(tmp_path / "line.png")
     with Image.open(tmp_path / "line.png") as drawn:
         assert drawn.width > 500
@@ -255,7 +282,11 @@ def test_two_threads(prompt: DemoPrompt) -> None:
     with Llava.embedded() as llm:
         found: list[Explanation] = []
         threads = [
-            threading.Thread(target=lambda: found.append(llm.explain(prompt.content, prompt.images, methods=["h2o"])))
+            threading.Thread(
+                target=lambda: found.append(
+                    llm.explain(prompt.content, prompt.images, methods=["h2o"])
+                )
+            )
             for _ in range(2)
         ]
         for thread in threads:

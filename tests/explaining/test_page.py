@@ -20,8 +20,12 @@ from lookm_cpp.explaining.colours import DARK, LIGHT, css
 from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here"
+)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 METHODS = ("text_prior_pivot_merge", "h2o")
@@ -61,7 +65,10 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on(
-        "request", lambda request: said.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
+        "request",
+        lambda request: said.extend(
+            [] if request.url.startswith(("file:", "data:")) else [request.url]
+        ),
     )
     opened.goto(file.as_uri())
     opened.wait_for_selector("html[data-ready]", state="attached")
@@ -81,9 +88,13 @@ def _packed(file: Path) -> dict[str, Any]:
 def test_the_page_holds_the_counts(file: Path, found: Explanation) -> None:
     data = _packed(file)
     for method, one in zip(data["methods"], found.methods, strict=True):
-        assert [layer["kept"] for layer in method["layers"]] == [layer.times_kept().tolist() for layer in one.layers]
+        assert [layer["kept"] for layer in method["layers"]] == [
+            layer.times_kept().tolist() for layer in one.layers
+        ]
         evicted = np.flatnonzero(one.times_kept() < one.n_pairs)
-        assert {merge[0] for merge in method["merges"]} == (set(evicted.tolist()) if "merge" in one.method else set())
+        assert {merge[0] for merge in method["merges"]} == (
+            set(evicted.tolist()) if "merge" in one.method else set()
+        )
         for cell in evicted[:20].tolist():
             mine = [merge for merge in method["merges"] if merge[0] == cell]
             assert mine == one.merges()[one.merges()[:, 0] == cell][:3].tolist()
@@ -91,7 +102,11 @@ def test_the_page_holds_the_counts(file: Path, found: Explanation) -> None:
 
 def test_no_address_and_no_markup_of_the_users(found: Explanation, tmp_path: Path) -> None:
     with Llava.embedded() as llm:
-        nasty = llm.explain("</script><img src=x onerror=alert(1)>$data", methods=["h2o"], context="<b>bold</b> & co. ")
+        nasty = llm.explain(
+            "</script><img src=x onerror=alert(1)>$data",
+            methods=["h2o"],
+            context="<b>bold</b> & co. ",
+        )
     text = nasty.html()
     assert "<img" not in text
     assert "<b>" not in text
@@ -111,10 +126,14 @@ def test_what_is_drawn(page: Any, found: Explanation) -> None:
     for number, piece in enumerate(found.pieces):
         mean = share[piece.first : piece.first + piece.n_cells].mean()
         assert int(shown[number].split()[0].removeprefix("<")) == pytest.approx(100 * mean, abs=1)
-    fills = page.locator("figure rect:not(.padding)").evaluate_all("all => all.map(one => one.style.fill)")
+    fills = page.locator("figure rect:not(.padding)").evaluate_all(
+        "all => all.map(one => one.style.fill)"
+    )
     cells = found.piece >= 0
     assert [fill == "rgb(255, 255, 255)" for fill in fills] == (share[cells] == 0).tolist()
-    assert {_rgb(LIGHT.scale[-1])} >= {f for f, s in zip(fills, share[cells], strict=True) if s == 1}
+    assert {_rgb(LIGHT.scale[-1])} >= {
+        f for f, s in zip(fills, share[cells], strict=True) if s == 1
+    }
 
 
 def _rgb(colour: tuple[int, int, int]) -> str:
@@ -141,7 +160,13 @@ def test_by_keyboard(page: Any, found: Explanation) -> None:
         press("Tab")
         assert page.evaluate("document.activeElement.id") == f"view-{image}"
     first = found.pieces[3].first
-    for key, cell in (("ArrowDown", 0), ("ArrowDown", 8), ("ArrowRight", 9), ("ArrowUp", 1), ("ArrowLeft", 0)):
+    for key, cell in (
+        ("ArrowDown", 0),
+        ("ArrowDown", 8),
+        ("ArrowRight", 9),
+        ("ArrowUp", 1),
+        ("ArrowLeft", 0),
+    ):
         press(key)
         told = page.locator("#detail").text_content()
         column, row = cell % 8 + 1, cell // 8 + 1
@@ -178,9 +203,13 @@ def test_light_and_dark(browser: Any, file: Path, scheme: str, theme: Any) -> No
     page = browser.new_page(color_scheme=scheme)
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
-    value = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--page').trim()")
+    value = page.evaluate(
+        "getComputedStyle(document.documentElement).getPropertyValue('--page').trim()"
+    )
     assert value == css(theme.page)
-    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == _rgb(theme.page)
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == _rgb(
+        theme.page
+    )
     page.close()
 
 
@@ -194,17 +223,27 @@ def test_a_narrow_screen(browser: Any, file: Path) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_picture_has_the_colours_of_the_shares(found: Explanation, dark: bool, tmp_path: Path) -> None:
-    """White pictures, so that nothing but shares is seen; evicted cells are pale grey, kept ones multiply white."""
+def test_a_picture_has_the_colours_of_the_shares(
+    found: Explanation, dark: bool, tmp_path: Path
+) -> None:
+    """White pictures, so that nothing but shares is seen; evicted cells are pale grey, kept ones
+    multiply white.
+    """
     theme = DARK if dark else LIGHT
-    white = Explanation(**{**vars(found), "images": tuple(Image.new("RGB", (64, 64), "white") for _ in range(4))})
+    white = Explanation(
+        **{**vars(found), "images": tuple(Image.new("RGB", (64, 64), "white") for _ in range(4))}
+    )
     path = tmp_path / "picture.png"
     white.save(path, dark=dark)
     with Image.open(path) as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
     full = tuple(round(0.05 * 255 + 0.95 * c) for c in theme.scale[-1])
-    assert any(max(abs(a - b) for a, b in zip(full, colour, strict=True)) <= 4 for colour in colours)
-    assert any(max(abs(a - b) for a, b in zip(theme.page, colour, strict=True)) <= 4 for colour in colours)
+    assert any(
+        max(abs(a - b) for a, b in zip(full, colour, strict=True)) <= 4 for colour in colours
+    )
+    assert any(
+        max(abs(a - b) for a, b in zip(theme.page, colour, strict=True)) <= 4 for colour in colours
+    )
 
 
 def test_a_picture_of_one_layer_differs(found: Explanation) -> None:

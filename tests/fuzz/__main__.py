@@ -37,14 +37,21 @@ class Keeper:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="Most time, the same for each class; 0 for no end.")] = 0,
-    inputs: Annotated[int, typer.Option(help="Most inputs of all classes together; 0 for no end.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(help="Most time, the same for each class; 0 for no end.")
+    ] = 0,
+    inputs: Annotated[
+        int, typer.Option(help="Most inputs of all classes together; 0 for no end.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="The same inputs for the same seed.")] = 1,
     only: Annotated[
-        list[str] | None, typer.Option("--class", help=f"One of: {', '.join(TARGETS)}; may be given again.")
+        list[str] | None,
+        typer.Option("--class", help=f"One of: {', '.join(TARGETS)}; may be given again."),
     ] = None,
     first: Annotated[int, typer.Option(help="Number of the first input of each class.")] = 0,
-    keep: Annotated[bool, typer.Option(help=f"Make what went wrong small and keep it in {FOLDER.name}/.")] = True,
+    keep: Annotated[
+        bool, typer.Option(help=f"Make what went wrong small and keep it in {FOLDER.name}/.")
+    ] = True,
 ) -> None:
     """Try hostile inputs of each class, say what went wrong, and print what became of them."""
     if not (seconds or inputs):
@@ -52,7 +59,9 @@ def main(
     names = only or list(TARGETS)
     for name in names:
         if name not in TARGETS:
-            raise typer.BadParameter(f"{name!r}, expected one of {', '.join(TARGETS)}", param_hint="--class")
+            raise typer.BadParameter(
+                f"{name!r}, expected one of {', '.join(TARGETS)}", param_hint="--class"
+            )
     shares = {target: share for target, share in SHARES.items() if target.name in names}
     whole = sum(shares.values())
     counts: list[Counts] = []
@@ -63,7 +72,9 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             counts.append(campaign(target, seed, budget, Path(folder), keeper))
         done = counts[-1]
-        sys.stdout.write(f"{done.name}: {done.inputs} inputs in {done.seconds:.0f} s, {len(done.faults)} went wrong\n")
+        sys.stdout.write(
+            f"{done.name}: {done.inputs} inputs in {done.seconds:.0f} s, {len(done.faults)} went wrong\n"
+        )
         sys.stdout.flush()
     sys.stdout.write(table(counts) + "\n")
     raise typer.Exit(1 if any(done.faults for done in counts) else 0)

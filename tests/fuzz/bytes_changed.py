@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import random
 
-EDGES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1")
+EDGES = (
+    b"\0",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\0\0\0\1",
+)
 
 
 def changed(data: bytes, rng: random.Random, n: int = 1, *, in_place: bool = False) -> bytes:
-    """``n`` edits: a bit, a byte, a word of an edge's value; unless ``in_place``, a piece gone, doubled or moved, an
+    """``n`` edits: a bit, a byte, a word of an edge's value; unless ``in_place``, a piece gone,
+    doubled or moved, an
     end."""
     for _ in range(n):
         data = _edit(data, rng, 4 if in_place else 9)

@@ -91,8 +91,15 @@ def table(all_counts: list[Counts]) -> str:
     kinds = list(Kind)
     rows = [["class", "inputs", *(kind.value for kind in kinds)]]
     for counts in all_counts:
-        rows.append([counts.name, *(f"{n:,}" for n in (counts.inputs, *(counts.kinds[kind] for kind in kinds)))])
+        rows.append(
+            [
+                counts.name,
+                *(f"{n:,}" for n in (counts.inputs, *(counts.kinds[kind] for kind in kinds))),
+            ]
+        )
     totals = [sum(counts.kinds[kind] for counts in all_counts) for kind in kinds]
-    rows.append(["all", *(f"{n:,}" for n in (sum(counts.inputs for counts in all_counts), *totals))])
+    rows.append(
+        ["all", *(f"{n:,}" for n in (sum(counts.inputs for counts in all_counts), *totals))]
+    )
     rows.insert(1, ["---", *["--:"] * (len(kinds) + 1)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -94,7 +94,11 @@ class Child(Place):
         code = self._process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"exit {code}"
         lines = self._log.read_text(errors="replace").splitlines()[-30:]
-        why = [line for line in lines if "GGML_ASSERT" in line or "terminate called" in line or "what()" in line]
+        why = [
+            line
+            for line in lines
+            if "GGML_ASSERT" in line or "terminate called" in line or "what()" in line
+        ]
         return Outcome(Kind.DEATH, f"{name} {' '.join(why)[:200]}".strip(), "\n".join(lines))
 
 

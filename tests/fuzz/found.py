@@ -35,7 +35,9 @@ class Found:
     def write(self, folder: Path = FOLDER) -> Path:
         folder.mkdir(exist_ok=True)
         inputs = json.loads(to_json(self.inputs))
-        text = json.dumps({"class": self.target.name, "about": self.about, "inputs": inputs}, indent=1)
+        text = json.dumps(
+            {"class": self.target.name, "about": self.about, "inputs": inputs}, indent=1
+        )
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = folder / f"{self.target.name.lower().replace(' ', '-')}-{digest}.json"
         path.write_text(text + "\n")
@@ -66,7 +68,9 @@ class Trials:
     def fails_in(self, place: Place, inputs: Plain) -> bool:
         """After whatever was tried in that place."""
         try:
-            return isinstance(inputs, list) and replayed(place, inputs).same_fault(self._fault.outcome)
+            return isinstance(inputs, list) and replayed(place, inputs).same_fault(
+                self._fault.outcome
+            )
         except (KeyError, TypeError, ValueError):  # too little is left to be an input
             return False
 
@@ -74,7 +78,9 @@ class Trials:
         """Few and small inputs that do; ``None`` where not even all of them do."""
         last = self._fault.inputs[-1:]
         if self.fails(last):
-            with self._fault.target.open(self._folder) as place:  # to start one for each trial takes long
+            with self._fault.target.open(
+                self._folder
+            ) as place:  # to start one for each trial takes long
                 less: list[Plain] = minimised(last, lambda inputs: self.fails_in(place, inputs))
             return less if self.fails(less) else last
         if self.fails(self._fault.inputs):

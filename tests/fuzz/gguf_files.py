@@ -56,7 +56,9 @@ class _GgufFiles(Library):
         self._folder = folder
 
     def take(self, given: Any) -> None:
-        """``head`` is what the file says, compressed; unless ``data`` is there, what follows is the good file's."""
+        """``head`` is what the file says, compressed; unless ``data`` is there, what follows is the
+        good file's.
+        """
         name, part = given["pair"], given["part"]
         data = given.get("data")
         path = self._folder / f"{part}-mutated.gguf"
@@ -72,7 +74,9 @@ class _GgufFiles(Library):
         return self._ask(files.model, files.mmproj)
 
     def _ask(self, model: Path, mmproj: Path) -> str:
-        with Llava(model, mmproj=mmproj, n_ctx=1024, n_threads=1, n_gpu_layers=0, kv_ratio=0.5) as llm:
+        with Llava(
+            model, mmproj=mmproj, n_ctx=1024, n_threads=1, n_gpu_layers=0, kv_ratio=0.5
+        ) as llm:
             return llm.ask("What is <image>?", PICTURE, max_tokens=2)
 
 
@@ -92,11 +96,17 @@ class _GgufTarget(LibraryTarget):
         n_head = len(whole) - len(data)
         if len(changed) <= n_head:
             return {**given, "head": zlib.compress(changed), "cut": True}
-        return {**given, "head": zlib.compress(changed[:n_head]), "data": zlib.compress(changed[n_head:])}
+        return {
+            **given,
+            "head": zlib.compress(changed[:n_head]),
+            "data": zlib.compress(changed[n_head:]),
+        }
 
     @contextmanager
     def library(self, folder: Path) -> Iterator[Library]:
-        os.environ["LOOKM_CHECK_SECONDS"] = str(self.seconds / 2)  # a file that keeps its check busy is refused
+        os.environ["LOOKM_CHECK_SECONDS"] = str(
+            self.seconds / 2
+        )  # a file that keeps its check busy is refused
         yield _GgufFiles(folder)
 
 

@@ -1,7 +1,8 @@
-"""GGUF files with one thing wrong, by their structure: a field's value, name or type, a tensor's name, shape or type, a
-count, a length, a byte.
+"""GGUF files with one thing wrong, by their structure: a field's value, name or type, a tensor's
+name, shape or type, a count, a length, a byte.
 
-``mutations(source, seed)`` yields them without end, the same ones for the same seed. ``GgufFile`` makes one on purpose:
+``mutations(source, seed)`` yields them without end, the same ones for the same seed. ``GgufFile``
+makes one on purpose:
 
 >>> from lookm_cpp.embedded import MMPROJ
 >>> file = GgufFile.read(MMPROJ)
@@ -37,8 +38,43 @@ SCALARS: dict[GGUFValueType, str] = {
     GGUFValueType.FLOAT64: "d",
 }
 FLOATS = (GGUFValueType.FLOAT32, GGUFValueType.FLOAT64)
-NUMBERS = (0, 1, 2, 3, 5, 7, 16, 64, 128, 191, 255, 256, 257, 512, 1000, 4096, 65535, 1 << 20, (1 << 31) - 1, 1 << 31)
-REALS = (0.0, -0.0, -1.0, 1e-45, 1e-5, 1.0, 2.0, 1e6, 1e30, -1e30, float("inf"), float("-inf"), float("nan"))
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    16,
+    64,
+    128,
+    191,
+    255,
+    256,
+    257,
+    512,
+    1000,
+    4096,
+    65535,
+    1 << 20,
+    (1 << 31) - 1,
+    1 << 31,
+)
+REALS = (
+    0.0,
+    -0.0,
+    -1.0,
+    1e-45,
+    1e-5,
+    1.0,
+    2.0,
+    1e6,
+    1e30,
+    -1e30,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+)
 WORDS = (
     "", "x", "none", "default", "llama", "qwen2", "qwen2vl", "gpt2", "bert", "t5", "rwkv", "mamba", "gemma3", "clip",
     "mlp", "ldp", "ldpv2", "resampler", "adapter", "qwen2vl_merger", "qwen2.5vl_merger", "idefics3", "pixtral",
@@ -73,7 +109,9 @@ class Tensor:
     def pack(self) -> bytes:
         return (
             _text(self.name)
-            + struct.pack(f"<I{len(self.shape)}Q", len(self.shape), *(n & (1 << 64) - 1 for n in self.shape))
+            + struct.pack(
+                f"<I{len(self.shape)}Q", len(self.shape), *(n & (1 << 64) - 1 for n in self.shape)
+            )
             + struct.pack("<IQ", self.type, self.offset & (1 << 64) - 1)
         )
 
@@ -96,7 +134,9 @@ class GgufFile:
     def read(cls, path: Path) -> GgufFile:
         reader = gguf.GGUFReader(path)
         fields = [
-            (name.encode(), _field(found)) for name, found in reader.fields.items() if not name.startswith("GGUF.")
+            (name.encode(), _field(found))
+            for name, found in reader.fields.items()
+            if not name.startswith("GGUF.")
         ]
         tensors = [
             Tensor(
@@ -125,7 +165,9 @@ class GgufFile:
         return next(tensor for tensor in self.tensors if tensor.name == name.encode())
 
     def with_value(self, name: str, value: Any, kind: GGUFValueType | None = None) -> GgufFile:
-        """Another value, of the type that it had unless ``kind`` is given; a list is an array of ``kind``."""
+        """Another value, of the type that it had unless ``kind`` is given; a list is an array of
+        ``kind``.
+        """
         changed = copy.deepcopy(self)
         old = changed.field(name)
         if isinstance(value, list):
@@ -181,7 +223,8 @@ def _bytes(kind: GGUFValueType, value: Any) -> bytes:
 
 def _field(found: gguf.ReaderField) -> Field:
     kind = found.types[0]
-    # parts: length of the name, the name, the type, and then the value's own; an array's item type and length first
+    # parts: length of the name, the name, the type, and then the value's own; an array's item type
+    # and length first
     values = [bytes(part) for part in found.parts[3:]]
     if kind != GGUFValueType.ARRAY:
         return Field(int(kind), b"".join(values))
@@ -196,10 +239,19 @@ Mutation = Callable[[GgufFile, random.Random], tuple[str, GgufFile]]
 
 def _number(rng: random.Random, kind: GGUFValueType, old: bytes) -> Any:
     code = SCALARS[kind]
-    (value,) = struct.unpack("<" + code, old[: struct.calcsize(code)].ljust(struct.calcsize(code), b"\0"))
+    (value,) = struct.unpack(
+        "<" + code, old[: struct.calcsize(code)].ljust(struct.calcsize(code), b"\0")
+    )
     if kind in FLOATS:
         return rng.choice((*REALS, value * 2, -value, value + 1))
-    near = (value + 1, value - 1, value * 2, value // 2, -value, value ^ 1 << rng.randrange(8 * struct.calcsize(code)))
+    near = (
+        value + 1,
+        value - 1,
+        value * 2,
+        value // 2,
+        -value,
+        value ^ 1 << rng.randrange(8 * struct.calcsize(code)),
+    )
     return rng.choice((*NUMBERS, *near, -1))
 
 
@@ -210,7 +262,9 @@ def change_value(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
     key = name.decode(errors="replace")
     if kind == GGUFValueType.STRING:
         text = rng.choice((*WORDS, old.body[8:].decode(errors="replace") + "x"))
-        return f"{key} = {text!r:.60}", file.with_value(key, text.encode("latin-1", errors="replace"))
+        return f"{key} = {text!r:.60}", file.with_value(
+            key, text.encode("latin-1", errors="replace")
+        )
     value = _number(rng, kind, old.body)
     return f"{key} = {value}", file.with_value(key, value)
 
@@ -284,7 +338,9 @@ def drop_field(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
 
 def rename_tensor(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
     name = rng.choice(file.tensors).name
-    new = rng.choice((name + b"x", name[1:], b"", name.replace(b"0", b"1"), rng.choice(file.tensors).name))
+    new = rng.choice(
+        (name + b"x", name[1:], b"", name.replace(b"0", b"1"), rng.choice(file.tensors).name)
+    )
     return f"{name.decode()} renamed {new.decode()!r}", file.with_tensor(name.decode(), name=new)
 
 
@@ -300,7 +356,9 @@ def change_shape(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
     i = rng.randrange(len(shape))
     what = rng.choice(("number", "swap", "one more", "one fewer", "flat"))
     if what == "number":
-        shape[i] = rng.choice((*NUMBERS, shape[i] * 2, shape[i] // 2, shape[i] + 1, shape[i] - 1, -1))
+        shape[i] = rng.choice(
+            (*NUMBERS, shape[i] * 2, shape[i] // 2, shape[i] + 1, shape[i] - 1, -1)
+        )
     elif what == "swap":
         shape.reverse()
     elif what == "one more":
@@ -324,7 +382,17 @@ def change_tensor_type(file: GgufFile, rng: random.Random) -> tuple[str, GgufFil
 
 def change_offset(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
     tensor = rng.choice(file.tensors)
-    offset = rng.choice((0, tensor.offset + 32, tensor.offset + 1, len(file.data), len(file.data) - 32, 1 << 40, -32))
+    offset = rng.choice(
+        (
+            0,
+            tensor.offset + 32,
+            tensor.offset + 1,
+            len(file.data),
+            len(file.data) - 32,
+            1 << 40,
+            -32,
+        )
+    )
     name = tensor.name.decode()
     return f"{name}: offset {offset}", file.with_tensor(name, offset=offset)
 
@@ -336,7 +404,9 @@ def change_header(file: GgufFile, rng: random.Random) -> tuple[str, GgufFile]:
         changed.magic = b"GGML"
     elif what == "alignment":
         value = rng.choice(NUMBERS)
-        return f"alignment {value}", changed.with_field("general.alignment", value, GGUFValueType.UINT32)
+        return f"alignment {value}", changed.with_field(
+            "general.alignment", value, GGUFValueType.UINT32
+        )
     else:
         old = {"version": 3, "n_fields": len(file.fields), "n_tensors": len(file.tensors)}[what]
         setattr(changed, what, rng.choice((0, 1, 2, old + 1, old - 1, (1 << 32) - 1)))
@@ -372,7 +442,8 @@ KINDS: tuple[tuple[int, Mutation], ...] = (
 
 
 def mutations(source: Path, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """A description and the bytes of a file with one thing wrong, again and again; now and then a byte of the header is
+    """A description and the bytes of a file with one thing wrong, again and again; now and then a
+    byte of the header is
     another one, or the file is cut off."""
     file, rng = GgufFile.read(source), random.Random(seed)
     weights = [weight for weight, _ in KINDS]

@@ -17,7 +17,18 @@ from fuzz.target import Place, Target
 from fuzz.things import Plain
 
 FLAG_SETS = (
-    ("-np", "2", "-c", "2048", "--kv-ratio", "0.3", "--kv-unified", "--metrics", "--slots", "--props"),
+    (
+        "-np",
+        "2",
+        "-c",
+        "2048",
+        "--kv-ratio",
+        "0.3",
+        "--kv-unified",
+        "--metrics",
+        "--slots",
+        "--props",
+    ),
     ("-np", "1", "-c", "512", "--allow-origin", "self", "-b", "64", "-ub", "64"),
 )
 SECONDS = 60.0

@@ -23,7 +23,9 @@ class _Messages(EmbeddedModel):
 
     def take(self, given: Any) -> None:
         ratio = given.get("kv_ratio")
-        self.llm.create_chat_completion(given["messages"], max_tokens=1, temperature=0, kv_ratio=ratio)
+        self.llm.create_chat_completion(
+            given["messages"], max_tokens=1, temperature=0, kv_ratio=ratio
+        )
 
 
 class Messages(LibraryTarget):

@@ -12,7 +12,9 @@ SECONDS = 60.0
 TRIALS = 1000
 
 
-def minimised(value: Plain, fails: Callable[[Plain], bool], seconds: float = SECONDS, trials: int = TRIALS) -> Plain:
+def minimised(
+    value: Plain, fails: Callable[[Plain], bool], seconds: float = SECONDS, trials: int = TRIALS
+) -> Plain:
     """Take away parts as long as what is left fails.
 
     >>> minimised([3, {"a": "xyz", "b": b"12345"}, []], lambda v: b"3" in str(v).encode(), seconds=5)

@@ -8,7 +8,15 @@ Table = dict[str, tuple[Any, ...]]
 
 COMPRESSION: Table = {
     "kv_ratio": (1.0, 0.5, 0.2, 0.05, 1),
-    "method": ("lookm_plus", "text_prior_pivot_merge", "h2o", "snapkv", "roco", "streaming_llm", "random"),
+    "method": (
+        "lookm_plus",
+        "text_prior_pivot_merge",
+        "h2o",
+        "snapkv",
+        "roco",
+        "streaming_llm",
+        "random",
+    ),
     "important_ratio": (None, 0.1, 0.3),
     "recent_ratio": (None, 0.1, 0.0),
     "text_overflow": (None, "keep", "evict"),
@@ -39,7 +47,12 @@ QUESTION: Table = {
     "system": (None, "Be brief."),
 }
 MODEL: Table = {
-    "chat_template": (None, "chatml", "vicuna", "{% for m in messages %}{{ m.content }}{% endfor %}"),
+    "chat_template": (
+        None,
+        "chatml",
+        "vicuna",
+        "{% for m in messages %}{{ m.content }}{% endfor %}",
+    ),
     "n_ctx": (0, 512, 2048),
     "n_batch": (2048, 64),
     "n_ubatch": (512, 64, 32),
@@ -73,7 +86,12 @@ PLAN: Table = {
     "max_tokens": (512, 1),
     "memory": (None, "8GiB", 1 << 30),
 }
-EXPLAIN: Table = {**QUESTION, **ANSWER, "methods": (["h2o"], ("snapkv", "lookm_plus")), "kv_ratio": (0.5, 0.2)}
+EXPLAIN: Table = {
+    **QUESTION,
+    **ANSWER,
+    "methods": (["h2o"], ("snapkv", "lookm_plus")),
+    "kv_ratio": (0.5, 0.2),
+}
 INFO: Table = {"type_k": ("f16", "q8_0"), "type_v": ("f16", "q4_0")}
 DEVICES: Table = {"rpc_servers": (None,), **INFO}
 

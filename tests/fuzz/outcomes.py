@@ -63,7 +63,11 @@ def of_error(error: BaseException, documented: tuple[type[Exception], ...] = ())
     expected = type(error) in (ValueError, MemoryError) or isinstance(error, documented)
     if isinstance(error, TypeError):  # Python's own say nothing of what was expected
         expected &= "expected" in text
-    if expected and not _SIGNATURE.search(text) and (isinstance(error, MemoryError) or not _BARE.search(text)):
+    if (
+        expected
+        and not _SIGNATURE.search(text)
+        and (isinstance(error, MemoryError) or not _BARE.search(text))
+    ):
         return Outcome(Kind.REFUSED, type(error).__name__, text)
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "lookm_cpp" in frame.filename] or frames

@@ -35,17 +35,24 @@ def whole_pictures() -> tuple[bytes, ...]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         found.append(_written(rgb.convert("L" if mode == "I;16" else mode).convert(mode), "PNG"))
     found += [_written(rgb, "PNG", interlace=1), _written(rgb.convert("P"), "GIF")]
-    found.append(_written(rgb, "GIF", save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)]))
+    found.append(
+        _written(rgb, "GIF", save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)])
+    )
     for mode in ("L", "RGB", "CMYK"):
         found += [_written(rgb.convert(mode), "JPEG"), _written(rgb.convert(mode), "TIFF")]
     found.append(_written(rgb, "JPEG", progressive=True, exif=_exif()))
-    found += [_written(rgb, "TIFF", compression=way) for way in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")]
+    found += [
+        _written(rgb, "TIFF", compression=way)
+        for way in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")
+    ]
     for mode in ("1", "L", "P", "RGB", "RGBA"):
         found.append(_written(rgb.convert(mode), "BMP"))
     for mode in ("1", "L", "RGB"):
         found.append(_written(rgb.convert(mode), "PPM"))
     for mode in ("L", "P", "RGB", "RGBA"):
-        found.append(_written(rgb.convert(mode), "TGA", compression="tga_rle" if mode == "RGB" else None))
+        found.append(
+            _written(rgb.convert(mode), "TGA", compression="tga_rle" if mode == "RGB" else None)
+        )
     found.append(_written(rgb, "MPO", save_all=True, append_images=[rgb.rotate(90)]))
     if features.check("webp"):
         found += [_written(rgb, "WEBP"), _written(rgb.convert("RGBA"), "WEBP", lossless=True)]
@@ -101,13 +108,17 @@ def _png(data: bytes, rng: random.Random) -> bytes:
         elif what == 2 and len(chunks) > 1:
             del chunks[i]
         elif what == 3:
-            name = rng.choice((b"tRNS", b"PLTE", b"iCCP", b"zTXt", b"eXIf", b"acTL", b"fcTL", b"gAMA", b"IEND"))
+            name = rng.choice(
+                (b"tRNS", b"PLTE", b"iCCP", b"zTXt", b"eXIf", b"acTL", b"fcTL", b"gAMA", b"IEND")
+            )
             chunks.insert(rng.randrange(len(chunks) + 1), (name, changed(body, rng)))
         elif what == 4 and kind == b"IDAT":
             chunks[i] = (kind, zlib.compress(changed(_unpacked(body), rng)))
         else:
             chunks[i] = (kind, changed(body, rng))
-    parts = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    parts = [
+        struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks
+    ]
     return data[:PNG_HEAD] + b"".join(parts)
 
 

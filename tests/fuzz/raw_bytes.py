@@ -17,7 +17,11 @@ from fuzz.things import Plain
 
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}).encode()
 STREAM = json.dumps({"prompt": "Hi", "n_predict": 2, "stream": True}).encode()
-LINES = ("POST /v1/chat/completions HTTP/1.1", "POST /completion HTTP/1.1", "GET /v1/models HTTP/1.0")
+LINES = (
+    "POST /v1/chat/completions HTTP/1.1",
+    "POST /completion HTTP/1.1",
+    "GET /v1/models HTTP/1.0",
+)
 HEADERS = (
     "Host: x", "Connection: close", "Connection: keep-alive", "Content-Type: application/json",
     "Content-Type: text/plain; charset=utf-16", "Content-Type: multipart/form-data; boundary=b",
@@ -33,7 +37,21 @@ TARGETS = (
     "/", "*", "", "//", "/%", "/%zz", "/%00", "/../../etc/passwd", "/slots/0?action=save", "/v1/models?a=b&c",
     "http://x/health", "/" + "a" * 9000, "/health?" + "a=1&" * 2000, "/\u00e9", "/health#x", "/slots/%30?action=erase",
 )  # fmt: skip
-METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE", "PRI", "get", "", "\0")
+METHODS = (
+    "GET",
+    "POST",
+    "HEAD",
+    "OPTIONS",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "CONNECT",
+    "TRACE",
+    "PRI",
+    "get",
+    "",
+    "\0",
+)
 
 
 class RawBytes(LiveTarget):
@@ -54,14 +72,23 @@ def _request(rng: random.Random) -> bytes:
     line = rng.choice(LINES)
     if rng.random() < 0.25:
         line = f"{rng.choice(METHODS)} {rng.choice(TARGETS)} HTTP/{rng.choice(('1.1', '1.0', '2.0', '9', ''))}"
-    body = rng.choice((CHAT, STREAM, b"", b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n--b--\r\n"))
+    body = rng.choice(
+        (CHAT, STREAM, b"", b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n--b--\r\n")
+    )
     headers = rng.sample(HEADERS, rng.choice((0, 0, 0, 1, 1, 2, 3)))
     if rng.random() < 0.6:
         headers.append(f"Content-Length: {len(body)}")
     elif rng.random() < 0.5:
         headers.append("Transfer-Encoding: chunked")
-        size = rng.choice((f"{len(body):x}", "0", "fffffffffffffffff", "-1", "x", f"{len(body):x};a=b"))
-        body = size.encode() + b"\r\n" + body + rng.choice((b"\r\n0\r\n\r\n", b"\r\n", b"", b"\r\n0\r\nA: b\r\n\r\n"))
+        size = rng.choice(
+            (f"{len(body):x}", "0", "fffffffffffffffff", "-1", "x", f"{len(body):x};a=b")
+        )
+        body = (
+            size.encode()
+            + b"\r\n"
+            + body
+            + rng.choice((b"\r\n0\r\n\r\n", b"\r\n", b"", b"\r\n0\r\nA: b\r\n\r\n"))
+        )
     end = rng.choice(("\r\n",) * 20 + ("\n", "\r", "\0"))
     head = end.join((line, *headers, "", "")).encode("latin-1")
     raw = head + body

@@ -24,7 +24,11 @@ TOOL = {
     "function": {
         "name": "f",
         "description": "d",
-        "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"x": {"type": "integer"}},
+            "required": ["x"],
+        },
     },
 }
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"enum": [1, 2]}}}
@@ -93,7 +97,13 @@ FIELDS: dict[str, tuple[Plain, ...]] = {
     "merge_keys": (True,),
     "visual_quota": (0.5,),
 }
-CHATS = ("/v1/chat/completions", "/chat/completions", "/v1/messages", "/v1/responses", "/apply-template")
+CHATS = (
+    "/v1/chat/completions",
+    "/chat/completions",
+    "/v1/messages",
+    "/v1/responses",
+    "/apply-template",
+)
 COMPLETIONS = ("/completion", "/completions", "/v1/completions", "/infill")
 SMALL: dict[str, Plain] = {
     "/tokenize": {"content": "What is an owl?", "add_special": True, "with_pieces": True},
@@ -110,7 +120,16 @@ SMALL: dict[str, Plain] = {
     "/v1/audio/transcriptions": {"file": "x", "model": "y"},
     "/models/load": {"model": "x"},
 }
-GETS = ("/health", "/v1/models", "/props", "/slots", "/metrics", "/", "/lora-adapters", "/slots?fail_on_no_slot=1")
+GETS = (
+    "/health",
+    "/v1/models",
+    "/props",
+    "/slots",
+    "/metrics",
+    "/",
+    "/lora-adapters",
+    "/slots?fail_on_no_slot=1",
+)
 
 
 class Requests(LiveTarget):
@@ -125,13 +144,21 @@ class Requests(LiveTarget):
             given |= {"path": rng.choice(COMPLETIONS), "body": _completion(rng)}
         elif kind < 17:
             path = rng.choice(sorted(SMALL))
-            given |= {"path": path, "body": mutated(SMALL[path], rng, json_value, rng.choice((0, 1, 1, 2)))}
+            given |= {
+                "path": path,
+                "body": mutated(SMALL[path], rng, json_value, rng.choice((0, 1, 1, 2))),
+            }
         elif kind < 19:
             given |= {"path": CHATS[0], "body": _picture(rng)}
         else:
-            return given | {"method": rng.choice(("GET", "DELETE", "OPTIONS", "HEAD", "PUT")), "path": rng.choice(GETS)}
+            return given | {
+                "method": rng.choice(("GET", "DELETE", "OPTIONS", "HEAD", "PUT")),
+                "path": rng.choice(GETS),
+            }
         if rng.random() < 0.05:
-            given["path"] = rng.choice((*SMALL, *CHATS, "/slots/99?action=save", "/slots/x?action=erase", "/nowhere"))
+            given["path"] = rng.choice(
+                (*SMALL, *CHATS, "/slots/99?action=save", "/slots/x?action=erase", "/nowhere")
+            )
         text = json.dumps(given["body"]).encode()
         if rng.random() < 0.1:
             given["body"] = changed(text, rng)
@@ -139,21 +166,32 @@ class Requests(LiveTarget):
 
     def send(self, server: Server, folder: Path, given: Any) -> Outcome:
         body = given.get("body")
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        raw = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         response = server.http.request(given["method"], given["path"], content=raw)
         return of_status(response.status_code, response.text, given["path"])
 
 
 def _chat(rng: random.Random) -> Plain:
-    body: dict[str, Plain] = {"messages": conversation(rng, python=False), "max_tokens": rng.choice((1, 2, 4))}
+    body: dict[str, Plain] = {
+        "messages": conversation(rng, python=False),
+        "max_tokens": rng.choice((1, 2, 4)),
+    }
     return _with_fields(body, rng)
 
 
 def _completion(rng: random.Random) -> Plain:
-    prompt = rng.choice(("What is an owl?", [5, 6, 7, 8], ["One", "two"], [5, "and", 6], rng.choice(TEXTS)))
+    prompt = rng.choice(
+        ("What is an owl?", [5, 6, 7, 8], ["One", "two"], [5, "and", 6], rng.choice(TEXTS))
+    )
     body: dict[str, Plain] = {"prompt": prompt, "n_predict": rng.choice((1, 2, 4))}
     if rng.random() < 0.1:
-        body |= {"input_prefix": "a", "input_suffix": "b", "input_extra": [{"text": "c", "filename": "d"}]}
+        body |= {
+            "input_prefix": "a",
+            "input_suffix": "b",
+            "input_extra": [{"text": "c", "filename": "d"}],
+        }
     if rng.random() < 0.1:
         body["prompt"] = {"prompt_string": "See <__media__>", "multimodal_data": ["AAAA"]}
     return _with_fields(body, rng)
@@ -170,5 +208,8 @@ def _with_fields(body: dict[str, Plain], rng: random.Random) -> Plain:
 def _picture(rng: random.Random) -> Plain:
     kind = rng.choice(("png", "jpeg", "webp", "x"))
     uri = f"data:image/{kind};base64," + base64.b64encode(spoiled(rng)).decode()
-    parts = [{"type": "image_url", "image_url": {"url": uri}}, {"type": "text", "text": "What is this?"}]
+    parts = [
+        {"type": "image_url", "image_url": {"url": uri}},
+        {"type": "text", "text": "What is this?"},
+    ]
     return {"messages": [{"role": "user", "content": parts}], "max_tokens": 1}

@@ -42,7 +42,13 @@ class Parts:
         return cls(data[: MAGIC + 4], json.loads(data[at : at + n]), data[at + n + 8 : -N_CHECKSUM])
 
     def pack(self, header: bytes, state: bytes) -> bytes:
-        body = self.head + struct.pack("<I", len(header)) + header + struct.pack("<Q", len(state)) + state
+        body = (
+            self.head
+            + struct.pack("<I", len(header))
+            + header
+            + struct.pack("<Q", len(state))
+            + state
+        )
         return body + hashlib.sha256(body).digest()
 
 
@@ -69,7 +75,9 @@ class _StateFiles(EmbeddedModel):
         chat.ask("What is in image 1?", OWL, max_tokens=2)
 
     def _data(self, given: Any) -> bytes:
-        """The file of an input: edits of a whole one; ``header`` replaces keys, edits of bytes are made by number."""
+        """The file of an input: edits of a whole one; ``header`` replaces keys, edits of bytes are
+        made by number.
+        """
         whole = self._whole[given["base"]]
         if "raw" in given:
             return changed(whole, random.Random(given["raw"]), 1)
@@ -104,7 +112,9 @@ class StateFiles(LibraryTarget):
         elif what == 4:
             given["text"] = number
         elif what == 5:
-            key = rng.choice(("model", "mmproj", "cache", "compression", "system", "turns", "chat_template"))
+            key = rng.choice(
+                ("model", "mmproj", "cache", "compression", "system", "turns", "chat_template")
+            )
             given["replace"] = {key: json_value(rng)}
         else:
             given["state"] = number

@@ -99,7 +99,11 @@ class _Indoors(_Patient):
         return _Room()
 
 
-WHERE = {Kind.DEATH: "SIGSEGV", Kind.WRONG_ERROR: "RuntimeError in test_harness.py: take", Kind.WRONG_ANSWER: "answer"}
+WHERE = {
+    Kind.DEATH: "SIGSEGV",
+    Kind.WRONG_ERROR: "RuntimeError in test_harness.py: take",
+    Kind.WRONG_ANSWER: "answer",
+}
 
 
 def _said(word: str) -> Plain:
@@ -179,15 +183,23 @@ def test_what_can_be_made_again() -> None:
 def test_things() -> None:
     rng = random.Random(0)
     drawn = [any_value(rng) for _ in range(3000)]
-    assert {value.name for value in drawn if isinstance(value, Thing)} == set(MAKERS) - {"closed picture"}
+    assert {value.name for value in drawn if isinstance(value, Thing)} == set(MAKERS) - {
+        "closed picture"
+    }
     for value in drawn:
         assert to_json(from_json(to_json(value))) == to_json(value)
         real(value)
 
 
 def test_minimised() -> None:
-    big = {"a": [1, 2, {"b": "--needle--"}, 4], "c": b"x" * 1000, "d": Thing("tuple", ["needle", "hay"])}
-    assert minimised(big, lambda value: "needle" in to_json(value)) == {"d": Thing("tuple", ["needle"])}
+    big = {
+        "a": [1, 2, {"b": "--needle--"}, 4],
+        "c": b"x" * 1000,
+        "d": Thing("tuple", ["needle", "hay"]),
+    }
+    assert minimised(big, lambda value: "needle" in to_json(value)) == {
+        "d": Thing("tuple", ["needle"])
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,13 @@ Place = tuple[int | str, ...]
 
 def places(tree: Plain, at: Place = ()) -> Iterator[Place]:
     """Of all values but the root."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    inner = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in inner:
         yield (*at, key)
         yield from places(value, (*at, key))
@@ -33,7 +39,9 @@ def value_at(tree: Plain, at: Place) -> Plain:
     return tree
 
 
-def mutated(tree: Plain, rng: random.Random, value: Callable[[random.Random], Plain], n: int = 1) -> Plain:
+def mutated(
+    tree: Plain, rng: random.Random, value: Callable[[random.Random], Plain], n: int = 1
+) -> Plain:
     """A copy with ``n`` things wrong; ``value`` makes what was not expected."""
     tree = copy.deepcopy(tree)
     for _ in range(n):

@@ -25,7 +25,15 @@ TEXTS = (
     "file://", "file:///dev/null", "file://localhost/dev/full", "file:///nowhere.png", "nowhere.png",
     "q8_0", "q4_0", "f16", "h2o", "512MiB", "1e3GiB", "8GiB", "127.0.0.1:1", "vicuna", "chatml",
 )  # fmt: skip
-BYTES = (b"", b"\0", b"\xff\xfe", b"GGUF", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", bytes(300))
+BYTES = (
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"GGUF",
+    b"\x89PNG\r\n\x1a\n",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    bytes(300),
+)
 
 
 def json_value(rng: random.Random, depth: int = 2) -> Plain:
@@ -81,8 +89,19 @@ def thing(rng: random.Random) -> Thing:
             Thing("fraction", [1, 2]),
             Thing("numpy int", 3),
             Thing("numpy float", 0.5),
-            Thing("array", [shape, rng.choice(("uint8", "int8", "float32", "int64", "bool", "U1", "O"))]),
-            Thing("picture", [rng.choice(("RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I", "F", "I;16", "HSV")), size]),
+            Thing(
+                "array",
+                [shape, rng.choice(("uint8", "int8", "float32", "int64", "bool", "U1", "O"))],
+            ),
+            Thing(
+                "picture",
+                [
+                    rng.choice(
+                        ("RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I", "F", "I;16", "HSV")
+                    ),
+                    size,
+                ],
+            ),
             Thing("nested", rng.choice((3, 200, 1200))),
             Thing("circle"),
             Thing("long", [rng.choice(("x", "é", "a ", "<image>")), rng.choice((100, 3000))]),

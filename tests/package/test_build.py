@@ -1,4 +1,6 @@
-"""What the build promises: sources that were checked, one file compiled with care, a module that shows nothing else."""
+"""What the build promises: sources that were checked, one file compiled with care, a module that
+shows nothing else.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 THIRD_PARTY = ROOT / "third_party"
 THREADS = ROOT / "cpp" / "lookm" / "threads"
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
-BUILD = next(iter([*ROOT.glob("build/dev"), *sorted(ROOT.glob(f"build/{TAG}-{TAG}-*"))]), ROOT / "build")
+BUILD = next(
+    iter([*ROOT.glob("build/dev"), *sorted(ROOT.glob(f"build/{TAG}-{TAG}-*"))]), ROOT / "build"
+)
 """Where ``make setup`` configured; else where a plain ``pip install`` did."""
 CURE = {"-fno-tree-dse", "-fno-dse"}
 
@@ -49,7 +53,9 @@ WANTED = {"CMakeLists.txt": "project(engine)\n", "src/engine.c": "int engine;\n"
 
 def _cmake() -> str:
     """The one in the environment first: it need not be on the path."""
-    found = shutil.which("cmake", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    found = shutil.which(
+        "cmake", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    )
     assert found is not None
     return found
 
@@ -58,12 +64,16 @@ def _run(*command: str | Path, **environment: str) -> subprocess.CompletedProces
     """With none of the user's own pip settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     env = {**clean, "PIP_CONFIG_FILE": os.devnull, **environment}
-    return subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(word) for word in command], env=env, capture_output=True, text=True, check=False
+    )
 
 
 def _cached(name: str) -> str:
     """A variable of the configured build, "" where it has none."""
-    found = re.search(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return found[1] if found else ""
 
 
@@ -100,7 +110,11 @@ def _fetch(index: Path, sha256: str, folder: str, dest: Path) -> subprocess.Comp
 
 
 def _tree(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): file.read_text() for file in folder.rglob("*") if file.is_file()}
+    return {
+        file.relative_to(folder).as_posix(): file.read_text()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_a_good_sdist_unpacks_exactly_the_folder(index: Path, tmp_path: Path) -> None:
@@ -133,7 +147,9 @@ def test_no_index(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     child = _fetch(tmp_path / "empty", "0" * 64, "vendor/engine", dest)
     assert child.returncode == 1
-    assert child.stderr.startswith("could not fetch tiny 1.0 with pip (is the package index reachable?): ERROR")
+    assert child.stderr.startswith(
+        "could not fetch tiny 1.0 with pip (is the package index reachable?): ERROR"
+    )
     assert child.stderr.count("\n") == 1
     assert child.stdout == ""
     assert not list(dest.parent.iterdir())
@@ -142,7 +158,10 @@ def test_no_index(tmp_path: Path) -> None:
 def test_a_folder_that_the_sdist_lacks(index: Path, tmp_path: Path) -> None:
     dest = tmp_path / "there" / "engine"
     child = _fetch(index, _sha256(index), "vendor/motor", dest)
-    assert (child.returncode, child.stderr) == (1, "tiny-1.0.tar.gz holds no tiny-1.0/vendor/motor/\n")
+    assert (child.returncode, child.stderr) == (
+        1,
+        "tiny-1.0.tar.gz holds no tiny-1.0/vendor/motor/\n",
+    )
     assert not dest.exists()
 
 
@@ -161,7 +180,9 @@ def test_what_an_interrupted_call_left_does_no_harm(index: Path, tmp_path: Path)
 
 def _check_headers(folder: Path, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "check.cmake"
-    script.write_text(f'include("{THIRD_PARTY}/llama_cpp.cmake")\nlookm_check_private_headers("{folder}")\n')
+    script.write_text(
+        f'include("{THIRD_PARTY}/llama_cpp.cmake")\nlookm_check_private_headers("{folder}")\n'
+    )
     return _run(_cmake(), *options, "-P", script)
 
 
@@ -171,7 +192,9 @@ def _llama_cpp() -> Path:
 
 
 def _private_headers() -> list[str]:
-    listed = re.search(r"set\(LOOKM_PRIVATE_HEADERS\s([^)]*)\)", (THIRD_PARTY / "llama_cpp.cmake").read_text())
+    listed = re.search(
+        r"set\(LOOKM_PRIVATE_HEADERS\s([^)]*)\)", (THIRD_PARTY / "llama_cpp.cmake").read_text()
+    )
     assert listed is not None
     return listed[1].split()
 
@@ -216,30 +239,47 @@ def test_a_folder_that_is_no_llama_cpp(tmp_path: Path) -> None:
 
 
 def _old_gcc() -> bool:
-    described = max(BUILD.glob("CMakeFiles/*/CMakeCXXCompiler.cmake"), key=lambda file: file.stat().st_mtime)
-    found = dict(re.findall(r'^set\(CMAKE_CXX_COMPILER_(ID|VERSION) "(.*)"\)$', described.read_text(), re.MULTILINE))
+    described = max(
+        BUILD.glob("CMakeFiles/*/CMakeCXXCompiler.cmake"), key=lambda file: file.stat().st_mtime
+    )
+    found = dict(
+        re.findall(
+            r'^set\(CMAKE_CXX_COMPILER_(ID|VERSION) "(.*)"\)$', described.read_text(), re.MULTILINE
+        )
+    )
     return found["ID"] == "GNU" and int(found["VERSION"].split(".")[0]) < 13
 
 
 def test_only_the_amx_kernels_are_compiled_without_dead_store_elimination() -> None:
     commands = _commands()
     amx = {file for file in commands if file.match("ggml-cpu/amx/mmq.cpp")}
-    assert {file for file, words in commands.items() if set(words) >= CURE} == (amx if _old_gcc() else set())
+    assert {file for file, words in commands.items() if set(words) >= CURE} == (
+        amx if _old_gcc() else set()
+    )
     assert {file for file, words in commands.items() if set(words) & CURE} <= amx
 
 
 def test_our_files_hide_their_symbols() -> None:
-    ours = {f: words for f, words in _commands().items() if ROOT / "cpp" in f.parents or ROOT / "tests" in f.parents}
+    ours = {
+        f: words
+        for f, words in _commands().items()
+        if ROOT / "cpp" in f.parents or ROOT / "tests" in f.parents
+    }
     threads = set() if _own_threads() else set(THREADS.glob("*.cpp"))
-    assert {file for file in ours if ROOT / "cpp" in file.parents} == set((ROOT / "cpp").rglob("*.cpp")) - threads
+    assert {file for file in ours if ROOT / "cpp" in file.parents} == set(
+        (ROOT / "cpp").rglob("*.cpp")
+    ) - threads
     for file, words in ours.items():
         assert "-fvisibility=hidden" in words, file
         assert "-fvisibility-inlines-hidden" in words, file
 
 
 def test_the_module_exports_its_init_function_only() -> None:
-    # Another package's llama.cpp may live in the same process, and unique symbols are shared even between modules.
-    options, underscore = (["-gU"], "_") if sys.platform == "darwin" else (["-D", "--defined-only"], "")
+    # Another package's llama.cpp may live in the same process, and unique symbols are shared even
+    # between modules.
+    options, underscore = (
+        (["-gU"], "_") if sys.platform == "darwin" else (["-D", "--defined-only"], "")
+    )
     listed = _run(_cached("CMAKE_NM") or "nm", *options, _core.__file__)
     assert listed.returncode == 0, listed.stderr
     exported = [line.split()[-1] for line in listed.stdout.splitlines()]
@@ -254,11 +294,17 @@ def _own_threads() -> bool:
     return any(THREADS in file.parents for file in _commands())
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ELF files alone list what they need")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="ELF files alone list what they need"
+)
 def test_nothing_of_ours_loads_libgomp() -> None:
     if not _own_threads():
         pytest.skip("this build has the compiler's own OpenMP")
-    built = [*BUILD.glob("cpp/_core*.so"), *BUILD.glob("tests/cpp/_oracle*.so"), *BUILD.rglob("lookm-server")]
+    built = [
+        *BUILD.glob("cpp/_core*.so"),
+        *BUILD.glob("tests/cpp/_oracle*.so"),
+        *BUILD.rglob("lookm-server"),
+    ]
     assert len(built) >= 2
     for file in built:
         listed = _run(_cached("CMAKE_READELF") or "readelf", "--dynamic", file)
@@ -273,24 +319,34 @@ def test_nothing_of_ours_loads_libgomp() -> None:
 
 
 def test_the_module_is_all_that_cmake_installs(tmp_path: Path) -> None:
-    listed = re.search(r'^install\.components = \["(\w+)"\]$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    listed = re.search(
+        r'^install\.components = \["(\w+)"\]$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
     assert listed is not None
     child = _run(_cmake(), "--install", BUILD, "--component", listed[1], "--prefix", tmp_path)
     assert child.returncode == 0, child.stderr
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     testing = {f"lookm_cpp/_oracle{suffix}"} if _cached("LOOKM_BUILD_TESTING") == "ON" else set()
-    installed = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()}
+    installed = {
+        file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()
+    }
     assert installed == {f"lookm_cpp/_core{suffix}"} | testing
 
 
 def test_the_rest_of_the_wheel(tmp_path: Path) -> None:
     settings = {"wheel.cmake": "false", "build-dir": str(tmp_path / "build")}
     program = f"from scikit_build_core.build import build_wheel; build_wheel({str(tmp_path)!r}, {settings!r})"
-    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert child.returncode == 0, child.stderr
     names = zipfile.ZipFile(next(tmp_path.glob("lookm_cpp-*.whl"))).namelist()
     package = {name.removeprefix("lookm_cpp/") for name in names if name.startswith("lookm_cpp/")}
     assert {"py.typed", "_core.pyi", "models/README.md", "models/demo/demo.json"} <= package
     assert sum(Path(name).match("models/*.gguf") for name in package) == 2
     assert all(name.startswith("lookm_cpp-") for name in names if not name.startswith("lookm_cpp/"))
-    assert not [name for name in package if Path(name).suffix in {".a", ".c", ".cmake", ".cpp", ".h", ".so", ".txt"}]
+    assert not [
+        name
+        for name in package
+        if Path(name).suffix in {".a", ".c", ".cmake", ".cpp", ".h", ".so", ".txt"}
+    ]

@@ -9,7 +9,12 @@ import pytest
 
 from package.test_build import ROOT
 
-BESIDE_DOCS = ["[!.]*.md", "[!.]*/README.md", "benchmarks/*/*.md", "python/lookm_cpp/models/README.md"]
+BESIDE_DOCS = [
+    "[!.]*.md",
+    "[!.]*/README.md",
+    "benchmarks/*/*.md",
+    "python/lookm_cpp/models/README.md",
+]
 PAGES = sorted(page for names in ("docs/*.md", *BESIDE_DOCS) for page in ROOT.glob(names))
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -18,8 +23,13 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 def _anchors(page: Path) -> set[str]:
     """As forges and mkdocs make them of headings."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in HEADING.findall(text)}
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in HEADING.findall(text)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -31,6 +41,11 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 def test_the_site_has_every_page_once() -> None:
-    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2].partition("\n\n")[0]
+    nav = (
+        (ROOT / "mkdocs.yml")
+        .read_text(encoding="utf-8")
+        .partition("\nnav:")[2]
+        .partition("\n\n")[0]
+    )
     named = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
     assert sorted(named) == [str(page.relative_to(ROOT)) for page in PAGES]

@@ -16,7 +16,17 @@ MODULES = sorted(
 )
 WITH_EXAMPLES = {
     f"lookm_cpp.{name}"
-    for name in ("answer", "arrays", "chat", "embedded", "explaining.colours", "images", "info", "llava", "planning")
+    for name in (
+        "answer",
+        "arrays",
+        "chat",
+        "embedded",
+        "explaining.colours",
+        "images",
+        "info",
+        "llava",
+        "planning",
+    )
 }
 
 

@@ -9,7 +9,11 @@ from zoo.pairs import PAIRS, REFUSED
 
 from package.test_build import BUILD, ROOT
 
-TABLE = [line for line in (ROOT / "docs" / "models.md").read_text().splitlines() if line.startswith("| `")]
+TABLE = [
+    line
+    for line in (ROOT / "docs" / "models.md").read_text().splitlines()
+    if line.startswith("| `")
+]
 SOUND = {
     *(
         "gemma3na",

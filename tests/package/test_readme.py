@@ -1,7 +1,8 @@
-"""What README and quick start show runs: Python blocks in order in one namespace, ``lookm`` commands one by one.
+"""What README and quick start show runs: Python blocks in order in one namespace, ``lookm``
+commands one by one.
 
-A block whose info string says more than the language, as in ``bash norun``, is only to be read; ``run`` says the same
-as nothing.
+A block whose info string says more than the language, as in ``bash norun``, is only to be read;
+``run`` says the same as nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ def test_commands(page: str, folder: Path) -> None:
     for command in commands:
         words = shlex.split(command, comments=True)
         child = subprocess.run(
-            [sys.executable, "-m", "lookm_cpp", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "lookm_cpp", *words[1:]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert child.returncode == 0, f"{command}\n{child.stderr}"

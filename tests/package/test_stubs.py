@@ -10,10 +10,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_stubs_match_the_extension_module(tmp_path: Path) -> None:
-    # The classes themselves, not their members: pybind11's metaclass has no name that a stub could write.
+    # The classes themselves, not their members: pybind11's metaclass has no name that a stub could
+    # write.
     allowed = tmp_path / "allowed.txt"
     allowed.write_text(
-        "".join(f"lookm_cpp._core.{name}\n" for name in ("Session", "Compression", r"ModelOptions(\..*)?", "Planner"))
+        "".join(
+            f"lookm_cpp._core.{name}\n"
+            for name in ("Session", "Compression", r"ModelOptions(\..*)?", "Planner")
+        )
     )
     options = ["--mypy-config-file", "pyproject.toml", "--allowlist", str(allowed)]
     command = [sys.executable, "-m", "mypy.stubtest", "lookm_cpp._core", *options]

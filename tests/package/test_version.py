@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_python_and_cpp_report_the_same_version() -> None:
-    written = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    written = re.search(
+        r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert written is not None
     assert lookm_cpp.__version__ == _core.__version__ == version("lookm_cpp") == written[1]
 
@@ -28,5 +30,7 @@ def test_public_names_exist() -> None:
 
 def test_import_is_quiet_and_leaves_the_command_line_alone() -> None:
     program = "import lookm_cpp, sys; assert not {'typer', 'rich'} & set(sys.modules), 'command line was imported'"
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert (child.returncode, child.stdout, child.stderr) == (0, "", "")

@@ -1,6 +1,7 @@
 """Random layers for Hypothesis, and the loose check of an error's text.
 
-Hypothesis draws shapes, ratios and a seed; the arrays come from NumPy's generator with that seed, so a failing example
+Hypothesis draws shapes, ratios and a seed; the arrays come from NumPy's generator with that seed,
+so a failing example
 is short to read and complete: ``Layer(...)`` as printed makes it again.
 """
 
@@ -51,7 +52,9 @@ class Prompt(NamedTuple):
     def by(self, method: str) -> Prompt:
         """This prompt for another method; with the method's own scorer where it can have no other."""
         row = ref.METHODS[method]
-        own = row is not None and (row.by in ("draw", "recent") or (row.by == "mean" and self.options.scorer == "none"))
+        own = row is not None and (
+            row.by in ("draw", "recent") or (row.by == "mean" and self.options.scorer == "none")
+        )
         scorer = None if own else self.options.scorer
         return self._replace(options=self.options._replace(method=method, scorer=scorer))
 
@@ -71,7 +74,10 @@ class Prompt(NamedTuple):
         }[self.kinds]
 
     def scores(self) -> npt.NDArray[np.float32]:
-        """Log-normal, as attention sums are; ``ties``: three values; ``special``: NaN and infinities among them."""
+        """Log-normal, as attention sums are; ``ties``: three values; ``special``:
+
+        NaN and infinities among them.
+        """
         rng = np.random.default_rng(self.seed + 1)
         shape = (self.n_head_kv, self.n)
         if self.draw == "ties":
@@ -83,11 +89,15 @@ class Prompt(NamedTuple):
         return scores
 
     def squares(self) -> npt.NDArray[np.float32]:
-        """Sums of squares beside those sums; some of them too small to be any, as rounding makes them."""
+        """Sums of squares beside those sums; some of them too small to be any, as rounding makes
+        them.
+        """
         rng = np.random.default_rng(self.seed + 4)
         scores = self.scores()
         with np.errstate(invalid="ignore"):
-            return np.asarray(scores * scores * rng.choice([0.001, 0.01, 0.1], scores.shape), dtype=np.float32)
+            return np.asarray(
+                scores * scores * rng.choice([0.001, 0.01, 0.1], scores.shape), dtype=np.float32
+            )
 
 
 class Layer(NamedTuple):
@@ -104,7 +114,9 @@ class Layer(NamedTuple):
         return self._replace(prompt=self.prompt.by(method))
 
     def k(self) -> Floats:
-        """Keys with a common part, as real ones have (cosines of 0 to 0.9); ``n_zero`` of them have no length."""
+        """Keys with a common part, as real ones have (cosines of 0 to 0.9); ``n_zero`` of them have
+        no length.
+        """
         p = self.prompt
         rng = np.random.default_rng(p.seed + 2)
         shape = (p.n_head_kv, p.n, self.head_dim_k)
@@ -128,7 +140,9 @@ def options(draw: st.DrawFn) -> ref.Options:
         "origin",
         important_ratio=draw(st.floats(0.05, 1 - recent)),
         recent_ratio=recent,
-        text_overflow="keep" if fidelity == "upstream" else draw(st.sampled_from([None, "keep", "evict"])),
+        text_overflow="keep"
+        if fidelity == "upstream"
+        else draw(st.sampled_from([None, "keep", "evict"])),
         fidelity=fidelity,
         scorer=draw(st.sampled_from([None, None, "cumulative", "window", "none"])),
         window=draw(st.sampled_from([None, None, 1, 16, 1000])),
@@ -166,7 +180,9 @@ def layers(max_n: int = 300) -> st.SearchStrategy[Layer]:
 
 @contextmanager
 def raises_about(*named: str) -> Iterator[None]:
-    """A ``ValueError`` whose text holds every one of ``named``: the argument, its value; the wording is free."""
+    """A ``ValueError`` whose text holds every one of ``named``: the argument, its value; the
+    wording is free.
+    """
     in_any_order = "".join(f"(?=.*{re.escape(name)})" for name in named)
     with pytest.raises(ValueError, match=f"(?is)^{in_any_order}"):
         yield

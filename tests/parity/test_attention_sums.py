@@ -1,6 +1,8 @@
-"""Scores of attention nodes as llama.cpp makes them: odd masks, softcaps, sinks, every type of K, sums of squares.
+"""Scores of attention nodes as llama.cpp makes them: odd masks, softcaps, sinks, every type of K,
+sums of squares.
 
-``test_scores`` holds the public function; here both forms of the graph get what only real models bring.
+``test_scores`` holds the public function; here both forms of the graph get what only real models
+bring.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ N_BEYOND = 5
 
 
 class Node(NamedTuple):
-    """An attention node: ``n_tokens`` queries, the last of ``n_past + n_tokens`` cells, ``n_unused`` cells after."""
+    """An attention node:
+
+    ``n_tokens`` queries, the last of ``n_past + n_tokens`` cells, ``n_unused`` cells after.
+    """
 
     n_head_kv: int
     n_group: int
@@ -81,16 +86,28 @@ class Node(NamedTuple):
 
     def sink_logits(self) -> Floats | None:
         rng = np.random.default_rng(self.seed + 3)
-        return rng.normal(1, 2, self.n_head_kv * self.n_group).astype(np.float32) if self.sinks else None
+        return (
+            rng.normal(1, 2, self.n_head_kv * self.n_group).astype(np.float32)
+            if self.sinks
+            else None
+        )
 
     def rounding(self) -> float:
-        """Relative, of one probability: head_dim roundings of f32 in a logit, and those of the softmax."""
-        q_length, k_length = (np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k()))
+        """Relative, of one probability: head_dim roundings of f32 in a logit, and those of the
+        softmax.
+        """
+        q_length, k_length = (
+            np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k())
+        )
         r = self.head_dim * 2.0**-24
         return float(np.expm1(2 * r * self.scale * q_length * k_length)) + 4e-6
 
-    def found(self, k: Floats, *, on_device: bool, squares: bool = True) -> tuple[Floats, Floats, Floats]:
-        """Sums ``[1 or 2, n_head_kv, n_kv]``, K as its type holds it, q as ggml's product rounds it."""
+    def found(
+        self, k: Floats, *, on_device: bool, squares: bool = True
+    ) -> tuple[Floats, Floats, Floats]:
+        """Sums ``[1 or 2, n_head_kv, n_kv]``, K as its type holds it, q as ggml's product rounds
+        it.
+        """
         sums, held, rounded, _ = _oracle.attention_sums(
             self.q(),
             k,
@@ -103,7 +120,9 @@ class Node(NamedTuple):
             on_device=on_device,
             squares=squares,
         )
-        np.testing.assert_array_equal(sums[:, :, self.n_kv :], np.zeros((len(sums), self.n_head_kv, N_BEYOND)))
+        np.testing.assert_array_equal(
+            sums[:, :, self.n_kv :], np.zeros((len(sums), self.n_head_kv, N_BEYOND))
+        )
         return sums[:, :, : self.n_kv], held, rounded
 
     def expected(self, q: Floats, k: Floats) -> npt.NDArray[np.float64]:
@@ -137,7 +156,9 @@ EVERYTHING = PLAIN._replace(softcap=0.8, sinks=True, mask_kind="holes")
 @example(PLAIN._replace(n_tokens=700, n_past=333, n_group=1))  # several tiles of the device's form
 @given(NODES)
 def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
-    assume(not on_device or node.sinks or node.mask_kind != "nothing seen")  # NaN, as the header says
+    assume(
+        not on_device or node.sinks or node.mask_kind != "nothing seen"
+    )  # NaN, as the header says
     found, k, rounded = node.found(node.k(), on_device=on_device)
     assert np.isfinite(found).all()
     # ggml's kernels multiply either q itself or q rounded for K's type; ours never round
@@ -147,7 +168,9 @@ def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
 
 
 @FORMS
-@pytest.mark.parametrize("change", [{"softcap": 0.8}, {"sinks": True}, {"mask_kind": "window"}, {"mask_kind": "bias"}])
+@pytest.mark.parametrize(
+    "change", [{"softcap": 0.8}, {"sinks": True}, {"mask_kind": "window"}, {"mask_kind": "bias"}]
+)
 def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
     """What the test above compares differs by far more than its tolerance when a part is left out."""
     plain, _, _ = PLAIN.found(PLAIN.k(), on_device=on_device)
@@ -158,8 +181,12 @@ def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
 @settings(max_examples=30)
 @given(NODES, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_cell_that_nobody_sees_may_hold_anything(node: Node, rubbish: float) -> None:
-    """On the CPU; by the graph a key that is not finite is NaN for all, as in llama.cpp's own attention."""
-    node = node._replace(n_unused=19, type_k={"q8_0": "f16", "q4_0": "bf16"}.get(node.type_k, node.type_k))
+    """On the CPU; by the graph a key that is not finite is NaN for all, as in llama.cpp's own
+    attention.
+    """
+    node = node._replace(
+        n_unused=19, type_k={"q8_0": "f16", "q4_0": "bf16"}.get(node.type_k, node.type_k)
+    )
     k = node.k()
     clean, _, _ = node.found(k, on_device=False)
     k[:, node.n_past + node.n_tokens :] = rubbish
@@ -183,11 +210,15 @@ def test_sums_alone(on_device: bool) -> None:
 @given(NODES, st.floats(0, 0.99))
 def test_sums_of_probabilities_that_exist(on_device: bool, node: Node, skipped: float) -> None:
     """Flash attention off: all that is left are the columns, from some row on."""
-    p = ref.probabilities(node.q(), node.k(), node.mask(), node.scale, node.softcap, node.sink_logits())
+    p = ref.probabilities(
+        node.q(), node.k(), node.mask(), node.scale, node.softcap, node.sink_logits()
+    )
     p = p.astype(np.float32)
     first = int(skipped * node.n_tokens)
     for squares in (False, True):
-        found, _ = _oracle.probability_sums(p, node.n_head_kv, first_row=first, on_device=on_device, squares=squares)
+        found, _ = _oracle.probability_sums(
+            p, node.n_head_kv, first_row=first, on_device=on_device, squares=squares
+        )
         expected = np.stack(ref.sums(p[:, first:], node.n_head_kv))[: len(found)]
         # f32 sums of up to 300 x 8 rows
         np.testing.assert_allclose(found[:, :, : node.n_kv], expected, rtol=1e-5, atol=1e-30)

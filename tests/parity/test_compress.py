@@ -1,7 +1,8 @@
-"""Merging: the two C++ forms (the host's scatter-add, the device graph) equal the reference, row by row.
+"""Merging: the two C++ forms (the host's scatter-add, the device graph) equal the reference, row by
+row.
 
-Devices settle a tie between equal similarities as they like, so the pivot that C++ reports is first checked to be a
-best one, and then the rows are checked given that pivot.
+Devices settle a tie between equal similarities as they like, so the pivot that C++ reports is first
+checked to be a best one, and then the rows are checked given that pivot.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ Result = tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 def compress(layer: Layer, on_device: bool) -> Result:
     p = layer.prompt
     return arrays.compress(
-        layer.k(), layer.v(), p.scores(), p.is_text(), squares=p.squares(), **p.keywords(), on_device=on_device
+        layer.k(),
+        layer.v(),
+        p.scores(),
+        p.is_text(),
+        squares=p.squares(),
+        **p.keywords(),
+        on_device=on_device,
     )
 
 
 def cosine_tolerance(layer: Layer) -> float:
-    """A sum of head_dim products of unit rows in f32; rows of an f16 cache are widened before they meet."""
+    """A sum of head_dim products of unit rows in f32; rows of an f16 cache are widened before they
+    meet.
+    """
     return layer.head_dim_k * 2.0**-24
 
 
@@ -41,26 +50,33 @@ def merge_of(method: str) -> ref.Merge:
     return row.merge if row else "none"
 
 
-def check_rows(x_out: Floats, x: Floats, kept: Any, pivot: Any, weight: Any, how: ref.Merge, tol_cosine: float) -> None:
+def check_rows(
+    x_out: Floats, x: Floats, kept: Any, pivot: Any, weight: Any, how: ref.Merge, tol_cosine: float
+) -> None:
     """One head's merged rows, given the pivots (-1: dropped) and their cosines."""
     evicted = ref.evicted_cells(kept, len(x))
     expected = ref.merge(x, evicted, kept, pivot, weight, how)
     if how == "none":
         np.testing.assert_array_equal(x_out, x[kept])
         return
-    # What each row sums up, in absolute value: roundings are relative to this, not to a sum that may cancel.
+    # What each row sums up, in absolute value: roundings are relative to this, not to a sum that
+    # may cancel.
     size = ref.merge(np.abs(x), evicted, kept, pivot, np.ones(len(evicted)), "average")
     tolerance = size * 32 * 2.0**-24  # f32 sums: about sqrt(n_c) roundings, n_c below 1100 here
     if how == "weighted":
         tolerance += size * tol_cosine
     if x.dtype == np.float16:
-        tolerance += np.abs(expected) * 2.0**-11 + 2.0**-25  # half a step of f16, half its smallest number
+        tolerance += (
+            np.abs(expected) * 2.0**-11 + 2.0**-25
+        )  # half a step of f16, half its smallest number
     worst = (np.abs(x_out - expected) - tolerance).max(initial=0)
     assert worst <= 0, f"{how}: off by {worst} more than allowed"
 
 
 def ranks_taken(layer: Layer, kept: Any, weight: Any) -> Any:
-    """Which matched rank's way each evicted rank goes, -1 for none; ``None`` where rounding decides it."""
+    """Which matched rank's way each evicted rank goes, -1 for none; ``None`` where rounding decides
+    it.
+    """
     row = ref.method_of(layer.prompt.options)
     n_evict = weight.shape[1]
     if row is None or row.filter == "all" or n_evict == 0:
@@ -91,7 +107,8 @@ def check_layer(layer: Layer, result: Result) -> None:
     sims = [ref.cosine(k[h], evicted[h], kept[h]) for h in range(p.n_head_kv)]
     if p.options.merge_within_modality:
         sims = [
-            np.where(is_text[evicted[h]][:, None] == is_text[kept[h]], sims[h], -np.inf) for h in range(p.n_head_kv)
+            np.where(is_text[evicted[h]][:, None] == is_text[kept[h]], sims[h], -np.inf)
+            for h in range(p.n_head_kv)
         ]
     best = np.stack([sim.max(axis=1, initial=-np.inf) for sim in sims])
     taken = ranks_taken(layer, kept, np.where(np.isinf(best), 0, best))
@@ -115,7 +132,9 @@ def check_layer(layer: Layer, result: Result) -> None:
             top = np.sort(np.maximum(sims[h], -9), axis=1)[:, -2:]  # -9: none that may meet
             clear = met[(top[:, -1] - top[:, 0] > 2 * cosine_tolerance(layer))[source[met]]]
             if sims[h].shape[1] > 1:
-                np.testing.assert_array_equal(into[clear], kept[h][sims[h].argmax(axis=1)[source[clear]]])
+                np.testing.assert_array_equal(
+                    into[clear], kept[h][sims[h].argmax(axis=1)[source[clear]]]
+                )
         weight = ref.cosine(k[h], evicted[h], kept[h])[e, pivot] if len(e) else np.zeros(0)
         of_keys = how if p.options.merge_keys else "none"
         check_rows(k_out[h], k[h], kept[h], pivot, weight, of_keys, cosine_tolerance(layer))
@@ -136,7 +155,9 @@ def large(dtype: Literal["float16", "float32"], options: ref.Options = ORIGIN) -
 @settings(max_examples=25)
 @example(layer=large("float16"))
 @example(layer=large("float32"))
-@example(layer=large("float32", ref.Options("origin", merge_within_modality=True, merge_keys=False)))
+@example(
+    layer=large("float32", ref.Options("origin", merge_within_modality=True, merge_keys=False))
+)
 @given(layer=layers())
 def test_compress_equals_the_reference(method: str, on_device: bool, layer: Layer) -> None:
     layer = layer.by(method)
@@ -155,20 +176,32 @@ def test_host_and_device_agree(method: str, layer: Layer) -> None:
     np.testing.assert_array_equal(kept_host, kept_device)
     if (into_host != into_device).any():
         return  # a tie, settled in two ways; that both ways are best is the test above
-    # The forms add in different orders (f32: some tens of roundings), and then may round to neighbours in f16.
+    # The forms add in different orders (f32: some tens of roundings), and then may round to
+    # neighbours in f16.
     rounding = 2.0**-10 if layer.dtype == "float16" else 2.0**-19
     if merge_of(method) == "weighted":
         rounding += 2 * cosine_tolerance(layer)
     for host, device, x in ((k_host, k_device, layer.k()), (v_host, v_device, layer.v())):
-        np.testing.assert_allclose(host, device, rtol=rounding, atol=rounding * float(np.abs(x).max()))
+        np.testing.assert_allclose(
+            host, device, rtol=rounding, atol=rounding * float(np.abs(x).max())
+        )
 
 
 @FORMS
 @EACH_METHOD
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_keeping_all_changes_no_bit(method: str, dtype: Literal["float16", "float32"], on_device: bool) -> None:
+def test_keeping_all_changes_no_bit(
+    method: str, dtype: Literal["float16", "float32"], on_device: bool
+) -> None:
     options = ref.Options(method, 1.0, 0.0)
-    layer = Layer(Prompt(37, 3, "mixed", "continuous", options, seed=1), 80, 64, dtype, n_zero=1, magnitude=1.0)
+    layer = Layer(
+        Prompt(37, 3, "mixed", "continuous", options, seed=1),
+        80,
+        64,
+        dtype,
+        n_zero=1,
+        magnitude=1.0,
+    )
     k, v, kept, merged_into = compress(layer, on_device)
     assert k.tobytes() == layer.k().tobytes()
     assert v.tobytes() == layer.v().tobytes()
@@ -187,7 +220,9 @@ def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) 
     order = np.random.default_rng(p.seed).permutation(p.n_head_kv)
     k, v = layer.k()[order], layer.v()[order]
     scores, squares = p.scores()[order], p.squares()[order]
-    permuted = arrays.compress(k, v, scores, p.is_text(), squares=squares, **p.keywords(), on_device=on_device)
+    permuted = arrays.compress(
+        k, v, scores, p.is_text(), squares=squares, **p.keywords(), on_device=on_device
+    )
     for a, b in zip(permuted, compress(layer, on_device), strict=True):
         np.testing.assert_array_equal(a, b[order])
 
@@ -195,7 +230,9 @@ def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) 
 @FORMS
 @EACH_MERGE
 def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) -> None:
-    """Cells are copies of four rows, and the recent window holds a copy of each: every evicted row meets itself."""
+    """Cells are copies of four rows, and the recent window holds a copy of each: every evicted row
+    meets itself.
+    """
     n, n_recent = 120, 12
     rng = np.random.default_rng(3)
     which = rng.integers(0, 4, n)
@@ -203,15 +240,20 @@ def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) ->
     k = rng.standard_normal((2, 4, 64)).astype(np.float32)[:, which]
     v = rng.standard_normal((2, 4, 64)).astype(np.float32)[:, which]
     scores = rng.lognormal(size=(2, n)).astype(np.float32)
-    k_out, v_out, kept, _ = arrays.compress(k, v, scores, np.arange(n) < 5, method=method, on_device=on_device)
+    k_out, v_out, kept, _ = arrays.compress(
+        k, v, scores, np.arange(n) < 5, method=method, on_device=on_device
+    )
     for h in range(2):
-        # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 is found to 64 * 2^-24 = 4e-6
+        # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 is found to 64 * 2^-24 =
+        # 4e-6
         np.testing.assert_allclose(k_out[h], k[h, kept[h]], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(v_out[h], v[h, kept[h]], rtol=1e-5, atol=1e-5)
 
 
 def test_host_settles_ties_by_the_lower_cell() -> None:
-    """Cells are copies of four rows and of a zero row, over several tiles: the first kept copy takes them all."""
+    """Cells are copies of four rows and of a zero row, over several tiles: the first kept copy
+    takes them all.
+    """
     n = 400
     rng = np.random.default_rng(4)
     rows = np.concatenate([rng.standard_normal((4, 64)), np.zeros((1, 64))]).astype(np.float32)
@@ -220,7 +262,9 @@ def test_host_settles_ties_by_the_lower_cell() -> None:
     scores = rng.lognormal(size=(1, n)).astype(np.float32)
     _, _, kept, merged_into = arrays.compress(k, k, scores, np.arange(n) < 5, method="avg_merge")
     for cell in ref.evicted_cells(kept[0], n):
-        equal = kept[0][which[kept[0]] == which[cell]] if which[cell] < 4 else kept[0]  # cosine 0 to all
+        equal = (
+            kept[0][which[kept[0]] == which[cell]] if which[cell] < 4 else kept[0]
+        )  # cosine 0 to all
         assert merged_into[0, cell] == equal[0]
 
 
@@ -233,7 +277,9 @@ def test_share_of_each_cell(method: str, on_device: bool, layer: Layer) -> None:
     p = layer.prompt.by(method)
     v = np.broadcast_to(np.eye(p.n, dtype=np.float32), (p.n_head_kv, p.n, p.n)).copy()
     k = layer.k().astype(np.float32)
-    _, share, kept, merged_into = arrays.compress(k, v, p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+    _, share, kept, merged_into = arrays.compress(
+        k, v, p.scores(), p.is_text(), **p.keywords(), on_device=on_device
+    )
     for h in range(p.n_head_kv):
         for row, c in zip(share[h], kept[h], strict=True):
             taken = np.flatnonzero(merged_into[h] == c)
@@ -253,7 +299,9 @@ def test_values_never_choose_the_pivot() -> None:
     layer = large("float32").by("text_prior_pivot_merge")
     p = layer.prompt
     _, _, kept, merged_into = compress(layer, on_device=False)
-    other = arrays.compress(layer.k(), layer.v()[:, ::-1, :8].copy(), p.scores(), p.is_text(), **p.keywords())
+    other = arrays.compress(
+        layer.k(), layer.v()[:, ::-1, :8].copy(), p.scores(), p.is_text(), **p.keywords()
+    )
     np.testing.assert_array_equal(other[2], kept)
     np.testing.assert_array_equal(other[3], merged_into)
 
@@ -311,6 +359,8 @@ def test_strided_views_are_read_as_numpy_reads_them(on_device: bool) -> None:
     k = np.ascontiguousarray(layer.k().transpose(1, 0, 2)).transpose(1, 0, 2)
     assert not k.flags.c_contiguous
     expected = compress(layer, on_device)
-    found = arrays.compress(k, layer.v(), p.scores(), p.is_text(), **p.keywords(), on_device=on_device)
+    found = arrays.compress(
+        k, layer.v(), p.scores(), p.is_text(), **p.keywords(), on_device=on_device
+    )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)

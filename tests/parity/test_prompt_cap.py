@@ -1,4 +1,6 @@
-"""The plan of reading a prompt through few cells: counts only, against rules that any plan must keep."""
+"""The plan of reading a prompt through few cells: counts only, against rules that any plan must
+keep.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def images(n: int, n_cells: int = 64, n_text: int = 5, *, whole: bool = False) -
 
 
 class Reader:
-    """Keeps what each part holds, as a cache of one head would: the tokens of a run's first cells stay."""
+    """Keeps what each part holds, as a cache of one head would: the tokens of a run's first cells
+    stay.
+    """
 
     def __init__(self, parts: list[Part], cap: int, **options: int) -> None:
         self.cap = cap
@@ -36,7 +40,9 @@ class Reader:
         runs = self.plan.room_for(n)
         assert [run[0] for run in runs] == sorted(run[0] for run in runs)
         for first, count, n_keep in reversed(runs):
-            assert len({self.part_of[token] for token in self.held[first : first + count]}) == 1, "a run is of one part"
+            assert len({self.part_of[token] for token in self.held[first : first + count]}) == 1, (
+                "a run is of one part"
+            )
             assert 1 <= n_keep < count
             self.held[first + n_keep : first + count] = []
         assert len(self.held) + n <= self.cap
@@ -74,8 +80,14 @@ def test_old_images_first_text_never_where_images_are_enough() -> None:
     reader = Reader(parts, 288)
     shrunk: list[int] = []
     while reader.step():
-        now = [i for i, part in enumerate(parts) if part[2] and reader.count(i) < min(part[0], reader.n_read)]
-        shrunk += [i for i in now if i not in shrunk and all(reader.count(i) < parts[i][0] for _ in (0,))]
+        now = [
+            i
+            for i, part in enumerate(parts)
+            if part[2] and reader.count(i) < min(part[0], reader.n_read)
+        ]
+        shrunk += [
+            i for i in now if i not in shrunk and all(reader.count(i) < parts[i][0] for _ in (0,))
+        ]
     reader.read()
     counts = [reader.count(i) for i in range(len(parts))]
     assert all(counts[i] == part[0] for i, part in enumerate(parts) if part[1]), "all text is there"
@@ -102,7 +114,10 @@ def test_an_image_that_must_be_read_at_once() -> None:
     reader = Reader(images(6, whole=True), 150)
     reader.read()
     assert 64 < reader.most <= 150
-    with pytest.raises(ValueError, match="kv_cells: a prompt of 437 cells in 14 parts cannot be read through 70; exp"):
+    with pytest.raises(
+        ValueError,
+        match="kv_cells: a prompt of 437 cells in 14 parts cannot be read through 70; exp",
+    ):
         Reader(images(6, whole=True), 70)
 
 

@@ -1,4 +1,6 @@
-"""Attention scores: both C++ forms (the CPU's loop, the ggml graph) equal a plain softmax with its columns added up."""
+"""Attention scores: both C++ forms (the CPU's loop, the ggml graph) equal a plain softmax with its
+columns added up.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +46,21 @@ class Attention(NamedTuple):
 
     def tolerance(self, on_device: bool) -> float:
         """Relative. A relative step r in every product of q and k moves no logit by more than d = r scale |q| |k|, and
-        so no probability by more than a factor exp(2 d). On the device r is 2^-11 for f16 keys, as ggml multiplies f16
-        with f16 and so rounds q; for f32 keys it is head_dim f32 roundings. On the host every product is f32: of its
-        head_dim roundings most cancel, and in sums over queries again, so one step is more than was ever seen.
-        1e-6, 4e-6: roundings of exp, of the softmax and of the sums.
+        so no probability by more than a factor exp(2 d). On the device r is 2^-11 for f16 keys, as
+        ggml multiplies f16 with f16 and so rounds q; for f32 keys it is head_dim f32 roundings. On
+        the host every product is f32: of its head_dim roundings most cancel, and in sums over
+        queries again, so one step is more than was ever seen. 1e-6, 4e-6: roundings of exp, of the
+        softmax and of the sums.
         """
         r = 2.0**-11 if self.dtype == "float16" else self.head_dim * 2.0**-24
         if not on_device:
             r = 2.0**-24
-        q_length, k_length = (np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k()))
-        return float(np.expm1(2 * r * self.scale() * q_length * k_length)) + (4e-6 if on_device else 1e-6)
+        q_length, k_length = (
+            np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k())
+        )
+        return float(np.expm1(2 * r * self.scale() * q_length * k_length)) + (
+            4e-6 if on_device else 1e-6
+        )
 
 
 def found_scores(a: Attention, on_device: bool) -> npt.NDArray[np.float32]:
@@ -74,20 +81,28 @@ ATTENTIONS = st.builds(
 
 @FORMS
 @settings(max_examples=40)
-@example(Attention(n_head_kv=2, n_group=2, n_tokens=300, n_past=0, head_dim=64, dtype="float16", seed=1))
-@example(Attention(n_head_kv=1, n_group=1, n_tokens=1, n_past=0, head_dim=8, dtype="float32", seed=2))
+@example(
+    Attention(n_head_kv=2, n_group=2, n_tokens=300, n_past=0, head_dim=64, dtype="float16", seed=1)
+)
+@example(
+    Attention(n_head_kv=1, n_group=1, n_tokens=1, n_past=0, head_dim=8, dtype="float32", seed=2)
+)
 @given(ATTENTIONS)
 def test_scores_equal_the_reference(on_device: bool, a: Attention) -> None:
     found = found_scores(a, on_device)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, ref.scores(a.q(), a.k(), a.scale(), a.n_past), rtol=a.tolerance(on_device))
+    np.testing.assert_allclose(
+        found, ref.scores(a.q(), a.k(), a.scale(), a.n_past), rtol=a.tolerance(on_device)
+    )
 
 
 @FORMS
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
-    """Rows of a softmax sum to one, so a head's scores sum to the number of queries; no score is negative."""
+    """Rows of a softmax sum to one, so a head's scores sum to the number of queries; no score is
+    negative.
+    """
     found = found_scores(a, on_device)
     assert (found >= 0).all()
     # 1e-5: f32 roundings of the softmax and of the column sums, which partly cancel
@@ -98,11 +113,17 @@ def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None:
-    """The score of a KV head is the mean over its query heads, each taken alone; groups are consecutive heads."""
+    """The score of a KV head is the mean over its query heads, each taken alone; groups are
+    consecutive heads.
+    """
     together = found_scores(a, on_device)
     alone = [
         arrays.scores(
-            a.q()[h : h + 1], a.k()[h // a.n_group][None], scale=a.scale(), n_past=a.n_past, on_device=on_device
+            a.q()[h : h + 1],
+            a.k()[h // a.n_group][None],
+            scale=a.scale(),
+            n_past=a.n_past,
+            on_device=on_device,
         )[0]
         for h in range(a.n_head_kv * a.n_group)
     ]
@@ -130,7 +151,9 @@ def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> N
 
 @FORMS
 def test_a_strong_match_takes_all(on_device: bool) -> None:
-    """Every later query matches cell 2 alone, with a logit 80 above the others: exp does not overflow or leak."""
+    """Every later query matches cell 2 alone, with a logit 80 above the others: exp does not
+    overflow or leak.
+    """
     k = np.zeros((1, 6, 8), dtype=np.float32)
     k[0, 2, 0] = 1
     q = np.zeros((1, 6, 8), dtype=np.float32)

@@ -1,4 +1,6 @@
-"""Which cells stay: the C++ choice equals the reference, cell by cell, and obeys the laws of every method."""
+"""Which cells stay: the C++ choice equals the reference, cell by cell, and obeys the laws of every
+method.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ BY_SUM = [name for name, row in ROWS.items() if row.by == "sum" and row.n_pool =
 
 
 def select(prompt: Prompt, layer: int = 0) -> npt.NDArray[np.int32]:
-    return arrays.select(prompt.scores(), prompt.is_text(), squares=prompt.squares(), layer=layer, **prompt.keywords())
+    return arrays.select(
+        prompt.scores(),
+        prompt.is_text(),
+        squares=prompt.squares(),
+        layer=layer,
+        **prompt.keywords(),
+    )
 
 
 @EACH_METHOD
@@ -31,7 +39,9 @@ def test_select_equals_the_reference(method: str, prompt: Prompt, layer: int) ->
     prompt = prompt.by(method)
     kept = select(prompt, layer)
     assert kept.dtype == np.int32
-    expected = ref.select(prompt.scores(), prompt.is_text(), prompt.options, prompt.squares(), layer)
+    expected = ref.select(
+        prompt.scores(), prompt.is_text(), prompt.options, prompt.squares(), layer
+    )
     np.testing.assert_array_equal(kept, expected)
 
 
@@ -66,12 +76,16 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
         n_both = n_important + n_recent
         n_recent = min(ref.window(is_text, row), n_both)
         n_important = n_both - n_recent
-    assert (kept[:, kept.shape[1] - n_recent :] == np.arange(n - n_recent, n)).all(), "the recent window stays"
+    assert (kept[:, kept.shape[1] - n_recent :] == np.arange(n - n_recent, n)).all(), (
+        "the recent window stays"
+    )
     if row and row.keeps_question and n_important + n_recent < n:
         n_both, n_question = n_important + n_recent, int(np.argmin(np.append(is_text[::-1], False)))
         n_recent = max(n_recent, min(n_both // 2, n_question))
         n_important = n_both - n_recent
-        assert (kept[:, len(kept[0]) - n_recent :] == np.arange(n - n_recent, n)).all(), "the question stays"
+        assert (kept[:, len(kept[0]) - n_recent :] == np.arange(n - n_recent, n)).all(), (
+            "the question stays"
+        )
     before = np.arange(n - n_recent)
     text_before, images_before = before[is_text[before]], before[~is_text[before]]
     n_visual = min(math.floor((row.visual_quota if row else 0) * n_important), len(images_before))
@@ -81,12 +95,19 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
     if not (row and row.prior and row.text_overflow == "keep"):
         assert kept.shape[1] == max(n_important + n_recent, 1), "the budget is exact"
     else:
-        assert kept.shape[1] == max(max(n_important, len(text_before) + n_visual) + n_recent, 1) or kept.shape[1] == n
+        assert (
+            kept.shape[1] == max(max(n_important, len(text_before) + n_visual) + n_recent, 1)
+            or kept.shape[1] == n
+        )
         assert all(np.isin(text_before, row).all() for row in kept), "no text is evicted"
-    assert all(np.isin(images_before, row).sum() >= n_visual for row in kept), "image cells have their quota"
+    assert all(np.isin(images_before, row).sum() >= n_visual for row in kept), (
+        "image cells have their quota"
+    )
 
 
-@pytest.mark.parametrize("method", [name for name, row in ROWS.items() if row.by != "draw" and not row.spread])
+@pytest.mark.parametrize(
+    "method", [name for name, row in ROWS.items() if row.by != "draw" and not row.spread]
+)
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_heads_choose_alone(method: str, prompt: Prompt) -> None:
@@ -99,20 +120,26 @@ def test_heads_choose_alone(method: str, prompt: Prompt) -> None:
     np.testing.assert_array_equal(
         arrays.select(scores[order], is_text, squares=squares[order], **keywords), kept[order]
     )
-    np.testing.assert_array_equal(arrays.select(scores[:1], is_text, squares=squares[:1], **keywords), kept[:1])
+    np.testing.assert_array_equal(
+        arrays.select(scores[:1], is_text, squares=squares[:1], **keywords), kept[:1]
+    )
 
 
 @EACH_METHOD
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_only_the_order_of_scores_counts(method: str, prompt: Prompt) -> None:
-    """Halving is exact in f32, so it changes no rank; nor does a method look at scores inside the recent window."""
+    """Halving is exact in f32, so it changes no rank; nor does a method look at scores inside the
+    recent window.
+    """
     prompt = prompt.by(method)
     kept = select(prompt)
     n_recent = ref.budget(prompt.is_text(), prompt.options).n_recent
     other, squares = prompt.scores() / 2, prompt.squares() / 4
     other[:, prompt.n - n_recent :] = np.nan
-    np.testing.assert_array_equal(arrays.select(other, prompt.is_text(), squares=squares, **prompt.keywords()), kept)
+    np.testing.assert_array_equal(
+        arrays.select(other, prompt.is_text(), squares=squares, **prompt.keywords()), kept
+    )
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name.startswith("text_prior")])
@@ -125,7 +152,9 @@ def test_nothing_left_to_evict(method: str) -> None:
 @EACH_METHOD
 def test_a_full_budget_keeps_all(method: str) -> None:
     ones = np.ones((1, 7), dtype=np.float32)
-    kept = arrays.select(ones, np.arange(7) < 3, squares=ones, method=method, important_ratio=1.0, recent_ratio=0.0)
+    kept = arrays.select(
+        ones, np.arange(7) < 3, squares=ones, method=method, important_ratio=1.0, recent_ratio=0.0
+    )
     assert kept.tolist() == [list(range(7))]
 
 
@@ -140,7 +169,10 @@ def test_a_cache_is_never_emptied(method: str) -> None:
 @pytest.mark.parametrize("method", BY_SUM)
 def test_ties_go_to_the_lower_cell(method: str) -> None:
     kept = arrays.select(
-        np.ones((1, 40), dtype=np.float32), np.zeros(40, dtype=np.bool_), method=method, recent_ratio=0.1
+        np.ones((1, 40), dtype=np.float32),
+        np.zeros(40, dtype=np.bool_),
+        method=method,
+        recent_ratio=0.1,
     )
     assert kept.tolist() == [[0, 1, 2, 3, 36, 37, 38, 39]]
 
@@ -149,7 +181,13 @@ def test_negative_scores_stand_in_their_order() -> None:
     scores = np.array([[-0.0, -2.0, 0.0, -np.inf, -1.0, 1e-40, -1e-40, np.inf]], dtype=np.float32)
     order = [7, 5, 0, 2, 6, 4, 1, 3]  # a zero is a zero, whatever its sign
     for n in range(1, 9):
-        kept = arrays.select(scores, np.zeros(8, dtype=np.bool_), method="h2o", important_ratio=n / 8, recent_ratio=0.0)
+        kept = arrays.select(
+            scores,
+            np.zeros(8, dtype=np.bool_),
+            method="h2o",
+            important_ratio=n / 8,
+            recent_ratio=0.0,
+        )
         assert kept.tolist() == [sorted(order[:n])]
 
 
@@ -159,7 +197,12 @@ def test_nan_is_the_lowest_score(method: str, fidelity: str) -> None:
     scores = np.zeros((1, 12), dtype=np.float32)
     scores[0, 2:8] = np.nan
     kept = arrays.select(
-        scores, np.zeros(12, dtype=np.bool_), method=method, important_ratio=0.5, recent_ratio=0.0, fidelity=fidelity
+        scores,
+        np.zeros(12, dtype=np.bool_),
+        method=method,
+        important_ratio=0.5,
+        recent_ratio=0.0,
+        fidelity=fidelity,
     )
     # pivot_merge has four sinks upstream, whatever their score
     sinks = method == "pivot_merge" and fidelity == "upstream"
@@ -172,7 +215,9 @@ IS_TEXT = np.ones(11, dtype=np.bool_)
 
 
 @pytest.mark.parametrize("argument", ["important_ratio", "recent_ratio"])
-@pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (-0.25, "-0.25"), (1.25, "1.25"), (math.inf, "inf")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(math.nan, "nan"), (-0.25, "-0.25"), (1.25, "1.25"), (math.inf, "inf")]
+)
 def test_bad_ratio(argument: str, value: float, shown: str) -> None:
     with raises_about(argument, shown):
         arrays.select(SCORES, IS_TEXT, **{**GOOD, argument: value})  # type: ignore[arg-type]
@@ -251,4 +296,6 @@ def test_wrong_shapes() -> None:
 
 
 def test_lists_are_taken_too() -> None:
-    assert arrays.select([[3, 1, 2]], [0, 0, 1], method="h2o", important_ratio=0.7).tolist() == [[0, 2]]
+    assert arrays.select([[3, 1, 2]], [0, 0, 1], method="h2o", important_ratio=0.7).tolist() == [
+        [0, 2]
+    ]

@@ -1,4 +1,6 @@
-"""What an attention node gives to every cell, in plain NumPy and float64, with all that a node may bring."""
+"""What an attention node gives to every cell, in plain NumPy and float64, with all that a node may
+bring.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,29 @@ F64 = npt.NDArray[np.float64]
 
 
 class Sums(NamedTuple):
-    """``[n_head_kv, n_kv]`` each: sums over queries of p and of p^2, mean over each group's query heads."""
+    """``[n_head_kv, n_kv]`` each: sums over queries of p and of p^2, mean over each group's query
+    heads.
+    """
 
     sum: F64
     squares: F64
 
 
 def probabilities(
-    q: Floats, k: Floats, mask: Floats, scale: float, softcap: float = 0.0, sinks: Floats | None = None
+    q: Floats,
+    k: Floats,
+    mask: Floats,
+    scale: float,
+    softcap: float = 0.0,
+    sinks: Floats | None = None,
 ) -> F64:
     """``p [n_head, n_tokens, n_kv]``; ``mask [n_tokens, n_kv]`` is added to the logits.
 
-        x = scale q k^T,    x <- softcap tanh(x / softcap),    p = exp(x + mask) / (sum exp(x + mask) + exp(sink))
+        x = scale q k^T,    x <- softcap tanh(x / softcap),    p = exp(x + mask) / (sum exp(x +
+        mask) + exp(sink))
 
-    A hidden cell (mask -inf) has p = 0 whatever its key holds; a query that sees nothing gives nothing.
+    A hidden cell (mask -inf) has p = 0 whatever its key holds; a query that sees nothing gives
+    nothing.
     """
     n_group = len(q) // len(k)
     out = np.zeros((len(q), *mask.shape))

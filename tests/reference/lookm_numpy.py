@@ -2,11 +2,14 @@
 
 Nothing here is fast. Each function is one step of the algorithm:
 
-    scores -> budget -> rank -> select -> cosine -> targets -> merge,      and compress = all but the first
+    scores -> budget -> rank -> select -> cosine -> targets -> merge,      and compress = all but
+    the first
 
-Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` cells of the prompt.
-The paper is arXiv 2406.18139. Where the paper and its published code differ, ``fidelity`` says which of them is
-followed (docs/methods.md, which also numbers the code's bugs). Both keep text as a floor.
+Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` cells of
+    the prompt.
+The paper is arXiv 2406.18139. Where the paper and its published code differ, ``fidelity`` says
+which of them is followed (docs/methods.md, which also numbers the code's bugs). Both keep text as a
+floor.
 """
 
 from __future__ import annotations
@@ -61,8 +64,8 @@ Ints = npt.NDArray[np.int64]
 class Compressed(NamedTuple):
     """``k``, ``v`` ``[n_head_kv, n_keep, head_dim]``; ``kept`` ``[n_head_kv, n_keep]`` ascending.
 
-    ``merged_into`` ``[n_head_kv, n]``: the kept cell that an evicted cell went into, -1 for every other cell and for
-    evicted cells that are dropped.
+    ``merged_into`` ``[n_head_kv, n]``: the kept cell that an evicted cell went into, -1 for every
+    other cell and for evicted cells that are dropped.
     """
 
     k: F64
@@ -74,10 +77,12 @@ class Compressed(NamedTuple):
 def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
     """Attention that each cell receives from the prompt's queries.
 
-        A_h = softmax(scale * Q_h K_g(h)^T + causal),    s_h[j] = sum_i A_h[i, j],    s_g[j] = mean of s_h over group g
+        A_h = softmax(scale * Q_h K_g(h)^T + causal),    s_h[j] = sum_i A_h[i, j],    s_g[j] = mean
+        of s_h over group g
 
-    ``q [n_head, n_tokens, head_dim]``, ``k [n_head_kv, n, head_dim]``; query i sees cells 0 .. n_past + i. Consecutive
-    query heads form a group. Nothing is divided by the number of queries that can see a cell.
+    ``q [n_head, n_tokens, head_dim]``, ``k [n_head_kv, n, head_dim]``; query i sees cells 0 ..
+    n_past + i. Consecutive query heads form a group. Nothing is divided by the number of queries
+    that can see a cell.
     """
     n_head, n_tokens, _ = q.shape
     n_head_kv, n, _ = k.shape
@@ -93,7 +98,9 @@ def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
 
 
 def drawn(seed: int, layer: int, head: int, cell: int) -> float:
-    """A number in [0, 1) for each cell: the upper 24 bits of the finalizer of splitmix64, chained over the four."""
+    """A number in [0, 1) for each cell: the upper 24 bits of the finalizer of splitmix64, chained
+    over the four.
+    """
     mask = 2**64 - 1
     x = 0
     for y in (seed, layer, head, cell):
@@ -107,14 +114,15 @@ def drawn(seed: int, layer: int, head: int, cell: int) -> float:
 def rank(
     score: Floats, squares: Floats | None, is_text: Bools, options: Options, layer: int = 0
 ) -> tuple[F32, F32 | None]:
-    """By what cells are ranked: a score and a lead, by which the first are chosen, ``[n_head_kv, n]`` each.
+    """By what cells are ranked: a score and a lead, by which the first are chosen, ``[n_head_kv,
+    n]`` each.
 
     RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) causal observers of cell j,
 
         mean_j = 1/o_j sum_i A_ij,    std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2), which is the lead
 
-    A spread leads by the fractional part of g j + p (layer n_head_kv + h): g the golden ratio less one, p = 1/r of the
-    real root r of r^3 = r + 1.
+    A spread leads by the fractional part of g j + p (layer n_head_kv + h): g the golden ratio less
+    one, p = 1/r of the real root r of r^3 = r + 1.
 
     SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them.
     """
@@ -125,7 +133,9 @@ def rank(
     if method is None:
         return out.astype(np.float32), None
     if method.by == "draw":
-        out = np.array([[drawn(options.seed, layer, h, c) for c in range(n)] for h in range(n_head_kv)])
+        out = np.array(
+            [[drawn(options.seed, layer, h, c) for c in range(n)] for h in range(n_head_kv)]
+        )
     elif method.scorer == "none":
         out = np.tile(np.arange(n, dtype=np.float64), (n_head_kv, 1))
     elif method.by == "mean":
@@ -152,14 +162,16 @@ def rank(
     return out.astype(np.float32), lead
 
 
-def select(score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0) -> Ints:
+def select(
+    score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0
+) -> Ints:
     """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head.
 
-    The recent window always stays. The other cells stand in a queue and the first ``n_important`` of it stay: sinks
-    first; then, of RoCo, a tenth of the budget for their deviation, or image cells that lie evenly (all of them, if the
-    prompt ends with one); then, with the
-    prior, text before image; then the higher score; then the lower cell. With a visual quota the first ``n_visual``
-    image cells of the queue go before. A number that is NaN counts as minus infinity.
+    The recent window always stays. The other cells stand in a queue and the first ``n_important``
+    of it stay: sinks first; then, of RoCo, a tenth of the budget for their deviation, or image
+    cells that lie evenly (all of them, if the prompt ends with one); then, with the prior, text
+    before image; then the higher score; then the lower cell. With a visual quota the first
+    ``n_visual`` image cells of the queue go before. A number that is NaN counts as minus infinity.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)
@@ -182,7 +194,14 @@ def select(score: Floats, is_text: Bools, options: Options, squares: Floats | No
                 n_first = math.floor((method.spread if is_text[-1] else 1) * min(room, len(may)))
             first = set(sorted(may, key=lambda c: (down(lead[h, c]), c))[:n_first])
         queue = sorted(
-            cells, key=lambda c: (c >= n_sink, c not in first, prior and not is_text[c], down(ranks[h, c]), c)
+            cells,
+            key=lambda c: (
+                c >= n_sink,
+                c not in first,
+                prior and not is_text[c],
+                down(ranks[h, c]),
+                c,
+            ),
         )
         visual = [c for c in queue if not is_text[c]][:n_visual]
         queue = visual + [c for c in queue if c not in visual]
@@ -196,7 +215,8 @@ def evicted_cells(kept: Ints, n: int) -> Ints:
 
 
 def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
-    """Similarity of one head's evicted and kept keys as they lie in the cache, ``[n_evicted, n_kept]``.
+    """Similarity of one head's evicted and kept keys as they lie in the cache, ``[n_evicted,
+    n_kept]``.
 
         sim[e, c] = k_e . k_c / (|k_e| |k_c|)
 
@@ -210,14 +230,18 @@ def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
 
 
 def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[Ints, F64]:
-    """Where each head's evicted cells go: index into kept or -1, and their weight; ``[n_head_kv, n_evicted]`` each.
+    """Where each head's evicted cells go: index into kept or -1, and their weight; ``[n_head_kv,
+    n_evicted]`` each.
 
-    To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where only that is asked
-    for; nowhere when there is none. Upstream then drops every rank j of the evicted lists with
+    To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where
+    only that is asked for; nowhere when there is none. Upstream then drops every rank j of the
+    evicted lists with
 
-        mean over h of w[h, j]  <  mean over h and j of w[h, j]                                     (B8)
+        mean over h of w[h, j]  <  mean over h and j of w[h, j]
+        (B8)
 
-    and its average merge pairs what is left of the targets with the first evicted cells, not with its own (B3).
+    and its average merge pairs what is left of the targets with the first evicted cells, not with
+    its own (B3).
     """
     method = method_of(options)
     n_head_kv, n, _ = k.shape
@@ -248,8 +272,9 @@ def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: M
         weighted   x_c <- mean of x_c and its w_e x_e
         pivot      x_c <- mean of x_c and its (x_e + x_c) / 2
 
-    The mean is over 1 + n_c rows, where n_c evicted cells have c as their pivot; n_c = 0 leaves the row alone.
-    ``pivot [n_evicted]`` counts in ``kept``; -1 drops an evicted cell. The same pivots and weights serve K and V.
+    The mean is over 1 + n_c rows, where n_c evicted cells have c as their pivot; n_c = 0 leaves the
+    row alone. ``pivot [n_evicted]`` counts in ``kept``; -1 drops an evicted cell. The same pivots
+    and weights serve K and V.
     """
     rows = x.astype(np.float64)
     total = rows[kept]
@@ -280,8 +305,8 @@ def compress(
 ) -> Compressed:
     """One layer's cache after LOOK-M: select, match evicted keys to kept ones, merge K and V.
 
-    ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score`` and ``squares [n_head_kv, n]``,
-    ``is_text [n]``. Without ``merge_keys`` kept keys stay as they are.
+    ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score`` and ``squares
+    [n_head_kv, n]``, ``is_text [n]``. Without ``merge_keys`` kept keys stay as they are.
     """
     n_head_kv, n, _ = k.shape
     kept = select(score, is_text, options, squares, layer)
@@ -293,6 +318,8 @@ def compress(
     for h in range(n_head_kv):
         evicted = evicted_cells(kept[h], n)
         merged_into[h, evicted] = np.where(to[h] < 0, -1, kept[h][to[h]])
-        k_out.append(merge(k[h], evicted, kept[h], to[h], weight[h], how if options.merge_keys else "none"))
+        k_out.append(
+            merge(k[h], evicted, kept[h], to[h], weight[h], how if options.merge_keys else "none")
+        )
         v_out.append(merge(v[h], evicted, kept[h], to[h], weight[h], how))
     return Compressed(np.stack(k_out), np.stack(v_out), kept, merged_into)

@@ -1,4 +1,5 @@
-"""The table of methods, the user's options, and what follows from them before any score is seen: budget and window.
+"""The table of methods, the user's options, and what follows from them before any score is seen:
+budget and window.
 
 Part of ``lookm_numpy``, which says what is meant by "spec" and by ``fidelity``.
 """
@@ -20,13 +21,13 @@ Filter = Literal["all", "similar", "misaligned"]
 class Method(NamedTuple):
     """One row of the method table.
 
-    ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen before any other.
-    ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell is ranked by, its attention in ``sum``,
-    or the ``mean`` of it with the cells of largest deviation first; a ``draw``; nothing but being ``recent``; or the
-    attention of a ``window`` that stays itself.
-    ``spread``: share of the images' part that lies evenly over them, all of it in a prompt that ends with an image.
-    ``keeps_question``: the text after the last image is recent, within half the budget. The last three are the row's
-    own options.
+    ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen
+    before any other. ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell
+    is ranked by, its attention in ``sum``, or the ``mean`` of it with the cells of largest
+    deviation first; a ``draw``; nothing but being ``recent``; or the attention of a ``window`` that
+    stays itself. ``spread``: share of the images' part that lies evenly over them, all of it in a
+    prompt that ends with an image. ``keeps_question``: the text after the last image is recent,
+    within half the budget. The last three are the row's own options.
     """
 
     scorer: Scorer
@@ -109,7 +110,8 @@ def method_of(options: Options) -> Method | None:
 
 
 class Budget(NamedTuple):
-    """Cells that stay: ``n_important`` of the first ``n - n_recent``, and all of the last ``n_recent``.
+    """Cells that stay: ``n_important`` of the first ``n - n_recent``, and all of the last
+    ``n_recent``.
 
     ``n_visual`` of the important ones are image cells at least.
     """
@@ -122,13 +124,15 @@ class Budget(NamedTuple):
 def budget(is_text: Bools, options: Options) -> Budget:
     """How many cells stay, the same for all heads.
 
-        N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first n - M
+        N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first
+        n - M
 
     Without text prior N and M stay as they are. With it and ``keep`` no text is ever evicted: max(N, |T'| + Q) and M;
-    with ``evict`` the budget is exact again. Q = floor(visual_quota N), or as many image cells as there are, is zero
-    unless asked for. ``n <= N + M`` keeps everything. A prompt so short that nothing would stay keeps its last cell, of
-    which the spec says nothing. Where cells rank by being recent, N + M - 1 and 1 take the place of N and M; where the
-    question is kept, its length, within half of N + M, is the least M, and N what is left.
+    with ``evict`` the budget is exact again. Q = floor(visual_quota N), or as many image cells as
+    there are, is zero unless asked for. ``n <= N + M`` keeps everything. A prompt so short that
+    nothing would stay keeps its last cell, of which the spec says nothing. Where cells rank by
+    being recent, N + M - 1 and 1 take the place of N and M; where the question is kept, its length,
+    within half of N + M, is the least M, and N what is left.
     """
     n = len(is_text)
     method = method_of(options)
@@ -155,7 +159,9 @@ def budget(is_text: Bools, options: Options) -> Budget:
 
 
 def window(is_text: Bools, method: Method) -> int:
-    """Queries of a window: the method's or the user's number; or the text after the last image; or 32."""
+    """Queries of a window: the method's or the user's number; or the text after the last image; or
+    32.
+    """
     images = np.flatnonzero(~is_text)
     if method.window is not None:
         return method.window

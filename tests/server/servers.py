@@ -22,7 +22,9 @@ from lookm_cpp.serve import server_arguments, server_path
 START_SECONDS = 60
 ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
 ANSWER_SECONDS = 250
-QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
+QUIET_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")
+}
 
 Json = dict[str, Any]
 
@@ -52,7 +54,9 @@ class Server:
         return answer
 
     def chat(self, prompt: DemoPrompt, **options: Any) -> Json:
-        return self.post("/v1/chat/completions", messages=messages(prompt), temperature=0, **options)
+        return self.post(
+            "/v1/chat/completions", messages=messages(prompt), temperature=0, **options
+        )
 
     def complete(self, tokens: list[int], **options: Any) -> Json:
         """A prompt of text tokens; eight tokens of answer, greedily."""
@@ -106,7 +110,9 @@ def messages(prompt: DemoPrompt) -> list[Json]:
     parts: list[Json] = []
     for i, text in enumerate(prompt.content.split(PLACEHOLDER)):
         if i > 0:
-            parts.append({"type": "image_url", "image_url": {"url": data_uri(prompt.images[i - 1])}})
+            parts.append(
+                {"type": "image_url", "image_url": {"url": data_uri(prompt.images[i - 1])}}
+            )
         if text:
             parts.append({"type": "text", "text": text})
     return [{"role": "user", "content": parts}]
@@ -130,13 +136,18 @@ def launch(log: Path, *flags: str) -> Server:
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command("--port", str(port), *flags), stdout=out, stderr=subprocess.STDOUT, env=QUIET_ENVIRONMENT
+            command("--port", str(port), *flags),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=QUIET_ENVIRONMENT,
         )
     server = Server(process, port, log)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if server.http.get("/health").status_code == 200 and server.says("listening on "):  # stops on SIGTERM now
+            if server.http.get("/health").status_code == 200 and server.says(
+                "listening on "
+            ):  # stops on SIGTERM now
                 return server
         if process.poll() is not None:
             break
@@ -176,4 +187,14 @@ def as_json(text: str) -> Json:
     return parsed
 
 
-__all__ = ["Json", "Server", "as_json", "content", "data_uri", "embedded", "messages", "refused", "running"]
+__all__ = [
+    "Json",
+    "Server",
+    "as_json",
+    "content",
+    "data_uri",
+    "embedded",
+    "messages",
+    "refused",
+    "running",
+]

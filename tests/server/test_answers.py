@@ -15,7 +15,9 @@ from server.conftest import RATIO
 from server.servers import Json, Server, content, messages, running
 
 
-def test_same_answers_and_cells_as_llava(server: Server, llm: Llava, prompts: list[DemoPrompt]) -> None:
+def test_same_answers_and_cells_as_llava(
+    server: Server, llm: Llava, prompts: list[DemoPrompt]
+) -> None:
     before = server.metrics()
     asked = prompts[::5]
     n_before = n_after = 0
@@ -24,7 +26,10 @@ def test_same_answers_and_cells_as_llava(server: Server, llm: Llava, prompts: li
         answer = server.chat(prompt)
         assert content(answer) == expected.strip()
         timings = answer["timings"]
-        assert (timings["prompt_cells"], timings["kept_cells"]) == (llm.stats.prompt_cells, llm.stats.kept_cells)
+        assert (timings["prompt_cells"], timings["kept_cells"]) == (
+            llm.stats.prompt_cells,
+            llm.stats.kept_cells,
+        )
         n_before += llm.stats.prompt_cells
         n_after += llm.stats.kept_cells
     assert n_after < n_before / 4
@@ -38,19 +43,30 @@ def test_same_answers_and_cells_as_llava(server: Server, llm: Llava, prompts: li
 
 
 @pytest.mark.parametrize("kv_ratio", [0.5, 1])
-def test_a_request_chooses_its_ratio(server: Server, llm: Llava, short: list[DemoPrompt], kv_ratio: float) -> None:
+def test_a_request_chooses_its_ratio(
+    server: Server, llm: Llava, short: list[DemoPrompt], kv_ratio: float
+) -> None:
     answer = server.chat(short[0], kv_ratio=kv_ratio)
     assert content(answer) == llm.ask(short[0].content, short[0].images, kv_ratio=kv_ratio).strip()
     assert answer["timings"]["kept_cells"] == llm.stats.kept_cells
-    assert content(server.chat(short[0])) == llm.ask(short[0].content, short[0].images, kv_ratio=RATIO).strip()
+    assert (
+        content(server.chat(short[0]))
+        == llm.ask(short[0].content, short[0].images, kv_ratio=RATIO).strip()
+    )
 
 
 @pytest.mark.parametrize("kv_ratio", [0, -1, 1.5, "half", True, [0.2]])
-def test_a_wrong_ratio_is_the_clients_mistake(server: Server, short: list[DemoPrompt], kv_ratio: object) -> None:
-    response = server.http.post("/v1/chat/completions", json={"messages": messages(short[0]), "kv_ratio": kv_ratio})
+def test_a_wrong_ratio_is_the_clients_mistake(
+    server: Server, short: list[DemoPrompt], kv_ratio: object
+) -> None:
+    response = server.http.post(
+        "/v1/chat/completions", json={"messages": messages(short[0]), "kv_ratio": kv_ratio}
+    )
     assert response.status_code == 400
     message = response.json()["error"]["message"]
-    assert message == f"kv_ratio: {json.dumps(kv_ratio)} is out of range; expected a number in (0, 1]"
+    assert (
+        message == f"kv_ratio: {json.dumps(kv_ratio)} is out of range; expected a number in (0, 1]"
+    )
 
 
 WORDS = "the code of Anna is 4821. " * 20
@@ -59,7 +75,10 @@ WORDS = "the code of Anna is 4821. " * 20
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2},
+        ),
         ("/v1/completions", {"prompt": WORDS, "max_tokens": 2}),
         ("/completion", {"prompt": WORDS, "n_predict": 2}),
         ("/v1/responses", {"input": WORDS, "max_output_tokens": 2}),
@@ -85,7 +104,9 @@ def test_a_stream_says_the_same(server: Server, short: list[DemoPrompt]) -> None
         events = [line[6:] for line in response.iter_lines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events[:-1]]
-    text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    text = "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]
+    )
     assert text.strip() == content(whole)
     timings = [chunk["timings"] for chunk in chunks if "timings" in chunk]
     assert [t["kept_cells"] for t in timings] == [whole["timings"]["kept_cells"]]
@@ -95,7 +116,9 @@ def test_children_copy_the_compressed_prompt(server: Server, short: list[DemoPro
     alone = server.chat(short[2])
     compressed = server.metrics()["lookm:prompts_compressed_total"]
     twice = server.chat(short[2], n=3)
-    assert [choice["message"]["content"].strip() for choice in twice["choices"]] == [content(alone)] * 3
+    assert [choice["message"]["content"].strip() for choice in twice["choices"]] == [
+        content(alone)
+    ] * 3
     assert twice["timings"]["kept_cells"] == alone["timings"]["kept_cells"]
     assert server.metrics()["lookm:prompts_compressed_total"] == compressed + 1
 
@@ -113,7 +136,9 @@ def test_an_answer_by_json_schema(server: Server, short: list[DemoPrompt]) -> No
 
 
 def test_text_prompts_keep_their_cells_under_a_text_prior(server: Server) -> None:
-    answer = server.post("/v1/chat/completions", messages=[{"role": "user", "content": "Hello " * 60}], max_tokens=4)
+    answer = server.post(
+        "/v1/chat/completions", messages=[{"role": "user", "content": "Hello " * 60}], max_tokens=4
+    )
     assert answer["timings"]["kept_cells"] == answer["timings"]["prompt_cells"] > 60
 
 
@@ -145,11 +170,17 @@ def test_fields_of_a_compression(
     folder: Path, llm: Llava, short: list[DemoPrompt], method: str, fields: dict[str, Any]
 ) -> None:
     """The flag does what the library's option does, and that is not what happens without it."""
-    flags = [word for name, value in fields.items() for word in (f"--kv-{name.replace('_', '-')}", str(value).lower())]
+    flags = [
+        word
+        for name, value in fields.items()
+        for word in (f"--kv-{name.replace('_', '-')}", str(value).lower())
+    ]
     how: Any = {"kv_ratio": 0.2, "method": method, "max_tokens": 24}
     expected = [llm.ask(prompt.content, prompt.images, **how, **fields) for prompt in short]
     assert expected != [llm.ask(prompt.content, prompt.images, **how) for prompt in short]
-    with running(folder, "--kv-ratio", "0.2", "--kv-method", method, "-c", "4096", *flags) as server:
+    with running(
+        folder, "--kv-ratio", "0.2", "--kv-method", method, "-c", "4096", *flags
+    ) as server:
         assert [content(server.chat(prompt, max_tokens=24)) for prompt in short] == expected
 
 
@@ -183,16 +214,36 @@ def test_settings_are_shown(server: Server) -> None:
 
 def test_many_images_in_one_request(server: Server, llm: Llava, prompts: list[DemoPrompt]) -> None:
     longest = max(prompts, key=lambda prompt: len(prompt.images))
-    assert content(server.chat(longest)) == llm.ask(longest.content, longest.images, kv_ratio=RATIO).strip()
+    assert (
+        content(server.chat(longest))
+        == llm.ask(longest.content, longest.images, kv_ratio=RATIO).strip()
+    )
 
 
 @pytest.mark.parametrize("method", ["snapkv", "streaming_llm", "roco"])
-def test_other_methods_beside_a_running_answer(folder: Path, llm: Llava, short: list[DemoPrompt], method: str) -> None:
+def test_other_methods_beside_a_running_answer(
+    folder: Path, llm: Llava, short: list[DemoPrompt], method: str
+) -> None:
     """The other slot's tokens share the batches, and count for nothing."""
     expected = llm.ask(short[1].content, short[1].images, kv_ratio=RATIO, method=method).strip()
     n_kept = llm.stats.kept_cells
-    flags = ("--kv-ratio", str(RATIO), "--kv-method", method, "-c", "2048", "-np", "2", "--kv-unified", "-b", "64")
-    with running(folder, *flags, "-ub", "32") as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    flags = (
+        "--kv-ratio",
+        str(RATIO),
+        "--kv-method",
+        method,
+        "-c",
+        "2048",
+        "-np",
+        "2",
+        "--kv-unified",
+        "-b",
+        "64",
+    )
+    with (
+        running(folder, *flags, "-ub", "32") as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
         alone = server.chat(short[1], id_slot=0)
         assert alone["timings"]["kept_cells"] == n_kept
         other = pool.submit(server.complete, list(range(40, 60)), n_predict=400, id_slot=1)

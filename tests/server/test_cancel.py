@@ -18,7 +18,11 @@ def _tokens(n: int, seed: int) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(40, 400, n)]
 
 
-A, B, LONGER = _tokens(400, seed=21), _tokens(300, seed=22), _tokens(400, seed=21) + _tokens(40, seed=23)
+A, B, LONGER = (
+    _tokens(400, seed=21),
+    _tokens(300, seed=22),
+    _tokens(400, seed=21) + _tokens(40, seed=23),
+)
 
 
 def _answer(server: Server, tokens: list[int], **options: object) -> tuple[list[int], int, int]:
@@ -28,10 +32,20 @@ def _answer(server: Server, tokens: list[int], **options: object) -> tuple[list[
 
 def _leave(server: Server, tokens: list[int], share: float) -> None:
     """Ask in slot 0, and go when so much of the prompt has been read."""
-    body = {"prompt": tokens, "id_slot": 0, "n_predict": 400, "stream": True, "return_progress": True}
+    body = {
+        "prompt": tokens,
+        "id_slot": 0,
+        "n_predict": 400,
+        "stream": True,
+        "return_progress": True,
+    }
     with server.http.stream("POST", "/completion", json=body) as response:
         for line in response.iter_lines():
-            progress = json.loads(line[6:])["prompt_progress"] if line.startswith("data: ") else {"processed": 0}
+            progress = (
+                json.loads(line[6:])["prompt_progress"]
+                if line.startswith("data: ")
+                else {"processed": 0}
+            )
             if progress["processed"] >= share * len(tokens):
                 assert progress["processed"] < len(tokens)
                 return
@@ -39,8 +53,24 @@ def _leave(server: Server, tokens: list[int], share: float) -> None:
 
 @pytest.mark.parametrize("cache", ["--kv-unified", "--no-kv-unified"])
 def test_a_client_that_leaves_while_its_prompt_is_read(folder: Path, cache: str) -> None:
-    """Batches of 16: a prompt is read in two dozen rounds. Its half-read cells and sums must not reach the next one."""
-    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", str(2 * N_CTX), "-np", "2", "-b", "16", "-ub", "16")
+    """Batches of 16: a prompt is read in two dozen rounds.
+
+    Its half-read cells and sums must not reach the next one.
+    """
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "h2o",
+        "-c",
+        str(2 * N_CTX),
+        "-np",
+        "2",
+        "-b",
+        "16",
+        "-ub",
+        "16",
+    )
     with running(folder, *flags, cache) as server:
         alone = {}
         for name, tokens in (("A", A), ("B", B), ("longer", LONGER)):
@@ -65,7 +95,19 @@ def test_a_client_that_leaves_while_its_prompt_is_read(folder: Path, cache: str)
 
 
 def test_two_ratios_side_by_side(folder: Path) -> None:
-    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", str(N_CTX), "-np", "3", "--kv-unified", "-b", "32")
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "h2o",
+        "-c",
+        str(N_CTX),
+        "-np",
+        "3",
+        "--kv-unified",
+        "-b",
+        "32",
+    )
     with running(folder, *flags, "-ub", "32") as server:
         asked = [(A, 0.1), (B, 0.6), (A[:150], 1.0)]
         alone = []

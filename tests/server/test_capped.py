@@ -21,7 +21,18 @@ RATIO = 0.5
 
 @pytest.fixture(scope="module")
 def capped(folder: Path) -> Iterator[Server]:
-    with running(folder, "--kv-cells", str(4 * CELLS), "--kv-ratio", str(RATIO), "-c", "4096", "-np", "4", "-kvu") as s:
+    with running(
+        folder,
+        "--kv-cells",
+        str(4 * CELLS),
+        "--kv-ratio",
+        str(RATIO),
+        "-c",
+        "4096",
+        "-np",
+        "4",
+        "-kvu",
+    ) as s:
         yield s
 
 
@@ -56,22 +67,58 @@ def test_same_as_a_session(capped: Server, session: Llava, long: list[DemoPrompt
     assert capped.metrics()["lookm:kv_cells_allocated"] == 4 * CELLS
 
 
-def test_scores_of_a_window_that_begins_within_an_image(folder: Path, long: list[DemoPrompt]) -> None:
-    flags = ("--kv-cells", str(CELLS), "--kv-ratio", "0.3", "--kv-method", "snapkv", "-c", "4096", "-np", "1")
+def test_scores_of_a_window_that_begins_within_an_image(
+    folder: Path, long: list[DemoPrompt]
+) -> None:
+    flags = (
+        "--kv-cells",
+        str(CELLS),
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "snapkv",
+        "-c",
+        "4096",
+        "-np",
+        "1",
+    )
     with (
-        Llava.embedded(kv_cells=CELLS, kv_ratio=0.3, method="snapkv", n_threads=1, n_ctx=4096) as session,
+        Llava.embedded(
+            kv_cells=CELLS, kv_ratio=0.3, method="snapkv", n_threads=1, n_ctx=4096
+        ) as session,
         running(folder, *flags) as server,
     ):
         for prompt in long:
-            assert content(server.chat(prompt, max_tokens=64)) == _ask(session, prompt, max_tokens=64)
+            assert content(server.chat(prompt, max_tokens=64)) == _ask(
+                session, prompt, max_tokens=64
+            )
 
 
 def test_a_server_that_has_slept(folder: Path, long: list[DemoPrompt]) -> None:
-    """The model is loaded again, with ``-c`` as it was given; also when it fell asleep over half a prompt."""
-    flags = ("--kv-cells", "1024", "--kv-ratio", str(RATIO), "-c", "4096", "-np", "2", "-kvu", "-b", "32")
+    """The model is loaded again, with ``-c`` as it was given; also when it fell asleep over half a
+    prompt.
+    """
+    flags = (
+        "--kv-cells",
+        "1024",
+        "--kv-ratio",
+        str(RATIO),
+        "-c",
+        "4096",
+        "-np",
+        "2",
+        "-kvu",
+        "-b",
+        "32",
+    )
     with running(folder, *flags, "--sleep-idle-seconds", "1") as server:
         answer = content(server.chat(long[0], max_tokens=16))
-        body = {"messages": messages(long[1]), "stream": True, "return_progress": True, "max_tokens": 16}
+        body = {
+            "messages": messages(long[1]),
+            "stream": True,
+            "return_progress": True,
+            "max_tokens": 16,
+        }
         for _ in range(2):
             with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
                 next(line for line in response.iter_lines() if "prompt_progress" in line)
@@ -87,11 +134,15 @@ def test_a_server_that_has_slept(folder: Path, long: list[DemoPrompt]) -> None:
 def test_a_model_trained_for_millions_of_tokens(folder: Path, tmp_path: Path) -> None:
     model = write_llama(tmp_path / "model.gguf", n_ctx=10 * 1024 * 1024)
     with running(folder, "-m", str(model), "--kv-cells", str(4 * CELLS), "-np", "4") as server:
-        assert [slot["n_ctx"] for slot in server.http.get("/slots").json()] == [10 * 1024 * 1024] * 4
+        assert [slot["n_ctx"] for slot in server.http.get("/slots").json()] == [
+            10 * 1024 * 1024
+        ] * 4
 
 
 def test_a_slot_that_will_be_read_anew(folder: Path, short: list[DemoPrompt]) -> None:
-    """Beside compressed cells that it does not go on from, a prompt too long for the slot is refused by itself."""
+    """Beside compressed cells that it does not go on from, a prompt too long for the slot is
+    refused by itself.
+    """
     flags = ("--kv-cells", str(2 * CELLS), "--kv-ratio", "0.2", "-c", "8192", "-np", "2", "-kvu")
     (message,) = messages(short[0])
 
@@ -113,7 +164,17 @@ def test_a_slot_that_will_be_read_anew(folder: Path, short: list[DemoPrompt]) ->
 
 def test_embeddings_of_more_tokens_than_a_slot_has_cells(folder: Path, tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=4096))
-    flags = ("--kv-cells", str(2 * CELLS), "-np", "2", "-c", "4096", "--embeddings", "--pooling", "last")
+    flags = (
+        "--kv-cells",
+        str(2 * CELLS),
+        "-np",
+        "2",
+        "-c",
+        "4096",
+        "--embeddings",
+        "--pooling",
+        "last",
+    )
     with running(folder, "-m", model, *flags) as server:
         for n, expected in ((100, 200), (CELLS + 50, 400), (100, 200)):
             answer = server.http.post("/v1/embeddings", json={"input": "x" * n})
@@ -131,14 +192,20 @@ def test_slots_at_once(capped: Server, long: list[DemoPrompt]) -> None:
 
 
 @pytest.mark.parametrize("ratio", [1.0, RATIO])
-def test_an_answer_longer_than_the_cache(capped: Server, long: list[DemoPrompt], ratio: float) -> None:
+def test_an_answer_longer_than_the_cache(
+    capped: Server, long: list[DemoPrompt], ratio: float
+) -> None:
     """Its older half goes; the prompt's cells stay, as a session has it."""
     n_predict = 2 * CELLS
     options: dict[str, Any] = {"max_tokens": n_predict}
-    answer = capped.chat(long[0], ignore_eos=True, logit_bias=[[2, False]], kv_ratio=ratio, **options)
+    answer = capped.chat(
+        long[0], ignore_eos=True, logit_bias=[[2, False]], kv_ratio=ratio, **options
+    )
     assert answer["usage"]["completion_tokens"] == n_predict
     assert answer["choices"][0]["finish_reason"] == "length"
-    again = capped.chat(long[0], ignore_eos=True, logit_bias=[[2, False]], kv_ratio=ratio, id_slot=3, **options)
+    again = capped.chat(
+        long[0], ignore_eos=True, logit_bias=[[2, False]], kv_ratio=ratio, id_slot=3, **options
+    )
     assert content(again) == content(answer)
 
 
@@ -151,7 +218,11 @@ def test_the_next_turn(capped: Server, long: list[DemoPrompt]) -> None:
         return content(capped.post("/v1/chat/completions", messages=talk, **(turn | options)))
 
     reply = chat(first, kv_ratio=1)
-    longer = [*first, {"role": "assistant", "content": reply}, {"role": "user", "content": "And now?"}]
+    longer = [
+        *first,
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": "And now?"},
+    ]
     expected = chat(longer, kv_ratio=1, id_slot=2)
     assert chat(longer, kv_ratio=1) == expected  # after the turn before it
     assert chat(longer, kv_ratio=1) == expected  # after itself
@@ -166,12 +237,16 @@ def test_several_answers(capped: Server, long: list[DemoPrompt]) -> None:
     assert [choice["message"]["content"].strip() for choice in both["choices"]] == [alone, alone]
 
 
-@pytest.mark.parametrize("flags", [("--no-kv-unified", "-np", "2"), ("-np", "2", "-kvu", "--kv-method", "lookm_plus")])
+@pytest.mark.parametrize(
+    "flags", [("--no-kv-unified", "-np", "2"), ("-np", "2", "-kvu", "--kv-method", "lookm_plus")]
+)
 def test_other_servers(folder: Path, long: list[DemoPrompt], flags: tuple[str, ...]) -> None:
     """A cache for each slot; scores by the question's queries alone."""
     method = flags[-1] if "--kv-method" in flags else "lookm_plus"
     with (
-        running(folder, "--kv-cells", str(2 * CELLS), "--kv-ratio", "0.3", "-c", "8192", *flags) as server,
+        running(
+            folder, "--kv-cells", str(2 * CELLS), "--kv-ratio", "0.3", "-c", "8192", *flags
+        ) as server,
         Llava.embedded(kv_cells=CELLS, kv_ratio=0.3, method=method, n_threads=1) as llm,
     ):
         for prompt in long[:3]:
@@ -217,15 +292,30 @@ def test_a_slot_file_with_holes(folder: Path) -> None:
 
 
 def test_shares_that_no_binary_number_is(folder: Path) -> None:
-    shares = ("--kv-important-ratio", "0.1", "--kv-recent-ratio", "0.2", "--kv-method", "h2o", "-c", "1024", "-np", "1")
+    shares = (
+        "--kv-important-ratio",
+        "0.1",
+        "--kv-recent-ratio",
+        "0.2",
+        "--kv-method",
+        "h2o",
+        "-c",
+        "1024",
+        "-np",
+        "1",
+    )
     with running(folder, *shares) as server:
         assert server.complete(list(range(40, 340)))["timings"]["kept_cells"] == 30 + 60
 
 
 def test_a_prompt_that_cannot_be_read(folder: Path, prompts: list[DemoPrompt]) -> None:
-    talk = [{"role": "user", "content": "What is in image 2? " * 200}]  # text keeps a quarter of its cells at least
+    talk = [
+        {"role": "user", "content": "What is in image 2? " * 200}
+    ]  # text keeps a quarter of its cells at least
     with running(folder, "--kv-cells", "256", "-c", "4096", "-np", "2", "-kvu") as server:
-        response = server.http.post("/v1/chat/completions", json={"messages": talk, "max_tokens": 8})
+        response = server.http.post(
+            "/v1/chat/completions", json={"messages": talk, "max_tokens": 8}
+        )
         assert response.status_code == 400, response.text
         message = response.json()["error"]["message"]
         assert "cannot be read through 128; expected" in message
@@ -237,14 +327,26 @@ def test_a_prompt_that_cannot_be_read(folder: Path, prompts: list[DemoPrompt]) -
     ("flags", "expected"),
     [
         (("--kv-cells", "100"), "--kv-cells: room for 0 cells; expected 256 or more for 1 slots"),
-        (("--kv-cells", "-1"), "--kv-cells: -1 and --kv-memory: 0 bytes; expected one of them, 1 or more"),
+        (
+            ("--kv-cells", "-1"),
+            "--kv-cells: -1 and --kv-memory: 0 bytes; expected one of them, 1 or more",
+        ),
         (("--kv-cells", "512", "--kv-memory", "1GiB"), "expected one of them"),
         (("--kv-memory", "much"), '--kv-memory: "much", expected bytes such as 512MiB'),
         (("--kv-memory", "10KiB"), "--kv-memory: 10240 bytes, expected"),
-        (("--kv-cells", "512", "--kv-method", "roco"), "method roco needs the attention of all queries"),
+        (
+            ("--kv-cells", "512", "--kv-method", "roco"),
+            "method roco needs the attention of all queries",
+        ),
         (("--kv-cells", "512", "--kv-method", "origin"), "method origin evicts nothing"),
-        (("--kv-cells", "512", "--model-draft", str(embedded.MODEL)), "a draft model keeps every token of a prompt"),
-        (("--kv-cells", "2048", "--spec-type", "ngram-simple"), "drafts do not fit into a slot's batches"),
+        (
+            ("--kv-cells", "512", "--model-draft", str(embedded.MODEL)),
+            "a draft model keeps every token of a prompt",
+        ),
+        (
+            ("--kv-cells", "2048", "--spec-type", "ngram-simple"),
+            "drafts do not fit into a slot's batches",
+        ),
     ],
 )
 def test_refused(flags: tuple[str, ...], expected: str) -> None:

@@ -81,7 +81,9 @@ def test_openai_extra_body(client: OpenAI, llm: Llava, short: list[DemoPrompt]) 
         temperature=0,
         extra_body={"kv_ratio": 1},
     )
-    assert (answer.choices[0].message.content or "").strip() == llm.ask(short[0].content, short[0].images).strip()
+    assert (answer.choices[0].message.content or "").strip() == llm.ask(
+        short[0].content, short[0].images
+    ).strip()
     with pytest.raises(BadRequestError, match="kv_ratio: 2 is out of range"):
         client.chat.completions.create(
             model=MODEL,
@@ -91,7 +93,9 @@ def test_openai_extra_body(client: OpenAI, llm: Llava, short: list[DemoPrompt]) 
 
 
 def test_langchain(server: Server, short: list[DemoPrompt], expected: str) -> None:
-    chat = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key=SecretStr("none"), temperature=0)
+    chat = ChatOpenAI(
+        model=MODEL, base_url=f"{server.url}/v1", api_key=SecretStr("none"), temperature=0
+    )
     question = [HumanMessage(messages(short[0])[0]["content"])]
     assert str(chat.invoke(question).content).strip() == expected
     assert "".join(str(chunk.content) for chunk in chat.stream(question)).strip() == expected

@@ -26,7 +26,9 @@ def test_a_damaged_file_is_a_line(name: str, tmp_path: Path) -> None:
     status, said = refused("-m", str(model), "--mmproj", str(mmproj))
     assert status == 2
     last = said.splitlines()[-1]
-    assert last.startswith("lookm-server: --model: " if name == "experts" else "lookm-server: --mmproj: ")
+    assert last.startswith(
+        "lookm-server: --model: " if name == "experts" else "lookm-server: --mmproj: "
+    )
     assert "damaged.gguf" in last
     assert "cannot be used" in last
 
@@ -44,6 +46,8 @@ def test_a_good_one_is_tried_once(folder: Path, tmp_path: Path, cache: Path) -> 
 
 def test_without_the_check(folder: Path, tmp_path: Path, cache: Path) -> None:
     model = shutil.copy(MODEL, tmp_path / "model.gguf")
-    with running(folder, "-m", str(model), "--mmproj", str(MMPROJ), "-c", "512", "--no-check-files"):
+    with running(
+        folder, "-m", str(model), "--mmproj", str(MMPROJ), "-c", "512", "--no-check-files"
+    ):
         pass
     assert not cache.exists()

@@ -1,4 +1,6 @@
-"""What clients and machines do wrong: a clear error, a healthy server, and the other slots' answers unchanged."""
+"""What clients and machines do wrong: a clear error, a healthy server, and the other slots' answers
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ def steady(guarded: Server, short: list[DemoPrompt]) -> Iterator[Server]:
 
 
 def _image(url: str) -> Json:
-    return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+    return {
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+        ]
+    }
 
 
 def _data(content_bytes: bytes) -> str:
@@ -60,7 +66,13 @@ def test_malformed_json(steady: Server, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", [_data(b"not a picture"), _data(b"\x89PNG\r\n\x1a\n" + b"\0" * 64), _data(b""), "data:image/png;base64,%%%"]
+    "url",
+    [
+        _data(b"not a picture"),
+        _data(b"\x89PNG\r\n\x1a\n" + b"\0" * 64),
+        _data(b""),
+        "data:image/png;base64,%%%",
+    ],
 )
 def test_images_that_are_not_images(steady: Server, url: str) -> None:
     response = steady.http.post(CHAT, json=_image(url))
@@ -90,7 +102,9 @@ def test_a_wrong_key(steady: Server, short: list[DemoPrompt]) -> None:
 
 
 def health(url: str) -> str:
-    """What the server says on a new connection; it may wait for the next, as the pool takes a busy thread for idle."""
+    """What the server says on a new connection; it may wait for the next, as the pool takes a busy
+    thread for idle.
+    """
     try:
         return str(httpx.get(url + "/health", timeout=3).json()["status"])
     except httpx.ReadTimeout:
@@ -116,7 +130,9 @@ def test_a_full_disk(folder: Path, short: list[DemoPrompt]) -> None:
     disk = folder / "full"
     disk.mkdir(exist_ok=True)
     (disk / "slot.bin.part").symlink_to("/dev/full")
-    with running(folder, "--kv-ratio", "0.2", "-c", "1024", "-np", "1", "--slot-save-path", str(disk)) as server:
+    with running(
+        folder, "--kv-ratio", "0.2", "-c", "1024", "-np", "1", "--slot-save-path", str(disk)
+    ) as server:
         expected = content(server.chat(short[0], max_tokens=16))
         response = server.http.post("/slots/0?action=save", json={"filename": "slot.bin"})
         assert response.status_code == 500
@@ -126,10 +142,25 @@ def test_a_full_disk(folder: Path, short: list[DemoPrompt]) -> None:
 
 
 def test_killed_and_restarted(folder: Path, short: list[DemoPrompt]) -> None:
-    flags = ("--kv-ratio", "0.2", "-c", "1024", "-np", "1", "--slots", "--metrics", "--slot-save-path", str(folder))
+    flags = (
+        "--kv-ratio",
+        "0.2",
+        "-c",
+        "1024",
+        "-np",
+        "1",
+        "--slots",
+        "--metrics",
+        "--slot-save-path",
+        str(folder),
+    )
     first = launch(folder / "killed.log", *flags)
     reply = first.chat(short[0], max_tokens=16)
-    turns = [*messages(short[0]), reply["choices"][0]["message"], {"role": "user", "content": "Are you sure?"}]
+    turns = [
+        *messages(short[0]),
+        reply["choices"][0]["message"],
+        {"role": "user", "content": "Are you sure?"},
+    ]
     body = {"messages": turns, "temperature": 0, "max_tokens": 8}
     first.post("/slots/0?action=save", filename="killed.bin")
     expected = first.post(CHAT, **body)
@@ -139,10 +170,21 @@ def test_killed_and_restarted(folder: Path, short: list[DemoPrompt]) -> None:
         second.post("/slots/0?action=restore", filename="killed.bin")
         again = second.post(CHAT, **body)
         assert content(again) == content(expected)
-        assert again["timings"]["cache_n"] == expected["timings"]["cache_n"] >= reply["timings"]["prompt_cells"]
+        assert (
+            again["timings"]["cache_n"]
+            == expected["timings"]["cache_n"]
+            >= reply["timings"]["prompt_cells"]
+        )
         assert again["timings"]["kept_cells"] == expected["timings"]["kept_cells"]
         whole = (folder / "killed.bin").read_bytes()
-        for damaged in (whole[: len(whole) // 2], whole[:-1], whole + b"\0", whole[:20], whole[:8], b""):
+        for damaged in (
+            whole[: len(whole) // 2],
+            whole[:-1],
+            whole + b"\0",
+            whole[:20],
+            whole[:8],
+            b"",
+        ):
             (folder / "damaged.bin").write_bytes(damaged)
             response = second.http.post("/slots/0?action=restore", json={"filename": "damaged.bin"})
             assert response.status_code == 400
@@ -151,10 +193,19 @@ def test_killed_and_restarted(folder: Path, short: list[DemoPrompt]) -> None:
 
 
 def test_a_busy_server_stops_when_told_to(folder: Path, prompts: list[DemoPrompt]) -> None:
-    """It waited for clients that waited for it, or the thread that was signalled held the lock that it then wanted."""
-    body = {"messages": messages(prompts[0]), "max_tokens": 3000, "ignore_eos": True, "stream": True}
+    """It waited for clients that waited for it, or the thread that was signalled held the lock that
+    it then wanted.
+    """
+    body = {
+        "messages": messages(prompts[0]),
+        "max_tokens": 3000,
+        "ignore_eos": True,
+        "stream": True,
+    }
     for n in range(3):
-        server = launch(folder / f"stops-{n}.log", "--kv-ratio", "0.3", "-np", "4", "--kv-unified", "-c", "4096")
+        server = launch(
+            folder / f"stops-{n}.log", "--kv-ratio", "0.3", "-np", "4", "--kv-unified", "-c", "4096"
+        )
 
         def ask(server: Server = server) -> None:
             with contextlib.suppress(httpx.HTTPError):

@@ -1,4 +1,6 @@
-"""What llama-server can do beside plain answers, on compressed prompts: adapters, drafts, grammars, tools, ..."""
+"""What llama-server can do beside plain answers, on compressed prompts: adapters, drafts, grammars,
+tools, ...
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,21 @@ from session.tiny_models import write_llama
 
 from server.servers import Json, Server, content, launch, messages, running
 
-H2O = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "512", "-np", "2", "--kv-unified", "-b", "64", "-ub", "64")
+H2O = (
+    "--kv-ratio",
+    "0.3",
+    "--kv-method",
+    "h2o",
+    "-c",
+    "512",
+    "-np",
+    "2",
+    "--kv-unified",
+    "-b",
+    "64",
+    "-ub",
+    "64",
+)
 N_EMBD, RANK, ALPHA = 256, 4, 8.0
 TOOLS = """{%- if tools %}{{ tools | tojson }}{% endif %}
 {%- for m in messages -%}
@@ -72,7 +88,16 @@ def test_a_draft_model_changes_no_answer(folder: Path, tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf", N_EMBD))
     with running(folder, "-m", model, *H2O) as server:
         expected = server.complete(TOKENS, n_predict=48)
-    draft = ("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4", "--spec-draft-p-min", "0")
+    draft = (
+        "-md",
+        model,
+        "--spec-type",
+        "draft-simple",
+        "--spec-draft-n-max",
+        "4",
+        "--spec-draft-p-min",
+        "0",
+    )
     with running(folder, "-m", model, *draft, *H2O) as server:
         for _ in range(2):
             answer = server.complete(TOKENS, n_predict=48)
@@ -83,7 +108,9 @@ def test_a_draft_model_changes_no_answer(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_grammar(sums: Server) -> None:
-    answer = sums.complete(list(range(40, 340)), n_predict=12, ignore_eos=False, grammar='root ::= [a-c]+ "-" [0-9]+')
+    answer = sums.complete(
+        list(range(40, 340)), n_predict=12, ignore_eos=False, grammar='root ::= [a-c]+ "-" [0-9]+'
+    )
     assert re.fullmatch(r"[a-c]+(-[0-9]*)?", answer["content"].strip())
     assert _kept(answer) == (300, 90)
 
@@ -92,8 +119,13 @@ def test_a_tool_is_called(folder: Path, tmp_path: Path, short: list[DemoPrompt])
     template = tmp_path / "tools.jinja"
     template.write_text(TOOLS, encoding="utf-8")
     where = {"type": "object", "properties": {"image": {"type": "integer"}}, "required": ["image"]}
-    tool = {"type": "function", "function": {"name": "show", "description": "Show an image.", "parameters": where}}
-    with running(folder, "--kv-ratio", "0.2", "-c", "2048", "--chat-template-file", str(template)) as server:
+    tool = {
+        "type": "function",
+        "function": {"name": "show", "description": "Show an image.", "parameters": where},
+    }
+    with running(
+        folder, "--kv-ratio", "0.2", "-c", "2048", "--chat-template-file", str(template)
+    ) as server:
         begun = [*messages(short[0]), {"role": "assistant", "content": "<tool_call>\n"}]
         body = {"messages": begun, "temperature": 0, "max_tokens": 100}
         answer = server.post("/v1/chat/completions", tools=[tool], tool_choice="required", **body)
@@ -135,10 +167,19 @@ def test_a_slot_is_erased_while_it_answers(sums: Server) -> None:
     with sums.http.stream(
         "POST",
         "/completion",
-        json={"prompt": TOKENS, "id_slot": 0, "n_predict": 40, "temperature": 0, "ignore_eos": True, "stream": True},
+        json={
+            "prompt": TOKENS,
+            "id_slot": 0,
+            "n_predict": 40,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+        },
     ) as response:
         lines = response.iter_lines()
-        pieces = [json.loads(next(line for line in lines if line.startswith("data: "))[6:])["content"]]
+        pieces = [
+            json.loads(next(line for line in lines if line.startswith("data: "))[6:])["content"]
+        ]
         sums.post("/slots/0?action=erase")  # llama-server waits for the answer's end
         pieces += [json.loads(line[6:])["content"] for line in lines if line.startswith("data: ")]
     assert "".join(pieces) == alone["content"]
@@ -146,8 +187,12 @@ def test_a_slot_is_erased_while_it_answers(sums: Server) -> None:
     assert (again["tokens"], _kept(again)) == (alone["tokens"], _kept(alone))
 
 
-def test_content_is_untouched_by_settings_that_do_not_apply(server: Server, short: list[DemoPrompt]) -> None:
-    """Ratio 1 on a compressing server is the answer of the whole cache, whatever ran in that slot before."""
+def test_content_is_untouched_by_settings_that_do_not_apply(
+    server: Server, short: list[DemoPrompt]
+) -> None:
+    """Ratio 1 on a compressing server is the answer of the whole cache, whatever ran in that slot
+    before.
+    """
     server.erase_slots()
     whole = server.chat(short[0], kv_ratio=1, id_slot=0)
     server.chat(short[0], id_slot=0)

@@ -1,4 +1,6 @@
-"""Many clients on few slots: every finished answer is the one that the request gets when it is served alone."""
+"""Many clients on few slots: every finished answer is the one that the request gets when it is
+served alone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ N_REQUESTS = int(os.environ.get("LOOKM_LOAD_REQUESTS", "6"))
 """Of each client; ``make test-load`` asks for fifty."""
 MAX_TOKENS = 24
 TIE = 0.05
-"""Tokens whose log-probabilities are nearer than this may change places: llama.cpp's products round differently in
+"""Tokens whose log-probabilities are nearer than this may change places: llama.cpp's products round
+differently in
 batches of other sizes, with and without compression."""
 
 
@@ -26,7 +29,9 @@ def _bodies(prompts: list[DemoPrompt]) -> list[Json]:
     """Requests of mixed lengths, image counts and ratios."""
     bodies: list[Json] = []
     for i, prompt in enumerate(prompts[::3]):
-        bodies.append({"messages": messages(prompt)} | ({} if i % 2 else {"kv_ratio": (0.1, 0.5, 1)[i % 3]}))
+        bodies.append(
+            {"messages": messages(prompt)} | ({} if i % 2 else {"kv_ratio": (0.1, 0.5, 1)[i % 3]})
+        )
     bodies.append({"messages": [{"role": "user", "content": "What is in image 1? " * 8}]})
     return [body | {"temperature": 0, "max_tokens": MAX_TOKENS} for body in bodies]
 
@@ -40,14 +45,19 @@ def _tokens(server: Server, body: Json) -> list[Json]:
 
 def _sure(tokens: list[Json]) -> list[str]:
     """The tokens before the first near-tie."""
-    margins = [token["top_logprobs"][0]["logprob"] - token["top_logprobs"][1]["logprob"] for token in tokens]
+    margins = [
+        token["top_logprobs"][0]["logprob"] - token["top_logprobs"][1]["logprob"]
+        for token in tokens
+    ]
     end = next((i for i, margin in enumerate(margins) if margin < TIE), len(margins))
     return [token["token"] for token in tokens[:end]]
 
 
 def _break_off(server: Server, body: Json) -> None:
     """Read one piece of the answer, and go."""
-    with server.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as response:
+    with server.http.stream(
+        "POST", "/v1/chat/completions", json=body | {"stream": True}
+    ) as response:
         next(response.iter_lines())
 
 
@@ -56,9 +66,25 @@ def _rss(server: Server) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-@pytest.mark.parametrize("cache", [("--kv-unified", "-c", "2048"), ("--no-kv-unified", "-c", "5120")])
-def test_answers_under_load(folder: Path, prompts: list[DemoPrompt], cache: tuple[str, ...]) -> None:
-    flags = ("--kv-ratio", "0.2", "-b", "256", "-ub", "128", "--cache-ram", "16", "-np", "4", *cache)
+@pytest.mark.parametrize(
+    "cache", [("--kv-unified", "-c", "2048"), ("--no-kv-unified", "-c", "5120")]
+)
+def test_answers_under_load(
+    folder: Path, prompts: list[DemoPrompt], cache: tuple[str, ...]
+) -> None:
+    flags = (
+        "--kv-ratio",
+        "0.2",
+        "-b",
+        "256",
+        "-ub",
+        "128",
+        "--cache-ram",
+        "16",
+        "-np",
+        "4",
+        *cache,
+    )
     with running(folder, *flags) as server:
         bodies = _bodies(prompts)
         alone = []
@@ -92,7 +118,9 @@ def test_answers_under_load(folder: Path, prompts: list[DemoPrompt], cache: tupl
 
 
 def test_freed_cells_serve_others(folder: Path, prompts: list[DemoPrompt]) -> None:
-    """Four prompts of about 570 cells, in a cache of 1024: two do not fit together, but all do when compressed."""
+    """Four prompts of about 570 cells, in a cache of 1024: two do not fit together, but all do when
+    compressed.
+    """
     asked = [prompt for prompt in prompts if len(prompt.images) == 8][:4]
     flags = ("--kv-ratio", "0.2", "-c", "1024", "-np", "4", "--kv-unified", "--cache-ram", "0")
     with running(folder, *flags) as server:

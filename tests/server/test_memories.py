@@ -22,7 +22,10 @@ N_PREDICT = 4
 
 def _pictures(name: str) -> list[np.ndarray]:
     rng = np.random.default_rng(5)
-    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in PAIRS[name].images]
+    return [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for width, height in PAIRS[name].images
+    ]
 
 
 def _png(pixels: np.ndarray) -> str:
@@ -33,7 +36,10 @@ def _png(pixels: np.ndarray) -> str:
 
 def _ask(server: Server, pictures: list[np.ndarray], text: str = TEXT, **options: object) -> Json:
     marker = server.http.get("/props").json()["media_marker"]
-    prompt = {"prompt_string": text.replace("<image>", marker), "multimodal_data": [_png(p) for p in pictures]}
+    prompt = {
+        "prompt_string": text.replace("<image>", marker),
+        "multimodal_data": [_png(p) for p in pictures],
+    }
     greedy = {"n_predict": N_PREDICT, "temperature": 0, "return_tokens": True, "ignore_eos": True}
     return server.post("/completion", prompt=prompt, **(greedy | options))
 
@@ -43,19 +49,34 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
     files = write_pair(name, tmp_path)
     pictures = _pictures(name)
     session = Session(str(files.model), str(files.mmproj), n_threads=1)
-    session.prefill(TEXT.replace("<image>", session.media_marker), pictures, kv_ratio=RATIO, method=METHOD)
+    session.prefill(
+        TEXT.replace("<image>", session.media_marker), pictures, kv_ratio=RATIO, method=METHOD
+    )
     session.start(temperature=0.0)
     first = session.next()
-    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "4096")
+    flags = (
+        "-m",
+        str(files.model),
+        "--mmproj",
+        str(files.mmproj),
+        "--kv-ratio",
+        str(RATIO),
+        "-c",
+        "4096",
+    )
     with running(folder, *flags, "--kv-method", METHOD, "-np", "2", "--kv-unified") as server:
         alone = _ask(server, pictures, id_slot=0)
         timings = alone["timings"]
         stats = session.stats
-        assert (timings["prompt_cells"], timings["kept_cells"]) == (stats["prompt_cells"], stats["kept_cells"])
+        assert (timings["prompt_cells"], timings["kept_cells"]) == (
+            stats["prompt_cells"],
+            stats["kept_cells"],
+        )
         assert stats["kept_cells"] < stats["prompt_cells"]
         assert first is not None
         assert alone["content"].encode().startswith(first) or not first.isascii()
-        # a question that is shorter, one that is longer, and the same again, in this slot and in the other
+        # a question that is shorter, one that is longer, and the same again, in this slot and in
+        # the other
         other = _ask(server, pictures[:1], text="<image>B", id_slot=0)
         _ask(server, pictures, text=TEXT + " Or is it neither?", id_slot=0, cache_prompt=True)
         assert _ask(server, pictures, id_slot=0)["tokens"] == alone["tokens"]
@@ -69,7 +90,16 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
 def test_a_prompt_that_ends_with_an_image(folder: Path, tmp_path: Path) -> None:
     files = write_pair("llava-1.5", tmp_path)
     pictures = _pictures("llava-1.5")[:1]
-    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "512")
+    flags = (
+        "-m",
+        str(files.model),
+        "--mmproj",
+        str(files.mmproj),
+        "--kv-ratio",
+        str(RATIO),
+        "-c",
+        "512",
+    )
     with running(folder, *flags) as server:
         marker = server.http.get("/props").json()["media_marker"]
         prompt = {"prompt_string": f"A{marker}", "multimodal_data": [_png(pictures[0])]}
@@ -86,12 +116,28 @@ def test_a_cap(name: str, folder: Path, tmp_path: Path) -> None:
     pictures = _pictures(name) * 6
     text = "".join(f"{i}<image>" for i in range(len(pictures))) + " Which of them is it?"
     session = Session(str(files.model), str(files.mmproj), n_threads=1, kv_cells=128)
-    session.prefill(text.replace("<image>", session.media_marker), pictures, kv_ratio=1.0, method=METHOD, n_answer=16)
+    session.prefill(
+        text.replace("<image>", session.media_marker),
+        pictures,
+        kv_ratio=1.0,
+        method=METHOD,
+        n_answer=16,
+    )
     session.start(temperature=0.0)
     first = session.next()
     stats = session.stats
     assert stats["prompt_cells"] > 128 > stats["kept_cells"]
-    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-cells", "256", "-np", "2", "-kvu")
+    flags = (
+        "-m",
+        str(files.model),
+        "--mmproj",
+        str(files.mmproj),
+        "--kv-cells",
+        "256",
+        "-np",
+        "2",
+        "-kvu",
+    )
     with running(folder, *flags, "-c", "4096") as server:
         answers = [_ask(server, pictures, text=text, id_slot=slot) for slot in (0, 1, 0)]
         assert {answer["timings"]["kept_cells"] for answer in answers} == {stats["kept_cells"]}
@@ -104,11 +150,23 @@ def test_an_image_that_no_batch_holds(folder: Path, tmp_path: Path) -> None:
     """Its cells see each other and come at once: llama.cpp aborts where a batch is smaller."""
     files = write_pair("gemma-3", tmp_path)
     pictures = _pictures("gemma-3")
-    flags = ("-m", str(files.model), "--mmproj", str(files.mmproj), "--kv-ratio", str(RATIO), "-c", "4096")
+    flags = (
+        "-m",
+        str(files.model),
+        "--mmproj",
+        str(files.mmproj),
+        "--kv-ratio",
+        str(RATIO),
+        "-c",
+        "4096",
+    )
     with running(folder, *flags, "-b", "8", "-ub", "8") as server:
         marker = server.http.get("/props").json()["media_marker"]
         prompt = {"prompt_string": f"A{marker}B", "multimodal_data": [_png(pictures[0])]}
         response = server.http.post("/completion", json={"prompt": prompt, "n_predict": 2})
         assert response.status_code == 400, response.text
-        assert "is read at once, in batches of 8; expected --ubatch-size" in response.json()["error"]["message"]
+        assert (
+            "is read at once, in batches of 8; expected --ubatch-size"
+            in response.json()["error"]["message"]
+        )
         assert server.post("/completion", prompt="A", n_predict=2)["tokens_predicted"] == 2

@@ -15,11 +15,15 @@ from server.servers import QUIET_ENVIRONMENT, START_SECONDS, command, free_port,
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
 
 MIB = 1 << 20
-HEAD = re.compile(r"lookm-server: --model: \".*\" with its projector (takes|needs) [^\n]* are left of ")
+HEAD = re.compile(
+    r"lookm-server: --model: \".*\" with its projector (takes|needs) [^\n]* are left of "
+)
 
 
 def _limited(limit: int, flag: str, log: Path, *flags: str) -> tuple[int, str]:
-    """Exit code and output, under ``ulimit -v`` or ``-d`` in MiB, of a server that is stopped as soon as it listens."""
+    """Exit code and output, under ``ulimit -v`` or ``-d`` in MiB, of a server that is stopped as
+    soon as it listens.
+    """
     shell = ["sh", "-c", f'ulimit -c 0; ulimit {flag} {limit * 1024}; exec "$@"', "sh"]
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -29,7 +33,11 @@ def _limited(limit: int, flag: str, log: Path, *flags: str) -> tuple[int, str]:
             env=QUIET_ENVIRONMENT,
         )
     deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline and b"listening on " not in log.read_bytes():
+    while (
+        server.poll() is None
+        and time.monotonic() < deadline
+        and b"listening on " not in log.read_bytes()
+    ):
         time.sleep(0.05)
     server.terminate()
     return server.wait(timeout=60), log.read_text(errors="replace")
@@ -62,13 +70,17 @@ def _wanted(*flags: str) -> int:
 
 
 def test_a_large_context_is_refused_at_once() -> None:
-    """A cell takes 3 KiB in f16 (6 layers, 128 channels of K and of V), 34 / 64 of it in q8_0, and 1 KiB of masks."""
+    """A cell takes 3 KiB in f16 (6 layers, 128 channels of K and of V), 34 / 64 of it in q8_0, and
+    1 KiB of masks.
+    """
     start = time.monotonic()
     n = 2_000_000_000
     cells = n * 3 * 1024 / MIB
     usual = _wanted("-c", str(n))
     assert cells < usual < cells * 1.5
-    fewer = _wanted("-c", str(n), "--cache-type-k", "q8_0", "--cache-type-v", "q8_0", "--flash-attn", "on")
+    fewer = _wanted(
+        "-c", str(n), "--cache-type-k", "q8_0", "--cache-type-v", "q8_0", "--flash-attn", "on"
+    )
     assert usual - fewer == pytest.approx(cells * (1 - 34 / 64), rel=0.01)
     assert _wanted("-c", str(n), "--parallel", "2", "--no-kv-unified") > cells
     assert time.monotonic() - start < 20

@@ -14,12 +14,19 @@ from server.servers import Json, Server, messages, running
 
 N_TOKENS = 40
 NOISE = 0.3
-"""Log-probabilities of a full cache move by up to half of this beside neighbours: an answer's tokens share batches and
+"""Log-probabilities of a full cache move by up to half of this beside neighbours: an answer's
+tokens share batches and
 cells with them, and products round differently. Other kept cells move them by more, up to 4.3."""
 
 
 def _logprobs(server: Server, prompt: DemoPrompt, kv_ratio: float) -> list[tuple[str, float]]:
-    options = {"ignore_eos": True, "cache_prompt": False, "logprobs": True, "top_logprobs": 1, "id_slot": 0}
+    options = {
+        "ignore_eos": True,
+        "cache_prompt": False,
+        "logprobs": True,
+        "top_logprobs": 1,
+        "id_slot": 0,
+    }
     answer = server.chat(prompt, max_tokens=N_TOKENS, kv_ratio=kv_ratio, **options)
     tokens: list[Json] = answer["choices"][0]["logprobs"]["content"]
     assert len(tokens) == N_TOKENS
@@ -40,10 +47,18 @@ def _distance(alone: list[tuple[str, float]], beside: list[tuple[str, float]]) -
 def _answering(server: Server, prompt: DemoPrompt, slot: int, **options: object) -> Iterator[None]:
     """A neighbour whose answer is under way, until it is broken off."""
     begun, enough = threading.Event(), threading.Event()
-    body = {"messages": messages(prompt), "temperature": 0, "stream": True, "ignore_eos": True, "id_slot": slot}
+    body = {
+        "messages": messages(prompt),
+        "temperature": 0,
+        "stream": True,
+        "ignore_eos": True,
+        "id_slot": slot,
+    }
 
     def answer() -> None:
-        with server.http.stream("POST", "/v1/chat/completions", json=body | {"max_tokens": 3000} | options) as lines:
+        with server.http.stream(
+            "POST", "/v1/chat/completions", json=body | {"max_tokens": 3000} | options
+        ) as lines:
             for n, _ in enumerate(lines.iter_lines()):
                 if n == 6:
                     begun.set()
@@ -66,7 +81,9 @@ def _coming_and_going(server: Server, prompts: list[DemoPrompt], slot: int) -> I
     def ask() -> None:
         n = 0
         while not enough.is_set():
-            server.chat(prompts[n % len(prompts)], max_tokens=5, id_slot=slot, kv_ratio=(1, 0.3)[n % 2])
+            server.chat(
+                prompts[n % len(prompts)], max_tokens=5, id_slot=slot, kv_ratio=(1, 0.3)[n % 2]
+            )
             n += 1
 
     thread = threading.Thread(target=ask)
@@ -77,12 +94,27 @@ def _coming_and_going(server: Server, prompts: list[DemoPrompt], slot: int) -> I
 
 
 @pytest.mark.parametrize(
-    ("cache", "flash_attn"), [("--kv-unified", "on"), ("--kv-unified", "off"), ("--no-kv-unified", "on")]
+    ("cache", "flash_attn"),
+    [("--kv-unified", "on"), ("--kv-unified", "off"), ("--no-kv-unified", "on")],
 )
-def test_answers_beside_neighbours(folder: Path, prompts: list[DemoPrompt], cache: str, flash_attn: str) -> None:
-    """Prompts 3 and 19 were up to 4.3 nats off when they shared batches and runs of cells with their neighbours."""
+def test_answers_beside_neighbours(
+    folder: Path, prompts: list[DemoPrompt], cache: str, flash_attn: str
+) -> None:
+    """Prompts 3 and 19 were up to 4.3 nats off when they shared batches and runs of cells with
+    their neighbours.
+    """
     by_images = sorted(prompts, key=lambda prompt: len(prompt.images))
-    flags = ("--kv-ratio", "0.3", "--kv-method", "text_prior_pivot_merge", "-np", "4", "-c", "16384", cache)
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "text_prior_pivot_merge",
+        "-np",
+        "4",
+        "-c",
+        "16384",
+        cache,
+    )
     far = {}
     with running(folder, *flags, "-fa", flash_attn) as server:
         for i in (3, 19):
@@ -102,9 +134,21 @@ def test_answers_beside_neighbours(folder: Path, prompts: list[DemoPrompt], cach
 
 
 def test_prompts_read_through_a_cap(folder: Path, prompts: list[DemoPrompt]) -> None:
-    """They squeeze out cells while they are read: by themselves, so that the first token's logits are the same bits."""
+    """They squeeze out cells while they are read: by themselves, so that the first token's logits
+    are the same bits.
+    """
     by_images = sorted(prompts, key=lambda prompt: len(prompt.images))
-    flags = ("--kv-ratio", "0.3", "--kv-method", "text_prior_pivot_merge", "-np", "4", "--kv-unified", "-c", "16384")
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "text_prior_pivot_merge",
+        "-np",
+        "4",
+        "--kv-unified",
+        "-c",
+        "16384",
+    )
     far = {}
     with running(folder, *flags, "--kv-cells", "2048") as server:
         for i in (3, 19):
@@ -124,7 +168,9 @@ def test_prompts_read_through_a_cap(folder: Path, prompts: list[DemoPrompt]) -> 
 
 
 def test_a_client_that_leaves_frees_what_was_held(folder: Path, prompts: list[DemoPrompt]) -> None:
-    """While a prompt is read, cells are held for all of it; they come back when nobody waits for its answer."""
+    """While a prompt is read, cells are held for all of it; they come back when nobody waits for
+    its answer.
+    """
     long, short = prompts[-1], prompts[0]
     flags = ("--kv-ratio", "0.3", "-np", "2", "--kv-unified", "-c", "2048", "-b", "32", "-ub", "32")
     with running(folder, *flags) as server:

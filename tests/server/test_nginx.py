@@ -21,7 +21,9 @@ from lookm_cpp.embedded import DemoPrompt
 from server.conftest import RATIO
 from server.servers import Server, free_port, launch, messages
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/bin:/opt/homebrew/bin")
+NGINX = shutil.which(
+    "nginx", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/bin:/opt/homebrew/bin"
+)
 DOCS = Path(__file__).parents[2] / "docs" / "server.md"
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx: apt-get install nginx-light")
@@ -42,7 +44,8 @@ def _documented(ports: dict[str, int]) -> str:
 def _nginx(folder: Path, http_block: str, url: str) -> Iterator[None]:
     """nginx in the foreground, with its files in a folder of ours."""
     paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.geteuid() == 0 else ""  # its workers write to the folder, too
     config = folder / "nginx.conf"
@@ -51,7 +54,9 @@ def _nginx(folder: Path, http_block: str, url: str) -> Iterator[None]:
         f"events {{}} http {{ access_log off; {paths}\n{http_block}\n}}\n",
         encoding="utf-8",
     )
-    child = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(config)], stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [str(NGINX), "-p", str(folder), "-c", str(config)], stderr=subprocess.PIPE
+    )
     try:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and child.poll() is None:
@@ -72,17 +77,23 @@ def _stream(url: str, prompt: DemoPrompt, user: str) -> list[str]:
     """The pieces of one answer, as they came through."""
     body = {"messages": messages(prompt), "temperature": 0, "stream": True}
     pieces = []
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers={"X-User": user}, timeout=250) as reply:
+    with httpx.stream(
+        "POST", f"{url}/v1/chat/completions", json=body, headers={"X-User": user}, timeout=250
+    ) as reply:
         assert reply.status_code == 200
         for line in reply.iter_lines():
             if line.startswith("data: {"):
-                pieces += [choice["delta"].get("content") or "" for choice in json.loads(line[6:])["choices"]]
+                pieces += [
+                    choice["delta"].get("content") or ""
+                    for choice in json.loads(line[6:])["choices"]
+                ]
     return pieces
 
 
 def test_two_servers_behind_nginx(tmp_path: Path, llm: Llava, short: list[DemoPrompt]) -> None:
     expected = [llm.ask(prompt.content, prompt.images, kv_ratio=RATIO).strip() for prompt in short]
-    # one slot each: answers that share batches round as those do, and near ties fall the other way now and then
+    # one slot each: answers that share batches round as those do, and near ties fall the other way
+    # now and then
     flags = ("--kv-ratio", str(RATIO), "-c", "2048", "-np", "1", "--metrics")
     servers: list[Server] = []
     try:
@@ -117,7 +128,9 @@ def test_two_servers_behind_nginx(tmp_path: Path, llm: Llava, short: list[DemoPr
             # one goes, the other one answers for it
             servers[0].process.kill()
             servers[0].process.wait()
-            assert ["".join(_stream(url, short[0], user)).strip() for user in users[:4]] == [expected[0]] * 4
+            assert ["".join(_stream(url, short[0], user)).strip() for user in users[:4]] == [
+                expected[0]
+            ] * 4
     finally:
         for server in servers:
             server.stop()

@@ -1,4 +1,6 @@
-"""Pictures in the server: one at full size at a time, none too large, none cut, else as llama-server has them."""
+"""Pictures in the server: one at full size at a time, none too large, none cut, else as
+llama-server has them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def encoded(picture: Image.Image, name: str = "PNG", **options: Any) -> bytes:
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def asked(*pictures: bytes) -> list[dict[str, Any]]:
@@ -44,7 +48,8 @@ def asked(*pictures: bytes) -> list[dict[str, Any]]:
 
 def status(server: Server, *pictures: bytes) -> tuple[int, str]:
     response = server.http.post(
-        "/v1/chat/completions", json={"messages": asked(*pictures), "max_tokens": 2, "temperature": 0}
+        "/v1/chat/completions",
+        json={"messages": asked(*pictures), "max_tokens": 2, "temperature": 0},
     )
     return response.status_code, response.json().get("error", {}).get("message", "")
 
@@ -66,19 +71,31 @@ def test_one_by_one_they_are_the_same(name: str, tmp_path: Path) -> None:
     for more in ((), ("--kv-on-request",)):
         with running(tmp_path, *flags, *more) as server:
             options: Any = {"max_tokens": 24, "temperature": 0, "logprobs": True, "top_logprobs": 3}
-            answers = [server.post("/v1/chat/completions", messages=asked(*pictures), **options) for _ in range(2)]
-            found.append([(content(one), one["usage"]["prompt_tokens"], one["choices"]) for one in answers])
+            answers = [
+                server.post("/v1/chat/completions", messages=asked(*pictures), **options)
+                for _ in range(2)
+            ]
+            found.append(
+                [(content(one), one["usage"]["prompt_tokens"], one["choices"]) for one in answers]
+            )
             # the second time the pictures are known by their hashes
-            assert answers[1]["timings"]["prompt_n"] < answers[0]["timings"]["prompt_n"] or name == "hunyuan-vl"
+            assert (
+                answers[1]["timings"]["prompt_n"] < answers[0]["timings"]["prompt_n"]
+                or name == "hunyuan-vl"
+            )
     assert [one[:2] for one in found[0]] == [one[:2] for one in found[1]]
     for ours, theirs in zip(found[1], found[0], strict=True):
-        for a, b in zip(ours[2][0]["logprobs"]["content"], theirs[2][0]["logprobs"]["content"], strict=True):
+        for a, b in zip(
+            ours[2][0]["logprobs"]["content"], theirs[2][0]["logprobs"]["content"], strict=True
+        ):
             assert a["token"] == b["token"]
             assert a["logprob"] == pytest.approx(b["logprob"], abs=1e-3)
 
 
 def _peak(server: Server) -> int:
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", Path(f"/proc/{server.process.pid}/status").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^VmHWM:\s*(\d+) kB$", Path(f"/proc/{server.process.pid}/status").read_text(), re.MULTILINE
+    )
     assert found is not None
     return int(found[1]) >> 10
 
@@ -94,13 +111,18 @@ def test_one_is_decoded_at_a_time(folder: Path) -> None:
         assert _peak(server) - before < 110
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/completion", "/v1/chat/completions/input_tokens"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/completion", "/v1/chat/completions/input_tokens"]
+)
 def test_too_many_pixels(server: Server, plain: Server, path: str) -> None:
     marker = "<__media__>"
     enormous = png_header(8193, 8192)
     bodies: dict[str, Any] = {
         "/completion": {
-            "prompt": {"prompt_string": marker, "multimodal_data": [base64.b64encode(enormous).decode()]},
+            "prompt": {
+                "prompt_string": marker,
+                "multimodal_data": [base64.b64encode(enormous).decode()],
+            },
             "n_predict": 1,
         }
     }
@@ -109,7 +131,9 @@ def test_too_many_pixels(server: Server, plain: Server, path: str) -> None:
     assert response.status_code == 400, response.text
     expected = f"image: 8193 x 8192 pixels, expected at most {MAX_PIXELS} (--image-max-pixels)"
     assert expected in response.json()["error"]["message"]
-    assert "--image-max-pixels" not in plain.http.post(path, json=body).text, "llama-server has no limit"
+    assert "--image-max-pixels" not in plain.http.post(path, json=body).text, (
+        "llama-server has no limit"
+    )
 
 
 def test_webp_has_pixels_too(server: Server) -> None:
@@ -136,7 +160,9 @@ def test_webp_has_pixels_too(server: Server) -> None:
 
 def test_the_limit_is_a_flag(folder: Path) -> None:
     for flags in (("--kv-ratio", "0.5"), ()):
-        with running(folder, "-c", "512", "-np", "1", "--image-max-pixels", "4096", *flags) as server:
+        with running(
+            folder, "-c", "512", "-np", "1", "--image-max-pixels", "4096", *flags
+        ) as server:
             assert status(server, encoded(noise(64, 64)))[0] == 200
             assert status(server, encoded(noise(64, 65)))[0] == 400
             if flags:
@@ -145,7 +171,9 @@ def test_the_limit_is_a_flag(folder: Path) -> None:
         code, said = refused("--image-max-pixels", value)
         assert code == 2
         assert said.splitlines()[-1].startswith("lookm-server: --image-max-pixels: ")
-    help_text = subprocess.run([server_path(), "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [server_path(), "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert f"(default: {MAX_PIXELS}\n" in help_text
 
 
@@ -214,7 +242,12 @@ def test_the_table_of_formats(server: Server) -> None:
 
 
 def test_what_is_no_picture(server: Server) -> None:
-    for file in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"hello", b"RIFF\x10\0\0\0WEBPVP8 ", encoded(noise(8, 8), "TIFF")):
+    for file in (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"hello",
+        b"RIFF\x10\0\0\0WEBPVP8 ",
+        encoded(noise(8, 8), "TIFF"),
+    ):
         code, message = status(server, file)
         assert code == 400, message
     assert status(server, encoded(noise(8, 8)))[0] == 200

@@ -1,4 +1,5 @@
-"""What is wrong with a request is status 400 and says so; what would end the server, or come from a foreign page, is
+"""What is wrong with a request is status 400 and says so; what would end the server, or come from a
+foreign page, is
 refused. All of it holds without compression, too."""
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def refusal(server: Server, path: str, body: object, status: int = 400) -> str:
 )
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff", b'{"a": 1,}', b"nul"])
 def test_no_json(plain: Server, path: str, body: bytes) -> None:
-    assert refusal(plain, path, body).startswith("request body: it is not JSON: parse error at line 1, column ")
+    assert refusal(plain, path, body).startswith(
+        "request body: it is not JSON: parse error at line 1, column "
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,9 @@ def test_as_much_as_is_allowed(plain: Server) -> None:
         "",
         ")))",
     )
-    assert json.loads(plain.post("/completion", prompt="hi", json_schema={"enum": [1, 2]})["content"]) in (1, 2)
+    assert json.loads(
+        plain.post("/completion", prompt="hi", json_schema={"enum": [1, 2]})["content"]
+    ) in (1, 2)
 
 
 def test_no_grammars(folder: Path) -> None:
@@ -162,7 +167,10 @@ def test_no_grammars(folder: Path) -> None:
             "tools": [{"type": "function", "function": {"name": "f"}}],
         }.items():
             body = {"messages": HELLO, "max_tokens": 2, field: value}
-            assert refusal(server, CHAT, body) == f"{field}: it is given, expected none (--no-request-grammar)"
+            assert (
+                refusal(server, CHAT, body)
+                == f"{field}: it is given, expected none (--no-request-grammar)"
+            )
         nothing: Json = {
             "grammar": "",
             "json_schema": None,

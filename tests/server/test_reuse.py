@@ -1,4 +1,6 @@
-"""What a slot still holds of another request never changes an answer, unless a prompt goes on from it."""
+"""What a slot still holds of another request never changes an answer, unless a prompt goes on from
+it.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_an_extension_goes_on_from_the_kept_cells(fresh: Server) -> None:
     kept = timings["kept_cells"]
     longer = A + first + _tokens(30, seed=3)
     _, timings = _ask(fresh, longer)
-    assert timings["cache_n"] == len(A) + len(first) - 1  # the answer's last token was never decoded
+    assert (
+        timings["cache_n"] == len(A) + len(first) - 1
+    )  # the answer's last token was never decoded
     # of the new cells (the answer's and the thirty) a share is kept, of the old ones every one
     n_new = len(longer) - len(A)
     assert timings["kept_cells"] == kept + 2 * int(0.15 * n_new)
@@ -100,17 +104,27 @@ def test_another_ratio_is_another_cache(fresh: Server) -> None:
 
 def _give_up(server: Server, tokens: list[int], **options: object) -> None:
     """Leave when a part of the prompt that is not in the cache has been read."""
-    body = {"prompt": tokens, "n_predict": 400, "stream": True, "return_progress": True, "id_slot": 0, **options}
+    body = {
+        "prompt": tokens,
+        "n_predict": 400,
+        "stream": True,
+        "return_progress": True,
+        "id_slot": 0,
+        **options,
+    }
     with server.http.stream("POST", "/completion", json=body) as stream:
         for line in stream.iter_lines():
-            progress = json.loads(line[6:])["prompt_progress"] if line.startswith("data: ") else None
+            progress = (
+                json.loads(line[6:])["prompt_progress"] if line.startswith("data: ") else None
+            )
             if progress and progress["processed"] > progress["cache"]:
                 assert progress["processed"] < len(tokens)
                 return
 
 
 def test_half_a_turn_goes_nowhere(fresh: Server) -> None:
-    """Given up half-read, it has no scores to go on from: neither by way of the prompt cache nor of a slot file. And
+    """Given up half-read, it has no scores to go on from: neither by way of the prompt cache nor of
+    a slot file. And
     what is brought back into that slot is as good as ever."""
     first, _ = _ask(fresh, A)
     fresh.post("/slots/0?action=save", filename="good.bin")
@@ -165,7 +179,10 @@ def test_saved_slots_come_back(fresh: Server) -> None:
     longer = A + first + _tokens(30, seed=5)
     expected, _ = _ask(fresh, longer)
     fresh.erase_slots()
-    assert fresh.post("/slots/1?action=restore", filename="a.bin")["n_restored"] == len(A) + len(first) - 1
+    assert (
+        fresh.post("/slots/1?action=restore", filename="a.bin")["n_restored"]
+        == len(A) + len(first) - 1
+    )
     assert fresh.uses_cells(timings["kept_cells"] + len(first) - 1)
     answer, timings = _ask(fresh, longer, id_slot=1)
     assert (answer, timings["cache_n"]) == (expected, len(A) + len(first) - 1)
@@ -201,25 +218,51 @@ def test_the_prompt_cache_brings_a_conversation_back(fresh: Server) -> None:
 
 
 def test_the_prompt_cache_holds_images(folder: Path, short: list[DemoPrompt]) -> None:
-    """On a server of its own: llama-server takes the first of equally long prompts, whatever their ratios."""
+    """On a server of its own: llama-server takes the first of equally long prompts, whatever their
+    ratios.
+    """
     with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--slots") as server:
         alone = server.chat(short[0], id_slot=1)
-        turns = [*messages(short[0]), alone["choices"][0]["message"], {"role": "user", "content": "Are you sure?"}]
+        turns = [
+            *messages(short[0]),
+            alone["choices"][0]["message"],
+            {"role": "user", "content": "Are you sure?"},
+        ]
         body = {"messages": turns, "temperature": 0, "max_tokens": 8, "id_slot": 1}
         expected = server.post("/v1/chat/completions", **body)
         server.erase_slots()
         server.chat(short[0], id_slot=1)
-        for i in range(1, 4):  # each of them saves the slot to memory and takes it, as it begins with another picture
+        for i in range(
+            1, 4
+        ):  # each of them saves the slot to memory and takes it, as it begins with another picture
             images = short[0].images[i:] + short[0].images[:i]
             server.chat(replace(short[0], images=images), id_slot=1)
         again = server.post("/v1/chat/completions", **body)
         assert content(again) == content(expected)
-        assert again["timings"]["cache_n"] == expected["timings"]["cache_n"] >= alone["timings"]["prompt_cells"]
-        assert again["timings"]["kept_cells"] == expected["timings"]["kept_cells"] < again["timings"]["prompt_cells"]
+        assert (
+            again["timings"]["cache_n"]
+            == expected["timings"]["cache_n"]
+            >= alone["timings"]["prompt_cells"]
+        )
+        assert (
+            again["timings"]["kept_cells"]
+            == expected["timings"]["kept_cells"]
+            < again["timings"]["prompt_cells"]
+        )
 
 
 def test_strict_reuse(folder: Path) -> None:
-    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "1024", "--kv-strict-reuse", "--kv-min-cells", "100")
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "h2o",
+        "-c",
+        "1024",
+        "--kv-strict-reuse",
+        "--kv-min-cells",
+        "100",
+    )
     with running(folder, *flags, "--slots") as server:
         first, _ = _ask(server, A)
         longer = A + first + _tokens(30, seed=7)

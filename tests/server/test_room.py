@@ -34,8 +34,19 @@ def h2o(folder: Path) -> object:
 def test_a_draft_model_keeps_every_token(folder: Path, tmp_path: Path) -> None:
     """Its cache is as large and is not compressed: prompts wait until it has room, too."""
     model = str(write_llama(tmp_path / "model.gguf", 256, n_ctx=4096))
-    draft = ("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4", "--spec-draft-p-min", "0")
-    with running(folder, "-m", model, *draft, "--kv-ratio", "0.2", "--kv-method", "h2o", *SHARED) as server:
+    draft = (
+        "-md",
+        model,
+        "--spec-type",
+        "draft-simple",
+        "--spec-draft-n-max",
+        "4",
+        "--spec-draft-p-min",
+        "0",
+    )
+    with running(
+        folder, "-m", model, *draft, "--kv-ratio", "0.2", "--kv-method", "h2o", *SHARED
+    ) as server:
         prompts = [[3 + token % 250 for token in _tokens(600, seed)] for seed in range(4)]
         for prompt in prompts:
             assert server.complete(prompt)["timings"]["kept_cells"] == 120
@@ -69,7 +80,10 @@ def _images_keep_coming(server: Server, asked: list[DemoPrompt]) -> Iterator[Cal
     def ask_on(first: int) -> None:
         with httpx.Client(base_url=server.url, timeout=60, limits=ONE_REQUEST_EACH) as http:
             while not enough.is_set():
-                body = {"messages": messages(asked[(first + done[0]) % len(asked)]), "max_tokens": 8}
+                body = {
+                    "messages": messages(asked[(first + done[0]) % len(asked)]),
+                    "max_tokens": 8,
+                }
                 assert http.post("/v1/chat/completions", json=body).status_code == 200
                 done[0] += 1
 
@@ -89,7 +103,9 @@ def test_a_turn_past_the_context_takes_nothing_from_its_conversation(h2o: Server
     h2o.erase_slots()
     first = h2o.complete(_tokens(300, 1), id_slot=0)
     begun = _tokens(300, 1) + first["tokens"]
-    response = h2o.http.post("/completion", json={"prompt": begun + _tokens(900, 2), "n_predict": 4, "id_slot": 0})
+    response = h2o.http.post(
+        "/completion", json={"prompt": begun + _tokens(900, 2), "n_predict": 4, "id_slot": 0}
+    )
     assert response.status_code == 400
     assert h2o.complete(begun + _tokens(30, 3), id_slot=0)["timings"]["cache_n"] == len(begun) - 1
 
@@ -97,15 +113,22 @@ def test_a_turn_past_the_context_takes_nothing_from_its_conversation(h2o: Server
 def test_text_is_read_while_images_keep_coming(folder: Path, prompts: list[DemoPrompt]) -> None:
     """It has its turn by the time when it came."""
     asked = [prompt for prompt in prompts if len(prompt.images) == 8]
-    with running(folder, "--kv-ratio", "0.2", *SHARED) as server, _images_keep_coming(server, asked) as done:
+    with (
+        running(folder, "--kv-ratio", "0.2", *SHARED) as server,
+        _images_keep_coming(server, asked) as done,
+    ):
         before = done()
         assert server.complete(_tokens(900, 1), n_predict=4)["timings"]["prompt_n"] == 900
         assert done() - before < 8
 
 
 @pytest.mark.parametrize("max_tokens", [100, 256])
-def test_answers_have_room_for_what_they_may_take(folder: Path, prompts: list[DemoPrompt], max_tokens: int) -> None:
-    """Four prompts of 570 cells fit when they are compressed; whose answers would not fit beside the others', waits."""
+def test_answers_have_room_for_what_they_may_take(
+    folder: Path, prompts: list[DemoPrompt], max_tokens: int
+) -> None:
+    """Four prompts of 570 cells fit when they are compressed; whose answers would not fit beside
+    the others', waits.
+    """
     asked = [prompt for prompt in prompts if len(prompt.images) == 8][:4]
 
     def answer(server: Server, prompt: DemoPrompt) -> Json:
@@ -118,7 +141,9 @@ def test_answers_have_room_for_what_they_may_take(folder: Path, prompts: list[De
 
 
 def test_small_texts_have_room_for_their_answers(h2o: Server) -> None:
-    """Four that fit for now, and whose answers do not, wait; so do those that come beside a longer prompt."""
+    """Four that fit for now, and whose answers do not, wait; so do those that come beside a longer
+    prompt.
+    """
     h2o.erase_slots()
     for lengths in ((50, 50, 50, 50), (500, 40, 40, 40)):
         prompts = [_tokens(n, seed) for seed, n in enumerate(lengths)]
@@ -131,19 +156,30 @@ def test_children_have_room_for_their_answers(h2o: Server) -> None:
     h2o.erase_slots()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = pool.submit(h2o.complete, _tokens(200, 1), n_predict=250)
-        body = {"prompt": _tokens(200, 2), "n_cmpl": 3, "n_predict": 250, "temperature": 1, "ignore_eos": True}
+        body = {
+            "prompt": _tokens(200, 2),
+            "n_cmpl": 3,
+            "n_predict": 250,
+            "temperature": 1,
+            "ignore_eos": True,
+        }
         family = pool.submit(h2o.http.post, "/completion", json=body)
         assert len(busy.result()["tokens"]) == 250
         assert [answer["tokens_predicted"] for answer in family.result().json()] == [250] * 3
 
 
 def test_a_turn_that_waits_gives_up_its_cells_for_answers(h2o: Server) -> None:
-    """llama-server frees those of idle slots alone, and a conversation whose next turn has come is idle no more."""
+    """llama-server frees those of idle slots alone, and a conversation whose next turn has come is
+    idle no more.
+    """
     h2o.erase_slots()
     first = h2o.complete(_tokens(560, 1), kv_ratio=0.7, n_predict=16, id_slot=0)
     longer = _tokens(560, 1) + first["tokens"] + _tokens(200, 2)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(h2o.complete, _tokens(n, n), n_predict=256, id_slot=n // 100) for n in (100, 200)]
+        answers = [
+            pool.submit(h2o.complete, _tokens(n, n), n_predict=256, id_slot=n // 100)
+            for n in (100, 200)
+        ]
         while sum(slot["is_processing"] for slot in h2o.http.get("/slots").json()) < 2:
             time.sleep(0.005)
         turn = pool.submit(h2o.complete, longer, kv_ratio=0.7, id_slot=0)
@@ -151,9 +187,22 @@ def test_a_turn_that_waits_gives_up_its_cells_for_answers(h2o: Server) -> None:
         assert turn.result()["timings"]["prompt_cells"] == len(longer)
 
 
-def test_embeddings_are_read_while_images_keep_coming(folder: Path, prompts: list[DemoPrompt]) -> None:
+def test_embeddings_are_read_while_images_keep_coming(
+    folder: Path, prompts: list[DemoPrompt]
+) -> None:
     asked = [prompt for prompt in prompts if len(prompt.images) == 8]
-    flags = ("--embeddings", "--pooling", "last", "-b", "1024", "-ub", "1024", "--kv-ratio", "0.2", *SHARED)
+    flags = (
+        "--embeddings",
+        "--pooling",
+        "last",
+        "-b",
+        "1024",
+        "-ub",
+        "1024",
+        "--kv-ratio",
+        "0.2",
+        *SHARED,
+    )
     with running(folder, *flags) as server, _images_keep_coming(server, asked) as done:
         before = done()
         found = server.http.post("/embedding", json={"content": _tokens(900, 1)}, timeout=60)
@@ -162,8 +211,19 @@ def test_embeddings_are_read_while_images_keep_coming(folder: Path, prompts: lis
 
 
 def test_the_next_turn_beside_a_sibling(folder: Path) -> None:
-    """Cells that a sibling shares are not the turn's to write to, nor does it need as many more for them."""
-    flags = ("--kv-ratio", "0.9", "--kv-method", "h2o", "--slot-prompt-similarity", "0.1", "--cache-ram", "0")
+    """Cells that a sibling shares are not the turn's to write to, nor does it need as many more for
+    them.
+    """
+    flags = (
+        "--kv-ratio",
+        "0.9",
+        "--kv-method",
+        "h2o",
+        "--slot-prompt-similarity",
+        "0.1",
+        "--cache-ram",
+        "0",
+    )
     with running(folder, *flags, "-c", "1024", "-np", "2", "--kv-unified") as server:
         turns = [turn for seed in range(20) if (turn := _turn_beside_a_sibling(server, seed))]
     assert turns
@@ -173,7 +233,14 @@ def test_the_next_turn_beside_a_sibling(folder: Path) -> None:
 def _turn_beside_a_sibling(server: Server, seed: int) -> Json | None:
     """Where the parent's answer ends first, its next turn, while its child's goes on."""
     prompt, tokens, turn = _tokens(560, 3), list[int](), None
-    body = {"prompt": prompt, "n_cmpl": 2, "n_predict": 200, "temperature": 1.0, "ignore_eos": True, "stream": True}
+    body = {
+        "prompt": prompt,
+        "n_cmpl": 2,
+        "n_predict": 200,
+        "temperature": 1.0,
+        "ignore_eos": True,
+        "stream": True,
+    }
     body |= {"stop": ["7", "b"], "seed": seed, "return_tokens": True}
     server.erase_slots()
     with (
@@ -183,11 +250,17 @@ def _turn_beside_a_sibling(server: Server, seed: int) -> Json | None:
         with http.stream("POST", "/completion", json=body) as stream:
             ended: list[int] = []
             for line in stream.iter_lines():
-                event: Json = json.loads(line[6:]) if line.startswith("data: {") else {"index": 1, "stop": False}
+                event: Json = (
+                    json.loads(line[6:])
+                    if line.startswith("data: {")
+                    else {"index": 1, "stop": False}
+                )
                 assert "error" not in event, event
                 tokens += event.get("tokens", []) if event["index"] == 0 else []
                 if event["stop"]:
                     ended.append(event["index"])
                     if ended == [0]:
-                        turn = pool.submit(server.complete, prompt + tokens + _tokens(150, seed), n_predict=4)
+                        turn = pool.submit(
+                            server.complete, prompt + tokens + _tokens(150, seed), n_predict=4
+                        )
         return turn.result() if turn else None

@@ -41,7 +41,9 @@ FLAGS = {
 
 
 def test_help_lists_each_flag_once() -> None:
-    help_text = subprocess.run([server_path(), "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [server_path(), "--help"], capture_output=True, text=True, check=True
+    ).stdout
     ours = help_text.partition("----- KV compression params (lookm) -----")[2]
     for flag, variable in FLAGS.items():
         assert ours.count(f"\n{flag} ") == help_text.count(f"\n{flag} ") == 1
@@ -58,22 +60,43 @@ def test_help_lists_each_flag_once() -> None:
         (("--kv-ratio", "half"), '--kv-ratio: "half" is not a number'),
         (("--kv_ratio", "0.2x"), '--kv-ratio: "0.2x" is not a number'),
         (("--kv-ratio",), "--kv-ratio: expected a value"),
-        (("--kv-ratio", "0.5", "--kv-ratio-max", "0.2"), "--kv-ratio-max: 0.2 is out of range; expected 0.5"),
-        (("--kv-on-request", "--kv-ratio", "0.5"), "--kv-on-request: it is given beside a share below 1 or a cap"),
+        (
+            ("--kv-ratio", "0.5", "--kv-ratio-max", "0.2"),
+            "--kv-ratio-max: 0.2 is out of range; expected 0.5",
+        ),
+        (
+            ("--kv-on-request", "--kv-ratio", "0.5"),
+            "--kv-on-request: it is given beside a share below 1 or a cap",
+        ),
         (("--kv-method", "best"), '--kv-method: "best" is unknown; expected one of origin, '),
         (("--kv-important-ratio", "-0.1"), "--kv-important-ratio: -0.1 is outside [0, 1]"),
         (("--kv-important-ratio", "0.7", "--kv-recent-ratio", "0.7"), "0.7 + 0.7 exceeds 1"),
-        (("--kv-text-overflow", "drop"), '--kv-text-overflow: "drop" is unknown; expected keep or evict'),
-        (("--kv-scorer", "best"), '--kv-scorer: "best" is unknown; expected cumulative, window or none'),
+        (
+            ("--kv-text-overflow", "drop"),
+            '--kv-text-overflow: "drop" is unknown; expected keep or evict',
+        ),
+        (
+            ("--kv-scorer", "best"),
+            '--kv-scorer: "best" is unknown; expected cumulative, window or none',
+        ),
         (("--kv-window", "0"), "--kv-window: 0 is too small; expected 1 query or more"),
         (("--kv-visual-quota", "2"), "--kv-visual-quota: 2 is outside [0, 1]"),
         (("--kv-merge-keys", "maybe"), '--kv-merge-keys: "maybe" is neither true nor false'),
         (("--kv-seed", "-1"), '--kv-seed: "-1", expected 0 or more'),
-        (("--kv-fidelity", "upstream", "--kv-text-overflow", "evict"), '--kv-text-overflow: "evict" does not go with'),
+        (
+            ("--kv-fidelity", "upstream", "--kv-text-overflow", "evict"),
+            '--kv-text-overflow: "evict" does not go with',
+        ),
         (("--kv-min-cells", "-1"), "--kv-min-cells: -1 is out of range; expected 0 or more"),
         (("--kv-min-cells", "1e99"), '--kv-min-cells: "1e99" is not a whole number'),
-        (("--allow-origin", ""), "--allow-origin: it is empty; expected self, or origins such as https://"),
-        (("--allow-origin", "self,example.org"), '--allow-origin: "example.org" is no origin; expected self'),
+        (
+            ("--allow-origin", ""),
+            "--allow-origin: it is empty; expected self, or origins such as https://",
+        ),
+        (
+            ("--allow-origin", "self,example.org"),
+            '--allow-origin: "example.org" is no origin; expected self',
+        ),
         (("--allow-origin", "https://example.org/"), '"https://example.org/" is no origin'),
         (("--allow-origin", "*"), '--allow-origin: "*" is no origin'),
     ],
@@ -98,7 +121,10 @@ def test_files_are_called_by_their_names(tmp_path: Path) -> None:
 
 def test_a_bad_value_in_the_environment() -> None:
     status, said = refused(environment={"LLAMA_ARG_KV_STRICT_REUSE": "maybe"})
-    assert (status, said) == (2, 'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n')
+    assert (status, said) == (
+        2,
+        'lookm-server: LLAMA_ARG_KV_STRICT_REUSE: "maybe" is neither true nor false\n',
+    )
 
 
 def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +148,9 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "2048",
         "1000000",
     )  # --kv-memory does not go with --kv-cells
-    ours = [flag for flag in FLAGS if flag.startswith(("--kv-", "--image-")) and flag != "--kv-memory"]
+    ours = [
+        flag for flag in FLAGS if flag.startswith(("--kv-", "--image-")) and flag != "--kv-memory"
+    ]
     for variable, value in zip(map(FLAGS.__getitem__, ours), values, strict=True):
         monkeypatch.setitem(servers.QUIET_ENVIRONMENT, variable, value)
     with running(folder, "--kv-min-cells", "9", "-c", "512") as server:
@@ -149,7 +177,11 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("write", "why"), [(write_mamba, "memory type memory_recurrent cannot be compressed"), (write_mpt, "ALiBi biases")]
+    ("write", "why"),
+    [
+        (write_mamba, "memory type memory_recurrent cannot be compressed"),
+        (write_mpt, "ALiBi biases"),
+    ],
 )
 def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: str) -> None:
     assert callable(write)
@@ -167,7 +199,9 @@ def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: 
 
 def test_drafts_that_share_memory(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf"))
-    status, said = refused("-m", model, "--kv-ratio", "0.2", "-c", "256", "--spec-type", "draft-mtp")
+    status, said = refused(
+        "-m", model, "--kv-ratio", "0.2", "-c", "256", "--spec-type", "draft-mtp"
+    )
     assert status == 2
     assert "--kv-ratio" in said.splitlines()[-1]
 
@@ -186,7 +220,16 @@ def test_ratio_one_is_llama_server(folder: Path) -> None:
 def test_shift_and_chunk_reuse_are_off(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf"))
     server = launch(
-        tmp_path / "log", "-m", model, "--kv-ratio", "0.5", "-c", "256", "--context-shift", "--cache-reuse", "16"
+        tmp_path / "log",
+        "-m",
+        model,
+        "--kv-ratio",
+        "0.5",
+        "-c",
+        "256",
+        "--context-shift",
+        "--cache-reuse",
+        "16",
     )
     assert server.stop() == 0
     assert len(server.lines("--context-shift is off: ")) == 1
@@ -194,12 +237,31 @@ def test_shift_and_chunk_reuse_are_off(tmp_path: Path) -> None:
 
 
 def test_models_of_a_router_compress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama-server without a model starts servers of its own; what our flags said reaches them by the environment."""
+    """llama-server without a model starts servers of its own; what our flags said reaches them by
+    the environment.
+    """
     write_llama(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(servers, "command", lambda *flags: [str(server_path()), "--models-dir", str(tmp_path), *flags])
-    flags = ("--kv-ratio", "0.3", "--kv-method", "h2o", "-c", "512", "-t", "1", "--allow-origin", "self")
+    monkeypatch.setattr(
+        servers,
+        "command",
+        lambda *flags: [str(server_path()), "--models-dir", str(tmp_path), *flags],
+    )
+    flags = (
+        "--kv-ratio",
+        "0.3",
+        "--kv-method",
+        "h2o",
+        "-c",
+        "512",
+        "-t",
+        "1",
+        "--allow-origin",
+        "self",
+    )
     server = launch(tmp_path / "log", *flags)
-    server.http.headers["Origin"] = server.url  # as the router's own page sends it, which knows no other server
+    server.http.headers["Origin"] = (
+        server.url
+    )  # as the router's own page sends it, which knows no other server
     try:
         answer = server.complete(list(range(40, 240)), model="tiny")
         assert (answer["timings"]["prompt_cells"], answer["timings"]["kept_cells"]) == (200, 60)
@@ -223,7 +285,9 @@ LABEL = [{"type": "text", "text": "Image 1:"}]
         ("What?", "What?"),
     ],
 )
-def test_the_shipped_model_gets_labelled_pictures(server: Server, content: object, prompt: str) -> None:
+def test_the_shipped_model_gets_labelled_pictures(
+    server: Server, content: object, prompt: str
+) -> None:
     said = [{"role": "system", "content": "S "}, {"role": "user", "content": content}]
     text = server.post("/apply-template", messages=said)["prompt"]
     marker = server.http.get("/props").json()["media_marker"]
@@ -231,12 +295,17 @@ def test_the_shipped_model_gets_labelled_pictures(server: Server, content: objec
     turns = [*said, {"role": "assistant", "content": "A."}, {"role": "user", "content": IMAGES}]
     text = server.post("/apply-template", messages=turns)["prompt"].replace(marker, "*")
     n = prompt.count("*")
-    assert text == f"S USER: {prompt} ASSISTANT: A.</s>USER: Image {n + 1}:* Image {n + 2}:*  ASSISTANT:"
+    assert (
+        text
+        == f"S USER: {prompt} ASSISTANT: A.</s>USER: Image {n + 1}:* Image {n + 2}:*  ASSISTANT:"
+    )
 
 
 def test_lookm_serve_passes_everything_on() -> None:
     lookm = server_path().with_name("lookm")
-    shown = subprocess.run([lookm, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [lookm, "serve", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert "--kv-ratio R" in shown
     assert "--ctx-size N" in shown
     done = subprocess.run(
@@ -246,17 +315,28 @@ def test_lookm_serve_passes_everything_on() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, "lookm-server: --kv-ratio: 2 is outside (0, 1]\n")
-    both = subprocess.run([lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False)
-    assert (both.returncode, both.stderr) == (2, "lookm: --embedded is given beside -m, expected one model\n")
+    both = subprocess.run(
+        [lookm, "serve", "--embedded", "-m", "x"], capture_output=True, text=True, check=False
+    )
+    assert (both.returncode, both.stderr) == (
+        2,
+        "lookm: --embedded is given beside -m, expected one model\n",
+    )
     for flag in ("-m", "--mmproj"):
-        none = subprocess.run([lookm, "serve", flag, "no.gguf"], capture_output=True, text=True, check=False)
+        none = subprocess.run(
+            [lookm, "serve", flag, "no.gguf"], capture_output=True, text=True, check=False
+        )
         assert (none.returncode, none.stdout) == (2, "")
         assert none.stderr == f"lookm: {flag} 'no.gguf' does not exist, expected a GGUF file\n"
     check_files(["-m", "to-come.gguf", "-mu", "https://example.org/to-come.gguf"])
 
 
-@pytest.mark.parametrize("flag", ["-mu", "--mmproj-url", "--model_url", "-dr", "--hf-repo", "--fim-qwen-3b-default"])
-def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "flag", ["-mu", "--mmproj-url", "--model_url", "-dr", "--hf-repo", "--fim-qwen-3b-default"]
+)
+def test_nothing_is_downloaded_over_the_shipped_model(
+    flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """llama-server would put it where ``-m`` points."""
     with pytest.raises(ValueError, match=r"--embedded is given beside -.*, expected one model"):
         server_arguments(["--embedded", flag, "https://example.org/model.gguf"])
@@ -271,5 +351,10 @@ def test_nothing_is_downloaded_over_the_shipped_model(flag: str, monkeypatch: py
 
 def test_a_template_of_ones_own() -> None:
     assert "--chat-template-file" in server_arguments(["--embedded"])
-    assert server_arguments(["--embedded", "--chat-template", "chatml"])[-2:] == ["--chat-template", "chatml"]
-    assert "--chat-template-file" not in server_arguments(["--embedded", "--chat-template", "chatml"])
+    assert server_arguments(["--embedded", "--chat-template", "chatml"])[-2:] == [
+        "--chat-template",
+        "chatml",
+    ]
+    assert "--chat-template-file" not in server_arguments(
+        ["--embedded", "--chat-template", "chatml"]
+    )

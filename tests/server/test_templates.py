@@ -1,4 +1,6 @@
-"""Chat templates in the server: none is an error where prompts are compressed, and a name is a name."""
+"""Chat templates in the server: none is an error where prompts are compressed, and a name is a
+name.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def _flags(files: Files) -> tuple[str, ...]:
     return ("-m", str(files.model), "--mmproj", str(files.mmproj), "-c", "1024", "-np", "1")
 
 
-@pytest.mark.parametrize("flags", [("--kv-ratio", "0.5"), ("--kv-on-request",), ("--kv-cells", "512")])
+@pytest.mark.parametrize(
+    "flags", [("--kv-ratio", "0.5"), ("--kv-on-request",), ("--kv-cells", "512")]
+)
 def test_none_is_refused_at_the_start(llava: Files, flags: tuple[str, ...]) -> None:
     status, said = refused(*_flags(llava), *flags)
     assert status == 2
@@ -36,11 +40,15 @@ def test_none_is_refused_at_the_start(llava: Files, flags: tuple[str, ...]) -> N
 
 def test_without_compression_it_is_llama_server(llava: Files, tmp_path: Path) -> None:
     with running(tmp_path, *_flags(llava)) as server:
-        assert server.post("/apply-template", messages=MESSAGES)["prompt"].startswith("<|im_start|>")
+        assert server.post("/apply-template", messages=MESSAGES)["prompt"].startswith(
+            "<|im_start|>"
+        )
 
 
 @pytest.mark.parametrize("flags", [(), ("--kv-ratio", "0.5"), ("--kv-ratio", "0.5", "--no-jinja")])
-def test_a_name_is_llama_cpps_template(llava: Files, tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_a_name_is_llama_cpps_template(
+    llava: Files, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     """llama-server would make the prompt "vicuna" of it."""
     with running(tmp_path, *_flags(llava), "--chat-template", "vicuna", *flags) as server:
         found: Any = server.post("/apply-template", messages=MESSAGES)
@@ -49,6 +57,10 @@ def test_a_name_is_llama_cpps_template(llava: Files, tmp_path: Path, flags: tupl
 
 
 def test_chatml_is_jinja(llava: Files, tmp_path: Path) -> None:
-    with running(tmp_path, *_flags(llava), "--chat-template", "chatml", "--kv-ratio", "0.5") as server:
-        assert server.post("/apply-template", messages=MESSAGES)["prompt"].startswith("<|im_start|>system\nBe brief.")
+    with running(
+        tmp_path, *_flags(llava), "--chat-template", "chatml", "--kv-ratio", "0.5"
+    ) as server:
+        assert server.post("/apply-template", messages=MESSAGES)["prompt"].startswith(
+            "<|im_start|>system\nBe brief."
+        )
         assert not server.lines("--jinja is off")

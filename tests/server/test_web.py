@@ -1,4 +1,6 @@
-"""llama-server's own page in a browser: two pictures, a question, the right answer (``make test-web``)."""
+"""llama-server's own page in a browser: two pictures, a question, the right answer (``make
+test-web``).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from lookm_cpp.embedded import DEMO
 
 from server.servers import Server, running
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 BROWSER_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SCREENSHOTS = os.environ.get("LOOKM_SCREENSHOTS")
 SECONDS = 120
@@ -34,13 +38,15 @@ def page_server(folder: Path) -> Iterator[Server]:
 def page(page_server: Server) -> Iterator[Any]:
     """The page in a fresh browser, and what it says on its console: errors fail the test.
 
-    But one, the page's own way to learn that llama-server was started without ``--tools``: it asks for them, and the
-    the browser notes that the answer is 403.
+    But one, the page's own way to learn that llama-server was started without ``--tools``: it asks
+    for them, and the the browser notes that the answer is 403.
     """
     troubles: list[str] = []
 
     def listen(said: Any) -> None:
-        asks_for_tools = said.location["url"] == f"{page_server.url}/tools" and "status of 403" in said.text
+        asks_for_tools = (
+            said.location["url"] == f"{page_server.url}/tools" and "status of 403" in said.text
+        )
         if said.type == "error" and not asks_for_tools:
             troubles.append(said.text)
 
@@ -70,9 +76,14 @@ def _ask(page: Any, question: str, pictures: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("question", "answer"),
-    [("What is in image 1?", "Image 1 shows an umbrella."), ("What is in image 2?", "Image 2 shows an owl.")],
+    [
+        ("What is in image 1?", "Image 1 shows an umbrella."),
+        ("What is in image 2?", "Image 2 shows an owl."),
+    ],
 )
-def test_two_pictures_and_a_question(page: Any, page_server: Server, question: str, answer: str) -> None:
+def test_two_pictures_and_a_question(
+    page: Any, page_server: Server, question: str, answer: str
+) -> None:
     before = page_server.metrics()["lookm:prompts_compressed_total"]
     _ask(page, question, ["pic03.png", "pic08.png"])
     page.get_by_text(answer).wait_for()

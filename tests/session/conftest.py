@@ -38,7 +38,9 @@ def prompts() -> list[DemoPrompt]:
 @pytest.fixture(scope="session")
 def describe(prompts: list[DemoPrompt]) -> DemoPrompt:
     """The shortest prompt with a long answer: four pictures, about 50 tokens."""
-    return next(prompt for prompt in prompts if prompt.task == "describe" and len(prompt.images) == 4)
+    return next(
+        prompt for prompt in prompts if prompt.task == "describe" and len(prompt.images) == 4
+    )
 
 
 @pytest.fixture(scope="session")

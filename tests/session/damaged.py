@@ -1,4 +1,6 @@
-"""Files that llama.cpp ends the process on, each with one field or tensor changed; all were found by mutation."""
+"""Files that llama.cpp ends the process on, each with one field or tensor changed; all were found
+by mutation.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ import gguf
 def split(source: Path, target: Path, n_tensors: int) -> list[Path]:
     """The same model in parts of so many tensors, ``target-00001-of-0000N.gguf`` and so on."""
     reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()), split_max_tensors=n_tensors)
+    writer = gguf.GGUFWriter(
+        target, str(reader.fields["general.architecture"].contents()), split_max_tensors=n_tensors
+    )
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             item = field.types[1] if len(field.types) > 1 else None

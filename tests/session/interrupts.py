@@ -6,5 +6,7 @@ import signal
 
 
 def allow_ctrl_c() -> None:
-    """Undo what a shell does to its background jobs: they ignore SIGINT, and so would their children."""
+    """Undo what a shell does to its background jobs: they ignore SIGINT, and so would their
+    children.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -17,7 +17,9 @@ BETWEEN = [11, 12, 13, 14, 15, 16]
 AFTER = [(5 * i) % 128 for i in range(28)]
 WIDTH, HEIGHT = 12, 10
 N_PROMPT = len(BEFORE + BETWEEN + AFTER) + 2 * WIDTH * HEIGHT
-IS_TEXT = np.repeat([True, False, True, False, True], [len(BEFORE), 120, len(BETWEEN), 120, len(AFTER)])
+IS_TEXT = np.repeat(
+    [True, False, True, False, True], [len(BEFORE), 120, len(BETWEEN), 120, len(AFTER)]
+)
 ANSWER = [(37 * i + 5) % 128 for i in range(32)]
 
 
@@ -31,7 +33,9 @@ class Kind(NamedTuple):
     """Some layers keep windows or recurrent states."""
     sinks: bool = False
     flash_noise: float = 1e-5
-    """NMSE that flash attention's own rounding may make: it sums V in f16, where the oracle does not."""
+    """NMSE that flash attention's own rounding may make: it sums V in f16, where the oracle does
+    not.
+    """
 
     def make(self) -> Any:
         return _oracle.Model.random(**self.model)
@@ -41,7 +45,9 @@ def _llama(**options: Any) -> Kind:
     return Kind({"n_layer": 2, **options}, [0, 1])
 
 
-def _arch(arch: str, layers: list[int], metadata: dict[str, Any], n_layer: int = 2, **options: Any) -> Kind:
+def _arch(
+    arch: str, layers: list[int], metadata: dict[str, Any], n_layer: int = 2, **options: Any
+) -> Kind:
     of_kind = {name: options.pop(name) for name in Kind._fields if name in options}
     model = {"arch": arch, "n_layer": n_layer, "metadata": list(metadata.items()), **options}
     return Kind(model, layers, **of_kind)
@@ -92,9 +98,15 @@ KINDS: dict[str, Kind] = {
         n_layer=4,
         partial=True,
     ),
-    "gpt-oss": _arch("gpt-oss", [1, 3], {**WINDOWS, **EXPERTS}, n_layer=4, partial=True, sinks=True),
+    "gpt-oss": _arch(
+        "gpt-oss", [1, 3], {**WINDOWS, **EXPERTS}, n_layer=4, partial=True, sinks=True
+    ),
     "lfm2": _arch(
-        "lfm2", [1, 3], {"attention.head_count_kv": [0, 2, 0, 2], "shortconv.l_cache": 3}, n_layer=4, partial=True
+        "lfm2",
+        [1, 3],
+        {"attention.head_count_kv": [0, 2, 0, 2], "shortconv.l_cache": 3},
+        n_layer=4,
+        partial=True,
     ),
     "falcon-h1": _arch(
         "falcon-h1",
@@ -107,7 +119,8 @@ KINDS: dict[str, Kind] = {
             "ssm.group_count": 1,
         },
         partial=True,
-        flash_noise=5e-4,  # its scan amplifies: the full cache with and without flash attention differs by 6e-5
+        # its scan amplifies: the full cache with and without flash attention differs by 6e-5
+        flash_noise=5e-4,
     ),
 }
 
@@ -117,7 +130,9 @@ def context(kind: Kind, model: Any, **options: Any) -> Any:
 
 
 def prefill(context: Any, seq: int = 0) -> Floats:
-    """Text, an image, text, an image, text: five batches, some of several ubatches; the last token's logits."""
+    """Text, an image, text, an image, text: five batches, some of several ubatches; the last
+    token's logits.
+    """
     context.text(seq, BEFORE)
     context.image(seq, 1, WIDTH, HEIGHT)
     context.text(seq, BETWEEN)
@@ -155,5 +170,7 @@ def check_eviction(kind: Kind, model: Any, flash_attn: bool, **types: str) -> No
     masked.mask(0, result["kept"])
     answers, expected = decode(packed), decode(masked)
     assert nmse(answers, expected) < (kind.flash_noise if flash_attn else 1e-6)
-    assert nmse(decode(unmasked), expected) > 1e-4, "the mask must matter, or this test could not fail"
+    assert nmse(decode(unmasked), expected) > 1e-4, (
+        "the mask must matter, or this test could not fail"
+    )
     assert masked.last_n_kv == 512

@@ -41,7 +41,9 @@ def rpc_servers(n: int) -> Iterator[str]:
         pytest.skip("this build has no RPC")
     ports = [free_port() for _ in range(n)]
     command = [_oracle.rpc_server, "--host", "127.0.0.1", "--threads", "1", "--port"]
-    children = [subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL) for port in ports]
+    children = [
+        subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL) for port in ports
+    ]
     try:
         deadline = time.monotonic() + SECONDS_TO_START
         while not all(_listens(port) for port in ports):

@@ -1,6 +1,8 @@
-"""Where the cache lies on a device: RPC servers on this machine, and (``--backend gpu``) what accelerators there are.
+"""Where the cache lies on a device: RPC servers on this machine, and (``--backend gpu``) what
+accelerators there are.
 
-``test_oracles.py`` and ``test_embedded.py`` run on every backend and say that rows, scores and answers are right there.
+``test_oracles.py`` and ``test_embedded.py`` run on every backend and say that rows, scores and
+answers are right there.
 Here: that the cache really lies there, what happens when a device refuses, and addresses.
 """
 
@@ -60,8 +62,12 @@ def test_what_a_device_cannot_merge_is_merged_on_the_cpu(model: Any, flash_attn:
     context = _oracle.Context(model, flash_attn=flash_attn)
     context.refuse(list(MERGING))
     context.prefill(PROMPT)
-    before = [(context.rows(il, False), context.rows(il, True), context.scores(il)) for il in range(3)]
-    options = reference.Options(method="text_prior_pivot_merge", important_ratio=0.15, recent_ratio=0.1)
+    before = [
+        (context.rows(il, False), context.rows(il, True), context.scores(il)) for il in range(3)
+    ]
+    options = reference.Options(
+        method="text_prior_pivot_merge", important_ratio=0.15, recent_ratio=0.1
+    )
     result = context.compress(on_device=True, **options._asdict())
     assert result["n_staged"] == 3
     for il, (k, v, scores) in enumerate(before):
@@ -89,7 +95,9 @@ def test_what_a_device_cannot_score_is_scored_on_the_cpu(model: Any, flash_attn:
 
 
 def test_every_op_of_the_graphs_can_be_refused() -> None:
-    """One after the other: each is either gone round or ends in an error that names it, before anything is computed."""
+    """One after the other: each is either gone round or ends in an error that names it, before
+    anything is computed.
+    """
     ops: set[str] = set()
 
     def collect(_node: int, op: str, _types: list[str]) -> bool:
@@ -102,7 +110,10 @@ def test_every_op_of_the_graphs_can_be_refused() -> None:
     for op in sorted(ops - {"OUT_PROD"}):
         shown = "TANH" if op == "UNARY" else op
         with pytest.raises(RuntimeError, match=rf"does not support {shown}\("):
-            _oracle.probe(**cache, gate=lambda _node, name, _types, refused=op: name not in {refused, "OUT_PROD"})
+            _oracle.probe(
+                **cache,
+                gate=lambda _node, name, _types, refused=op: name not in {refused, "OUT_PROD"},
+            )
 
 
 # Addresses
@@ -115,7 +126,16 @@ def _bad(address: str, why: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost", "localhost:", ":50052", "localhost:0", "localhost:65536", "localhost:5x", "::1:50052", " :1"],
+    [
+        "localhost",
+        "localhost:",
+        ":50052",
+        "localhost:0",
+        "localhost:65536",
+        "localhost:5x",
+        "::1:50052",
+        " :1",
+    ],
 )
 def test_what_is_no_address(address: str) -> None:
     _bad(address, "is no address; expected host:port,host:port")
@@ -125,12 +145,18 @@ def test_lists_of_addresses() -> None:
     _bad(",", "is no address")
     _bad("localhost:1,", "is no list of addresses")
     _bad("localhost:1,localhost:1", "is named twice")
-    _bad(",".join(f"localhost:{port}" for port in range(1, 18)), "names 17 servers; expected at most 16")
+    _bad(
+        ",".join(f"localhost:{port}" for port in range(1, 18)),
+        "names 17 servers; expected at most 16",
+    )
 
 
 def test_a_server_that_is_not_there() -> None:
     _bad("no.such.host.invalid:50052", "has an unknown host: ")
-    _bad(f"127.0.0.1:{free_port()}", "cannot be reached: Connection refused; expected a running ggml-rpc-server")
+    _bad(
+        f"127.0.0.1:{free_port()}",
+        "cannot be reached: Connection refused; expected a running ggml-rpc-server",
+    )
 
 
 def _answer_once(reply: bytes) -> str:
@@ -149,8 +175,14 @@ def _answer_once(reply: bytes) -> str:
 
 
 def test_a_server_of_another_kind() -> None:
-    _bad(_answer_once(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not answer as a ggml-rpc-server; expected one of")
-    _bad(_answer_once(struct.pack("<Q4B24x", 28, 6, 2, 0, 0)), r"speaks RPC protocol version 6\.2; expected 7\.0")
+    _bad(
+        _answer_once(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        "does not answer as a ggml-rpc-server; expected one of",
+    )
+    _bad(
+        _answer_once(struct.pack("<Q4B24x", 28, 6, 2, 0, 0)),
+        r"speaks RPC protocol version 6\.2; expected 7\.0",
+    )
 
 
 def test_a_busy_server(server: str) -> None:
@@ -168,7 +200,10 @@ def test_a_busy_server(server: str) -> None:
 
 
 def test_one_server_under_two_names(server: str) -> None:
-    _bad(f"{server},{server.replace('127.0.0.1', 'localhost')}", "does not answer as a ggml-rpc-server")
+    _bad(
+        f"{server},{server.replace('127.0.0.1', 'localhost')}",
+        "does not answer as a ggml-rpc-server",
+    )
 
 
 def test_models_share_a_server_and_leave_it(server: str, describe: DemoPrompt) -> None:
@@ -195,10 +230,14 @@ def test_tensor_split(server: str, describe: DemoPrompt) -> None:
             with Llava.embedded(rpc_servers=both, tensor_split=shares, kv_ratio=0.2) as llm:
                 assert llm.ask(describe.content, describe.images, max_tokens=4)
         for bad in ([0.0, 0.0], [1.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0]):
-            with pytest.raises(ValueError, match=r"^tensor_split: \[.*\], expected shares of 0 or more, not all 0"):
+            with pytest.raises(
+                ValueError, match=r"^tensor_split: \[.*\], expected shares of 0 or more, not all 0"
+            ):
                 Llava.embedded(rpc_servers=both, tensor_split=bad)
         n = sum(device["type"] != "CPU" for device in devices(rpc_servers=both))
-        with pytest.raises(ValueError, match=rf"^tensor_split: \[1.*\] for {n} devices, expected at most one share"):
+        with pytest.raises(
+            ValueError, match=rf"^tensor_split: \[1.*\] for {n} devices, expected at most one share"
+        ):
             Llava.embedded(rpc_servers=both, tensor_split=[1.0] * (n + 1))
 
 
@@ -217,7 +256,12 @@ def test_devices(server: str) -> None:
 
 
 def test_info_devices(server: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", "--devices", "--rpc", server, "--json", "--type-k", "q8_0", "--type-v", "q8_0"]) == 0
+    assert (
+        main(
+            ["info", "--devices", "--rpc", server, "--json", "--type-k", "q8_0", "--type-v", "q8_0"]
+        )
+        == 0
+    )
     found = json.loads(capfd.readouterr().out)
     assert found[1]["description"] == server
     assert main(["info", "--devices"]) == 0

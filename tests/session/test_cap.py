@@ -1,4 +1,6 @@
-"""``kv_cells``: a session under a cap, against the same pieces on a bare context, and what users see of it."""
+"""``kv_cells``: a session under a cap, against the same pieces on a bare context, and what users
+see of it.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,20 @@ def tokens_of(pieces: Sequence[bytes]) -> list[int]:
     return [FIRST_BYTE + piece[0] for piece in pieces]
 
 
-def read_through(context: Any, cells: list[tuple[int, bool]], cap: int, method: str, n_answer: int) -> Any:
-    """What the session is to do, by a plan that tests/parity checks and squeezes that test_squeeze.py does."""
+def read_through(
+    context: Any, cells: list[tuple[int, bool]], cap: int, method: str, n_answer: int
+) -> Any:
+    """What the session is to do, by a plan that tests/parity checks and squeezes that
+    test_squeeze.py does.
+    """
     kinds = [text for _, text in cells]
     starts = [i for i in range(len(cells)) if i == 0 or kinds[i] != kinds[i - 1]]
     prior_none = not method.startswith("text_prior")
     sizes = [end - start for start, end in zip(starts, [*starts[1:], len(cells)], strict=True)]
-    parts = [(n, kinds[start], prior_none or not kinds[start], False) for n, start in zip(sizes, starts, strict=True)]
+    parts = [
+        (n, kinds[start], prior_none or not kinds[start], False)
+        for n, start in zip(sizes, starts, strict=True)
+    ]
     plan = _oracle.PromptCap(parts, cap, n_batch=2048, n_answer=n_answer)
     context.observe_all(method)
     squeezes, at, logits = 0, 0, None
@@ -68,7 +77,9 @@ def read_through(context: Any, cells: list[tuple[int, bool]], cap: int, method: 
 @pytest.mark.parametrize("flash_attn", ["on", "off"])
 @pytest.mark.parametrize("method", ["text_prior_pivot_merge", "h2o", "streaming_llm"])
 @pytest.mark.parametrize("cap", [90, 200])
-def test_the_session_does_what_the_plan_says(tiny: str, cap: int, method: str, flash_attn: str) -> None:
+def test_the_session_does_what_the_plan_says(
+    tiny: str, cap: int, method: str, flash_attn: str
+) -> None:
     session = Session(tiny, "", n_threads=1, flash_attn=flash_attn, kv_cells=cap)
     assert session.kv_cells == cap
     prompt = BEFORE + session.context_marker + AFTER
@@ -77,12 +88,19 @@ def test_the_session_does_what_the_plan_says(tiny: str, cap: int, method: str, f
     cells = _oracle.prompt_cells(tiny, "", BEFORE + "<context>" + AFTER, [], [CONTEXT])
     assert stats["prompt_cells"] == len(cells)
     assert stats["kept_cells"] == stats["prompt_cells"] - stats["squeezed_cells"] <= cap
-    assert stats["kv_bytes_allocated_before"] == 256 * stats["kv_bytes_used_after"] / stats["kept_cells"]
+    assert (
+        stats["kv_bytes_allocated_before"]
+        == 256 * stats["kv_bytes_used_after"] / stats["kept_cells"]
+    )
     session.start(temperature=0.0)
     pieces = list(islice(iter(session.next, None), min(N_TOKENS, cap // 8)))
 
     context = _oracle.Sequences(
-        _oracle.Model.load(tiny), n_ctx=1024, n_ubatch=512, flash_attn=flash_attn == "on", unified=False
+        _oracle.Model.load(tiny),
+        n_ctx=1024,
+        n_ubatch=512,
+        flash_attn=flash_attn == "on",
+        unified=False,
     )
     logits = read_through(context, cells, cap, method, N_TOKENS)
     assert context.n_used == stats["kept_cells"]
@@ -122,7 +140,9 @@ def test_a_cap_that_is_not_reached_changes_nothing(longest: DemoPrompt, kv_ratio
 
 @pytest.mark.parametrize("shrink", [True, False])
 def test_an_answer_never_ends_because_the_cache_is_full(tiny: str, shrink: bool) -> None:
-    """The older half of its own cells goes whenever it has filled the cap; what is left of the prompt stays."""
+    """The older half of its own cells goes whenever it has filled the cap; what is left of the
+    prompt stays.
+    """
     session = Session(tiny, "", n_threads=1, kv_cells=300, shrink=shrink)
     session.prefill("Hello, world! " * 9, [], kv_ratio=1.0, method="h2o", n_answer=8)
     assert session.stats["prompt_cells"] < 256
@@ -151,7 +171,9 @@ def test_an_answer_never_ends_because_the_cache_is_full(tiny: str, shrink: bool)
 
 def forty_eight() -> tuple[str, list[str]]:
     names = [f"pic{1 + i % 12:02}.png" for i in range(48)]
-    return " ".join(f"Image {i + 1}:<image>" for i in range(48)), [str(DEMO / name) for name in names]
+    return " ".join(f"Image {i + 1}:<image>" for i in range(48)), [
+        str(DEMO / name) for name in names
+    ]
 
 
 def test_48_images_under_a_tenth_of_their_cells(capfd: Capture) -> None:
@@ -167,7 +189,9 @@ def test_48_images_under_a_tenth_of_their_cells(capfd: Capture) -> None:
     assert stats["image_cells"] == 48 * 64
     assert abs(stats["prompt_cells"] - n_cells) < 120
     assert stats["kept_cells"] <= n_cells // 10
-    assert stats["kv_bytes_allocated_before"] == 512 * 3072, "the steps of 256 cells that hold the cap"
+    assert stats["kv_bytes_allocated_before"] == 512 * 3072, (
+        "the steps of 256 cells that hold the cap"
+    )
 
 
 def test_bytes_bound_the_buffers(longest: DemoPrompt) -> None:
@@ -185,13 +209,18 @@ def test_errors(tiny: str, tmp_path: Path, longest: DemoPrompt, capfd: Capture) 
         Llava.embedded(kv_memory="much")
     with pytest.raises(ValueError, match="kv_memory: 1000 bytes, expected 786432 or more"):
         Llava.embedded(kv_memory=1000)
-    with pytest.raises(ValueError, match="kv_memory: 1048576 is given with kv_cells, expected one of them"):
+    with pytest.raises(
+        ValueError, match="kv_memory: 1048576 is given with kv_cells, expected one of them"
+    ):
         Llava.embedded(kv_memory="1MiB", kv_cells=100)
     mamba = write_mamba(tmp_path / "mamba.gguf")
     with pytest.raises(ValueError, match="kv_cells: 300 asks for compression, but memory type"):
         Llava(mamba, mmproj=False, kv_cells=300)
     with Llava.embedded(kv_cells=200) as llm:
-        for method, why in (("origin", "evicts nothing"), ("roco", "needs the attention of all queries")):
+        for method, why in (
+            ("origin", "evicts nothing"),
+            ("roco", "needs the attention of all queries"),
+        ):
             with pytest.raises(ValueError, match=f"do not fit into 200, and method {method} {why}"):
                 llm.ask(longest.content, longest.images, method=method)
         assert llm.ask(longest.content, longest.images)
@@ -200,7 +229,10 @@ def test_errors(tiny: str, tmp_path: Path, longest: DemoPrompt, capfd: Capture) 
 
 
 def test_the_least_cap_that_would_do(longest: DemoPrompt) -> None:
-    with Llava.embedded(kv_cells=20) as llm, pytest.raises(ValueError, match="kv_cells: a prompt of") as error:
+    with (
+        Llava.embedded(kv_cells=20) as llm,
+        pytest.raises(ValueError, match="kv_cells: a prompt of") as error,
+    ):
         llm.ask(longest.content, longest.images)
     least = int(str(error.value).split("expected ")[1].split()[0])
     assert 20 < least < 150

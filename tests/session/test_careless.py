@@ -1,4 +1,6 @@
-"""What a careless caller says: one clear error that names it, and what was there stays; or what was meant."""
+"""What a careless caller says: one clear error that names it, and what was there stays; or what was
+meant.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_what_is_refused_ends_nothing(llm: Llava) -> None:
         lambda: chat.ask(LONG),
     ]
     for refused in prompts:
-        with pytest.raises(ValueError, match=r"do not fit|does not go with|progress: 3, expected a function"):
+        with pytest.raises(
+            ValueError, match=r"do not fit|does not go with|progress: 3, expected a function"
+        ):
             refused()
     assert chat.ask("Image 2:<image> What is in image 2?", [DEMO / "pic03.png"])
     assert chat.n_turns == 2
@@ -65,7 +69,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"kv_ratio": "0.5"}, "kv_ratio is '0.5', expected a number"),
     ({"method": 3}, "method is 3, expected a string"),
     ({"stream": True}, "stream is given to ask"),
-    ({"important_ratio": 0.6, "kv_ratio": 0.2}, r"important_ratio: 0\.6 is more than kv_ratio 0\.2"),
+    (
+        {"important_ratio": 0.6, "kv_ratio": 0.2},
+        r"important_ratio: 0\.6 is more than kv_ratio 0\.2",
+    ),
     ({"recent_ratio": 0.6, "kv_ratio": 0.2}, r"recent_ratio: 0\.6 is more than kv_ratio 0\.2"),
 ]
 
@@ -100,7 +107,10 @@ OPENED: list[tuple[dict[str, Any], str]] = [
     ({"tensor_split": [1, "x"]}, "tensor_split is 'x', expected a number"),
     ({"rpc_servers": []}, r"rpc_servers is \[\], expected a string"),
     ({"compute_bytes": 0.5}, "compute_bytes is 0.5, expected a whole number"),
-    ({"compute_bytes": 1 << 70}, "compute_bytes is 1180591620717411303424, expected at most 9223372036854775807"),
+    (
+        {"compute_bytes": 1 << 70},
+        "compute_bytes is 1180591620717411303424, expected at most 9223372036854775807",
+    ),
     ({"n_threads": []}, r"n_threads is \[\], expected a whole number"),
 ]
 
@@ -110,7 +120,9 @@ def test_types_of_what_is_opened(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Llava(MODEL, mmproj=MMPROJ, **options)
     planned = {
-        name: value for name, value in options.items() if name not in ("tensor_split", "rpc_servers", "n_threads")
+        name: value
+        for name, value in options.items()
+        if name not in ("tensor_split", "rpc_servers", "n_threads")
     }
     if planned:
         with pytest.raises(ValueError, match=message):
@@ -181,7 +193,9 @@ def _nested(n: int) -> Any:
     ids=range(6),
 )
 def test_messages_that_cannot_be_shown_or_written(llm: Llava, message: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"expected|type must be string, but is array") as caught:
+    with pytest.raises(
+        (ValueError, TypeError), match=r"expected|type must be string, but is array"
+    ) as caught:
         llm.create_chat_completion([message], max_tokens=1)
     assert "json.exception" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -189,7 +203,15 @@ def test_messages_that_cannot_be_shown_or_written(llm: Llava, message: dict[str,
 
 def test_none_is_the_default(llm: Llava) -> None:
     """As clients of the OpenAI API send it."""
-    names = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")
+    names = (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+    )
     messages = [{"role": "user", "content": [{"type": "image_url", "image_url": str(OWL)}]}]
     messages[0]["content"].append({"type": "text", "text": " What is this?"})  # type: ignore[attr-defined]
     options: Any = {"seed": 3, "max_tokens": 12}
@@ -233,7 +255,9 @@ def test_what_nobody_sees_is_white() -> None:
     picture = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
     picture.putpixel((1, 0), (200, 0, 0, 255))
     picture.putpixel((2, 0), (0, 0, 0, 128))
-    np.testing.assert_allclose(load_image(picture, "it")[0], [[255] * 3, [200, 0, 0], [127] * 3], atol=1)
+    np.testing.assert_allclose(
+        load_image(picture, "it")[0], [[255] * 3, [200, 0, 0], [127] * 3], atol=1
+    )
     palette = Image.new("P", (1, 1), 0)
     palette.putpalette([10, 20, 30])
     palette.info["transparency"] = 0
@@ -261,9 +285,15 @@ def test_an_answer_under_a_cap_ends() -> None:
     with Llava.embedded(kv_cells=300, n_ctx=512) as llm:
         messages = [{"role": "user", "content": "8 8 8 8 8 8"}]
         answer = llm.create_chat_completion(messages, temperature=0.0)
-        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 512)
+        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == (
+            "length",
+            512,
+        )
         assert (
-            llm.create_chat_completion(messages, temperature=0.0, max_tokens=600)["usage"]["completion_tokens"] == 600
+            llm.create_chat_completion(messages, temperature=0.0, max_tokens=600)["usage"][
+                "completion_tokens"
+            ]
+            == 600
         )
 
 
@@ -273,7 +303,10 @@ def test_answers_under_the_least_caps(kv_cells: int) -> None:
     with Llava.embedded(kv_cells=kv_cells) as llm:
         messages = [{"role": "user", "content": "8 8 8 8 8 8"}]
         answer = llm.create_chat_completion(messages, temperature=0.0, max_tokens=60)
-        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 60)
+        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == (
+            "length",
+            60,
+        )
 
 
 def test_arrays_that_hold_no_numbers() -> None:

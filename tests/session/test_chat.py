@@ -45,7 +45,10 @@ def test_completion_has_the_openai_shape(llm: Llava, describe: DemoPrompt) -> No
     assert completion["choices"] == [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": completion["choices"][0]["message"]["content"]},
+            "message": {
+                "role": "assistant",
+                "content": completion["choices"][0]["message"]["content"],
+            },
             "logprobs": None,
             "finish_reason": "stop",
         }
@@ -59,13 +62,20 @@ def test_completion_has_the_openai_shape(llm: Llava, describe: DemoPrompt) -> No
 @pytest.mark.parametrize("kv_ratio", [1.0, 0.2])
 def test_streaming_gives_the_same_text(llm: Llava, describe: DemoPrompt, kv_ratio: float) -> None:
     whole = llm.create_chat_completion(_messages(describe), temperature=0, kv_ratio=kv_ratio)
-    chunks = list(llm.create_chat_completion(_messages(describe), temperature=0, kv_ratio=kv_ratio, stream=True))
+    chunks = list(
+        llm.create_chat_completion(
+            _messages(describe), temperature=0, kv_ratio=kv_ratio, stream=True
+        )
+    )
     choices = [chunk["choices"][0] for chunk in chunks]
     assert choices[0]["delta"] == {"role": "assistant"}
     assert all(set(choice["delta"]) == {"content"} for choice in choices[1:-1])
     assert choices[-1]["delta"] == {}
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
-    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in chunks}) == 1
+    assert (
+        len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in chunks})
+        == 1
+    )
     text = "".join(choice["delta"].get("content", "") for choice in choices)
     assert text == whole["choices"][0]["message"]["content"]
     assert len(choices) > 10
@@ -84,10 +94,16 @@ def test_max_tokens_ends_the_answer(llm: Llava, describe: DemoPrompt) -> None:
 def test_answer_ends_where_the_context_does(describe: DemoPrompt) -> None:
     images = describe.images[:3]
     with Llava.embedded(n_ctx=256) as llm:
-        # At this temperature nearly every token is drawn evenly, so that the end of an answer is rare.
+        # At this temperature nearly every token is drawn evenly, so that the end of an answer is
+        # rare.
         reasons = [
             llm.create_chat_completion(
-                question_messages("", images), temperature=1e3, top_k=0, top_p=1.0, min_p=0.0, seed=seed
+                question_messages("", images),
+                temperature=1e3,
+                top_k=0,
+                top_p=1.0,
+                min_p=0.0,
+                seed=seed,
             )["choices"][0]["finish_reason"]
             for seed in range(4)
         ]
@@ -101,7 +117,9 @@ def test_stop_strings_never_leak(llm: Llava, describe: DemoPrompt, at: int) -> N
     stop = full[at + 1 : at + 8]
     expected = full[: full.index(stop)]
     assert llm.ask(describe.content, describe.images, stop=stop) == expected.strip()
-    chunks = llm.create_chat_completion(_messages(describe), temperature=0, stop=["never there", stop], stream=True)
+    chunks = llm.create_chat_completion(
+        _messages(describe), temperature=0, stop=["never there", stop], stream=True
+    )
     choices = [chunk["choices"][0] for chunk in chunks]
     assert "".join(choice["delta"].get("content", "") for choice in choices).lstrip() == expected
     assert choices[-1]["finish_reason"] == "stop"
@@ -114,8 +132,14 @@ def test_stop_must_be_strings(llm: Llava) -> None:
         llm.ask("Hello", stop=["a", 3])  # type: ignore[list-item]
 
 
-@given(text=st.text(alphabet="aé漢😀b", max_size=30), cuts=st.sets(st.integers(0, 120)), stop=st.text("ab", min_size=1))
-def test_text_stream_does_not_depend_on_where_tokens_end(text: str, cuts: set[int], stop: str) -> None:
+@given(
+    text=st.text(alphabet="aé漢😀b", max_size=30),
+    cuts=st.sets(st.integers(0, 120)),
+    stop=st.text("ab", min_size=1),
+)
+def test_text_stream_does_not_depend_on_where_tokens_end(
+    text: str, cuts: set[int], stop: str
+) -> None:
     data = text.encode()
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     stream = TextStream([stop])
@@ -139,7 +163,9 @@ def _data_uri(path: Path) -> str:
     [str(OWL), OWL, OWL.as_uri(), _data_uri(OWL), OWL.read_bytes(), Image.open(OWL)],
     ids=["path", "Path", "file URI", "data URI", "bytes", "PIL"],
 )
-@pytest.mark.parametrize("wrap", [lambda image: image, lambda image: {"url": image}], ids=["plain", "url"])
+@pytest.mark.parametrize(
+    "wrap", [lambda image: image, lambda image: {"url": image}], ids=["plain", "url"]
+)
 def test_images_in_every_form(llm: Llava, image: ImageLike, wrap: Any) -> None:
     content = [
         _text("Image 1:"),
@@ -169,10 +195,17 @@ def test_grey_and_transparent_images_become_rgb() -> None:
 def test_images_in_several_messages(llm: Llava, prompts: list[DemoPrompt]) -> None:
     prompt = next(p for p in prompts if p.task == "needle" and len(p.images) == 8)
     *pieces, tail = prompt.content.split("<image>")
-    parts = [part for piece, image in zip(pieces, prompt.images, strict=True) for part in (_text(piece), _image(image))]
+    parts = [
+        part
+        for piece, image in zip(pieces, prompt.images, strict=True)
+        for part in (_text(piece), _image(image))
+    ]
     one = [{"role": "user", "content": [*parts, _text(tail)]}]
     # The same turn, cut in two user messages: the template writes a second "USER: ".
-    two = [{"role": "user", "content": parts[:8]}, {"role": "user", "content": [*parts[8:], _text(tail)]}]
+    two = [
+        {"role": "user", "content": parts[:8]},
+        {"role": "user", "content": [*parts[8:], _text(tail)]},
+    ]
     answers = [llm.create_chat_completion(messages, temperature=0) for messages in (one, two)]
     assert answers[0]["choices"][0]["message"]["content"].strip() == prompt.answer
     assert llm.stats.encode_images == len(prompt.images)
@@ -183,7 +216,10 @@ def test_images_in_several_messages(llm: Llava, prompts: list[DemoPrompt]) -> No
 def test_conversation_with_all_roles(llm: Llava) -> None:
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "The code of Anna is 4821. "},
-        {"role": "user", "content": [_image({"url": str(OWL), "detail": "low"}), _text("What is in image 1?")]},
+        {
+            "role": "user",
+            "content": [_image({"url": str(OWL), "detail": "low"}), _text("What is in image 1?")],
+        },
         {"role": "assistant", "content": "Image 1 shows an owl."},
         {"role": "user", "content": "What is in image 1?"},
     ]
@@ -193,7 +229,9 @@ def test_conversation_with_all_roles(llm: Llava) -> None:
 
 
 def test_a_special_token_in_user_text_is_no_image(llm: Llava) -> None:
-    completion = llm.create_chat_completion([{"role": "user", "content": "<__media__> <image>"}], max_tokens=1)
+    completion = llm.create_chat_completion(
+        [{"role": "user", "content": "<__media__> <image>"}], max_tokens=1
+    )
     assert completion["usage"]["prompt_tokens"] < 64
 
 
@@ -203,14 +241,28 @@ def test_ask_puts_images_first_without_placeholders(llm: Llava) -> None:
 
 def test_sampling_is_reproducible_by_its_seed(llm: Llava, describe: DemoPrompt) -> None:
     def sample(seed: int) -> str:
-        return llm.ask(describe.content, describe.images, temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
+        return llm.ask(
+            describe.content,
+            describe.images,
+            temperature=3.0,
+            top_k=0,
+            top_p=1.0,
+            min_p=0.0,
+            seed=seed,
+        )
 
     assert sample(1) == sample(1)
     assert len({sample(seed) for seed in range(3)}) > 1
 
 
 def test_seed_of_the_object_is_the_default(describe: DemoPrompt) -> None:
-    wild: ChatOptions = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 20}
+    wild: ChatOptions = {
+        "temperature": 3.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "max_tokens": 20,
+    }
     with Llava.embedded(seed=7) as llm:
         own = llm.ask(describe.content, describe.images, **wild)
         wild["seed"] = 7

@@ -18,7 +18,16 @@ from session.interrupts import allow_ctrl_c
 from session.tiny_models import write_llama
 
 OWL, UMBRELLA = str(DEMO / "pic08.png"), str(DEMO / "pic03.png")
-ASK = ["ask", "-m", "embedded", "-i", OWL, "-i", UMBRELLA, "Image 1:<image> Image 2:<image> What is in image 1?"]
+ASK = [
+    "ask",
+    "-m",
+    "embedded",
+    "-i",
+    OWL,
+    "-i",
+    UMBRELLA,
+    "Image 1:<image> Image 2:<image> What is in image 1?",
+]
 ANSWER = "Image 1 shows an owl."
 
 Capture = pytest.CaptureFixture[str]
@@ -39,7 +48,9 @@ def test_ask(capfd: Capture) -> None:
 
 
 def test_ask_with_files(capfd: Capture) -> None:
-    assert main(["ask", "-m", str(MODEL), "--mmproj", str(MMPROJ), *ASK[3:], "--kv-ratio", "0.5"]) == 0
+    assert (
+        main(["ask", "-m", str(MODEL), "--mmproj", str(MMPROJ), *ASK[3:], "--kv-ratio", "0.5"]) == 0
+    )
     out, err = capfd.readouterr()
     assert out
     assert "145 cells, 72 kept (49.7%)" in err
@@ -61,8 +72,24 @@ def test_ask_json(capfd: Capture) -> None:
 
 
 def test_ask_by_another_method(capfd: Capture) -> None:
-    by_quota = ["--method", "text_prior_pivot_merge", "--scorer", "window", "--window", "16", "--visual-quota", "1"]
-    by_merge = ["--method", "avg_merge", "--fidelity", "upstream", "--no-merge-keys", "--merge-within-modality"]
+    by_quota = [
+        "--method",
+        "text_prior_pivot_merge",
+        "--scorer",
+        "window",
+        "--window",
+        "16",
+        "--visual-quota",
+        "1",
+    ]
+    by_merge = [
+        "--method",
+        "avg_merge",
+        "--fidelity",
+        "upstream",
+        "--no-merge-keys",
+        "--merge-within-modality",
+    ]
     kept = []
     for flags in (by_quota, by_merge, ["--method", "text_prior_pivot_merge"]):
         assert main([*ASK, *flags, "--json", "--kv-ratio", "0.5", "--max-tokens", "1"]) == 0
@@ -80,11 +107,16 @@ def test_compare(capfd: Capture, prompts: list[DemoPrompt]) -> None:
     out, err = capfd.readouterr()
     assert err == ""
     assert all(len(line) <= 80 for line in out.splitlines())
-    assert all(word in out for word in ("full cache", "KV bytes used", "decode", "watermelon", "100.0%"))
+    assert all(
+        word in out for word in ("full cache", "KV bytes used", "decode", "watermelon", "100.0%")
+    )
 
 
 def test_compare_json(capfd: Capture) -> None:
-    assert main([*ASK, "--compare", "--json", "--important-ratio", "0.3", "--recent-ratio", "0.1"]) == 0
+    assert (
+        main([*ASK, "--compare", "--json", "--important-ratio", "0.3", "--recent-ratio", "0.1"])
+        == 0
+    )
     found = json.loads(capfd.readouterr().out)
     assert found["full"]["answer"] == ANSWER
     assert found["full"]["stats"]["kv_ratio"] == 1.0
@@ -108,11 +140,24 @@ def test_context_files(letter: Path, capfd: Capture) -> None:
     assert two["context_cells"] == 2 * one["context_cells"]
     assert one["kept_cells"] == 2 * (one["prompt_cells"] // 4)
     for stats in (one, two):
-        assert stats["prompt_cells"] == stats["text_cells"] + stats["image_cells"] + stats["context_cells"]
+        assert (
+            stats["prompt_cells"]
+            == stats["text_cells"] + stats["image_cells"] + stats["context_cells"]
+        )
 
 
 def test_compare_with_a_context_file(letter: Path, capfd: Capture) -> None:
-    command = ["ask", "-m", "embedded", "What?", "--context-file", str(letter), "--compare", "--max-tokens", "2"]
+    command = [
+        "ask",
+        "-m",
+        "embedded",
+        "What?",
+        "--context-file",
+        str(letter),
+        "--compare",
+        "--max-tokens",
+        "2",
+    ]
     assert main(command) == 0
     words = " ".join(capfd.readouterr().out.split())
     assert "text, 0 image, " in words
@@ -126,12 +171,19 @@ def test_a_model_of_text_alone(tmp_path: Path, letter: Path, capfd: Capture) -> 
     assert "mmproj" in capfd.readouterr().err
     assert main(["ask", "-m", model, "--text-only", *question, "--kv-ratio", "0.5", "--json"]) == 0
     stats = json.loads(capfd.readouterr().out)["stats"]
-    assert stats["context_cells"] == 10 * (20 + 6 * 3) + 1, "every letter is a token, every space is three"
+    assert stats["context_cells"] == 10 * (20 + 6 * 3) + 1, (
+        "every letter is a token, every space is three"
+    )
     assert stats["kept_cells"] == 2 * (stats["prompt_cells"] // 4)
 
 
 def test_bad_context_files(tmp_path: Path, capfd: Capture) -> None:
-    contents = {"empty.txt": b"", "mark.txt": b"\xef\xbb\xbf", "latin.txt": b"for 9 \xa3", "zero.txt": b"a\0b"}
+    contents = {
+        "empty.txt": b"",
+        "mark.txt": b"\xef\xbb\xbf",
+        "latin.txt": b"for 9 \xa3",
+        "zero.txt": b"a\0b",
+    }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     expected = {
@@ -167,7 +219,14 @@ def test_info(capfd: Capture) -> None:
 def test_version_and_help(capfd: Capture) -> None:
     assert main(["--version"]) == 0
     assert __version__ in capfd.readouterr().out
-    for command in (["--help"], ["ask", "--help"], ["demo", "--help"], ["info", "--help"], ["eval"], []):
+    for command in (
+        ["--help"],
+        ["ask", "--help"],
+        ["demo", "--help"],
+        ["info", "--help"],
+        ["eval"],
+        [],
+    ):
         assert main(command) == 0
         assert "Usage: lookm" in capfd.readouterr().out
 
@@ -182,11 +241,26 @@ def test_version_and_help(capfd: Capture) -> None:
         (["ask", "-m", "embedded", "Hello", "--kv-ratio", "much"], "--kv-ratio"),
         (["ask", "-m", "embedded", "Hello", "--kv-ratio", "0"], "kv_ratio"),
         (["ask", "-m", "embedded", "Hello", "--kv-ratio", "1.5"], "kv_ratio"),
-        (["ask", "-m", "embedded", "Hello", "--important-ratio", "0.7", "--recent-ratio", "0.7"], "important_ratio"),
+        (
+            ["ask", "-m", "embedded", "Hello", "--important-ratio", "0.7", "--recent-ratio", "0.7"],
+            "important_ratio",
+        ),
         (["ask", "-m", "embedded", "Hello", "--method", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--text-overflow", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--fidelity", "bogus"], "bogus"),
-        (["ask", "-m", "embedded", "Hello", "--fidelity", "upstream", "--text-overflow", "evict"], "text_overflow"),
+        (
+            [
+                "ask",
+                "-m",
+                "embedded",
+                "Hello",
+                "--fidelity",
+                "upstream",
+                "--text-overflow",
+                "evict",
+            ],
+            "text_overflow",
+        ),
         (["ask", "-m", "embedded", "Hello", "--scorer", "bogus"], "bogus"),
         (["ask", "-m", "embedded", "Hello", "--window", "0"], "window"),
         (["ask", "-m", "embedded", "Hello", "--visual-quota", "1.5"], "visual_quota"),
@@ -203,7 +277,25 @@ def test_version_and_help(capfd: Capture) -> None:
         (["ask", "-m", "embedded", "-i", str(MODEL), "Hello"], MODEL.name),
         (["ask", "-m", "embedded", "-i", "https://example.org/a.png", "Hello"], "network address"),
         (["ask", "-m", "embedded", "<image>"], "placeholders"),
-        (["ask", "-m", "embedded", "-i", OWL, "-i", OWL, "-i", OWL, "-i", OWL, "Hello", "--n-ctx", "256"], "256"),
+        (
+            [
+                "ask",
+                "-m",
+                "embedded",
+                "-i",
+                OWL,
+                "-i",
+                OWL,
+                "-i",
+                OWL,
+                "-i",
+                OWL,
+                "Hello",
+                "--n-ctx",
+                "256",
+            ],
+            "256",
+        ),
         (["info", "nowhere.gguf"], "nowhere.gguf"),
         (["info", OWL], OWL),
         (["demo", "--kv-ratio", "2"], "kv_ratio"),
@@ -218,7 +310,9 @@ def test_version_and_help(capfd: Capture) -> None:
         (["ask", "-m", "embedded", "Hello", "--max-tokens", "1.5"], "'1.5'"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], named: str, capfd: Capture) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], named: str, capfd: Capture
+) -> None:
     assert main(arguments) == 2
     out, err = capfd.readouterr()
     assert out == ""
@@ -230,7 +324,17 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], named: str,
 def test_bad_input_from_a_shell(tmp_path: Path) -> None:
     empty = tmp_path / "empty.gguf"
     empty.touch()
-    command = [sys.executable, "-m", "lookm_cpp", "ask", "-m", str(empty), "--mmproj", str(MMPROJ), "Hello"]
+    command = [
+        sys.executable,
+        "-m",
+        "lookm_cpp",
+        "ask",
+        "-m",
+        str(empty),
+        "--mmproj",
+        str(MMPROJ),
+        "Hello",
+    ]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert child.returncode == 2
     assert child.stdout == ""
@@ -248,7 +352,9 @@ def test_demo(capfd: Capture, llm: Llava, prompts: list[DemoPrompt]) -> None:
     assert summary["full"]["right"] == sum(one["full"]["right"] for one in found["prompts"]) >= 23
     assert list(summary["compressed"]) == ["lookm_plus", "text_prior_pivot_merge"]
     for method, of in summary["compressed"].items():
-        assert of["right"] == sum(one["compressed"][method]["right"] for one in found["prompts"]) > 0
+        assert (
+            of["right"] == sum(one["compressed"][method]["right"] for one in found["prompts"]) > 0
+        )
         assert of["mean"]["method"] == method
         assert of["mean"]["kv_ratio"] == pytest.approx(0.2, abs=0.02)
         assert of["mean"]["kv_bytes_used_after"] < 0.25 * of["mean"]["kv_bytes_used_before"]

@@ -73,7 +73,14 @@ def _count(text: str) -> int:
 def test_cells_of_a_text_model(tiny: Path) -> None:
     """One space before the whole, none before the pieces; control tokens in text only."""
     found = _oracle.prompt_cells(str(tiny), "", "Q:<context> Who</s>?", [], ["Al</s> Bo"])
-    assert found == [(BOS, True), *_text(" Q:"), *_context("Al</s> Bo"), *_text(" Who"), (2, True), *_text(" ?")]
+    assert found == [
+        (BOS, True),
+        *_text(" Q:"),
+        *_context("Al</s> Bo"),
+        *_text(" Who"),
+        (2, True),
+        *_text(" ?"),
+    ]
 
 
 def test_spaces_stand_where_one_text_would_have_them(tiny: Path) -> None:
@@ -97,13 +104,17 @@ def test_a_context_is_tokenized_as_the_same_text_is(tiny: Path, text: str) -> No
 def test_a_control_token_merged_from_ordinary_ones_is_undone(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "merging.gguf", pieces=["</", "s>"])
     piece = FIRST_BYTE + 256 + 1
-    assert _oracle.tokens(str(model), "a</s>b", False)[-2] == 2, "llama.cpp merges it, or this test could not fail"
+    assert _oracle.tokens(str(model), "a</s>b", False)[-2] == 2, (
+        "llama.cpp merges it, or this test could not fail"
+    )
     found = _oracle.prompt_cells(str(model), "", "<context>", [], ["a</s>b"])
     assert found == [(BOS, True), *_context(" a</"), (piece, False), *_context("b")]
 
 
 def test_separators_that_merge_with_the_text(tmp_path: Path) -> None:
-    """The way around the space does not let tokens go astray where a line break and the text are one token."""
+    """The way around the space does not let tokens go astray where a line break and the text are
+    one token.
+    """
     model = write_llama(tmp_path / "merging.gguf", pieces=["\nA", "|B"])
     for text, tokens in (("Al", _bytes("Al")), ("\nA", [FIRST_BYTE + 256]), ("Bo", _bytes("Bo"))):
         found = _oracle.prompt_cells(str(model), "", "Q<context>", [], [text])
@@ -113,7 +124,13 @@ def test_separators_that_merge_with_the_text(tmp_path: Path) -> None:
 def test_cells_between_images(owl: Any) -> None:
     """The embedded model's own merges; nothing crosses the end of a context."""
 
-    pieces = [("USER: ", True), ("The code", False), (" of Ivan", True), *([None] * 2), (" and", True)]
+    pieces = [
+        ("USER: ", True),
+        ("The code", False),
+        (" of Ivan", True),
+        *([None] * 2),
+        (" and", True),
+    ]
     pieces += [(" Anna", False), ("is 4821", False), None, ("?", True)]
     expected: Cells = [(BOS, True)]
     for piece in pieces:
@@ -127,7 +144,16 @@ def test_images_in_a_vocabulary_with_spaces(tiny: Path, owl: Any) -> None:
     """mtmd begins a new text after each image, and so do we."""
     text = "Q<context><image><context>?<image><image>Who"
     found = _oracle.prompt_cells(str(tiny), str(MMPROJ), text, [owl] * 3, ["Al", "Bo"])
-    expected = [(BOS, True), *_text(" Q"), *_context("Al"), *IMAGE, *_context(" Bo"), *_text("?"), *IMAGE, *IMAGE]
+    expected = [
+        (BOS, True),
+        *_text(" Q"),
+        *_context("Al"),
+        *IMAGE,
+        *_context(" Bo"),
+        *_text("?"),
+        *IMAGE,
+        *IMAGE,
+    ]
     assert found == [*expected, *_text(" Who")]
 
 
@@ -137,7 +163,9 @@ def test_markers_inside_a_context_are_text(tiny: Path, owl: Any) -> None:
     assert found == [(BOS, True), *_text(" Q"), *_context(context), *IMAGE]
 
 
-@pytest.mark.parametrize(("text", "contexts"), [("Hello", ["a"]), ("<context>", []), ("<context><context>", ["a"])])
+@pytest.mark.parametrize(
+    ("text", "contexts"), [("Hello", ["a"]), ("<context>", []), ("<context><context>", ["a"])]
+)
 def test_as_many_contexts_as_placeholders(tiny: Path, text: str, contexts: list[str]) -> None:
     expected = f"contexts: {len(contexts)} given, but the prompt has {text.count('<')} context placeholders"
     with pytest.raises(ValueError, match=expected):
@@ -156,7 +184,9 @@ def test_the_question_stays_and_the_context_goes(tiny: Path) -> None:
     assert is_text == [True] * n_before + [False] * n_context + [True] * n_after
     context = _oracle.Context(_oracle.Model.load(str(tiny)), n_ctx=512)
     context.prefill([token for token, _ in cells])
-    result = context.compress(method=METHOD, important_ratio=0.15, recent_ratio=0.15, is_text=is_text)
+    result = context.compress(
+        method=METHOD, important_ratio=0.15, recent_ratio=0.15, is_text=is_text
+    )
     n_part = 24  # floor(0.15 * 160)
     assert len(cells) == 160
     assert (result["n_text"], result["n_image"], result["n_keep"]) == (13, 147, 2 * n_part)
@@ -170,9 +200,16 @@ def test_the_question_stays_and_the_context_goes(tiny: Path) -> None:
 def test_stats_of_a_text_model(tiny: Path) -> None:
     session = Session(str(tiny), "", n_ctx=512, n_threads=1)
     context = "Ivan has 8801. " * 7
-    session.prefill(f"Q:{session.context_marker} Who?", [], kv_ratio=0.3, method=METHOD, contexts=[context])
+    session.prefill(
+        f"Q:{session.context_marker} Who?", [], kv_ratio=0.3, method=METHOD, contexts=[context]
+    )
     stats = session.stats
-    counts = [stats["prompt_cells"], stats["text_cells"], stats["image_cells"], stats["context_cells"]]
+    counts = [
+        stats["prompt_cells"],
+        stats["text_cells"],
+        stats["image_cells"],
+        stats["context_cells"],
+    ]
     assert counts == [160, 13, 0, 147]
     assert stats["kept_cells"] == 2 * 24
     assert stats["note"] == ""
@@ -184,7 +221,9 @@ def test_stats_of_a_text_model(tiny: Path) -> None:
     assert session.stats["note"].startswith("no image and no context in the prompt")
 
 
-def _answer(session: Session, prompt: str, contexts: list[str], **options: Any) -> list[bytes | None]:
+def _answer(
+    session: Session, prompt: str, contexts: list[str], **options: Any
+) -> list[bytes | None]:
     """Sampled, since what a random model finds likeliest depends on its last token alone."""
     session.prefill(prompt, [], contexts=contexts, **options)
     session.start(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=1)
@@ -246,7 +285,9 @@ def test_a_part_of_a_message(llm: Llava, role: str, stream: bool) -> None:
         completion = llm.create_chat_completion(messages, **options)
         return completion["choices"][0]["message"]["content"]
 
-    document = "\n" + DOCUMENT.strip()  # the line break keeps its first token apart from the template's space
+    document = (
+        "\n" + DOCUMENT.strip()
+    )  # the line break keeps its first token apart from the template's space
     plain = answer({"type": "text", "text": document, "evictable": False})
     cells = llm.stats.prompt_cells
     assert llm.stats.context_cells == 0
@@ -273,7 +314,9 @@ def test_a_model_of_text_alone(tiny: Path) -> None:
         assert llm.stats.context_cells == len(_bytes(DOCUMENT * 3 + "\n"))
         assert llm.stats.kept_cells == 2 * int(0.25 * llm.stats.prompt_cells)
         _check_sum(llm)
-        with pytest.raises(ValueError, match="images: 1 given, but the model was opened without an mmproj file"):
+        with pytest.raises(
+            ValueError, match="images: 1 given, but the model was opened without an mmproj file"
+        ):
             llm.ask("Who?", [OWL], context=DOCUMENT)
 
 
@@ -295,8 +338,14 @@ def test_bad_contexts(llm: Llava, context: Any, expected: str) -> None:
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        (_evictable(""), r"messages\[0\].content\[0\].text is empty, expected text where it is evictable"),
-        ({"type": "text", "text": "a", "evictable": "yes"}, r"content\[0\].evictable is 'yes', expected bool"),
+        (
+            _evictable(""),
+            r"messages\[0\].content\[0\].text is empty, expected text where it is evictable",
+        ),
+        (
+            {"type": "text", "text": "a", "evictable": "yes"},
+            r"content\[0\].evictable is 'yes', expected bool",
+        ),
     ],
 )
 def test_bad_parts(llm: Llava, part: Any, expected: str) -> None:
@@ -305,5 +354,7 @@ def test_bad_parts(llm: Llava, part: Any, expected: str) -> None:
 
 
 def test_a_context_longer_than_the_cache(llm: Llava) -> None:
-    with pytest.raises(ValueError, match=r"prompt: \d+ cells \(0 images\) do not fit into n_ctx 4096"):
+    with pytest.raises(
+        ValueError, match=r"prompt: \d+ cells \(0 images\) do not fit into n_ctx 4096"
+    ):
         llm.ask("Hello", context=DOCUMENT * 300)

@@ -38,10 +38,14 @@ def answer(session: Session, n: int) -> list[bytes]:
     return list(islice(iter(session.next, None), n))
 
 
-@pytest.mark.parametrize(("flash_attn", "cache_type"), [("on", "f16"), ("off", "f16"), ("on", "q8_0")])
+@pytest.mark.parametrize(
+    ("flash_attn", "cache_type"), [("on", "f16"), ("off", "f16"), ("on", "q8_0")]
+)
 def test_turns_are_one_sequence(tiny: str, flash_attn: str, cache_type: str) -> None:
     """Nothing evicted: token for token what a bare context says that is fed all turns and answers."""
-    talk = Session(tiny, "", n_threads=1, flash_attn=flash_attn, type_k=cache_type, type_v=cache_type)
+    talk = Session(
+        tiny, "", n_threads=1, flash_attn=flash_attn, type_k=cache_type, type_v=cache_type
+    )
     model = _oracle.Model.load(tiny)
     options = {"flash_attn": flash_attn == "on", "type_k": cache_type, "type_v": cache_type}
     bare = _oracle.Sequences(model, n_ctx=1024, n_ubatch=512, unified=False, **options)
@@ -78,7 +82,9 @@ TALK: list[tuple[str, list[Path]]] = [
 
 
 def test_a_conversation_after_a_compressed_prompt(tiny: str) -> None:
-    """Whatever the session did before, and in whatever context it was left: as in a session of its own."""
+    """Whatever the session did before, and in whatever context it was left: as in a session of its
+    own.
+    """
     used, fresh = (Session(tiny, "", n_threads=1) for _ in range(2))
     how: Options = {"kv_ratio": 0.3, "method": "h2o"}
     used.prefill("A long text. " * 60, [], n_answer=8, **how)
@@ -96,7 +102,9 @@ def test_a_conversation_after_a_compressed_prompt(tiny: str) -> None:
         used.converse("Hello", [], kv_ratio=0.3, method="roco")
 
 
-def test_saved_after_an_interrupted_first_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_after_an_interrupted_first_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was read is there, as in the conversation itself, though no answer came to its end."""
 
     def interrupted(*_: object) -> None:
@@ -130,7 +138,9 @@ def test_a_turn_that_ends_with_an_image() -> None:
     text = f"A{session.media_marker}"
     session.converse(f"{text} What?", [image], kv_ratio=1.0, method=METHOD)
     answer(session, 2)
-    with pytest.raises(ValueError, match="messages: the prompt ends with an image; expected text after it"):
+    with pytest.raises(
+        ValueError, match="messages: the prompt ends with an image; expected text after it"
+    ):
         session.converse(text, [image], kv_ratio=1.0, method=METHOD)
     session.converse(" What?", [], kv_ratio=1.0, method=METHOD)
     assert answer(session, 2)
@@ -155,7 +165,9 @@ def test_cells_that_an_answer_forgot_are_counted(tiny: str) -> None:
         assert stats["squeezed_cells"] == stats["prompt_cells"] - stats["kept_cells"] > 160
 
 
-@pytest.mark.parametrize("options", [{"kv_ratio": 0.4}, {"kv_cells": 200}, {"kv_cells": 200, "kv_ratio": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{"kv_ratio": 0.4}, {"kv_cells": 200}, {"kv_cells": 200, "kv_ratio": 0.3}]
+)
 def test_a_budget_holds_over_all_turns(options: Options) -> None:
     with Llava.embedded(**options) as llm:
         chat = llm.chat()
@@ -170,7 +182,9 @@ def test_a_budget_holds_over_all_turns(options: Options) -> None:
             assert stats.kept_cells == stats.prompt_cells - stats.squeezed_cells
             if "kv_ratio" in options:
                 # but for the share that no image gives up: 1/32, and the last eighth of the budget
-                most = max(options["kv_ratio"] * stats.prompt_cells, stats.text_cells + 2 * n_images)
+                most = max(
+                    options["kv_ratio"] * stats.prompt_cells, stats.text_cells + 2 * n_images
+                )
                 assert stats.kept_cells <= most + most / 8
             if "kv_cells" in options:
                 assert stats.kept_cells <= 200 - min(24, 200 // 8)
@@ -198,7 +212,9 @@ with Llava.embedded(**eval(sys.argv[1])) as llm:
 """
 
 
-@pytest.mark.parametrize("options", [{"kv_ratio": 0.4}, {"kv_cells": 200}, {"kv_ratio": 0.5, "type_k": "q8_0"}])
+@pytest.mark.parametrize(
+    "options", [{"kv_ratio": 0.4}, {"kv_cells": 200}, {"kv_ratio": 0.5, "type_k": "q8_0"}]
+)
 def test_a_file_goes_on_in_another_process(tmp_path: Path, options: Options) -> None:
     file = tmp_path / "talk.state"
     with Llava.embedded(**options) as llm:
@@ -225,7 +241,9 @@ def test_files_that_are_refused(tmp_path: Path, tiny: str) -> None:
         assert sorted(tmp_path.iterdir()) == [file], "nothing is left beside it"
         for at in (0, 9, 40, len(whole) // 2, len(whole) - 1):
             bad.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-            with pytest.raises(ValueError, match=r"holds no conversation|is of version|is cut off or damaged"):
+            with pytest.raises(
+                ValueError, match=r"holds no conversation|is of version|is cut off or damaged"
+            ):
                 llm.load_state(bad)
         for n in (0, 8, 60, len(whole) // 2, len(whole) - 1):
             bad.write_bytes(whole[:n])
@@ -234,14 +252,20 @@ def test_files_that_are_refused(tmp_path: Path, tiny: str) -> None:
         assert chat.ask(*TALK[2]), "a file that is refused ends no conversation"
         with pytest.raises(FileNotFoundError):
             chat.save(tmp_path / "no" / "talk.state")
-    with Llava(tiny, mmproj=False) as other, pytest.raises(ValueError, match="is of another model than 'llama"):
+    with (
+        Llava(tiny, mmproj=False) as other,
+        pytest.raises(ValueError, match="is of another model than 'llama"),
+    ):
         other.load_state(file)
     for options, message in (
         ({"type_k": "q8_0"}, "made with type_k 'f16', expected 'q8_0'"),
         ({"kv_cells": 20}, "fit"),
     ):
         given: Options = options
-        with Llava(MODEL, mmproj=MMPROJ, n_threads=1, **given) as llm, pytest.raises(ValueError, match=message):
+        with (
+            Llava(MODEL, mmproj=MMPROJ, n_threads=1, **given) as llm,
+            pytest.raises(ValueError, match=message),
+        ):
             llm.load_state(file)
 
 
@@ -255,7 +279,10 @@ def test_a_file_is_of_all_parts_of_a_split_model(tmp_path: Path) -> None:
         chat.save(file)
         assert llm.load_state(file).n_turns == 1
     change_a_weight(parts[2])
-    with Llava(parts[0], mmproj=MMPROJ, n_threads=1) as llm, pytest.raises(ValueError, match="is of another model"):
+    with (
+        Llava(parts[0], mmproj=MMPROJ, n_threads=1) as llm,
+        pytest.raises(ValueError, match="is of another model"),
+    ):
         llm.load_state(file)
 
 
@@ -269,9 +296,14 @@ def test_a_file_is_of_a_projector(tmp_path: Path) -> None:
     with Llava(MODEL, mmproj=projector, n_threads=1) as llm:
         assert llm.load_state(file).n_turns == 1, "the same projector elsewhere"
     with Llava(MODEL, mmproj=False, n_threads=1) as llm:
-        assert llm.load_state(file).ask("What is in image 1?", max_tokens=8), "text goes on without any"
+        assert llm.load_state(file).ask("What is in image 1?", max_tokens=8), (
+            "text goes on without any"
+        )
     change_a_weight(projector)
-    with Llava(MODEL, mmproj=projector, n_threads=1) as llm, pytest.raises(ValueError, match="another projector than"):
+    with (
+        Llava(MODEL, mmproj=projector, n_threads=1) as llm,
+        pytest.raises(ValueError, match="another projector than"),
+    ):
         llm.load_state(file)
 
 
@@ -290,8 +322,16 @@ def test_a_newer_prompt_ends_a_conversation() -> None:
 
 
 def test_wrong_sampling_leaves_a_conversation_as_it_is() -> None:
-    turns = (("Image 1:<image>What is in image 1?", [OWL]), ("Image 2:<image>What is in image 2?", [UMBRELLA]))
-    wrong: list[Any] = [{"temperature": -1.0}, {"top_p": 0.0}, {"repeat_penalty": 0.0}, {"seed": 1 << 32}]
+    turns = (
+        ("Image 1:<image>What is in image 1?", [OWL]),
+        ("Image 2:<image>What is in image 2?", [UMBRELLA]),
+    )
+    wrong: list[Any] = [
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"repeat_penalty": 0.0},
+        {"seed": 1 << 32},
+    ]
     with Llava.embedded(kv_ratio=0.5) as llm:
         cells = []
         for mistakes in ([], wrong):

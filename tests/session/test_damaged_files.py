@@ -1,4 +1,6 @@
-"""No file ends the process: what llama.cpp dies of is a ``ValueError`` that names the file and the field."""
+"""No file ends the process: what llama.cpp dies of is a ``ValueError`` that names the file and the
+field.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def _fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_file_is_named(name: str, tmp_path: Path, cache: Path) -> None:
     model, mmproj = write_damaged(name, tmp_path)
-    with pytest.raises(ValueError, match=r"^(model_path|mmproj): .*damaged\.gguf.* cannot be used.*: .") as caught:
+    with pytest.raises(
+        ValueError, match=r"^(model_path|mmproj): .*damaged\.gguf.* cannot be used.*: ."
+    ) as caught:
         Llava(model, mmproj=mmproj)
     assert BLAMED[name] in str(caught.value)
     assert str(caught.value).count("; ") <= 1 + str(caught.value).count("; expected")  # that alone
@@ -57,7 +61,9 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path, cache: Path) -> None
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_wherever_it_is_opened(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wherever_it_is_opened(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model, mmproj = write_damaged(name, tmp_path)
     with pytest.raises(ValueError, match=r"damaged\.gguf"):
         plan(model, mmproj=mmproj, images=1)
@@ -65,7 +71,12 @@ def test_wherever_it_is_opened(name: str, tmp_path: Path, capfd: pytest.CaptureF
         with pytest.raises(ValueError, match=r"damaged\.gguf"):
             model_info(model)
     capfd.readouterr()
-    for command in (["ask", "Hello"], ["plan", "--images", "1"], ["explain", "<image>", "-i", "x"], ["eval", "tiny"]):
+    for command in (
+        ["ask", "Hello"],
+        ["plan", "--images", "1"],
+        ["explain", "<image>", "-i", "x"],
+        ["eval", "tiny"],
+    ):
         assert main([*command, "-m", str(model), "--mmproj", str(mmproj)]) == 2
         said = capfd.readouterr().err
         assert said.count("\n") == 1
@@ -75,7 +86,10 @@ def test_wherever_it_is_opened(name: str, tmp_path: Path, capfd: pytest.CaptureF
 
 def test_the_reason_is_said(tmp_path: Path) -> None:
     for name, why in (
-        ("experts", r"llama-model\.cpp:\d+: GGML_ASSERT\(n_expert_used_max <= hparams\.n_expert\) failed"),
+        (
+            "experts",
+            r"llama-model\.cpp:\d+: GGML_ASSERT\(n_expert_used_max <= hparams\.n_expert\) failed",
+        ),
         ("keys", r"memory that is not its own \(SIGSEGV\)"),
         ("another tokenizer", "no token for a byte of the text"),
     ):
@@ -89,7 +103,10 @@ def test_texts_that_are_not_utf_8(tmp_path: Path, check_files: bool) -> None:
     """Python's codec complained of the message instead."""
     file, path = GgufFile.read(MODEL), tmp_path / "model.gguf"
     path.write_bytes(file.with_value("general.architecture", b"\xffama").pack())
-    for opened in (lambda: Llava(path, mmproj=False, check_files=check_files), lambda: model_info(path)):
+    for opened in (
+        lambda: Llava(path, mmproj=False, check_files=check_files),
+        lambda: model_info(path),
+    ):
         with pytest.raises(ValueError, match=r"model\.gguf.*architecture: '\ufffdama'") as caught:
             opened()
         assert type(caught.value) is ValueError
@@ -106,12 +123,16 @@ def test_a_vocabulary_that_lacks_a_byte(tmp_path: Path) -> None:
     with Llava(path, mmproj=False) as llm:
         assert isinstance(llm.ask("Hi", max_tokens=1), str)
         for ask in (llm.ask, llm.chat().ask):
-            with pytest.raises(ValueError, match="the model's vocabulary has no token for a byte of the text"):
+            with pytest.raises(
+                ValueError, match="the model's vocabulary has no token for a byte of the text"
+            ):
                 ask("who")
         assert isinstance(llm.ask("Hi", max_tokens=1), str)
 
 
-def test_a_good_file_is_tried_once(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_file_is_tried_once(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Llava(model, mmproj=MMPROJ) as llm:
         assert llm.ask("Hello", max_tokens=1) is not None
     assert len(_marks(cache)) == 1
@@ -119,12 +140,16 @@ def test_a_good_file_is_tried_once(model: Path, cache: Path, monkeypatch: pytest
     Llava(model, mmproj=MMPROJ).close()
     plan(model, mmproj=MMPROJ, images=1)
     os.utime(model, (1, 1))  # another time: it may be another file
-    with pytest.raises(RuntimeError, match=r"opened in a child process first, and .*false\" cannot be that"):
+    with pytest.raises(
+        RuntimeError, match=r"opened in a child process first, and .*false\" cannot be that"
+    ):
         Llava(model, mmproj=MMPROJ)
 
 
 @pytest.mark.parametrize("change", ["time", "size", "first bytes", "projector"])
-def test_a_changed_file_is_tried_again(change: str, model: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_tried_again(
+    change: str, model: Path, cache: Path, tmp_path: Path
+) -> None:
     mmproj = Path(shutil.copy(MMPROJ, tmp_path / "mmproj.gguf"))
     Llava(model, mmproj=mmproj).close()
     before = model.stat()
@@ -154,13 +179,20 @@ def test_without_a_cache(model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     Llava(model, mmproj=MMPROJ).close()
 
 
-def test_the_check_can_be_left_out(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_can_be_left_out(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _fails_here(monkeypatch)
     Llava(model, mmproj=MMPROJ, check_files=False).close()
     plan(model, mmproj=MMPROJ, images=1, check_files=False)
     assert model_info(model, check_files=False)["n_layer"] == 6
     assert main(["ask", "-m", str(model), "--text-only", "--no-check-files", "Hello"]) == 0
-    assert main(["plan", "-m", str(model), "--mmproj", str(MMPROJ), "--images", "1", "--no-check-files"]) == 0
+    assert (
+        main(
+            ["plan", "-m", str(model), "--mmproj", str(MMPROJ), "--images", "1", "--no-check-files"]
+        )
+        == 0
+    )
     assert main(["info", str(model), "--no-check-files"]) == 0
     assert not _marks(cache)
 
@@ -178,22 +210,30 @@ def _child_is(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "executable", str(program))
 
 
-def test_a_child_without_an_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_without_an_end(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child_is("exec sleep 100", tmp_path, monkeypatch)
     monkeypatch.setenv("LOOKM_CHECK_SECONDS", "0.3")
     start = time.monotonic()
-    with pytest.raises(ValueError, match=r"model\.gguf.*kept it busy for 0.3 seconds.*check_files=False"):
+    with pytest.raises(
+        ValueError, match=r"model\.gguf.*kept it busy for 0.3 seconds.*check_files=False"
+    ):
         Llava(model, mmproj=MMPROJ)
     assert time.monotonic() - start < 10
 
 
-def test_a_child_that_the_system_ends(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_the_system_ends(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child_is("kill -KILL $$", tmp_path, monkeypatch)
     with pytest.raises(MemoryError, match=r"model\.gguf.*does not fit into memory"):
         Llava(model, mmproj=MMPROJ)
 
 
-def test_other_threads_go_on_meanwhile(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_threads_go_on_meanwhile(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child_is("exec sleep 100", tmp_path, monkeypatch)
     monkeypatch.setenv("LOOKM_CHECK_SECONDS", "1")
     counts: list[float] = []
@@ -216,18 +256,23 @@ def test_ctrl_c_ends_the_child(model: Path, tmp_path: Path) -> None:
     slow.chmod(0o755)
     code = (
         "import signal, sys, _thread, threading; from lookm_cpp import Llava\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may be ignored where the tests run
+        # it may be ignored where the tests run
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.executable = {str(slow)!r}\n"
         "threading.Timer(0.5, _thread.interrupt_main).start()\n"
         f"Llava({str(model)!r}, mmproj={str(MMPROJ)!r})\n"
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert "KeyboardInterrupt" in child.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "id").read_text()), 0)
 
 
-def test_modules_of_the_folder_are_not_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_of_the_folder_are_not_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("lookm_cpp.py", "numpy.py", "pathlib.py"):
         (tmp_path / name).write_text("raise SystemExit(5)")
     monkeypatch.chdir(tmp_path)

@@ -40,12 +40,17 @@ def test_full_cache_gives_the_right_answers(placed: Llava, prompts: list[DemoPro
     wrong = _wrong(placed, prompts, kv_ratio=1.0)
     assert len(prompts) == 24
     assert len(prompts) - len(wrong) >= FULL_RIGHT, wrong
-    # The one known mistake: two of the eight pictures hold an umbrella, and describing them all confuses the two.
-    assert all("Describe all images." in line and line.startswith("8 images") for line in wrong), wrong
+    # The one known mistake: two of the eight pictures hold an umbrella, and describing them all
+    # confuses the two.
+    assert all("Describe all images." in line and line.startswith("8 images") for line in wrong), (
+        wrong
+    )
 
 
 @pytest.mark.parametrize("method", COMPRESSED_RIGHT)
-def test_a_fifth_of_the_cache_keeps_the_stated_accuracy(placed: Llava, prompts: list[DemoPrompt], method: str) -> None:
+def test_a_fifth_of_the_cache_keeps_the_stated_accuracy(
+    placed: Llava, prompts: list[DemoPrompt], method: str
+) -> None:
     wrong = _wrong(placed, prompts, kv_ratio=0.2, method=method)
     assert len(prompts) - len(wrong) >= COMPRESSED_RIGHT[method], wrong
 
@@ -72,10 +77,21 @@ def test_stats_of_a_compressed_cache(llm: Llava, longest: DemoPrompt, kv_ratio: 
     assert stats.kept_cells < stats.prompt_cells
     assert stats.kept_cells == pytest.approx(kv_ratio * stats.prompt_cells, abs=2)
     assert stats.kv_ratio == pytest.approx(stats.kept_cells / stats.prompt_cells)
-    assert stats.kv_bytes_used_after * stats.prompt_cells == stats.kv_bytes_used_before * stats.kept_cells
+    assert (
+        stats.kv_bytes_used_after * stats.prompt_cells
+        == stats.kv_bytes_used_before * stats.kept_cells
+    )
     assert 0 < stats.kv_bytes_allocated_after <= stats.kv_bytes_allocated_before
     assert stats.compress_bytes_peak > 0
-    assert min(stats.encode_seconds, stats.prefill_seconds, stats.compress_seconds, stats.decode_seconds) > 0
+    assert (
+        min(
+            stats.encode_seconds,
+            stats.prefill_seconds,
+            stats.compress_seconds,
+            stats.decode_seconds,
+        )
+        > 0
+    )
     assert stats.decode_tokens > 0
     assert stats.decode_tokens_per_second == stats.decode_tokens / stats.decode_seconds
 
@@ -83,7 +99,8 @@ def test_stats_of_a_compressed_cache(llm: Llava, longest: DemoPrompt, kv_ratio: 
 def test_first_token_is_that_of_the_full_cache(llm: Llava, prompts: list[DemoPrompt]) -> None:
     for prompt in prompts[::6]:
         full, small = (
-            llm.ask(prompt.content, prompt.images, kv_ratio=kv_ratio, max_tokens=1) for kv_ratio in (1.0, 0.05)
+            llm.ask(prompt.content, prompt.images, kv_ratio=kv_ratio, max_tokens=1)
+            for kv_ratio in (1.0, 0.05)
         )
         assert full == small
 

@@ -1,4 +1,6 @@
-"""Bad input is an exception that names the argument, its value and what was expected; never an abort."""
+"""Bad input is an exception that names the argument, its value and what was expected; never an
+abort.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,10 @@ def _narrow_mmproj(target: Path) -> Path:
 
 
 def test_missing_model(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"model_path '.*nowhere\.gguf' does not exist, expected a GGUF file"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"model_path '.*nowhere\.gguf' does not exist, expected a GGUF file",
+    ):
         Llava(tmp_path / "nowhere.gguf", mmproj=MMPROJ)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.gguf"):
         model_info(tmp_path / "nowhere.gguf")
@@ -114,7 +119,8 @@ def test_mmproj_is_found_beside_the_model(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     shutil.copy(MODEL, model)
     with pytest.raises(
-        ValueError, match=r"mmproj was not given, and beside .* there is no mmproj\*\.gguf; expected one"
+        ValueError,
+        match=r"mmproj was not given, and beside .* there is no mmproj\*\.gguf; expected one",
     ):
         Llava(model)
     shutil.copy(MMPROJ, tmp_path / "mmproj-a.gguf")
@@ -179,7 +185,9 @@ def test_other_options(name: str, value: Any) -> None:
 
 
 def test_text_is_a_floor_upstream(llm: Llava) -> None:
-    with pytest.raises(ValueError, match=r"text_overflow.*evict.*fidelity.*upstream.*expected keep"):
+    with pytest.raises(
+        ValueError, match=r"text_overflow.*evict.*fidelity.*upstream.*expected keep"
+    ):
         Llava.embedded(fidelity="upstream", text_overflow="evict")
     with pytest.raises(ValueError, match="text_overflow"):
         llm.ask("Hello", fidelity="upstream", text_overflow="evict")
@@ -201,14 +209,18 @@ def test_sampling_outside_its_range(llm: Llava, name: str) -> None:
 
 @pytest.mark.parametrize("seed", [-2, 1 << 32])
 def test_seed_of_more_than_32_bits(llm: Llava, seed: int) -> None:
-    with pytest.raises(ValueError, match=f"seed: {seed} is out of range; expected 0 to 4294967295, or -1"):
+    with pytest.raises(
+        ValueError, match=f"seed: {seed} is out of range; expected 0 to 4294967295, or -1"
+    ):
         llm.ask("Hello", seed=seed)
     with pytest.raises(ValueError, match=f"seed: {seed} is"):
         Llava.embedded(seed=seed)
     assert llm.ask("Hello", seed=-1)
 
 
-@pytest.mark.parametrize("name", ["n_ctx", "n_batch", "n_ubatch", "n_threads", "n_gpu_layers", "window"])
+@pytest.mark.parametrize(
+    "name", ["n_ctx", "n_batch", "n_ubatch", "n_threads", "n_gpu_layers", "window"]
+)
 def test_numbers_of_more_than_32_bits(name: str) -> None:
     options: Any = {name: 1 << 40}
     with pytest.raises(ValueError, match=f"{name} is {1 << 40}, expected at most"):
@@ -240,20 +252,25 @@ def test_pixels_of_32_bits_have_no_white(tmp_path: Path, dtype: type) -> None:
     picture.save(tmp_path / "deep.tiff")
     for image in (picture, tmp_path / "deep.tiff"):
         with pytest.raises(
-            ValueError, match=r"image 1 .* has 32 bits a pixel, or signed numbers .*, expected 8 or 16 bits a channel"
+            ValueError,
+            match=r"image 1 .* has 32 bits a pixel, or signed numbers .*, expected 8 or 16 bits a channel",
         ):
             load_image(image, "image 1")
 
 
 def test_missing_image(llm: Llava, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"image 2 '.*nowhere\.png' does not exist, expected an image file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"image 2 '.*nowhere\.png' does not exist, expected an image file"
+    ):
         llm.ask("<image><image>", [OWL, tmp_path / "nowhere.png"])
 
 
 def test_empty_image(llm: Llava, tmp_path: Path) -> None:
     empty = tmp_path / "empty.png"
     empty.touch()
-    with pytest.raises(ValueError, match=r"image 1 '.*empty\.png' is empty \(0 bytes\), expected an image"):
+    with pytest.raises(
+        ValueError, match=r"image 1 '.*empty\.png' is empty \(0 bytes\), expected an image"
+    ):
         llm.ask("<image>", [empty])
     with pytest.raises(ValueError, match=r"image 1 \(0 bytes\) is empty"):
         llm.ask("<image>", [b""])
@@ -269,14 +286,18 @@ def test_corrupt_image(llm: Llava, tmp_path: Path) -> None:
 
 
 def test_truncated_image(llm: Llava, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"image 1 '.*half\.png' is damaged, expected a complete image"):
+    with pytest.raises(
+        ValueError, match=r"image 1 '.*half\.png' is damaged, expected a complete image"
+    ):
         llm.ask("<image>", [_truncated(OWL, tmp_path / "half.png")])
 
 
 def test_enormous_image(llm: Llava, tmp_path: Path) -> None:
     enormous = tmp_path / "enormous.png"
     Image.new("1", (20_000, 20_000)).save(enormous)
-    with pytest.raises(ValueError, match=r"image 1 '.*enormous\.png' is too large, expected at most \d+ pixels"):
+    with pytest.raises(
+        ValueError, match=r"image 1 '.*enormous\.png' is too large, expected at most \d+ pixels"
+    ):
         llm.ask("<image>", [enormous])
     with pytest.raises(ValueError, match=r"20000 x 20000 pixels, expected at most"):
         llm.ask("<image>", [Image.new("1", (20_000, 20_000))])
@@ -289,28 +310,38 @@ def test_network_addresses_are_refused(llm: Llava) -> None:
         "ftp://example.org/a",
         "file://host/a.png",
     ):
-        with pytest.raises(ValueError, match=r"image 1 .* is a network address, expected a file path"):
+        with pytest.raises(
+            ValueError, match=r"image 1 .* is a network address, expected a file path"
+        ):
             llm.ask("<image>", [address])
 
 
-@pytest.mark.parametrize("uri", ["data:image/png;base64,@@@", "data:image/png;base64", "data:,", "data:,hello"])
+@pytest.mark.parametrize(
+    "uri", ["data:image/png;base64,@@@", "data:image/png;base64", "data:,", "data:,hello"]
+)
 def test_bad_data_uri(uri: str) -> None:
     with pytest.raises(ValueError, match="image 1 'data:"):
         load_image(uri, "image 1")
 
 
 def test_image_of_another_type(llm: Llava) -> None:
-    with pytest.raises(TypeError, match="image 1 '3' is of type int, expected a path, URI, base64 text, bytes"):
+    with pytest.raises(
+        TypeError, match="image 1 '3' is of type int, expected a path, URI, base64 text, bytes"
+    ):
         llm.ask("<image>", [3])  # type: ignore[list-item]
 
 
 # Prompts
 
 
-@pytest.mark.parametrize(("question", "n_images"), [("<image> and <image>", 1), ("<image>", 2), ("<image>", 0)])
+@pytest.mark.parametrize(
+    ("question", "n_images"), [("<image> and <image>", 1), ("<image>", 2), ("<image>", 0)]
+)
 def test_placeholders_do_not_match_the_images(llm: Llava, question: str, n_images: int) -> None:
     n_placeholders = question.count("<image>")
-    with pytest.raises(ValueError, match=f"{n_placeholders} placeholders <image> for {n_images} images"):
+    with pytest.raises(
+        ValueError, match=f"{n_placeholders} placeholders <image> for {n_images} images"
+    ):
         llm.ask(question, [OWL] * n_images)
 
 
@@ -326,13 +357,22 @@ def test_no_messages(llm: Llava) -> None:
         ({"role": "user"}, r"messages\[0\] is .* expected a dict with 'content'"),
         ({"role": 1, "content": "a"}, r"messages\[0\].role is 1, expected str"),
         ({"role": "user", "content": None}, r"messages\[0\].content is None, expected str or list"),
-        ({"role": "user", "content": ["a"]}, r"messages\[0\].content\[0\] is 'a', expected a dict with 'type'"),
+        (
+            {"role": "user", "content": ["a"]},
+            r"messages\[0\].content\[0\] is 'a', expected a dict with 'type'",
+        ),
         (
             {"role": "user", "content": [{"type": "audio"}]},
             r"content\[0\].type is 'audio', expected 'text' or 'image_url'",
         ),
-        ({"role": "user", "content": [{"type": "text"}]}, r"content\[0\] is .*, expected a dict with 'text'"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, r"image_url is {}, .* with 'url'"),
+        (
+            {"role": "user", "content": [{"type": "text"}]},
+            r"content\[0\] is .*, expected a dict with 'text'",
+        ),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
+            r"image_url is {}, .* with 'url'",
+        ),
     ],
 )
 def test_message_of_another_shape(llm: Llava, message: Any, expected: str) -> None:

@@ -27,7 +27,9 @@ def _names(flags: tuple[Flag, ...]) -> set[str]:
 
 def test_each_option_of_the_library_is_a_flag() -> None:
     assert _names(COMPRESSION) == set(CompressionOverrides.__annotations__)
-    assert _names((*COMPRESSION, *OPENING, SEED)) == set(LlavaOptions.__annotations__) - {"compression"}
+    assert _names((*COMPRESSION, *OPENING, SEED)) == set(LlavaOptions.__annotations__) - {
+        "compression"
+    }
     assert _names(ANSWER) | {"seed"} == set(Sampling.__annotations__) | {"max_tokens"}
 
 
@@ -48,8 +50,36 @@ def _asked(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
 
 
 def test_names_of_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = ("--n-ctx", "512", "--max-tokens", "3", "--type-k", "q8_0", "--temperature", "0", "--threads", "1")
-    theirs = ("-c", "512", "-n", "3", "-ctk", "q8_0", "--temp", "0", "-t", "1", "-b", "64", "-ub", "64", "-ngl", "0")
+    ours = (
+        "--n-ctx",
+        "512",
+        "--max-tokens",
+        "3",
+        "--type-k",
+        "q8_0",
+        "--temperature",
+        "0",
+        "--threads",
+        "1",
+    )
+    theirs = (
+        "-c",
+        "512",
+        "-n",
+        "3",
+        "-ctk",
+        "q8_0",
+        "--temp",
+        "0",
+        "-t",
+        "1",
+        "-b",
+        "64",
+        "-ub",
+        "64",
+        "-ngl",
+        "0",
+    )
     a, b = _asked(capsys, *ours), _asked(capsys, *theirs)
     assert a["finish_reason"] == b["finish_reason"] == "length"
     assert a["answer"] == b["answer"] == "Image 1 shows"

@@ -1,4 +1,6 @@
-"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains and it costs little memory."""
+"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains and it costs
+little memory.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,16 @@ from core_session import Session
 from lookm_cpp import Llava, embedded
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 
-# The embedded model holds 6 layers x 2 KV heads x 64 x (K and V) x 2 bytes = 3072 bytes a cell; probabilities take
+# The embedded model holds 6 layers x 2 KV heads x 64 x (K and V) x 2 bytes = 3072 bytes a cell;
+# probabilities take
 # 4 bytes x 4 heads x n_ubatch: at 48 a quarter of that. The paper's methods score by every query.
 FITS = {"kv_ratio": 0.2, "n_ubatch": 48, "method": PAPER_METHOD}
 
 pytestmark = pytest.mark.skipif(
-    Session(str(embedded.MODEL), str(embedded.MMPROJ), n_batch=48, n_ubatch=48, scored=True).flash_attn != "off",
+    Session(
+        str(embedded.MODEL), str(embedded.MMPROJ), n_batch=48, n_ubatch=48, scored=True
+    ).flash_attn
+    != "off",
     reason="this build finds an accelerator",
 )
 

@@ -102,7 +102,9 @@ for name in sys.argv[1:]:
 def test_formats_need_nothing_but_pillow(tmp_path: Path) -> None:
     names = []
     for name in FORMATS:
-        more: Any = {"save_all": True, "append_images": [Image.new("RGB", (9, 7))]} if name == "MPO" else {}
+        more: Any = (
+            {"save_all": True, "append_images": [Image.new("RGB", (9, 7))]} if name == "MPO" else {}
+        )
         if name in Image.SAVE or name in Image.SAVE_ALL:
             Image.linear_gradient("L").convert("RGB").save(tmp_path / name, name, **more)
             names.append(str(tmp_path / name))
@@ -110,7 +112,11 @@ def test_formats_need_nothing_but_pillow(tmp_path: Path) -> None:
                 assert opened.format == name
     assert len(names) >= len(FORMATS) - 1, "an older Pillow knows no AVIF"
     child = subprocess.run(
-        [sys.executable, "-c", PROGRAMS_FORBIDDEN, *names], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAMS_FORBIDDEN, *names],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert child.stdout.count("(256, 256, 3)") == len(names)
 
@@ -119,13 +125,17 @@ def _png_header(width: int, height: int) -> bytes:
     """A PNG without pixels: whoever decodes it finds it cut."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b""))
 
 
-def test_too_many_pixels_are_refused_undecoded(llm: Llava, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_too_many_pixels_are_refused_undecoded(
+    llm: Llava, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "large.png"
     file.write_bytes(_png_header(13_377, 13_377))
     expected = rf"large\.png' has 13377 x 13377 pixels, expected at most {MAX_PIXELS} pixels \(max_pixels\)"
@@ -152,7 +162,9 @@ def test_the_limit_is_an_option(capfd: pytest.CaptureFixture[str]) -> None:
         asks: list[Callable[..., Any]] = [llm.ask, llm.chat().ask, llm.explain]
         for image in (OWL, _rgb(OWL)):
             for ask in asks:
-                with pytest.raises(ValueError, match="has 64 x 64 pixels, expected at most 4095 pixels"):
+                with pytest.raises(
+                    ValueError, match="has 64 x 64 pixels, expected at most 4095 pixels"
+                ):
                     ask(QUESTION, image)
     ask_owl = ["-m", "embedded", "-i", str(OWL), QUESTION, "--max-pixels", "4095"]
     plan_owl = ["-m", "embedded", "--images", "1", "--image-size", "64x64", "--max-pixels", "4095"]
@@ -195,13 +207,19 @@ def _noise(mode: str) -> Image.Image:
     if mode == "I;16":
         return Image.fromarray(rng.integers(0, 1 << 16, (700, 900), dtype=np.uint16))
     channels = len(Image.getmodebands(mode) * "x")
-    array = rng.integers(0, 256, (700, 900, channels) if channels > 1 else (700, 900), dtype=np.uint8)
+    array = rng.integers(
+        0, 256, (700, 900, channels) if channels > 1 else (700, 900), dtype=np.uint8
+    )
     if mode == "P":
         made = Image.fromarray(array)
         made.putpalette(list(rng.integers(0, 256, 768)))
         made.info["transparency"] = 17
         return made
-    return Image.fromarray(array).convert(mode) if mode in ("1", "CMYK", "LA") else Image.fromarray(array, None)
+    return (
+        Image.fromarray(array).convert(mode)
+        if mode in ("1", "CMYK", "LA")
+        else Image.fromarray(array, None)
+    )
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
@@ -221,7 +239,9 @@ def test_images_are_turned_upright(name: str, orientation: int, tmp_path: Path) 
     ramp[:, :, 1] = 6 * np.arange(40)[:, None]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    more: Any = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(name, {})
+    more: Any = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(
+        name, {}
+    )
     Image.fromarray(ramp).save(tmp_path / name, name, exif=exif, **more)
     expected = _whole(Image.fromarray(ramp), orientation).astype(int)
     for image in (tmp_path / name, Image.open(io.BytesIO((tmp_path / name).read_bytes()))):
@@ -284,11 +304,20 @@ def test_grey_arrays() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (5, "image 1 '5' is of type int, expected a path, URI, base64 text, bytes, open file, PIL image or NumPy"),
+        (
+            5,
+            "image 1 '5' is of type int, expected a path, URI, base64 text, bytes, open file, PIL image or NumPy",
+        ),
         ({"uri": "a.png"}, r"image_url is \{'uri': 'a.png'\}, expected a dict with 'url'"),
         (None, "image 1 'None' is of type NoneType, expected a path"),
-        (np.zeros((4, 4, 3), np.float32), r"\(NumPy array\) has shape \(4, 4, 3\) of float32, expected uint8"),
-        (np.zeros((3, 4, 4), np.uint8).T[:, :, :2], r"shape \(4, 4, 2\) of uint8, expected uint8 \[height"),
+        (
+            np.zeros((4, 4, 3), np.float32),
+            r"\(NumPy array\) has shape \(4, 4, 3\) of float32, expected uint8",
+        ),
+        (
+            np.zeros((3, 4, 4), np.uint8).T[:, :, :2],
+            r"shape \(4, 4, 2\) of uint8, expected uint8 \[height",
+        ),
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\) of uint8, expected"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"shape \(2, 4, 4, 3\) of uint8, expected"),
         (io.StringIO("text"), "gives str, expected a file that is open in binary mode"),
@@ -312,7 +341,9 @@ def test_what_is_no_image(llm: Llava, wrong: Any, message: str) -> None:
 
 
 def test_no_list_of_images(llm: Llava) -> None:
-    with pytest.raises(TypeError, match="images is 5 of type int, expected an image or several: a path"):
+    with pytest.raises(
+        TypeError, match="images is 5 of type int, expected an image or several: a path"
+    ):
         llm.ask(QUESTION, 5)  # type: ignore[arg-type]
     assert image_list(iter([OWL])) == [OWL]  # type: ignore[arg-type]
 
@@ -320,7 +351,9 @@ def test_no_list_of_images(llm: Llava) -> None:
 def test_a_picture_whose_file_is_closed(llm: Llava) -> None:
     with Image.open(OWL) as opened:
         pass
-    with pytest.raises(ValueError, match=r"image 1 \(PIL image\) is damaged, expected a complete image: .+"):
+    with pytest.raises(
+        ValueError, match=r"image 1 \(PIL image\) is damaged, expected a complete image: .+"
+    ):
         llm.ask(QUESTION, opened)
     closed = OWL.open("rb")
     closed.close()
@@ -355,9 +388,13 @@ def test_data_uris_as_clients_send_them(uri: str) -> None:
     np.testing.assert_array_equal(load_image(uri, "it"), _rgb(OWL))
 
 
-@pytest.mark.parametrize("uri", ["data:image/png;base64,@@@", "data:image/png;base64,A", "data:image/png;base64"])
+@pytest.mark.parametrize(
+    "uri", ["data:image/png;base64,@@@", "data:image/png;base64,A", "data:image/png;base64"]
+)
 def test_data_uris_that_are_none(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"image 1 'data:image/png;base64.* expected data:image/TYPE;base64,DATA"):
+    with pytest.raises(
+        ValueError, match=r"image 1 'data:image/png;base64.* expected data:image/TYPE;base64,DATA"
+    ):
         load_image(uri, "image 1")
 
 
@@ -369,7 +406,9 @@ def test_a_name_of_other_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(Path(name), "it"), _rgb(OWL))
 
 
-def test_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """One that nobody writes to is given up; the shell's ``<(command)`` is read."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

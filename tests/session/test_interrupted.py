@@ -1,4 +1,6 @@
-"""Work that is stopped from within: the user's own exception comes out, and nothing of it reaches the next prompt."""
+"""Work that is stopped from within: the user's own exception comes out, and nothing of it reaches
+the next prompt.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class StopHereError(Exception):
     """The user has had enough."""
 
 
-@pytest.mark.parametrize("options", [{"kv_cells": 400}, {"kv_ratio": 0.2, "shrink": False, "flash_attn": True}])
+@pytest.mark.parametrize(
+    "options", [{"kv_cells": 400}, {"kv_ratio": 0.2, "shrink": False, "flash_attn": True}]
+)
 def test_stopped_within_a_graph(options: dict[str, Any]) -> None:
     """Slow reports let the core ask within graphs: of the model, of its scores, of a squeeze."""
     with Llava.embedded(**options) as llm:

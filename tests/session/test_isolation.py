@@ -1,4 +1,6 @@
-"""A prompt that is read beside other sequences keeps, to the last bit, what it keeps when it is read alone."""
+"""A prompt that is read beside other sequences keeps, to the last bit, what it keeps when it is
+read alone.
+"""
 
 from __future__ import annotations
 
@@ -66,13 +68,19 @@ class Prompt:
             do()
 
     def kept_rows(self) -> list[Floats]:
-        return [self.c.rows(SEQ, i, values) for i in range(len(self.c.layers)) for values in (False, True)]
+        return [
+            self.c.rows(SEQ, i, values)
+            for i in range(len(self.c.layers))
+            for values in (False, True)
+        ]
 
 
 @pytest.mark.parametrize("flash_attn", [True, False], ids=["fa", "no-fa"])
 @pytest.mark.parametrize("method", METHODS)
 def test_kept_cells_do_not_depend_on_neighbours(method: str, flash_attn: bool) -> None:
-    alone, beside = (Prompt("gqa-64", here, method, flash_attn=flash_attn) for here in (False, True))
+    alone, beside = (
+        Prompt("gqa-64", here, method, flash_attn=flash_attn) for here in (False, True)
+    )
     assert np.array_equal(alone.last, beside.last)
     for one, other in zip(alone.scores, beside.scores, strict=True):
         assert np.array_equal(one, other)
@@ -94,7 +102,9 @@ def test_kept_cells_do_not_depend_on_neighbours(method: str, flash_attn: bool) -
 )
 def test_of_any_cache(kind: str, types: dict[str, Any]) -> None:
     options = {"flash_attn": True} | types
-    alone, beside = (Prompt(kind, here, "text_prior_pivot_merge", **options) for here in (False, True))
+    alone, beside = (
+        Prompt(kind, here, "text_prior_pivot_merge", **options) for here in (False, True)
+    )
     assert np.array_equal(alone.last, beside.last)
     for one, other in zip(alone.kept_rows(), beside.kept_rows(), strict=True):
         assert np.array_equal(one, other)
@@ -119,7 +129,8 @@ def test_without_isolation_sums_differ() -> None:
 
 @pytest.mark.parametrize("flash_attn", [True, False], ids=["fa", "no-fa"])
 def test_neighbours_stay_what_they_are(flash_attn: bool) -> None:
-    """Their rows move byte for byte, their tokens' kinds with them, and their next tokens are those of a cache of
+    """Their rows move byte for byte, their tokens' kinds with them, and their next tokens are those
+    of a cache of
     their own."""
     p = Prompt("gqa-64", True, "h2o", flash_attn=flash_attn)
     n = len(LONG) + len(SHORT)
@@ -131,7 +142,9 @@ def test_neighbours_stay_what_they_are(flash_attn: bool) -> None:
     for tokens in (LONG, SHORT, SHORT, [3]):
         own.text(0, tokens)
     expected = np.stack([own.text(0, [token]) for token in ANSWER])
-    assert nmse(np.stack([p.c.text(0, [token]) for token in ANSWER]), expected) < (1e-5 if flash_attn else 1e-6)
+    assert nmse(np.stack([p.c.text(0, [token]) for token in ANSWER]), expected) < (
+        1e-5 if flash_attn else 1e-6
+    )
 
 
 def test_cells_are_packed_afterwards() -> None:

@@ -1,4 +1,6 @@
-"""Cells that are kept in other types than the prompt was read into (``kept_type_k``, ``kept_type_v``)."""
+"""Cells that are kept in other types than the prompt was read into (``kept_type_k``,
+``kept_type_v``).
+"""
 
 from __future__ import annotations
 
@@ -32,23 +34,33 @@ def turned(rows: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
     """As llama.cpp turns what it quantizes, n values at a time; 0: not at all."""
     if n == 0:
         return rows
-    return (rows.reshape(-1, n).astype(np.float64) @ hadamard(n)).astype(np.float32).reshape(rows.shape)
+    return (
+        (rows.reshape(-1, n).astype(np.float64) @ hadamard(n))
+        .astype(np.float32)
+        .reshape(rows.shape)
+    )
 
 
 def rotations(head_dim: int) -> tuple[int, int]:
-    """Of K and V: the largest power of two from 64 on that divides a head, and 64 for V; none where 64 does not."""
+    """Of K and V: the largest power of two from 64 on that divides a head, and 64 for V; none where
+    64 does not.
+    """
     if head_dim % 64 != 0:
         return 0, 0
     return head_dim & -head_dim, 64
 
 
 @pytest.mark.parametrize("flash_attn", [True, False])
-@pytest.mark.parametrize("name", ["gqa-64", "gqa-96", "gqa-128", "gqa-256", "heads-by-layer", "qwen2vl", "lfm2"])
+@pytest.mark.parametrize(
+    "name", ["gqa-64", "gqa-96", "gqa-128", "gqa-256", "heads-by-layer", "qwen2vl", "lfm2"]
+)
 @pytest.mark.parametrize("kept", ["q8_0", "q4_0"])
 def test_rows_are_those_that_numpy_quantizes(name: str, kept: str, flash_attn: bool) -> None:
-    """Bytes by gguf's own NumPy code, of rows turned by a matrix product; V was transposed without flash attention.
+    """Bytes by gguf's own NumPy code, of rows turned by a matrix product; V was transposed without
+    flash attention.
 
-    The sums of a transform differ in their last bit, which now and then makes another step of one value.
+    The sums of a transform differ in their last bit, which now and then makes another step of one
+    value.
     """
     kind = KINDS[name]
     model = kind.make()
@@ -60,7 +72,9 @@ def test_rows_are_those_that_numpy_quantizes(name: str, kept: str, flash_attn: b
         for values in (False, True):
             rows = read.rows(0, i, values)
             expected = turned(rows, rotations(rows.shape[-1])[values])
-            expected = quants.dequantize(quants.quantize(expected, QUANTIZED[kept]), QUANTIZED[kept])
+            expected = quants.dequantize(
+                quants.quantize(expected, QUANTIZED[kept]), QUANTIZED[kept]
+            )
             found = answering.rows(0, i, values)
             step = np.abs(expected).reshape(-1, 32).max(axis=1).repeat(32).reshape(found.shape)
             step *= 1 / 127 if kept == "q8_0" else 1 / 8
@@ -69,9 +83,14 @@ def test_rows_are_those_that_numpy_quantizes(name: str, kept: str, flash_attn: b
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize(("read_with", "answer_with"), [(True, False), (False, True), (False, False)])
-def test_answers_from_wider_rows_are_the_same(name: str, read_with: bool, answer_with: bool) -> None:
-    """From f16 to f32 nothing is lost, whatever the memory, transposed or not: windows, states, positions in two
+@pytest.mark.parametrize(
+    ("read_with", "answer_with"), [(True, False), (False, True), (False, False)]
+)
+def test_answers_from_wider_rows_are_the_same(
+    name: str, read_with: bool, answer_with: bool
+) -> None:
+    """From f16 to f32 nothing is lost, whatever the memory, transposed or not: windows, states,
+    positions in two
     dimensions are where they were."""
     kind = KINDS[name]
     model = kind.make()
@@ -89,10 +108,14 @@ def test_answers_from_wider_rows_are_the_same(name: str, read_with: bool, answer
     assert nmse(decode(answering), decode(read)) < noise
 
 
-@pytest.mark.parametrize("name", ["gqa-64", "gqa-96", "gqa-128", "qwen2vl", "gemma3", "gpt-oss", "lfm2"])
+@pytest.mark.parametrize(
+    "name", ["gqa-64", "gqa-96", "gqa-128", "qwen2vl", "gemma3", "gpt-oss", "lfm2"]
+)
 @pytest.mark.parametrize(("kept", "noise"), [("q8_0", 1e-3), ("q4_0", 5e-2)])
 def test_answers_from_quantized_rows(name: str, kept: str, noise: float) -> None:
-    """No further from those of f16 than a cache that was quantized from the start, within a factor of 2."""
+    """No further from those of f16 than a cache that was quantized from the start, within a factor
+    of 2.
+    """
     kind = KINDS[name]
     model = kind.make()
     read, answering, native = (
@@ -113,7 +136,9 @@ def test_back_and_forth() -> None:
     """What was quantized becomes f16 again and is quantized once more: the same rows."""
     kind = KINDS["gqa-128"]
     model = kind.make()
-    first, floats, second = (context(kind, model, type_k=t, type_v=t) for t in ("q4_0", "f16", "q4_0"))
+    first, floats, second = (
+        context(kind, model, type_k=t, type_v=t) for t in ("q4_0", "f16", "q4_0")
+    )
     prefill(first)
     floats.take_over(first, 0)
     second.take_over(floats, 0)
@@ -128,7 +153,9 @@ KEPT: Any = {"kept_type_k": "q4_0", "kept_type_v": "q4_0"}
 
 
 def _answer(session: Session, n: int, **options: Any) -> list[bytes]:
-    session.prefill("A long text. " * 90, [], **{"kv_ratio": 0.3, "method": "h2o", "n_answer": n, **options})
+    session.prefill(
+        "A long text. " * 90, [], **{"kv_ratio": 0.3, "method": "h2o", "n_answer": n, **options}
+    )
     session.start(temperature=0.0)
     return list(islice(iter(session.next, None), n))
 
@@ -136,10 +163,14 @@ def _answer(session: Session, n: int, **options: Any) -> list[bytes]:
 @pytest.mark.parametrize("flash_attn", ["on", "off", "auto"])
 @pytest.mark.parametrize("kv_ratio", [0.3, 1.0])
 def test_a_session_answers_as_from_f16(tmp_path: Path, kv_ratio: float, flash_attn: str) -> None:
-    """Kept in f32, 64 tokens are the same, compressed or not; bytes and cells are those of the types."""
+    """Kept in f32, 64 tokens are the same, compressed or not; bytes and cells are those of the
+    types.
+    """
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     plain = Session(model, "", n_threads=1, flash_attn=flash_attn)
-    wide = Session(model, "", n_threads=1, flash_attn=flash_attn, kept_type_k="f32", kept_type_v="f32")
+    wide = Session(
+        model, "", n_threads=1, flash_attn=flash_attn, kept_type_k="f32", kept_type_v="f32"
+    )
     assert _answer(wide, 64, kv_ratio=kv_ratio) == _answer(plain, 64, kv_ratio=kv_ratio)
     a, b = plain.stats, wide.stats
     assert a["kept_cells"] == b["kept_cells"]
@@ -154,10 +185,15 @@ def test_what_is_kept_takes_the_bytes_of_its_type(tmp_path: Path) -> None:
     session = Session(str(model), "", n_threads=1, **KEPT)
     _answer(session, 8)
     stats = session.stats
-    per_cell = {t: model_info(model, type_k=t, type_v=t)["kv_bytes_per_token"] for t in ("f16", "q4_0")}
+    per_cell = {
+        t: model_info(model, type_k=t, type_v=t)["kv_bytes_per_token"] for t in ("f16", "q4_0")
+    }
     assert stats["kv_bytes_used_before"] == stats["prompt_cells"] * per_cell["f16"]
     assert stats["kv_bytes_used_after"] == stats["kept_cells"] * per_cell["q4_0"]
-    assert stats["kv_bytes_allocated_after"] == -(-(stats["kept_cells"] + 8) // 256) * 256 * per_cell["q4_0"]
+    assert (
+        stats["kv_bytes_allocated_after"]
+        == -(-(stats["kept_cells"] + 8) // 256) * 256 * per_cell["q4_0"]
+    )
 
 
 @pytest.mark.parametrize("limits", [{}, {"kv_cells": 700}, {"kv_cells": 256}])
@@ -195,7 +231,9 @@ def test_trials(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, KEPT])
 def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
     """The answer goes on where it was, in the cache that it was given from."""
-    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, **options)
+    session = Session(
+        str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, **options
+    )
     session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o", n_answer=32)
     answers = []
     for refused in (False, True):
@@ -204,18 +242,24 @@ def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
         session.start(temperature=0.0)
         answers.append([session.next() for _ in range(8)])
         if refused:
-            with pytest.raises(ValueError, match='method: "roco" takes attention that was not observed'):
+            with pytest.raises(
+                ValueError, match='method: "roco" takes attention that was not observed'
+            ):
                 session.trial(kv_ratio=0.3, method="roco")
         answers[-1] += [session.next() for _ in range(8)]
     assert answers[0] == answers[1]
 
 
 def test_the_demo_answers() -> None:
-    """Read in f16 and kept in q4_0, half of the cells answer the shipped questions as kept in f16, but for two."""
+    """Read in f16 and kept in q4_0, half of the cells answer the shipped questions as kept in f16,
+    but for two.
+    """
     answers = []
     both: list[Any] = [{}, KEPT]
     for more in both:
-        with Llava(MODEL, mmproj=MMPROJ, n_threads=1, kv_ratio=0.5, method="lookm_plus", **more) as llm:
+        with Llava(
+            MODEL, mmproj=MMPROJ, n_threads=1, kv_ratio=0.5, method="lookm_plus", **more
+        ) as llm:
             answers.append([llm.ask(p.content, p.images, max_tokens=48) for p in demo_prompts()])
             taken = llm.stats.kv_bytes_used_after / llm.stats.kv_bytes_used_before
     assert sum(a != b for a, b in zip(*answers, strict=True)) <= 2
@@ -229,7 +273,13 @@ def test_the_plan(kv_ratio: float) -> None:
     with Llava.embedded(kv_ratio=kv_ratio, **KEPT) as llm:
         llm.ask("<image>" * 12 + question, pictures, max_tokens=16)
         stats = llm.stats
-    asked: Any = {"mmproj": MMPROJ, "images": 12, "question": question, "max_tokens": 16, "kv_ratio": kv_ratio}
+    asked: Any = {
+        "mmproj": MMPROJ,
+        "images": 12,
+        "question": question,
+        "max_tokens": 16,
+        "kv_ratio": kv_ratio,
+    }
     found, f16 = plan(MODEL, **asked, **KEPT), plan(MODEL, **asked)
     assert found["kv_bytes_kept"] == stats.kv_bytes_allocated_after
     assert found["kv_bytes_full"] == stats.kv_bytes_allocated_before
@@ -242,7 +292,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"type_k": "q4_0", "kept_type_k": "f16", "kv_memory": "1MiB"},
         r'kept_type_k: "f16" is wider than what prompts are',
     ),
-    ({"kept_type_v": "q8_0", "shrink": False}, r'kept_type_v: "q8_0" asks for a second cache, but shrink is False'),
+    (
+        {"kept_type_v": "q8_0", "shrink": False},
+        r'kept_type_v: "q8_0" asks for a second cache, but shrink is False',
+    ),
 ]
 
 
@@ -262,10 +315,16 @@ def test_flash_attention_off_holds_for_reading(tmp_path: Path) -> None:
 
 def test_heads_that_blocks_do_not_divide(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "model.gguf", n_embd=64)
-    with pytest.raises(ValueError, match=r'kept_type_k: "q8_0" stores blocks of 32 numbers, but a head of this model'):
+    with pytest.raises(
+        ValueError,
+        match=r'kept_type_k: "q8_0" stores blocks of 32 numbers, but a head of this model',
+    ):
         Session(str(model), "", kept_type_k="q8_0")
 
 
 def test_no_conversations() -> None:
-    with Llava.embedded(**KEPT) as llm, pytest.raises(ValueError, match="kept_type_k, kept_type_v: a conversation is"):
+    with (
+        Llava.embedded(**KEPT) as llm,
+        pytest.raises(ValueError, match="kept_type_k, kept_type_v: a conversation is"),
+    ):
         llm.chat().ask("What is the code?")

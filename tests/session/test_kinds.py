@@ -1,4 +1,6 @@
-"""Every kind of cache on a random model of that kind, against llama.cpp over a full cache with a mask."""
+"""Every kind of cache on a random model of that kind, against llama.cpp over a full cache with a
+mask.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +34,21 @@ def test_eviction_per_head_equals_masked_attention(opened: Opened, flash_attn: b
     check_eviction(*opened, flash_attn=flash_attn)
 
 
-@pytest.mark.parametrize(("flash_attn", "on_device"), [(True, False), (False, False), (False, True)])
+@pytest.mark.parametrize(
+    ("flash_attn", "on_device"), [(True, False), (False, False), (False, True)]
+)
 def test_merged_rows_equal_the_reference(opened: Opened, flash_attn: bool, on_device: bool) -> None:
     c = context(*opened, flash_attn=flash_attn)
     c.arm()
     prefill(c)
     layers = range(len(c.layers))
     before = [(c.rows(0, il, False), c.rows(0, il, True), c.scores(0, il)) for il in layers]
-    options = reference.Options(method="text_prior_pivot_merge", important_ratio=0.15, recent_ratio=0.1)
-    result = c.compress(0, on_device=on_device, method=options.method, important_ratio=0.15, recent_ratio=0.1)
+    options = reference.Options(
+        method="text_prior_pivot_merge", important_ratio=0.15, recent_ratio=0.1
+    )
+    result = c.compress(
+        0, on_device=on_device, method=options.method, important_ratio=0.15, recent_ratio=0.1
+    )
     for il, (k, v, scores) in enumerate(before):
         expected_k, expected_v, kept, _ = reference.compress(k, v, scores, IS_TEXT, options)
         np.testing.assert_array_equal(result["kept"][il], kept)
@@ -50,7 +58,9 @@ def test_merged_rows_equal_the_reference(opened: Opened, flash_attn: bool, on_de
 
 
 def test_scores_with_and_without_flash_attention(opened: Opened) -> None:
-    """Column sums of the same probabilities; later layers differ by flash attention's own rounding of those before."""
+    """Column sums of the same probabilities; later layers differ by flash attention's own rounding
+    of those before.
+    """
     on, off = (context(*opened, flash_attn=flash_attn) for flash_attn in (True, False))
     for one in (on, off):
         one.arm()

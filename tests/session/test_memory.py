@@ -1,4 +1,6 @@
-"""``compute_bytes`` bounds what scoring and compression take beside the accumulators, at any length of the prompt."""
+"""``compute_bytes`` bounds what scoring and compression take beside the accumulators, at any length
+of the prompt.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,19 @@ def prompt(n: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("flash_attn", "on_device", "bound"),
-    [(True, False, 64), (False, False, 64), (False, True, 64), (False, True, 8), (True, False, 4), (True, False, 1)],
+    [
+        (True, False, 64),
+        (False, False, 64),
+        (False, True, 64),
+        (False, True, 8),
+        (True, False, 4),
+        (True, False, 1),
+    ],
 )
 def test_the_peak_is_bounded(model: Any, flash_attn: bool, on_device: bool, bound: int) -> None:
-    context = _oracle.Context(model, n_ctx=N_CTX, n_ubatch=512, flash_attn=flash_attn, compute_bytes=bound * MIB)
+    context = _oracle.Context(
+        model, n_ctx=N_CTX, n_ubatch=512, flash_attn=flash_attn, compute_bytes=bound * MIB
+    )
     for n in (512, 2048, 8192):
         context.prefill(prompt(n))
         result = context.compress(method="text_prior_pivot_merge", on_device=on_device)
@@ -43,11 +54,19 @@ def test_the_peak_is_bounded(model: Any, flash_attn: bool, on_device: bool, boun
 @pytest.mark.parametrize("squares", [False, True])
 @pytest.mark.parametrize("n_group", [1, 8])
 def test_a_device_goes_row_by_row(n_group: int, squares: bool) -> None:
-    """8192 cells, 16 MiB of probabilities a KV head and query head: in 1 MiB, with the sums of the whole."""
+    """8192 cells, 16 MiB of probabilities a KV head and query head: in 1 MiB, with the sums of the
+    whole.
+    """
     rng = np.random.default_rng(5)
     q = rng.standard_normal((2 * n_group, 64, 32)).astype(np.float32)
     k = rng.standard_normal((2, 8192, 32)).astype(np.float32)
-    node = {"type": "f32", "mask": np.zeros((64, 8192), np.float32), "mask_type": "f32", "scale": 0.2, "softcap": 0.0}
+    node = {
+        "type": "f32",
+        "mask": np.zeros((64, 8192), np.float32),
+        "mask_type": "f32",
+        "scale": 0.2,
+        "softcap": 0.0,
+    }
     sums = []
     for bound in (1 * MIB, 256 * MIB):
         found, _, _, peak = _oracle.attention_sums(
@@ -59,7 +78,9 @@ def test_a_device_goes_row_by_row(n_group: int, squares: bool) -> None:
 
 
 def test_a_tight_bound_changes_no_score(model: Any) -> None:
-    """Then the CPU runs the graph that devices run, which rounds q to f16: 2^-11 relative, most of which cancels."""
+    """Then the CPU runs the graph that devices run, which rounds q to f16: 2^-11 relative, most of
+    which cancels.
+    """
     scores = []
     for bound in (1 * MIB, 64 * MIB):
         context = _oracle.Context(model, n_ctx=8192, n_ubatch=512, compute_bytes=bound)

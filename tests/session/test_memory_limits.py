@@ -19,18 +19,33 @@ _oracle: Any = import_module("lookm_cpp._oracle")
 
 LOOKM = str(Path(sys.executable).with_name("lookm"))
 PICTURES = [word for i in range(1, 9) for word in ("-i", str(DEMO / f"pic{i:02}.png"))]
-ASK = [LOOKM, "ask", "-m", "embedded", *PICTURES, "<image>" * 8 + "What?", "--kv-ratio", "0.3", "--threads", "2"]
+ASK = [
+    LOOKM,
+    "ask",
+    "-m",
+    "embedded",
+    *PICTURES,
+    "<image>" * 8 + "What?",
+    "--kv-ratio",
+    "0.3",
+    "--threads",
+    "2",
+]
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
 
 
-def _limited(limit: int, command: list[str], kind: int = resource.RLIMIT_AS) -> subprocess.CompletedProcess[str]:
+def _limited(
+    limit: int, command: list[str], kind: int = resource.RLIMIT_AS
+) -> subprocess.CompletedProcess[str]:
     def lower() -> None:
         resource.setrlimit(kind, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    return subprocess.run(command, capture_output=True, text=True, preexec_fn=lower, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lower, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("limit", [220_000, 350_000, 450_000, 520_000, 560_000, 2_600_000])
@@ -63,7 +78,11 @@ def test_a_file_that_was_not_seen_before(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(350 * MIB)], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", code, str(350 * MIB)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     assert done.stdout.startswith(f'model_path: "{model}" ')
     assert " are left of ulimit -v, 350 MiB" in done.stdout
@@ -117,12 +136,18 @@ except MemoryError as error: print(error)
 
 
 def test_it_is_the_plan_that_is_refused() -> None:
-    """A cache of 400,000 cells, which no run allocates: 3 KiB a cell and what a graph of so many takes."""
-    done = subprocess.run([sys.executable, "-c", PLANNED, "400000"], capture_output=True, text=True, check=True)
+    """A cache of 400,000 cells, which no run allocates: 3 KiB a cell and what a graph of so many
+    takes.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNED, "400000"], capture_output=True, text=True, check=True
+    )
     assert "with its projector takes " in done.stdout
     wanted = int(done.stdout.partition(" takes ")[2].split()[0])
     assert 400_000 * 3 * KIB / MIB < wanted < 400_000 * 6 * KIB / MIB
-    small = subprocess.run([sys.executable, "-c", PLANNED, "4096"], capture_output=True, text=True, check=True)
+    small = subprocess.run(
+        [sys.executable, "-c", PLANNED, "4096"], capture_output=True, text=True, check=True
+    )
     assert small.stdout == ""
 
 
@@ -133,7 +158,11 @@ def _file(root: Path, name: str, text: str | int) -> None:
 
 
 def _machine(root: Path, available: int) -> None:
-    _file(root, "proc/meminfo", f"MemTotal: 99999999 kB\nMemAvailable: {available >> 10} kB\nSwapFree: 1024 kB")
+    _file(
+        root,
+        "proc/meminfo",
+        f"MemTotal: 99999999 kB\nMemAvailable: {available >> 10} kB\nSwapFree: 1024 kB",
+    )
 
 
 def test_memory_of_the_machine(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Messages as clients send them: OpenAI's form, ollama's form, and nothing dropped without a word."""
+"""Messages as clients send them:
+
+OpenAI's form, ollama's form, and nothing dropped without a word.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def test_ollamas_images_come_before_the_text() -> None:
             [
                 {
                     "role": "user",
-                    "content": [{"type": "media_marker", "text": "<m>"}, {"type": "text", "text": "What is this?"}],
+                    "content": [
+                        {"type": "media_marker", "text": "<m>"},
+                        {"type": "text", "text": "What is this?"},
+                    ],
                 }
             ],
             1,
@@ -42,7 +48,10 @@ def test_ollamas_images_come_before_the_text() -> None:
         assert (found[0]["content"], n) == ([{"type": "media_marker", "text": "<m>"}], 1)
     parts = {"role": "user", "content": [{"type": "text", "text": "a"}], "images": [OWL]}
     assert [part["text"] for part in told([parts])[0][0]["content"]] == ["<m>", "a"]
-    assert told([{"role": "user", "content": "a", "images": []}]) == ([{"role": "user", "content": "a"}], 0)
+    assert told([{"role": "user", "content": "a", "images": []}]) == (
+        [{"role": "user", "content": "a"}],
+        0,
+    )
 
 
 def test_ollamas_messages_are_answered() -> None:
@@ -52,7 +61,9 @@ def test_ollamas_messages_are_answered() -> None:
     with Llava.embedded() as llm:
         answers = []
         for message in ({"content": question, "images": [OWL64]}, {"content": parts}):
-            completion: Any = llm.create_chat_completion([{"role": "user", **message}], temperature=0)
+            completion: Any = llm.create_chat_completion(
+                [{"role": "user", **message}], temperature=0
+            )
             answers.append((completion["choices"][0]["message"]["content"], completion["usage"]))
             assert llm.stats.encode_images == 1
     assert answers[0] == answers[1]
@@ -70,11 +81,22 @@ def test_ollamas_other_fields() -> None:
 
 
 def test_what_clients_of_openai_send() -> None:
-    nothing = dict.fromkeys(("tool_calls", "refusal", "audio", "function_call", "name", "annotations", "anything"))
-    assert told([{"role": "user", "content": "Hi", **nothing}])[0] == [{"role": "user", "content": "Hi"}]
-    answer: dict[str, Any] = {"role": "assistant", "content": "Hello.", "annotations": [], "refusal": None}
+    nothing = dict.fromkeys(
+        ("tool_calls", "refusal", "audio", "function_call", "name", "annotations", "anything")
+    )
+    assert told([{"role": "user", "content": "Hi", **nothing}])[0] == [
+        {"role": "user", "content": "Hi"}
+    ]
+    answer: dict[str, Any] = {
+        "role": "assistant",
+        "content": "Hello.",
+        "annotations": [],
+        "refusal": None,
+    }
     assert told([answer])[0] == [{"role": "assistant", "content": "Hello."}]
-    assert told([{"role": "assistant", "content": None}])[0] == [{"role": "assistant", "content": ""}]
+    assert told([{"role": "assistant", "content": None}])[0] == [
+        {"role": "assistant", "content": ""}
+    ]
     assert told([{"role": "assistant"}])[0] == [{"role": "assistant", "content": ""}]
     refused = {"role": "assistant", "content": None, "refusal": "I cannot."}
     assert told([refused])[0] == [{"role": "assistant", "content": "I cannot."}]
@@ -84,7 +106,10 @@ def test_what_clients_of_openai_send() -> None:
     image = {"type": "image_url", "image_url": {"url": str(OWL), "detail": "low"}, **cached}
     found, n = told([{"role": "user", "content": [text, image], **cached}])
     assert found == [
-        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "media_marker", "text": "<m>"}]}
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "a"}, {"type": "media_marker", "text": "<m>"}],
+        }
     ]
     assert n == 1
     assert told([{"role": "user", "content": [{**image, "evictable": True}]}])[1] == 1
@@ -100,7 +125,10 @@ def test_what_clients_of_openai_send() -> None:
         ({"content": "a", "prefix": True}, r"messages\[1\] has the key 'prefix'"),
         ({"content": "a", "audio": {"id": "1"}}, r"messages\[1\] has the key 'audio'"),
         ({"content": "a", 5: 1}, r"messages\[1\] has the key 5"),
-        ({"content": [{"type": "text", "text": "a", "image_url": "b"}]}, r"content\[0\] has the key 'image_url'"),
+        (
+            {"content": [{"type": "text", "text": "a", "image_url": "b"}]},
+            r"content\[0\] has the key 'image_url'",
+        ),
         (
             {"content": [{"type": "image_url", "image_url": str(OWL), "text": "a"}]},
             r"content\[0\] has the key 'text', expected only type, image_url",
@@ -113,11 +141,17 @@ def test_what_clients_of_openai_send() -> None:
             {"content": [{"type": "image_url", "image_url": str(OWL), "evictable": False}]},
             r"content\[0\].evictable is False, expected none: an image's cells may always be evicted",
         ),
-        ({"content": [{"type": "text", "text": "a", "evictable": 1}]}, r"content\[0\].evictable is 1, expected bool"),
+        (
+            {"content": [{"type": "text", "text": "a", "evictable": 1}]},
+            r"content\[0\].evictable is 1, expected bool",
+        ),
         ({"content": "a", "images": ["nowhere.png"]}, "image 1 'nowhere.png' does not exist"),
         ({"content": "a", "images": 5}, "images is 5 of type int"),
         ({"content": 5, "images": [OWL]}, r"messages\[1\].content is 5, expected str or list"),
-        ({"content": "a", "tool_calls": [{1, 2}]}, r"messages\[1\]: .*set.*, expected fields of JSON in"),
+        (
+            {"content": "a", "tool_calls": [{1, 2}]},
+            r"messages\[1\]: .*set.*, expected fields of JSON in",
+        ),
     ],
 )
 def test_nothing_is_dropped(message: dict[str, Any], expected: str) -> None:
@@ -127,5 +161,8 @@ def test_nothing_is_dropped(message: dict[str, Any], expected: str) -> None:
 
 @pytest.mark.parametrize("wrong", [5, "hello", {"role": "user", "content": "a"}, None, b"a"])
 def test_what_is_no_list_of_messages(wrong: Any) -> None:
-    with Llava.embedded() as llm, pytest.raises(ValueError, match=r"messages is .*, expected a list of dicts"):
+    with (
+        Llava.embedded() as llm,
+        pytest.raises(ValueError, match=r"messages is .*, expected a list of dicts"),
+    ):
         llm.create_chat_completion(wrong)

@@ -1,7 +1,7 @@
 """ggml-metal takes every node of our device graphs, by its own word.
 
-Nothing of Metal runs without a Mac, but the function behind its ``supports_op`` is plain C: it is cut out of the pinned
-source, compiled, and asked about the real graphs.
+Nothing of Metal runs without a Mac, but the function behind its ``supports_op`` is plain C: it is
+cut out of the pinned source, compiled, and asked about the real graphs.
 """
 
 from __future__ import annotations
@@ -28,16 +28,36 @@ Gate = Callable[[int, str, list[str]], bool]
 Asked = set[tuple[str, tuple[str, ...]]]
 
 PLAIN = ["f32", "f16", "bf16"]
-QUANTIZED = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]  # in blocks of 32, which a head of 80 is not made of
+QUANTIZED = [
+    "q8_0",
+    "q4_0",
+    "q4_1",
+    "q5_0",
+    "q5_1",
+    "iq4_nl",
+]  # in blocks of 32, which a head of 80 is not made of
 
-CACHES = [(cache, cache, d) for cache in PLAIN + QUANTIZED for d in (64, 80, 96, 128, 256) if cache in PLAIN or d != 80]
-CACHES += [("q8_0", "f16", 128), ("f16", "q8_0", 128), ("q8_0", "q4_0", 128), ("f32", "f16", 80), ("f16", "bf16", 64)]
+CACHES = [
+    (cache, cache, d)
+    for cache in PLAIN + QUANTIZED
+    for d in (64, 80, 96, 128, 256)
+    if cache in PLAIN or d != 80
+]
+CACHES += [
+    ("q8_0", "f16", 128),
+    ("f16", "q8_0", 128),
+    ("q8_0", "q4_0", 128),
+    ("f32", "f16", 80),
+    ("f16", "bf16", 64),
+]
 
 
 def _function(text: str, start: str) -> str:
     """From a line that begins with ``start`` to the next line that is a lone brace."""
     found = re.findall(rf"^{re.escape(start)}\(.*?^}}\n", text, re.MULTILINE | re.DOTALL)
-    assert len(found) == 1, f"{start}: {len(found)} definitions in ggml-metal-device.m, expected one"
+    assert len(found) == 1, (
+        f"{start}: {len(found)} definitions in ggml-metal-device.m, expected one"
+    )
     return str(found[0])
 
 
@@ -49,13 +69,27 @@ def metal(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("metal")
     ggml = _llama_cpp() / "ggml"
     source = (ggml / "src/ggml-metal/ggml-metal-device.m").read_text(encoding="utf-8")
-    (folder / "supports_op.inc").write_text("\n".join(_function(source, start) for start in FUNCTIONS))
+    (folder / "supports_op.inc").write_text(
+        "\n".join(_function(source, start) for start in FUNCTIONS)
+    )
     base = next(BUILD.rglob("libggml-base.a"))
-    includes = [f"-I{path}" for path in (folder, ggml / "include", ggml / "src", ggml / "src/ggml-metal")]
+    includes = [
+        f"-I{path}" for path in (folder, ggml / "include", ggml / "src", ggml / "src/ggml-metal")
+    ]
     files = [str(GATE), str(ggml / "src/ggml-metal/ggml-metal-common.cpp"), str(base)]
     # what the one function does not need, such as the calls into Metal, is left out
     only = ["-fvisibility=hidden", "-ffunction-sections", "-Wl,--gc-sections"]
-    command = [compiler, "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-w", *only, *includes, *files]
+    command = [
+        compiler,
+        "-std=c++17",
+        "-shared",
+        "-fPIC",
+        "-fopenmp",
+        "-w",
+        *only,
+        *includes,
+        *files,
+    ]
     command += ["-o", str(folder / "gate.so")]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
@@ -66,14 +100,18 @@ def metal(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def _probe(gate: Gate, type_k: str, type_v: str, head_dim: int, flash_attn: bool) -> Asked:
-    """The nodes that the gate was asked about; raises ``RuntimeError`` where it refused one for good."""
+    """The nodes that the gate was asked about; raises ``RuntimeError`` where it refused one for
+    good.
+    """
     asked: Asked = set()
 
     def asking(node: int, op: str, types: list[str]) -> bool:
         asked.add((op, tuple(types)))
         return gate(node, op, types)
 
-    _oracle.probe(type_k=type_k, type_v=type_v, head_dim=head_dim, flash_attn=flash_attn, gate=asking)
+    _oracle.probe(
+        type_k=type_k, type_v=type_v, head_dim=head_dim, flash_attn=flash_attn, gate=asking
+    )
     return asked
 
 
@@ -85,19 +123,39 @@ def test_metal_takes_every_node(metal: Any, type_k: str, type_v: str, head_dim: 
         if not flash_attn and type_v not in PLAIN:
             continue  # llama.cpp has no quantized V without flash attention
         asked = _probe(
-            lambda node, *_: metal.lookm_metal_supports(node, has_bfloat), type_k, type_v, head_dim, flash_attn
+            lambda node, *_: metal.lookm_metal_supports(node, has_bfloat),
+            type_k,
+            type_v,
+            head_dim,
+            flash_attn,
         )
         ops = {op for op, _ in asked}
-        assert ops >= {"MUL_MAT", "ARGMAX", "GET_ROWS", "SET_ROWS", "L2_NORM", "SUM_ROWS", "FILL", "REPEAT", "DIV"}
+        assert ops >= {
+            "MUL_MAT",
+            "ARGMAX",
+            "GET_ROWS",
+            "SET_ROWS",
+            "L2_NORM",
+            "SUM_ROWS",
+            "FILL",
+            "REPEAT",
+            "DIV",
+        }
         assert ("SOFT_MAX" in ops) == flash_attn
         for cache in (type_k, type_v):
-            assert any(op == "GET_ROWS" and types[0] == cache for op, types in asked), "the cache's own rows are read"
-            assert any(op == "SET_ROWS" and types[-1] == cache for op, types in asked), "and written"
+            assert any(op == "GET_ROWS" and types[0] == cache for op, types in asked), (
+                "the cache's own rows are read"
+            )
+            assert any(op == "SET_ROWS" and types[-1] == cache for op, types in asked), (
+                "and written"
+            )
 
 
 def test_metal_says_no_to_some(metal: Any) -> None:
-    """The cut-out function is the real one. OUT_PROD is missing, which the graph has another form for; and a GPU
-    without bfloat16 in hardware (M1) refuses caches of that type, which are merged on the CPU then."""
+    """The cut-out function is the real one. OUT_PROD is missing, which the graph has another form
+    for; and a GPU
+    without bfloat16 in hardware (M1) refuses caches of that type, which are merged on the CPU then.
+    """
     answers: dict[str, set[bool]] = {}
 
     def gate(node: int, op: str, types: list[str]) -> bool:
@@ -109,4 +167,10 @@ def test_metal_says_no_to_some(metal: Any) -> None:
     assert {op for op, said in answers.items() if False in said} == {"OUT_PROD"}
 
     with pytest.raises(RuntimeError, match=r"does not support \w+\(bf16"):
-        _probe(lambda node, *_: metal.lookm_metal_supports(node, False), "bf16", "bf16", 128, flash_attn=True)
+        _probe(
+            lambda node, *_: metal.lookm_metal_supports(node, False),
+            "bf16",
+            "bf16",
+            128,
+            flash_attn=True,
+        )

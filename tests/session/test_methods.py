@@ -1,4 +1,6 @@
-"""Every method through the pipeline on random models: what the tap sums up, which cells stay, what is answered."""
+"""Every method through the pipeline on random models: what the tap sums up, which cells stay, what
+is answered.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,18 @@ MERGES = [
     reference.Options(method="avg_merge", fidelity="upstream"),
     reference.Options(method="text_prior_weighted_merge", fidelity="upstream"),
     reference.Options(method="pivot_merge", merge_within_modality=True),
-    reference.Options(method="text_prior_pivot_merge", merge_keys=False, scorer="window", window=20),
+    reference.Options(
+        method="text_prior_pivot_merge", merge_keys=False, scorer="window", window=20
+    ),
 ]
 
 
 def name_of(options: reference.Options) -> str:
-    changed = [f"{k}={v}" for k, v in options._asdict().items() if v != reference.Options._field_defaults[k]]
+    changed = [
+        f"{k}={v}"
+        for k, v in options._asdict().items()
+        if v != reference.Options._field_defaults[k]
+    ]
     return " ".join(changed).removeprefix("method=")
 
 
@@ -45,11 +53,15 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def sums(model: Any, options: reference.Options) -> tuple[list[Any], list[Any]]:
-    """Of every layer, without flash attention: llama.cpp's own probabilities of the queries that count."""
+    """Of every layer, without flash attention: llama.cpp's own probabilities of the queries that
+    count.
+    """
     context = _oracle.Context(model, flash_attn=False)
     context.prefill(PROMPT, squares=True, first_query=reference.first_query(IS_TEXT, options))
     layers = range(context.n_layer)
-    return [context.scores(il) for il in layers], [context.scores(il, squares=True) for il in layers]
+    return [context.scores(il) for il in layers], [
+        context.scores(il, squares=True) for il in layers
+    ]
 
 
 @pytest.mark.parametrize("flash_attn", [True, False], ids=["flash", "no flash"])
@@ -65,7 +77,8 @@ def test_kept_cells_equal_the_reference_and_decode_equals_masked_attention(
 
     for il, (score, squares) in enumerate(zip(*sums(model, options), strict=True)):
         expected = reference.select(score, IS_TEXT, options, squares, il)
-        if flash_attn:  # later layers' scores differ by its rounding: near ties may fall either way, nothing else
+        # later layers' scores differ by its rounding: near ties may fall either way, nothing else
+        if flash_attn:
             same = [np.isin(a, b).mean() for a, b in zip(result["kept"][il], expected, strict=True)]
             assert min(same) > 0.95
         else:
@@ -78,16 +91,23 @@ def test_kept_cells_equal_the_reference_and_decode_equals_masked_attention(
     answers = decode(masked)
     # as in test_oracles: flash attention sums V in f16 where the oracle does not
     assert difference(decode(packed), answers) < (1e-5 if flash_attn else 1e-6)
-    assert difference(decode(unmasked), answers) > 1e-3, "the mask must matter, or this test could not fail"
+    assert difference(decode(unmasked), answers) > 1e-3, (
+        "the mask must matter, or this test could not fail"
+    )
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 @pytest.mark.parametrize("options", MERGES, ids=name_of)
-def test_merged_rows_equal_the_reference(model: Any, options: reference.Options, on_device: bool) -> None:
+def test_merged_rows_equal_the_reference(
+    model: Any, options: reference.Options, on_device: bool
+) -> None:
     options = options._replace(important_ratio=0.15, recent_ratio=0.1)
     context = _oracle.Context(model, flash_attn=False)
     context.prefill_for(PROMPT, **options._asdict())
-    before = [(context.rows(il, False), context.rows(il, True), context.scores(il)) for il in range(context.n_layer)]
+    before = [
+        (context.rows(il, False), context.rows(il, True), context.scores(il))
+        for il in range(context.n_layer)
+    ]
     result = context.compress(on_device=on_device, **options._asdict())
     for il, (k, v, scores) in enumerate(before):
         expected = reference.compress(k, v, scores, IS_TEXT, options, layer=il)
@@ -112,7 +132,9 @@ def test_a_session_runs_every_method(llm: Llava, describe: DemoPrompt, method: s
     assert stats.method == method
     n = stats.prompt_cells
     shares = (0.45, 0.05) if method == "lookm_plus" else (0.25, 0.25)
-    assert stats.kept_cells == (n if method == "origin" else sum(int(share * n) for share in shares))
+    assert stats.kept_cells == (
+        n if method == "origin" else sum(int(share * n) for share in shares)
+    )
     assert bool(stats.note) == (method == "origin")
     assert (stats.score_seconds > 0) == (method not in ("origin", "streaming_llm", "random"))
 
@@ -126,13 +148,17 @@ def test_text_alone_is_compressed_too(llm: Llava, method: str, fidelity: str) ->
     assert llm.stats.kept_cells == 2 * int(0.25 * llm.stats.prompt_cells)
 
 
-def test_options_of_the_object_hold_until_a_call_has_others(describe: DemoPrompt, llm: Llava) -> None:
+def test_options_of_the_object_hold_until_a_call_has_others(
+    describe: DemoPrompt, llm: Llava
+) -> None:
     images = describe.images
     with Llava.embedded(kv_ratio=0.3, method="text_prior_h2o", visual_quota=1.0) as quota:
         quota.ask(describe.content, images, max_tokens=1)
         with_quota = quota.stats.kept_cells
         quota.ask(describe.content, images, max_tokens=1, visual_quota=0.0)
-        assert quota.stats.kept_cells < with_quota, "all text, and a whole budget of images in addition"
+        assert quota.stats.kept_cells < with_quota, (
+            "all text, and a whole budget of images in addition"
+        )
         quota.ask(describe.content, images, max_tokens=1)
         assert quota.stats.kept_cells == with_quota
 
@@ -148,4 +174,6 @@ def test_random_follows_the_seed(describe: DemoPrompt) -> None:
 
 def test_the_arrays_say_where_a_window_begins() -> None:
     for options in CHOICES:
-        assert arrays.first_query(IS_TEXT, **options._asdict()) == reference.first_query(IS_TEXT, options)
+        assert arrays.first_query(IS_TEXT, **options._asdict()) == reference.first_query(
+            IS_TEXT, options
+        )

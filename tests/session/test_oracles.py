@@ -1,7 +1,8 @@
-"""The pipeline on random models in memory, against llama.cpp's own attention over a full cache with a mask.
+"""The pipeline on random models in memory, against llama.cpp's own attention over a full cache with
+a mask.
 
-The oracle context never moves a cell: it removes, layer by layer and head by head, what evicted cells received from the
-attention probabilities of a full-cache run.
+The oracle context never moves a cell: it removes, layer by layer and head by head, what evicted
+cells received from the attention probabilities of a full-cache run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ Floats = npt.NDArray[np.float32]
 N_DECODE = 32
 
 # Text before, between and after two images: 312 cells, 38 of them text
-PROMPT = [1, 7, 3, 9] + [-i for i in range(1, 129)] + [11, 12, 13, 14, 15, 16] + [-i for i in range(201, 347)]
+PROMPT = (
+    [1, 7, 3, 9]
+    + [-i for i in range(1, 129)]
+    + [11, 12, 13, 14, 15, 16]
+    + [-i for i in range(201, 347)]
+)
 PROMPT += [(5 * i) % 128 for i in range(28)]
 IS_TEXT = np.array(PROMPT) >= 0
 ANSWER = [(37 * i + 5) % 128 for i in range(N_DECODE)]
@@ -77,7 +83,9 @@ def test_keeping_everything_changes_nothing(gqa: Any, method: str) -> None:
 
 @pytest.mark.parametrize(("flash_attn", "type_k"), [(True, "f16"), (False, "f16"), (False, "f32")])
 @pytest.mark.parametrize("method", ["text_prior_h2o", "h2o"])
-def test_eviction_per_head_equals_masked_attention(model: Any, method: str, flash_attn: bool, type_k: str) -> None:
+def test_eviction_per_head_equals_masked_attention(
+    model: Any, method: str, flash_attn: bool, type_k: str
+) -> None:
     types = {"type_k": type_k, "type_v": type_k}
     packed = _oracle.Context(model, flash_attn=flash_attn, **types)
     packed.prefill(PROMPT)
@@ -94,21 +102,27 @@ def test_eviction_per_head_equals_masked_attention(model: Any, method: str, flas
     masked.mask(result["kept"], len(PROMPT))
     answers = decode(packed)
     expected = decode(masked)
-    # flash attention sums V in f16 where the oracle does not; without it the order of sums differs, which now and then
-    # rounds a new row of an f16 cache the other way
+    # flash attention sums V in f16 where the oracle does not; without it the order of sums differs,
+    # which now and then rounds a new row of an f16 cache the other way
     assert difference(answers, expected) < (1e-5 if flash_attn else 1e-6)
-    assert difference(decode(unmasked), expected) > 1e-3, "the mask must matter, or this test could not fail"
+    assert difference(decode(unmasked), expected) > 1e-3, (
+        "the mask must matter, or this test could not fail"
+    )
 
 
 @pytest.mark.parametrize("flash_attn", [True, False])
 def test_a_text_declared_evictable_equals_masked_attention(model: Any, flash_attn: bool) -> None:
-    """A prompt of text alone, 250 of its 300 cells a context: kept are all others and the best of these."""
+    """A prompt of text alone, 250 of its 300 cells a context: kept are all others and the best of
+    these.
+    """
     tokens = [(5 * i) % 128 for i in range(300)]
     is_text = [not 20 <= i < 270 for i in range(300)]
     packed = _oracle.Context(model, flash_attn=flash_attn)
     packed.prefill(tokens)
     scores = [packed.scores(il) for il in range(packed.n_layer)]
-    result = packed.compress(method="text_prior_h2o", important_ratio=0.2, recent_ratio=0.1, is_text=is_text)
+    result = packed.compress(
+        method="text_prior_h2o", important_ratio=0.2, recent_ratio=0.1, is_text=is_text
+    )
     assert (result["n_text"], result["n_image"], result["n_keep"]) == (50, 250, 60 + 30)
     options = reference.Options(method="text_prior_h2o", important_ratio=0.2, recent_ratio=0.1)
     for kept, score in zip(result["kept"], scores, strict=True):
@@ -123,7 +137,9 @@ def test_a_text_declared_evictable_equals_masked_attention(model: Any, flash_att
     answers, expected_answers = decode(packed), decode(masked)
     # tolerances as of the images' cells above
     assert difference(answers, expected_answers) < (1e-5 if flash_attn else 1e-6)
-    assert difference(decode(unmasked), expected_answers) > 1e-3, "the mask must matter, or this test could not fail"
+    assert difference(decode(unmasked), expected_answers) > 1e-3, (
+        "the mask must matter, or this test could not fail"
+    )
 
 
 def test_kinds_are_one_for_each_cell(gqa: Any) -> None:
@@ -170,7 +186,8 @@ def test_scores_with_and_without_flash_attention(model: Any) -> None:
 
 @pytest.mark.parametrize(("type_k", "first"), [("q8_0", 3e-4), ("f32", 2e-4)])
 def test_scores_of_other_caches(gqa: Any, backend: LlavaOptions, type_k: str, first: float) -> None:
-    """Keys read in the cache's own type. llama.cpp rounds q to q8_0 too with flash attention off, and an f32 cache's
+    """Keys read in the cache's own type. llama.cpp rounds q to q8_0 too with flash attention off,
+    and an f32 cache's
     keys to f16 with it on."""
     try:
         check_scores(gqa, type_k, first)
@@ -186,13 +203,18 @@ def test_scores_do_not_depend_on_the_ubatch(gqa: Any) -> None:
         c.prefill(PROMPT)
     for layer in range(contexts[0].n_layer):
         for c in contexts[1:]:
-            # rounding differs with the shape of each product; 1e-3 of a score is far below what decides a selection
-            np.testing.assert_allclose(c.scores(layer), contexts[0].scores(layer), rtol=2e-3, atol=1e-4)
+            # rounding differs with the shape of each product; 1e-3 of a score is far below what
+            # decides a selection
+            np.testing.assert_allclose(
+                c.scores(layer), contexts[0].scores(layer), rtol=2e-3, atol=1e-4
+            )
     results = [c.compress() for c in contexts]
     for result in results[1:]:
         for layer, first in zip(result["kept"], results[0]["kept"], strict=True):
             for a, b in zip(layer, first, strict=True):
-                assert len(np.setdiff1d(a, b)) < 0.02 * len(b), "near ties may fall either way, nothing else"
+                assert len(np.setdiff1d(a, b)) < 0.02 * len(b), (
+                    "near ties may fall either way, nothing else"
+                )
 
 
 def near_ties(k: Floats, kept: npt.NDArray[np.integer[Any]], slack: float) -> npt.NDArray[np.bool_]:
@@ -206,20 +228,26 @@ def near_ties(k: Floats, kept: npt.NDArray[np.integer[Any]], slack: float) -> np
     return found
 
 
-@pytest.mark.parametrize("method", ["text_prior_pivot_merge", "pivot_merge", "text_prior_weighted_merge", "avg_merge"])
+@pytest.mark.parametrize(
+    "method", ["text_prior_pivot_merge", "pivot_merge", "text_prior_weighted_merge", "avg_merge"]
+)
 @pytest.mark.parametrize(("flash_attn", "on_device"), list(product([True, False], [False, True])))
 def test_merged_rows_equal_the_reference(
     gqa: Any, backend: LlavaOptions, method: str, flash_attn: bool, on_device: bool
 ) -> None:
-    """Selection, merging and packing of every layer, K and V, against NumPy on the rows that were in the cache.
+    """Selection, merging and packing of every layer, K and V, against NumPy on the rows that were
+    in the cache.
 
-    Accelerators may multiply f32 with 10 bits of mantissa: unit rows of 64 are then alike within 2^-12, and rows nearer
-    than that may be merged into either.
+    Accelerators may multiply f32 with 10 bits of mantissa: unit rows of 64 are then alike within
+    2^-12, and rows nearer than that may be merged into either.
     """
     slack = 0.0 if backend else 2.0**-12
     context = _oracle.Context(gqa, flash_attn=flash_attn)
     context.prefill(PROMPT)
-    before = [(context.rows(il, False), context.rows(il, True), context.scores(il)) for il in range(context.n_layer)]
+    before = [
+        (context.rows(il, False), context.rows(il, True), context.scores(il))
+        for il in range(context.n_layer)
+    ]
     options = reference.Options(method=method, important_ratio=0.15, recent_ratio=0.1)
     result = context.compress(on_device=on_device, **options._asdict())
     for il, (k, v, scores) in enumerate(before):
@@ -229,14 +257,22 @@ def test_merged_rows_equal_the_reference(
         assert sure.all() if backend else sure.mean() > 0.8
         # rows come back as f16: one step of it, 2^-11 relative, and sums of up to ~100 rows before
         for values, expected in ((False, expected_k), (True, expected_v)):
-            np.testing.assert_allclose(context.rows(il, values)[sure], expected[sure], rtol=2**-10, atol=2**-9)
+            np.testing.assert_allclose(
+                context.rows(il, values)[sure], expected[sure], rtol=2**-10, atol=2**-9
+            )
 
 
 @pytest.mark.parametrize("weight", ["q8_0", "q4_0"])
 def test_a_quantized_prompt_of_64_rows(weight: str) -> None:
-    """A wrongly compiled AMX kernel dies here of SIGILL or SIGSEGV; a right one is near the f32 model."""
-    exact = _oracle.Context(_oracle.Model.random(weight="f32"), n_ubatch=512).prefill(PROMPT, scored=False)
-    quantized = _oracle.Context(_oracle.Model.random(weight=weight), n_ubatch=512).prefill(PROMPT, scored=False)
+    """A wrongly compiled AMX kernel dies here of SIGILL or SIGSEGV; a right one is near the f32
+    model.
+    """
+    exact = _oracle.Context(_oracle.Model.random(weight="f32"), n_ubatch=512).prefill(
+        PROMPT, scored=False
+    )
+    quantized = _oracle.Context(_oracle.Model.random(weight=weight), n_ubatch=512).prefill(
+        PROMPT, scored=False
+    )
     assert nmse(quantized, exact) < (0.01 if weight == "q8_0" else 0.5)
 
 

@@ -1,4 +1,6 @@
-"""At ratio 1 the answers are those of llama.cpp's own multimodal pipeline on the same files, word for word."""
+"""At ratio 1 the answers are those of llama.cpp's own multimodal pipeline on the same files, word
+for word.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def llama_cpp_answer(prompt: DemoPrompt) -> str:
     text = session.apply_template(json.dumps([{"role": "user", "content": parts}]))
     session.close()
     files = [str(image) for image in prompt.images]
-    answer: bytes = _oracle.mtmd_answer(str(embedded.MODEL), str(embedded.MMPROJ), text, files, N_TOKENS)
+    answer: bytes = _oracle.mtmd_answer(
+        str(embedded.MODEL), str(embedded.MMPROJ), text, files, N_TOKENS
+    )
     return answer.decode().strip()
 
 
@@ -32,5 +36,7 @@ def llama_cpp_answer(prompt: DemoPrompt) -> str:
 def test_answers_equal_llama_cpps(i: int) -> None:
     prompt = demo_prompts()[i]
     with Llava.embedded() as llm:
-        assert llm.ask(prompt.content, prompt.images, max_tokens=N_TOKENS) == llama_cpp_answer(prompt)
+        assert llm.ask(prompt.content, prompt.images, max_tokens=N_TOKENS) == llama_cpp_answer(
+            prompt
+        )
         assert llm.stats.kept_cells == llm.stats.prompt_cells

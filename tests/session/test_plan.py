@@ -1,4 +1,6 @@
-"""``lookm plan`` against what a real run allocates, by llama.cpp's own log and by the operating system."""
+"""``lookm plan`` against what a real run allocates, by llama.cpp's own log and by the operating
+system.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class Real(NamedTuple):
 
 
 def _sizes(log: str, what: str) -> float:
-    return sum(float(size) for size in re.findall(rf"{what} buffer size = +([\d.]+) MiB", log)) * MIB
+    return (
+        sum(float(size) for size in re.findall(rf"{what} buffer size = +([\d.]+) MiB", log)) * MIB
+    )
 
 
 def real_run(case: Case) -> Real:
@@ -88,10 +92,18 @@ def real_run(case: Case) -> Real:
         "options": case.options,
     }
     child = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(asked)], capture_output=True, text=True, check=True, encoding="utf-8"
+        [sys.executable, "-c", RUN, json.dumps(asked)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
-    encoder = [line for line in child.stderr.splitlines() if line.startswith("reserve_compute_meta")]
-    others = "\n".join(line for line in child.stderr.splitlines() if not line.startswith("reserve_compute_meta"))
+    encoder = [
+        line for line in child.stderr.splitlines() if line.startswith("reserve_compute_meta")
+    ]
+    others = "\n".join(
+        line for line in child.stderr.splitlines() if not line.startswith("reserve_compute_meta")
+    )
     contexts = others.split("llama_context: constructing llama_context")[1:]
     counts: list[Any] = json.loads(child.stdout.splitlines()[-1])
     counts += [[_sizes(log, "compute") for log in contexts], _sizes("\n".join(encoder), "compute")]
@@ -100,11 +112,15 @@ def real_run(case: Case) -> Real:
 
 
 def tensor_bytes(path: Path, *, repacked: bool = False) -> int:
-    """Of all tensors, or of those that are never repacked: norms, and embeddings that are looked up."""
+    """Of all tensors, or of those that are never repacked: norms, and embeddings that are looked
+    up.
+    """
     return sum(
         int(tensor.n_bytes)
         for tensor in gguf.GGUFReader(path).tensors
-        if not repacked or tensor.tensor_type == gguf.GGMLQuantizationType.F32 or tensor.name == "token_embd.weight"
+        if not repacked
+        or tensor.tensor_type == gguf.GGMLQuantizationType.F32
+        or tensor.name == "token_embd.weight"
     )
 
 
@@ -132,7 +148,11 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
         return embedded_case(kv_ratio=1.0, type_k="q8_0", n_ubatch=128)
     if request.param == "embedded-fa":
         return embedded_case(kv_ratio=0.5, flash_attn=True, type_v="q8_0", method="roco")
-    return Case(write_pair(request.param, tmp_path), options={"kv_ratio": 0.25, "n_ctx": 4096}, **ZOO[request.param])
+    return Case(
+        write_pair(request.param, tmp_path),
+        options={"kv_ratio": 0.25, "n_ctx": 4096},
+        **ZOO[request.param],
+    )
 
 
 def test_a_real_run_allocates_what_was_planned(case: Case) -> None:
@@ -145,7 +165,8 @@ def test_a_real_run_allocates_what_was_planned(case: Case) -> None:
     assert (reading["kv"], answering["kv"]) == (real.kv_reading, real.kv_answering)
     moved = real.kv_answering < real.kv_reading
     assert moved == (case.options["kv_ratio"] < 1.0)
-    # the smallest contexts come first; then one for the prompt, and one for the answer if cells moved
+    # the smallest contexts come first; then one for the prompt, and one for the answer if cells
+    # moved
     planned = [reading["compute"], answering["compute"]][: 1 + moved]
     for ours, theirs in zip(planned, real.compute[-len(planned) :], strict=True):
         assert ours == pytest.approx(theirs, rel=0.03, abs=LOG_STEP)
@@ -157,7 +178,9 @@ def test_a_real_run_allocates_what_was_planned(case: Case) -> None:
         assert reading["scores"] <= real.compress_peak <= reading["scores"] + found["scratch_bytes"]
     encoder = tensor_bytes(case.files.mmproj) + real.encoder_compute
     total = weights + encoder + real.kv_reading + real.compute[-len(planned)]
-    ours = sum(reading[part] for part in ("weights", "encoder_weights", "encoder_compute", "kv", "compute"))
+    ours = sum(
+        reading[part] for part in ("weights", "encoder_weights", "encoder_compute", "kv", "compute")
+    )
     assert ours == pytest.approx(total, rel=0.03)
 
 
@@ -167,7 +190,9 @@ def test_images_are_cut_and_counted_as_they_are_in_a_run(name: str, tmp_path: Pa
     pair, files = PAIRS[name], write_pair(name, tmp_path)
     marks = 0
     for size, tiles in zip(pair.images, pair.tiles, strict=True):
-        found = lookm_cpp.plan(files.model, mmproj=files.mmproj, images=3, image_size=size, question="?")
+        found = lookm_cpp.plan(
+            files.model, mmproj=files.mmproj, images=3, image_size=size, question="?"
+        )
         assert (found["tiles_per_image"], found["cells_per_image"]) == (len(tiles), sum(tiles))
         assert found["prompt_cells"] - found["text_cells"] == 3 * sum(tiles)
         marks += found["marks_per_image"]
@@ -187,7 +212,9 @@ def test_no_weights_are_read(tmp_path: Path) -> None:
             sparse.truncate(source.stat().st_size)
         cut.append(file)
     options: Any = {"images": 5, "memory": "1GiB"}
-    assert lookm_cpp.plan(cut[0], mmproj=cut[1], **options) == lookm_cpp.plan(MODEL, mmproj=MMPROJ, **options)
+    assert lookm_cpp.plan(cut[0], mmproj=cut[1], **options) == lookm_cpp.plan(
+        MODEL, mmproj=MMPROJ, **options
+    )
 
 
 def test_the_largest_number_of_images_fits_and_one_more_does_not() -> None:
@@ -223,7 +250,11 @@ def test_a_cap_is_a_cap() -> None:
     assert full["kv_bytes_capped"] is None
     capped = case.plan(kv_cells=512)
     assert capped["kv_bytes_full"] == full["kv_bytes_full"]
-    assert capped["kv_bytes_capped"] == capped["reading"]["kv"] == case.plan(kv_cells=400)["reading"]["kv"]
+    assert (
+        capped["kv_bytes_capped"]
+        == capped["reading"]["kv"]
+        == case.plan(kv_cells=400)["reading"]["kv"]
+    )
     assert capped["kept_cells"] <= 512
     by_bytes = case.plan(kv_memory=capped["kv_bytes_capped"] + 100)
     assert by_bytes["reading"] == capped["reading"]
@@ -249,7 +280,10 @@ def test_the_command(capfd: Capture) -> None:
     ("arguments", "message"),
     [
         (["-m", "nowhere.gguf", "--images", "2"], "model_path 'nowhere.gguf' does not exist"),
-        (["-m", str(MODEL), "--mmproj", "nowhere.gguf", "--images", "2"], "mmproj 'nowhere.gguf' does not exist"),
+        (
+            ["-m", str(MODEL), "--mmproj", "nowhere.gguf", "--images", "2"],
+            "mmproj 'nowhere.gguf' does not exist",
+        ),
         (["-m", __file__, "--mmproj", str(MMPROJ), "--images", "2"], "is not a GGUF file"),
         (["-m", str(MODEL), "--mmproj", __file__, "--images", "2"], "is not a GGUF file"),
         (["-m", str(MMPROJ), "--mmproj", str(MMPROJ), "--images", "2"], "model_path: cannot load"),
@@ -257,18 +291,39 @@ def test_the_command(capfd: Capture) -> None:
         (["-m", "embedded", "--images", "0"], "images: 0, expected 1 or more"),
         (["-m", "embedded", "--images", "-3"], "images: -3, expected 1 or more"),
         (["-m", "embedded", "--images", "99999999"], "images: 99999999 with their prompt"),
-        (["-m", "embedded", "--images", "1", "--image-size", "0x0"], "image_size is 0x0, expected WxH"),
-        (["-m", "embedded", "--images", "1", "--image-size", "99999x99999"], "image_size is 99999x99999"),
-        (["-m", "embedded", "--images", "1", "--image-size", "big"], "--image-size is 'big', expected WxH"),
-        (["-m", "embedded", "--images", "1", "--memory", "8 parsecs"], "memory is '8 parsecs', expected bytes"),
+        (
+            ["-m", "embedded", "--images", "1", "--image-size", "0x0"],
+            "image_size is 0x0, expected WxH",
+        ),
+        (
+            ["-m", "embedded", "--images", "1", "--image-size", "99999x99999"],
+            "image_size is 99999x99999",
+        ),
+        (
+            ["-m", "embedded", "--images", "1", "--image-size", "big"],
+            "--image-size is 'big', expected WxH",
+        ),
+        (
+            ["-m", "embedded", "--images", "1", "--memory", "8 parsecs"],
+            "memory is '8 parsecs', expected bytes",
+        ),
         (["-m", "embedded", "--images", "1", "--memory", "0"], "memory is '0', expected bytes"),
         (["-m", "embedded", "--images", "1", "--kv-cells", "0"], "kv_cells is 0, expected 1 to"),
-        (["-m", "embedded", "--images", "1", "--kv-memory", "10B"], "kv_memory: 10 bytes, expected "),
+        (
+            ["-m", "embedded", "--images", "1", "--kv-memory", "10B"],
+            "kv_memory: 10 bytes, expected ",
+        ),
         (["-m", "embedded", "--images", "1", "--kv-ratio", "0"], "kv_ratio: 0 is outside (0, 1]"),
         (["-m", "embedded", "--images", "1", "--type-k", "q9"], 'type_k: "q9" is unknown'),
-        (["-m", "embedded", "--images", "1", "--max-tokens", "-1"], "max_tokens: -1, expected 0 or more"),
+        (
+            ["-m", "embedded", "--images", "1", "--max-tokens", "-1"],
+            "max_tokens: -1, expected 0 or more",
+        ),
         (["-m", "embedded", "--images", "1", "--n-ubatch", "0"], "n_ubatch: 0 is outside"),
-        (["-m", "embedded", "--images", "1", "--question", "a <image>"], "expected a text without <image>"),
+        (
+            ["-m", "embedded", "--images", "1", "--question", "a <image>"],
+            "expected a text without <image>",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: Capture) -> None:
@@ -290,5 +345,7 @@ def test_a_model_that_cannot_be_compressed(tmp_path: Path) -> None:
 def test_an_image_that_must_be_read_at_once(tmp_path: Path) -> None:
     """The run would refuse it; so does the plan."""
     files = write_pair("gemma-3", tmp_path)
-    with pytest.raises(ValueError, match="n_ubatch: 32 is too small; this model needs at least the 64 cells"):
+    with pytest.raises(
+        ValueError, match="n_ubatch: 32 is too small; this model needs at least the 64 cells"
+    ):
         lookm_cpp.plan(files.model, mmproj=files.mmproj, images=2, n_ubatch=32)

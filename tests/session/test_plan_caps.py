@@ -14,10 +14,14 @@ from session.tiny_models import write_mamba
 PICTURE = DEMO / "pic01.png"
 
 
-CAPS: list[dict[str, Any]] = [{"kv_cells": n} for n in (100, 200, 300, 400, 1000)] + [{"kv_memory": "1MiB"}]
+CAPS: list[dict[str, Any]] = [{"kv_cells": n} for n in (100, 200, 300, 400, 1000)] + [
+    {"kv_memory": "1MiB"}
+]
 
 
-@pytest.mark.parametrize("options", [{}, {"kv_ratio": 0.2}, {"kv_ratio": 0.2, "method": "lookm_plus"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"kv_ratio": 0.2}, {"kv_ratio": 0.2, "method": "lookm_plus"}]
+)
 @pytest.mark.parametrize("limits", CAPS, ids=str)
 def test_capped_to_the_cell(limits: dict[str, Any], options: dict[str, Any]) -> None:
     """What is kept, and what is allocated while the prompt is read and for its answer."""
@@ -25,7 +29,9 @@ def test_capped_to_the_cell(limits: dict[str, Any], options: dict[str, Any]) -> 
     with Llava.embedded(**limits, **options) as llm:
         llm.ask("<image>" * 20 + question, [PICTURE] * 20, max_tokens=512)
         stats = llm.stats
-    found = plan(MODEL, mmproj=MMPROJ, images=20, image_size=(96, 96), question=question, **limits, **options)
+    found = plan(
+        MODEL, mmproj=MMPROJ, images=20, image_size=(96, 96), question=question, **limits, **options
+    )
     assert found["kept_cells"] == stats.kept_cells
     assert found["reading"]["kv"] == stats.kv_bytes_allocated_before
     assert found["answering"]["kv"] == stats.kv_bytes_allocated_after
@@ -37,12 +43,18 @@ def test_a_cap_that_a_run_refuses() -> None:
     """In the run's own words; of the images that fit, only those that can be read through it count."""
     for limits, message in (
         ({"kv_cells": 40}, "cannot be read through 40; expected 67 or more"),
-        ({"kv_cells": 400, "method": "roco", "kv_ratio": 0.5}, "method roco needs the attention of all queries"),
+        (
+            {"kv_cells": 400, "method": "roco", "kv_ratio": 0.5},
+            "method roco needs the attention of all queries",
+        ),
     ):
         options: Any = limits
         with pytest.raises(ValueError, match=message):
             plan(MODEL, mmproj=MMPROJ, images=20, **options)
-        with Llava.embedded(**options) as llm, pytest.raises(ValueError, match=r"read through|method roco"):
+        with (
+            Llava.embedded(**options) as llm,
+            pytest.raises(ValueError, match=r"read through|method roco"),
+        ):
             llm.ask("<image>" * 20 + " What is in image 3?", [PICTURE] * 20)
     assert 0 < plan(MODEL, mmproj=MMPROJ, images=2, kv_cells=40)["most_images"] < 20
 

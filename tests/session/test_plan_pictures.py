@@ -1,4 +1,6 @@
-"""Large pictures: what ``lookm plan`` says of them, against the memory of a process that reads them."""
+"""Large pictures: what ``lookm plan`` says of them, against the memory of a process that reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -64,18 +66,26 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     ("name", "n", "tolerance"),
-    [("embedded", 12, 0.03), ("llava-1.6", 4, 0.03), ("qwen2-vl", 3, 0.03), ("hunyuan-vl", 3, 0.06)],
+    [
+        ("embedded", 12, 0.03),
+        ("llava-1.6", 4, 0.03),
+        ("qwen2-vl", 3, 0.03),
+        ("hunyuan-vl", 3, 0.06),
+    ],
 )
 def test_one_picture_is_decoded_at_a_time(
     name: str, n: int, tolerance: float, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """All at once the twelve would take 412 MiB in RGB alone. Qwen2-VL's encoder gets 4 of 12 megapixels, as floats.
+    """All at once the twelve would take 412 MiB in RGB alone. Qwen2-VL's encoder gets 4 of 12
+    megapixels, as floats.
 
     HunyuanVL's images are prepared twice, and malloc keeps what was freed between.
     """
     files = Files(MODEL, MMPROJ) if name == "embedded" else write_pair(name, tmp_path)
     asked = json.dumps([str(files.model), str(files.mmproj), *map(str, pictures), n])
-    child = subprocess.run([sys.executable, "-c", RUN, asked], capture_output=True, text=True, check=True)
+    child = subprocess.run(
+        [sys.executable, "-c", RUN, asked], capture_output=True, text=True, check=True
+    )
     n_decoded, measured = json.loads(child.stdout)
     assert n_decoded == (2 * n - 1 if name == "hunyuan-vl" else n)
     if measured is None:
@@ -88,7 +98,17 @@ def test_one_picture_is_decoded_at_a_time(
 
 def test_a_picture_that_does_not_fit_while_it_is_decoded(capfd: pytest.CaptureFixture[str]) -> None:
     """It has seven bytes a pixel then: 320 MiB."""
-    command = ["plan", "-m", "embedded", "--images", "1", "--image-size", "8000x6000", "--json", "--memory"]
+    command = [
+        "plan",
+        "-m",
+        "embedded",
+        "--images",
+        "1",
+        "--image-size",
+        "8000x6000",
+        "--json",
+        "--memory",
+    ]
     found = {}
     for memory in ("300MiB", "350MiB"):
         assert main([*command, memory]) == 0

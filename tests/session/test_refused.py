@@ -1,4 +1,6 @@
-"""Kinds of cache that compression would break, on random models: an error names the kind, nothing aborts."""
+"""Kinds of cache that compression would break, on random models: an error names the kind, nothing
+aborts.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,40 @@ EXPERTS = {
     "expert_weights_norm": True,
     "expert_gating_func": 2,
 }
-INDEXER = {"attention.indexer.head_count": 2, "attention.indexer.key_length": 64, "attention.indexer.top_k": 16}
+INDEXER = {
+    "attention.indexer.head_count": 2,
+    "attention.indexer.key_length": 64,
+    "attention.indexer.top_k": 16,
+}
 LATENT = {
     **dict(KINDS["k-96-v-64"].model["metadata"]),
     "attention.key_length_mla": 96,
     "attention.value_length_mla": 64,
 }
-BLOCKS = {"attention.indexer.block_size": 16, "attention.indexer.local_blocks": 1, "leading_dense_block_count": 1}
+BLOCKS = {
+    "attention.indexer.block_size": 16,
+    "attention.indexer.local_blocks": 1,
+    "leading_dense_block_count": 1,
+}
 SHORTCONV = {"attention.head_count_kv": [0, 2], "shortconv.l_cache": 3}
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "latent attention": ("deepseek2", LATENT, r"multi-head latent attention \(MLA\)"),
-    "sparse": ("deepseek32", {**LATENT, **EXPERTS, **INDEXER}, "memory type kv_cache_dsa cannot be compressed"),
-    "sparse blocks": ("minimax-m3", {**EXPERTS, **INDEXER, **BLOCKS}, "memory type kv_cache_msa cannot"),
-    "hybrid with windows": ("lfm2", {**SHORTCONV, "attention.sliding_window": 64}, "memory type memory_hybrid_iswa"),
+    "sparse": (
+        "deepseek32",
+        {**LATENT, **EXPERTS, **INDEXER},
+        "memory type kv_cache_dsa cannot be compressed",
+    ),
+    "sparse blocks": (
+        "minimax-m3",
+        {**EXPERTS, **INDEXER, **BLOCKS},
+        "memory type kv_cache_msa cannot",
+    ),
+    "hybrid with windows": (
+        "lfm2",
+        {**SHORTCONV, "attention.sliding_window": 64},
+        "memory type memory_hybrid_iswa",
+    ),
     "windows alone": (
         "gemma3",
         {"attention.sliding_window": 64, "attention.sliding_window_pattern": 1000},
@@ -45,9 +67,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     arch, metadata, reason = REFUSED[name]
-    n_head_kv = 2 if arch == "minimax-m3" else 1  # as many as indexer heads; of latent attention one
-    model = _oracle.Model.random(arch=arch, n_layer=2, n_head_kv=n_head_kv, metadata=list(metadata.items()))
-    with pytest.raises(ValueError, match=rf"kv_ratio: .*{reason}.*kv_ratio 1 runs this model uncompressed"):
+    n_head_kv = (
+        2 if arch == "minimax-m3" else 1
+    )  # as many as indexer heads; of latent attention one
+    model = _oracle.Model.random(
+        arch=arch, n_layer=2, n_head_kv=n_head_kv, metadata=list(metadata.items())
+    )
+    with pytest.raises(
+        ValueError, match=rf"kv_ratio: .*{reason}.*kv_ratio 1 runs this model uncompressed"
+    ):
         _oracle.Sequences(model)
 
 

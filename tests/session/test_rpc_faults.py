@@ -1,4 +1,6 @@
-"""An RPC server that goes wrong after its greeting ends the process, as docs/backends.md says, and does so in time."""
+"""An RPC server that goes wrong after its greeting ends the process, as docs/backends.md says, and
+does so in time.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ with Llava.embedded(rpc_servers=sys.argv[1]) as llm:
 
 
 class Proxy:
-    """Hands on what client and server say. From the second connection on, which is ggml's own, the server's part goes
+    """Hands on what client and server say. From the second connection on, which is ggml's own, the
+    server's part goes
     wrong after so many bytes: ``silent``, ``closed`` or ``garbage``."""
 
     def __init__(self, address: str, fault: str, n_bytes: int) -> None:
@@ -102,7 +105,12 @@ def _proxy(fault: str, n_bytes: int) -> Iterator[str]:
 def _open(address: str, seconds: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LOOKM_RPC_SECONDS": seconds, "GGML_NO_BACKTRACE": "1"}
     return subprocess.run(
-        [sys.executable, "-c", OPEN, address], capture_output=True, text=True, env=environment, timeout=40, check=False
+        [sys.executable, "-c", OPEN, address],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=40,
+        check=False,
     )
 
 
@@ -113,7 +121,9 @@ def test_a_server_that_falls_silent(n_bytes: int) -> None:
         done = _open(address, "1")
         assert time.monotonic() - start < 30
     assert done.returncode == -signal.SIGABRT
-    assert "lookm: an RPC server has said nothing for 1 seconds (LOOKM_RPC_SECONDS)\n" in done.stderr
+    assert (
+        "lookm: an RPC server has said nothing for 1 seconds (LOOKM_RPC_SECONDS)\n" in done.stderr
+    )
     assert "Remote RPC server crashed or returned malformed response" in done.stderr
 
 

@@ -1,4 +1,6 @@
-"""Several sequences, in one cache and in a stream each: one is compressed, the others stay as they are."""
+"""Several sequences, in one cache and in a stream each: one is compressed, the others stay as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def test_one_of_two_is_compressed(model: Any, unified: bool, flash_attn: bool) -
     assert result["n_keep"] < 0.31 * n_prompt
     assert packed.pos_max(1) == last
     assert packed.cells(0) == cells
-    for before, il_values in zip(rows, [(il, v) for il in KIND.layers for v in (False, True)], strict=True):
+    for before, il_values in zip(
+        rows, [(il, v) for il in KIND.layers for v in (False, True)], strict=True
+    ):
         np.testing.assert_array_equal(packed.rows(0, *il_values), before)
 
     masked.mask(1, result["kept"])
@@ -86,7 +90,9 @@ def test_one_of_two_is_compressed(model: Any, unified: bool, flash_attn: bool) -
     bound = 1e-5 if flash_attn else 1e-6
     assert nmse(one, one_masked) < bound
     assert nmse(one_full, one_masked) > 1e-4, "the mask must matter, or this test could not fail"
-    if unified:  # the rows are the same bits, summed in another order: fewer hidden cells lie between them
+    if (
+        unified
+    ):  # the rows are the same bits, summed in another order: fewer hidden cells lie between them
         assert nmse(zero, zero_full) < (1e-5 if flash_attn else 1e-10)
     else:
         np.testing.assert_array_equal(zero, zero_full)
@@ -101,7 +107,9 @@ def test_the_same_choice_as_alone(model: Any, unified: bool) -> None:
     beside.text(0, OTHER)
     beside.arm()
     prefill(beside, 1)
-    for a, b in zip(alone.compress(0, **H2O)["kept"], beside.compress(1, **H2O)["kept"], strict=True):
+    for a, b in zip(
+        alone.compress(0, **H2O)["kept"], beside.compress(1, **H2O)["kept"], strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -119,7 +127,9 @@ def test_prompts_in_one_batch(model: Any, unified: bool) -> None:
         alone.text(0, prompt)
         masked.text(0, prompt)
         for il in range(2):
-            np.testing.assert_allclose(together.scores(seq, il), alone.scores(0, il), rtol=2e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                together.scores(seq, il), alone.scores(0, il), rtol=2e-3, atol=1e-4
+            )
         results[seq] = together.compress(seq, **H2O)
         masked.mask(0, results[seq]["kept"])
         expected.append(decode(masked))
@@ -132,7 +142,9 @@ def test_prompts_in_one_batch(model: Any, unified: bool) -> None:
 @pytest.mark.parametrize("flash_attn", [True, False])
 @pytest.mark.parametrize("compressed", [0, 1])
 def test_a_shared_prefix(model: Any, unified: bool, compressed: int, flash_attn: bool) -> None:
-    """Cells of two sequences stay as they are for the other one: the kept rows get cells of their own."""
+    """Cells of two sequences stay as they are for the other one: the kept rows get cells of their
+    own.
+    """
     other = 1 - compressed
 
     def fill(flash_attn: bool) -> Any:
@@ -151,7 +163,10 @@ def test_a_shared_prefix(model: Any, unified: bool, compressed: int, flash_attn:
     masked.mask(compressed, result["kept"])
     for c in (packed, full):
         c.text(other, AFTER)
-    for seq, bound in ((compressed, 1e-5 if flash_attn else 1e-6), (other, 1e-5 if flash_attn else 1e-6)):
+    for seq, bound in (
+        (compressed, 1e-5 if flash_attn else 1e-6),
+        (other, 1e-5 if flash_attn else 1e-6),
+    ):
         answers, expected = decode(packed, seq), decode(masked, seq)
         assert nmse(answers, expected) < bound
     assert nmse(decode(full, compressed), decode(packed, compressed)) > 1e-4, "eviction must matter"
@@ -164,7 +179,9 @@ def test_a_shared_prefix_without_room(model: Any) -> None:
     c.copy(0, 1)
     c.text(0, [(3 * i) % 128 for i in range(512 - N_PROMPT - 10)])
     cells = c.cells(1)
-    with pytest.raises(RuntimeError, match=rf"sequence 1 shares cells.*{N_KEEP} kept rows.*room for 10"):
+    with pytest.raises(
+        RuntimeError, match=rf"sequence 1 shares cells.*{N_KEEP} kept rows.*room for 10"
+    ):
         c.compress(1, **H2O)
     assert c.cells(1) == cells
     c.remove(0, -1, -1)
@@ -172,7 +189,9 @@ def test_a_shared_prefix_without_room(model: Any) -> None:
 
 
 def test_packed_cells_that_are_shared_need_no_room(model: Any) -> None:
-    """The next turn of a sequence whose compressed prompt another one has, too, takes cells for its own rows alone."""
+    """The next turn of a sequence whose compressed prompt another one has, too, takes cells for its
+    own rows alone.
+    """
     c = context(KIND, model, n_seq=2, n_ctx=512, flash_attn=False)
     c.arm()
     prefill(c, 0)
@@ -208,7 +227,9 @@ def test_freed_cells_below_are_taken(model: Any) -> None:
 def test_a_prompt_in_scattered_cells(kind: str) -> None:
     """In cells freed between those of another sequence."""
     model = KINDS[kind].make()
-    alone, scattered = (context(KINDS[kind], model, n_seq=2, n_ctx=512, flash_attn=False) for _ in range(2))
+    alone, scattered = (
+        context(KINDS[kind], model, n_seq=2, n_ctx=512, flash_attn=False) for _ in range(2)
+    )
     scattered.text(1, OTHER * 10)
     for first in range(0, 300, 50):
         scattered.remove(1, first, first + 35)
@@ -240,7 +261,8 @@ def test_another_image_after_compression(kind: str) -> None:
         first = decode(c)
         c.image(0, 3, 6, 4)
         answers.append(np.concatenate([first, decode(c)]))
-        # text, two images of 12 by 10 that take 12 positions each where positions are of two dimensions, and so on
+        # text, two images of 12 by 10 that take 12 positions each where positions are of two
+        # dimensions, and so on
         n_image = {"qwen2vl": (12, 6), "qwen3vl": (12, 6)}.get(kind, (120, 24))
         assert c.pos_max(0) == 38 + 2 * n_image[0] + 32 + n_image[1] + 32 - 1
     assert nmse(*answers) < 1e-6

@@ -1,6 +1,8 @@
-"""Memory goes back after compression: the sequence moves to a smaller cache, and its answer does not change.
+"""Memory goes back after compression: the sequence moves to a smaller cache, and its answer does
+not change.
 
-Other memories (M-RoPE, windows, hybrids) move in tests/zoo, where a session's tokens are held against a bare context's.
+Other memories (M-RoPE, windows, hybrids) move in tests/zoo, where a session's tokens are held
+against a bare context's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from session.tiny_models import write_llama
 N_ANSWER = 64
 
 
-def _answer(session: Session, prompt: str, images: list[Any], n: int = N_ANSWER, **options: Any) -> list[bytes]:
+def _answer(
+    session: Session, prompt: str, images: list[Any], n: int = N_ANSWER, **options: Any
+) -> list[bytes]:
     session.prefill(prompt, images, n_answer=n, **{"kv_ratio": 0.3, "method": "h2o", **options})
     session.start(temperature=0.0)
     return list(islice(iter(session.next, None), n))
@@ -40,7 +44,10 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
         session = Session(model, "", n_threads=1, flash_attn=flash_attn, shrink=shrink, **types)
         answers.append(_answer(session, prompt, []))
         stats = session.stats
-        sizes.append(stats["kv_bytes_allocated_after"] / (stats["kv_bytes_used_before"] / stats["prompt_cells"]))
+        sizes.append(
+            stats["kv_bytes_allocated_after"]
+            / (stats["kv_bytes_used_before"] / stats["prompt_cells"])
+        )
     assert len(answers[0]) == N_ANSWER
     assert answers[0] == answers[1]
     kept = stats["kept_cells"]
@@ -49,7 +56,9 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
 
 
 def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
-    """The context that has observed the prompt is gone then; uncompressed, the prompt is still there."""
+    """The context that has observed the prompt is gone then; uncompressed, the prompt is still
+    there.
+    """
     session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1)
     session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o")
     answers = []
@@ -64,7 +73,9 @@ def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
 
 def test_a_trial_under_a_cap(tmp_path: Path) -> None:
     """As after ``prefill``, an answer that fills the cap forgets its own cells, not the prompt's."""
-    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256)
+    session = Session(
+        str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256
+    )
     answers = []
     for begin in (session.prefill, session.read):
         begin("A text. " * 15, [], kv_ratio=1.0, method="origin")
@@ -76,7 +87,9 @@ def test_a_trial_under_a_cap(tmp_path: Path) -> None:
 
 
 def test_an_answer_outgrows_its_cache(tmp_path: Path) -> None:
-    """Room for one token, 400 come: the cache grows, and the answer is that of a cache that never had to."""
+    """Room for one token, 400 come: the cache grows, and the answer is that of a cache that never
+    had to.
+    """
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     answers = []
     for shrink in (False, True):
@@ -92,7 +105,9 @@ def test_demo_answers_are_the_same() -> None:
     answers: list[list[str]] = []
     for shrink in (False, True):
         with Llava(MODEL, mmproj=MMPROJ, n_threads=1, kv_ratio=0.2, shrink=shrink) as llm:
-            answers.append([llm.ask(p.content, p.images, max_tokens=48) for p in demo_prompts()[::3]])
+            answers.append(
+                [llm.ask(p.content, p.images, max_tokens=48) for p in demo_prompts()[::3]]
+            )
     assert answers[0] == answers[1]
 
 
@@ -113,9 +128,13 @@ print(before, resident(), session.stats["kv_bytes_allocated_before"], session.st
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what is resident")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what is resident"
+)
 def test_memory_goes_back_to_the_system(tmp_path: Path) -> None:
-    """The operating system's own figure falls by what the cache gave up, within 4 MiB of other buffers."""
+    """The operating system's own figure falls by what the cache gave up, within 4 MiB of other
+    buffers.
+    """
     model = write_llama(tmp_path / "model.gguf", n_embd=512, n_ctx=16384)
 
     def run(shrink: bool) -> list[int]:

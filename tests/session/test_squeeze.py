@@ -1,7 +1,8 @@
-"""A prompt read through few cells, against llama.cpp over a full cache with a mask that changes while it is read.
+"""A prompt read through few cells, against llama.cpp over a full cache with a mask that changes
+while it is read.
 
-What a layer's head evicts before a batch is hidden from that batch's queries and all later ones, and was seen by those
-before it.
+What a layer's head evicts before a batch is hidden from that batch's queries and all later ones,
+and was seen by those before it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ import numpy.typing as npt
 import pytest
 from reference import lookm_numpy as reference
 
-from session.kinds import AFTER, BEFORE, BETWEEN, HEIGHT, KINDS, N_PROMPT, WIDTH, Kind, context, decode, nmse
+from session.kinds import (
+    AFTER,
+    BEFORE,
+    BETWEEN,
+    HEIGHT,
+    KINDS,
+    N_PROMPT,
+    WIDTH,
+    Kind,
+    context,
+    decode,
+    nmse,
+)
 
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
 
@@ -38,7 +51,9 @@ class Reader:
         self.masked = context(kind, model, flash_attn=False)
         self.cap = CAP if kind.causal_images else CAP_WHOLE
         self.plan = _oracle.PromptCap(parts(whole=not kind.causal_images), self.cap, n_batch=512)
-        self.heads = [self.packed.rows(0, il, False).shape[0] for il in range(len(self.packed.layers))]
+        self.heads = [
+            self.packed.rows(0, il, False).shape[0] for il in range(len(self.packed.layers))
+        ]
         self.tokens = [np.zeros((n, 0), dtype=np.int32) for n in self.heads]
         """Of each layer, which tokens its heads' cells hold."""
         self.n_read = self.n_squeezes = 0
@@ -52,8 +67,12 @@ class Reader:
             for il, (score, stay) in enumerate(zip(before, kept, strict=True)):
                 check_kept(score, stay, runs)
                 # a score is read where its row was, and comes back where it is
-                np.testing.assert_array_equal(self.packed.scores(0, il), np.take_along_axis(score, stay, axis=1))
-            self.tokens = [np.take_along_axis(t, k, axis=1) for t, k in zip(self.tokens, kept, strict=True)]
+                np.testing.assert_array_equal(
+                    self.packed.scores(0, il), np.take_along_axis(score, stay, axis=1)
+                )
+            self.tokens = [
+                np.take_along_axis(t, k, axis=1) for t, k in zip(self.tokens, kept, strict=True)
+            ]
             self.n_squeezes += 1
         assert self.packed.n_used + n <= self.cap
 
@@ -118,7 +137,9 @@ def opened(request: pytest.FixtureRequest) -> tuple[Kind, Any]:
 
 
 @pytest.mark.parametrize("flash_attn", [True, False])
-def test_eviction_while_reading_equals_masked_attention(opened: tuple[Kind, Any], flash_attn: bool) -> None:
+def test_eviction_while_reading_equals_masked_attention(
+    opened: tuple[Kind, Any], flash_attn: bool
+) -> None:
     kind, model = opened
     reader = Reader(kind, model, flash_attn, "text_prior_h2o")
     packed, masked = reader.packed, reader.masked
@@ -135,8 +156,12 @@ def test_eviction_while_reading_equals_masked_attention(opened: tuple[Kind, Any]
 
     # and then once more, over what is left
     np.testing.assert_array_equal(packed.is_text(0), reader.plan.is_text)
-    kept = packed.compress(0, method="text_prior_h2o", important_ratio=0.4, recent_ratio=0.2)["kept"]
-    masked.mask(0, [np.take_along_axis(t, k, axis=1) for t, k in zip(reader.tokens, kept, strict=True)])
+    kept = packed.compress(0, method="text_prior_h2o", important_ratio=0.4, recent_ratio=0.2)[
+        "kept"
+    ]
+    masked.mask(
+        0, [np.take_along_axis(t, k, axis=1) for t, k in zip(reader.tokens, kept, strict=True)]
+    )
     answers, expected = decode(packed), decode(masked)
     assert nmse(answers, expected) < noise
     full = context(kind, model, flash_attn=False)
@@ -165,12 +190,16 @@ def test_queries_add_one_each_to_what_is_left(opened: tuple[Kind, Any]) -> None:
     left = [reader.packed.scores(0, il).sum(axis=1) for il in range(len(reader.heads))]
     reader.packed.text(0, AFTER)
     for il in range(len(reader.heads)):
-        np.testing.assert_allclose(reader.packed.scores(0, il).sum(axis=1), left[il] + len(AFTER), rtol=1e-5)
+        np.testing.assert_allclose(
+            reader.packed.scores(0, il).sum(axis=1), left[il] + len(AFTER), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("flash_attn", [True, False])
-def test_squeezed_rows_are_merged(opened: tuple[Kind, Any], flash_attn: bool, on_device: bool) -> None:
+def test_squeezed_rows_are_merged(
+    opened: tuple[Kind, Any], flash_attn: bool, on_device: bool
+) -> None:
     """Rows of the run as NumPy merges them by themselves; no other row changes by a bit."""
     kind, model = opened
     c = context(kind, model, flash_attn=flash_attn)
@@ -182,7 +211,9 @@ def test_squeezed_rows_are_merged(opened: tuple[Kind, Any], flash_attn: bool, on
     before = [(c.rows(0, il, False), c.rows(0, il, True), c.scores(0, il)) for il in layers]
     first, n, n_keep = run = (len(BEFORE), N_IMAGE, 30)
     kept = c.squeeze(0, [run], method="text_prior_pivot_merge", on_device=on_device)
-    options = reference.Options(method="pivot_merge", important_ratio=(n_keep + 0.5) / n, recent_ratio=0.0)
+    options = reference.Options(
+        method="pivot_merge", important_ratio=(n_keep + 0.5) / n, recent_ratio=0.0
+    )
     for il, (k, v, score) in enumerate(before):
         end = first + n
         expected = reference.compress(
@@ -191,8 +222,11 @@ def test_squeezed_rows_are_merged(opened: tuple[Kind, Any], flash_attn: bool, on
         np.testing.assert_array_equal(kept[il][:, first : first + n_keep], expected[2] + first)
         for values, old, new in ((False, k, expected[0]), (True, v, expected[1])):
             rows = c.rows(0, il, values)
-            # rows come back as f16: one step of it, 2^-11 relative, and sums of up to 90 rows before
-            np.testing.assert_allclose(rows[:, first : first + n_keep], new, rtol=2**-10, atol=2**-9)
+            # rows come back as f16: one step of it, 2^-11 relative, and sums of up to 90 rows
+            # before
+            np.testing.assert_allclose(
+                rows[:, first : first + n_keep], new, rtol=2**-10, atol=2**-9
+            )
             np.testing.assert_array_equal(rows[:, :first], old[:, :first])
             np.testing.assert_array_equal(rows[:, first + n_keep :], old[:, end:])
 

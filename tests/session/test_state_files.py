@@ -85,15 +85,22 @@ def test_only_files_are_written_over(chat: Chat, tmp_path: Path, kind: str) -> N
     link.symlink_to(path)
     before = path.stat()
     for target in (path, link):
-        with pytest.raises(ValueError, match=rf"path '.*' is a {kind}, expected a regular file or none"):
+        with pytest.raises(
+            ValueError, match=rf"path '.*' is a {kind}, expected a regular file or none"
+        ):
             chat.save(target)
-        with pytest.raises(ValueError, match=rf"state file '.*' is a {kind}, expected a file that chat.save\(\) wrote"):
+        with pytest.raises(
+            ValueError,
+            match=rf"state file '.*' is a {kind}, expected a file that chat.save\(\) wrote",
+        ):
             read_state(target)
     assert os.path.samestat(path.stat(), before)
     assert sorted(tmp_path.iterdir()) == [path, link]
 
 
-def test_a_device_is_not_written_over(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_not_written_over(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No real one: ``stat`` says that a file is one."""
     file = tmp_path / "device"
     file.write_bytes(b"old")
@@ -124,7 +131,9 @@ def test_paths_that_are_none(chat: Chat, tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [loop]
 
 
-def test_a_file_that_may_not_be_written(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_written(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though the folder may; root may write anything, and is told otherwise."""
     file = tmp_path / "talk"
     file.write_bytes(b"old")
@@ -178,7 +187,9 @@ def _last_value(state: bytes) -> int:
     ],
     ids=["no token", "no such token", "past", "later", "before", "far", "cells", "part", "kind"],
 )
-def test_a_state_that_makes_no_sense(chat: Chat, llm: Llava, tmp_path: Path, at: int, value: bytes) -> None:
+def test_a_state_that_makes_no_sense(
+    chat: Chat, llm: Llava, tmp_path: Path, at: int, value: bytes
+) -> None:
     """Its checksum is right; the next turn failed, with an error of llama.cpp's."""
     path = tmp_path / "talk"
     chat.save(path)
@@ -192,7 +203,9 @@ def test_a_state_that_makes_no_sense(chat: Chat, llm: Llava, tmp_path: Path, at:
 
 
 @pytest.mark.parametrize("where", [_first_value, _last_value])
-def test_cells_that_hold_no_numbers(chat: Chat, llm: Llava, tmp_path: Path, where: Callable[[bytes], int]) -> None:
+def test_cells_that_hold_no_numbers(
+    chat: Chat, llm: Llava, tmp_path: Path, where: Callable[[bytes], int]
+) -> None:
     """What came after it in the same cache was wrong, too: nothing times NaN is NaN."""
     path = tmp_path / "talk"
     chat.save(path)
@@ -222,7 +235,9 @@ write_whole(sys.argv[1], pieces())
 def test_what_a_killed_process_has_left_is_used_up(tmp_path: Path) -> None:
     file = tmp_path / "talk"
     file.write_bytes(b"old")
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(file)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(file)], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "half\n"
         left = [path for path in tmp_path.iterdir() if path != file]
@@ -253,7 +268,9 @@ def test_who_writes_the_same_file_waits(tmp_path: Path, monkeypatch: pytest.Monk
         write_whole(file, [b"second"])
     assert not file.exists()
     monkeypatch.setattr(whole_file, "LOCK_SECONDS", 20)
-    others = [threading.Thread(target=write_whole, args=(file, [bytes([n]) * 1000])) for n in range(8)]
+    others = [
+        threading.Thread(target=write_whole, args=(file, [bytes([n]) * 1000])) for n in range(8)
+    ]
     for other in others:
         other.start()
     go_on.set()
@@ -312,7 +329,21 @@ def test_headers_of_another_shape(chat: Chat, llm: Llava, tmp_path: Path) -> Non
     text = json.dumps(header)
     tried = 0
     for key in _keys(header):
-        for change in ("missing", "more", None, 5, -1, 0.5, "x", [], {}, True, [1], {"a": 1}, 1e400):
+        for change in (
+            "missing",
+            "more",
+            None,
+            5,
+            -1,
+            0.5,
+            "x",
+            [],
+            {},
+            True,
+            [1],
+            {"a": 1},
+            1e400,
+        ):
             other = json.loads(text)
             parent = _parent(other, key)
             if change == "missing":
@@ -329,7 +360,12 @@ def test_headers_of_another_shape(chat: Chat, llm: Llava, tmp_path: Path) -> Non
                 taken_up = llm.load_state(bad)
             except ValueError:
                 continue
-            harmless = {(("mmproj",), None), (("system",), None), (("system",), "x"), (("turns",), 5)}
+            harmless = {
+                (("mmproj",), None),
+                (("system",), None),
+                (("system",), "x"),
+                (("turns",), 5),
+            }
             assert (key, change) in harmless or key[0] == "compression", (key, change)
             assert change not in ("missing", "more")
             del taken_up
@@ -340,8 +376,13 @@ def test_headers_of_another_shape(chat: Chat, llm: Llava, tmp_path: Path) -> Non
             llm.load_state(bad)
 
 
-def _file(words: bytes, state: bytes, n_words: int | None = None, n_state: int | None = None) -> bytes:
-    n_words, n_state = (len(words) if n_words is None else n_words), (len(state) if n_state is None else n_state)
+def _file(
+    words: bytes, state: bytes, n_words: int | None = None, n_state: int | None = None
+) -> bytes:
+    n_words, n_state = (
+        (len(words) if n_words is None else n_words),
+        (len(state) if n_state is None else n_state),
+    )
     body = b"LOOKMTLK" + struct.pack("<II", 2, n_words) + words + struct.pack("<Q", n_state) + state
     return body + hashlib.sha256(body).digest()
 
@@ -358,7 +399,9 @@ def _file(words: bytes, state: bytes, n_words: int | None = None, n_state: int |
         (_file(b"{}", b""), "has the keys"),
     ],
 )
-def test_files_with_a_right_checksum(llm: Llava, tmp_path: Path, whole: bytes, message: str) -> None:
+def test_files_with_a_right_checksum(
+    llm: Llava, tmp_path: Path, whole: bytes, message: str
+) -> None:
     (tmp_path / "bad").write_bytes(whole)
     with pytest.raises(ValueError, match=message):
         llm.load_state(tmp_path / "bad")
@@ -367,11 +410,15 @@ def test_files_with_a_right_checksum(llm: Llava, tmp_path: Path, whole: bytes, m
 def test_a_file_is_of_a_chat_template(chat: Chat, llm: Llava, tmp_path: Path) -> None:
     chat.save(tmp_path / "talk")
     with Llava.embedded(kv_ratio=0.5, chat_template="vicuna") as other:
-        with pytest.raises(ValueError, match="was made with chat_template the model's own, expected 'vicuna'"):
+        with pytest.raises(
+            ValueError, match="was made with chat_template the model's own, expected 'vicuna'"
+        ):
             other.load_state(tmp_path / "talk")
         theirs = other.chat()
         theirs.ask("Hi", max_tokens=2)
         theirs.save(tmp_path / "theirs")
         assert other.load_state(tmp_path / "theirs").n_turns == 1
-    with pytest.raises(ValueError, match="was made with chat_template 'vicuna', expected the model's own"):
+    with pytest.raises(
+        ValueError, match="was made with chat_template 'vicuna', expected the model's own"
+    ):
         llm.load_state(tmp_path / "theirs")

@@ -9,7 +9,10 @@ from lookm_cpp import Llava
 from lookm_cpp.embedded import DEMO
 
 TURNS: list[tuple[str, Any]] = [
-    ("Image 1:<image> Image 2:<image> What is in image 2?", [DEMO / "pic03.png", DEMO / "pic08.png"]),
+    (
+        "Image 1:<image> Image 2:<image> What is in image 2?",
+        [DEMO / "pic03.png", DEMO / "pic08.png"],
+    ),
     ("Image 3:<image> What is in image 3?", DEMO / "pic01.png"),
 ]
 
@@ -52,5 +55,8 @@ def test_a_dropped_stream_is_where_the_next_turn_goes_on() -> None:
 
 
 def test_options_are_named() -> None:
-    with Llava.embedded() as llm, pytest.raises(TypeError, match="kv_ratio is no option of an answer"):
+    with (
+        Llava.embedded() as llm,
+        pytest.raises(TypeError, match="kv_ratio is no option of an answer"),
+    ):
         llm.chat().ask("Hello", kv_ratio=0.5)  # type: ignore[call-arg]

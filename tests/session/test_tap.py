@@ -1,4 +1,6 @@
-"""What the tap sums up while a random model reads a prompt: all queries, or those from one of them on; squares too."""
+"""What the tap sums up while a random model reads a prompt: all queries, or those from one of them
+on; squares too.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,10 @@ N = len(PROMPT)
 FLASH = pytest.mark.parametrize("flash_attn", [True, False], ids=["flash", "no flash"])
 MODELS = {"gqa": (4, 2), "mqa": (4, 1), "mha": (3, 3)}
 
-# Relative, of a layer's scores in the mean, between runs that split the prompt otherwise or do without flash attention:
-# later layers' queries differ by the rounding of the layers before. In the first layer they are the same, and without
-# flash attention llama.cpp rounds them to f16, 2^-11 relative, of which most cancels in a sum.
+# Relative, of a layer's scores in the mean, between runs that split the prompt otherwise or do
+# without flash attention: later layers' queries differ by the rounding of the layers before. In the
+# first layer they are the same, and without flash attention llama.cpp rounds them to f16, 2^-11
+# relative, of which most cancels in a sum.
 TOLERANCES = (1e-4, 5e-3, 1e-2)
 
 
@@ -36,7 +39,9 @@ def gqa() -> Any:
     return _oracle.Model.random()
 
 
-def scores(model: Any, tokens: list[int] = PROMPT, *, squares: bool = False, **options: Any) -> list[Floats]:
+def scores(
+    model: Any, tokens: list[int] = PROMPT, *, squares: bool = False, **options: Any
+) -> list[Floats]:
     """Of every layer; ``first_query`` goes to the tap, the other options to the context."""
     first_query = options.pop("first_query", 0)
     context = _oracle.Context(model, **options)
@@ -83,7 +88,9 @@ def test_a_window_past_the_prompt_costs_nothing(gqa: Any, flash_attn: bool) -> N
 
 @FLASH
 def test_squares_of_the_last_queries(flash_attn: bool) -> None:
-    """With one query head a KV head, windows that differ by one query give that query's p, and so its p^2."""
+    """With one query head a KV head, windows that differ by one query give that query's p, and so
+    its p^2.
+    """
     mha = _oracle.Model.random(n_head=3, n_head_kv=3)
     n = 5
     p = [scores(mha, first_query=N - i, flash_attn=flash_attn) for i in range(n + 1)]
@@ -97,7 +104,12 @@ def test_squares_of_the_last_queries(flash_attn: bool) -> None:
 def test_squares_depend_on_no_batch(model: Any, first: int) -> None:
     one = scores(model, first_query=first, squares=True)
     for n_ubatch, flash_attn in ((16, True), (512, False)):
-        assert_near(scores(model, first_query=first, squares=True, n_ubatch=n_ubatch, flash_attn=flash_attn), one)
+        assert_near(
+            scores(
+                model, first_query=first, squares=True, n_ubatch=n_ubatch, flash_attn=flash_attn
+            ),
+            one,
+        )
 
 
 def test_squares_must_be_asked_for(gqa: Any) -> None:

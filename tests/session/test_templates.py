@@ -34,13 +34,16 @@ HOSTILE = {
     "30 million rounds": "{% for i in range(30000000) %}{% endfor %}",
     "rounds within rounds": "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
     "a text that doubles": NS + "{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-    "a list that doubles": LIST + "{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+    "a list that doubles": LIST
+    + "{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
     "a text repeated": "{{ 'a' * 1000000000000 }}",
-    "a text replaced": NS + "{% for i in range(20) %}{% set ns.s = ns.s|replace('a', 'aaaaaaaaaaaa') %}{% endfor %}",
+    "a text replaced": NS
+    + "{% for i in range(20) %}{% set ns.s = ns.s|replace('a', 'aaaaaaaaaaaa') %}{% endfor %}",
     "an indent": "{{ 'a\nb'|indent(100000000000) }}",
     "an indent of JSON": "{{ [[[1]]]|tojson(indent=2000000000) }}",
     "a list in itself": "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns|tojson }}",
-    "half a million lists in lists": LIST + "{% for i in range(500000) %}{% set ns.s = [ns.s] %}{% endfor %}",
+    "half a million lists in lists": LIST
+    + "{% for i in range(500000) %}{% set ns.s = [ns.s] %}{% endfor %}",
 }
 
 
@@ -64,27 +67,36 @@ def test_a_hostile_template_is_an_error(tmp_path: Path, template: str) -> None:
 def test_what_the_messages_make_of_a_template(tmp_path: Path) -> None:
     """A template that is harmless until a message says otherwise; the session lives on."""
     rounds = "{% for i in range(9999999) %}{% endfor %}"
-    template = "{% for m in messages %}{% if m.content == 'go' %}" + rounds + "{% endif %}{% endfor %}x"
+    template = (
+        "{% for m in messages %}{% if m.content == 'go' %}" + rounds + "{% endif %}{% endfor %}x"
+    )
     with Llava(with_template(tmp_path / "model.gguf", template), mmproj=False, n_threads=1) as llm:
         for _ in range(2):
             llm.ask("Hello", max_tokens=2)
             with pytest.raises(
-                ValueError, match="messages: the chat template refuses them: the template takes too many"
+                ValueError,
+                match="messages: the chat template refuses them: the template takes too many",
             ):
                 llm.ask("go", max_tokens=2)
 
 
 def test_an_error_of_syntax_says_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = with_template(tmp_path / "model.gguf", "{% for m in messages %}{{ m.content")
-    with pytest.raises(ValueError, match=r"model_path: its chat template cannot be read: .*(?i:pars|unexpected|lexer)"):
+    with pytest.raises(
+        ValueError,
+        match=r"model_path: its chat template cannot be read: .*(?i:pars|unexpected|lexer)",
+    ):
         Llava(model, mmproj=False, n_threads=1)
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(not UPSTREAM, reason="needs the templates in a llama.cpp that the build has fetched")
+@pytest.mark.skipif(
+    not UPSTREAM, reason="needs the templates in a llama.cpp that the build has fetched"
+)
 def test_no_limit_is_in_the_way_of_templates_that_are_in_use(tmp_path: Path) -> None:
     conversation = [
-        {"role": ("user", "assistant")[i % 2], "content": f"Number {i}: what is in these images?"} for i in range(101)
+        {"role": ("user", "assistant")[i % 2], "content": f"Number {i}: what is in these images?"}
+        for i in range(101)
     ]
     for file in UPSTREAM:
         model = with_template(tmp_path / "model.gguf", file.read_text(encoding="utf-8"))

@@ -38,8 +38,8 @@ def test_a_second_thread_stays_responsive(llm: Llava, longest: DemoPrompt) -> No
     elapsed = time.perf_counter() - begin
     done.set()
     thread.join()
-    # A thread that holds the interpreter stops the ticks for a whole prefill, nearly all of the time measured here;
-    # a busy machine makes single gaps.
+    # A thread that holds the interpreter stops the ticks for a whole prefill, nearly all of the
+    # time measured here; a busy machine makes single gaps.
     waited = sum(gap for gap in (b - a for a, b in pairwise(ticks)) if gap > 0.03)
     assert waited < 0.5 * elapsed
 
@@ -77,7 +77,10 @@ def test_a_stream_may_change_threads(llm: Llava, describe: DemoPrompt) -> None:
     chunks = [next(stream), next(stream)]
     with ThreadPoolExecutor(1) as pool:
         chunks += pool.submit(list, stream).result()
-    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks).strip() == answer
+    assert (
+        "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks).strip()
+        == answer
+    )
 
 
 def test_progress_may_raise(llm: Llava, describe: DemoPrompt) -> None:
@@ -107,7 +110,9 @@ def test_close_waits_for_the_other_thread(describe: DemoPrompt) -> None:
     llm = Llava.embedded()
     begun = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(llm.ask, describe.content, describe.images, progress=lambda *_: begun.set())
+        answer = pool.submit(
+            llm.ask, describe.content, describe.images, progress=lambda *_: begun.set()
+        )
         begun.wait(10)
         llm.close()
         assert answer.result() == describe.answer
@@ -148,5 +153,6 @@ def test_ctrl_c_stops_at_once_and_leaves_the_model_usable() -> None:
     assert child.returncode == 0, child.stderr
     delays = [float(line) for line in child.stdout.split()]
     assert len(delays) == 3
-    # One step is a part of a prompt (512 cells) or a token: tens of milliseconds on a machine that is not busy.
+    # One step is a part of a prompt (512 cells) or a token: tens of milliseconds on a machine that
+    # is not busy.
     assert max(delays) < 1.0

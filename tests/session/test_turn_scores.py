@@ -49,7 +49,9 @@ def test_a_prompt_that_is_squeezed(kv_ratio: float) -> None:
 
 
 def test_what_was_never_scored_is_read_on_under_a_cap(tmp_path: Path) -> None:
-    """A state from where nothing was to be evicted has no scores: its cells go first, and the talk goes on."""
+    """A state from where nothing was to be evicted has no scores: its cells go first, and the talk
+    goes on.
+    """
     with Llava.embedded() as free:
         chat = free.chat()
         chat.ask(NUMBERED, PICTURES, max_tokens=4)
@@ -58,13 +60,17 @@ def test_what_was_never_scored_is_read_on_under_a_cap(tmp_path: Path) -> None:
     with Llava.embedded(kv_cells=1300, flash_attn=flash_attn or "auto") as capped:
         chat = capped.load_state(tmp_path / "talk.state")
         for _ in range(2):
-            assert chat.ask("Image 1:<image> Image 2:<image> What is in image 2?", PICTURES[:2], max_tokens=12)
+            assert chat.ask(
+                "Image 1:<image> Image 2:<image> What is in image 2?", PICTURES[:2], max_tokens=12
+            )
         assert chat.stats.squeezed_cells > 0
 
 
 def test_a_trial_of_what_was_not_observed(tmp_path: Path) -> None:
     """Scores of the prompt before are not its own."""
-    session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, shrink=False)
+    session = Session(
+        str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, shrink=False
+    )
     session.read("A text. " * 25, [], kv_ratio=0.5, method="h2o", n_answer=8)
     session.trial(kv_ratio=0.5, method="h2o")
     session.read("More text. " * 25, [], kv_ratio=1.0, method="h2o", n_answer=8)

@@ -16,7 +16,8 @@ CHATML = (
 )
 N_FF = 64
 STATE, RANK, KERNEL = 4, 4, 4
-"""Of a Mamba layer: its state a channel, the rank of its time step, the width of its convolution."""
+"""Of a Mamba layer: its state a channel, the rank of its time step, the width of its convolution.
+"""
 
 
 def write_mamba(path: Path, n_embd: int = 256) -> Path:
@@ -53,9 +54,14 @@ def write_llama(
     added: Mapping[str, np.ndarray] | None = None,
     chat_template: str | None = CHATML,
 ) -> Path:
-    """What LOOK-M is for. ``pieces``: tokens beside the bytes, merged from smaller ones; ``added``: to the weights."""
+    """What LOOK-M is for.
+
+    ``pieces``: tokens beside the bytes, merged from smaller ones; ``added``: to the weights.
+    """
     layer = {**_attention("attn", n_embd), **_feed_forward(n_embd)}
-    return _write(path, "llama", n_embd, layer, _describe_attention, None, pieces, n_ctx, added, chat_template)
+    return _write(
+        path, "llama", n_embd, layer, _describe_attention, None, pieces, n_ctx, added, chat_template
+    )
 
 
 def write_mpt(path: Path, n_embd: int = 256) -> Path:
@@ -79,9 +85,17 @@ def write_mpt(path: Path, n_embd: int = 256) -> Path:
 
 def write_t5(path: Path, n_embd: int = 256) -> Path:
     """An encoder beside the decoder."""
-    both = {**_attention("attn", n_embd, "o"), **_feed_forward(n_embd), "attn_rel_b.weight": (32, 4)}
-    outer: Shapes = {f"{side}.blk.0.{name}": shape for side in ("enc", "dec") for name, shape in both.items()}
-    outer |= {f"dec.blk.0.{name}": shape for name, shape in _attention("cross_attn", n_embd, "o").items()}
+    both = {
+        **_attention("attn", n_embd, "o"),
+        **_feed_forward(n_embd),
+        "attn_rel_b.weight": (32, 4),
+    }
+    outer: Shapes = {
+        f"{side}.blk.0.{name}": shape for side in ("enc", "dec") for name, shape in both.items()
+    }
+    outer |= {
+        f"dec.blk.0.{name}": shape for name, shape in _attention("cross_attn", n_embd, "o").items()
+    }
     outer |= {f"{side}.output_norm.weight": (n_embd,) for side in ("enc", "dec")}
 
     def describe(writer: gguf.GGUFWriter) -> None:
@@ -118,7 +132,11 @@ def _attention(name: str, n_embd: int, output: str = "output") -> Shapes:
 
 
 def _feed_forward(n_embd: int) -> Shapes:
-    rows = {"ffn_gate.weight": (N_FF, n_embd), "ffn_up.weight": (N_FF, n_embd), "ffn_down.weight": (n_embd, N_FF)}
+    rows = {
+        "ffn_gate.weight": (N_FF, n_embd),
+        "ffn_up.weight": (N_FF, n_embd),
+        "ffn_down.weight": (n_embd, N_FF),
+    }
     return {"ffn_norm.weight": (n_embd,), **rows}
 
 
@@ -139,7 +157,9 @@ def _write(
     added: Mapping[str, np.ndarray] | None = None,
     chat_template: str | None = CHATML,
 ) -> Path:
-    """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded; norms are ones."""
+    """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded;
+    norms are ones.
+    """
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name(f"tiny {arch}")
     writer.add_context_length(n_ctx)
@@ -150,13 +170,18 @@ def _write(
     n_vocab = _add_tokenizer(writer, pieces)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    shapes = {"token_embd.weight": (n_vocab, n_embd), **(outer or {"output_norm.weight": (n_embd,)})}
+    shapes = {
+        "token_embd.weight": (n_vocab, n_embd),
+        **(outer or {"output_norm.weight": (n_embd,)}),
+    }
     shapes |= {f"blk.0.{name}": shape for name, shape in layer.items()}
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
         noise = rng.standard_normal(shape, dtype=np.float32) / np.float32(shape[-1] ** 0.5)
         noise += (added or {}).get(name, 0)
-        writer.add_tensor(name, np.ones(shape, np.float32) if name.endswith("norm.weight") else noise)
+        writer.add_tensor(
+            name, np.ones(shape, np.float32) if name.endswith("norm.weight") else noise
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,7 +1,8 @@
-"""Fewer cores than threads: what is computed gets slower by its share of them, and not by waiting for each other.
+"""Fewer cores than threads: what is computed gets slower by its share of them, and not by waiting
+for each other.
 
-A barrier that only spins keeps the core from the thread it waits for, for a whole time slice each: on two threads that
-share a core, the embedded model was 2000 times slower than on two cores.
+A barrier that only spins keeps the core from the thread it waits for, for a whole time slice each:
+on two threads that share a core, the embedded model was 2000 times slower than on two cores.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from server.servers import Server, running
 
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
 pytestmark = [
-    pytest.mark.skipif(not hasattr(_oracle, "parallel_rounds"), reason="this build has the compiler's own OpenMP"),
     pytest.mark.skipif(
-        not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs"
+        not hasattr(_oracle, "parallel_rounds"), reason="this build has the compiler's own OpenMP"
+    ),
+    pytest.mark.skipif(
+        not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+        reason="needs two CPUs",
     ),
 ]
 MOST_TIMES_SLOWER = 60
@@ -59,7 +63,11 @@ print(free / crowded)
 
 def _times_slower(*arguments: str) -> float:
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", CHILD, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert child.returncode == 0, child.stderr
     return float(child.stdout)

@@ -110,7 +110,9 @@ def test_forked_within_another_threads_work() -> None:
 
 
 def test_forked_at_any_moment_of_another_threads_work() -> None:
-    """Whatever locks that thread holds, the child says something at once, and the parent notices nothing."""
+    """Whatever locks that thread holds, the child says something at once, and the parent notices
+    nothing.
+    """
     program = """
         llm, idle = Llava.embedded(n_threads=2), Llava.embedded(n_threads=2)
         answer = ask(idle)
@@ -186,11 +188,19 @@ def test_forked_by_its_own_progress_callback(seconds: str) -> None:
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
         assert again == answer
     """
-    assert output(textwrap.dedent(program.replace("ask(llm)", "llm.ask(PROMPT.content, PROMPT.images)")), seconds) == ""
+    assert (
+        output(
+            textwrap.dedent(program.replace("ask(llm)", "llm.ask(PROMPT.content, PROMPT.images)")),
+            seconds,
+        )
+        == ""
+    )
 
 
 def test_devices_are_for_spawned_processes() -> None:
-    """A server's connection is the parent's: what a child said through it would be taken for the parent's."""
+    """A server's connection is the parent's: what a child said through it would be taken for the
+    parent's.
+    """
     program = """
         llm = Llava.embedded(rpc_servers=sys.argv[1])
         answer = ask(llm)
@@ -202,6 +212,10 @@ def test_devices_are_for_spawned_processes() -> None:
     """
     with rpc_servers(1) as server:
         parents, own = output(IN_CHILD + textwrap.dedent(program), server).splitlines()
-    assert parents.startswith("RuntimeError: this process was forked, and the model of its parent lies on a device")
-    assert own.startswith(f'RuntimeError: rpc_servers: "{server}" in a process that was forked after')
+    assert parents.startswith(
+        "RuntimeError: this process was forked, and the model of its parent lies on a device"
+    )
+    assert own.startswith(
+        f'RuntimeError: rpc_servers: "{server}" in a process that was forked after'
+    )
     assert all(said.endswith(SPAWN) for said in (parents, own))

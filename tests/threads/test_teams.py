@@ -37,7 +37,8 @@ def _comes_true(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("n_threads", "n_rounds"), [(1, 10), (2, 20_000), (3, 2000), (N_CPUS, 2000), (4 * N_CPUS + 1, 200), (64, 20)]
+    ("n_threads", "n_rounds"),
+    [(1, 10), (2, 20_000), (3, 2000), (N_CPUS, 2000), (4 * N_CPUS + 1, 200), (64, 20)],
 )
 def test_a_team_goes_side_by_side(n_threads: int, n_rounds: int) -> None:
     """With more threads than cores, too: those who wait make room for those they wait for."""
@@ -45,7 +46,9 @@ def test_a_team_goes_side_by_side(n_threads: int, n_rounds: int) -> None:
 
 
 def test_teams_of_changing_sizes() -> None:
-    """Helpers that a run has no use for must not be let into it by the last barrier of the run before."""
+    """Helpers that a run has no use for must not be let into it by the last barrier of the run
+    before.
+    """
     for i in range(400):
         _check((2, 5, 3, 1, 4)[i % 5], 3)
 

@@ -28,10 +28,16 @@ DECODERS = {
     "qwen2": Decoder("qwen2", bias=True),
     "qwen2vl": Decoder("qwen2vl", bias=True, metadata={"rope.dimension_sections": [4, 6, 6, 0]}),
     "qwen3vl": Decoder(
-        "qwen3vl", head_norm=True, metadata={"rope.dimension_sections": [6, 5, 5, 0], "n_deepstack_layers": 2}
+        "qwen3vl",
+        head_norm=True,
+        metadata={"rope.dimension_sections": [6, 5, 5, 0], "n_deepstack_layers": 2},
     ),
-    "glm4": Decoder("glm4", post_norm=True, wide_up=True, metadata={"rope.dimension_sections": [4, 6, 6, 0]}),
-    "hunyuan_vl": Decoder("hunyuan_vl", head_norm=True, metadata={"rope.dimension_sections": [4, 4, 4, 4]}),
+    "glm4": Decoder(
+        "glm4", post_norm=True, wide_up=True, metadata={"rope.dimension_sections": [4, 6, 6, 0]}
+    ),
+    "hunyuan_vl": Decoder(
+        "hunyuan_vl", head_norm=True, metadata={"rope.dimension_sections": [4, 4, 4, 4]}
+    ),
     "paddleocr": Decoder("paddleocr", metadata={"rope.dimension_sections": [4, 6, 6, 0]}),
     "phi3": Decoder("phi3", wide_up=True),
     # image cells go through weights of their own

@@ -11,7 +11,9 @@ from zoo.gguf_file import Metadata, Shapes, write
 
 N_EMBD, N_FF, N_HEAD, N_HEAD_KV, HEAD_DIM = 128, 192, 4, 2, 32
 FIRST_BYTE = 3
-"""Token of the byte 0; the ones before are unknown, begin and end of text, and never win: their logits are 0."""
+"""Token of the byte 0; the ones before are unknown, begin and end of text, and never win: their
+logits are 0.
+"""
 SPACE = "\u2581"
 """How SentencePiece writes it."""
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -65,17 +67,25 @@ def write_decoder(
         "vocab_size": n_vocab,
         **decoder.metadata,
     }
-    metadata = {"general.name": f"tiny {decoder.arch}", **{f"{decoder.arch}.{k}": v for k, v in sizes.items()}}
+    metadata = {
+        "general.name": f"tiny {decoder.arch}",
+        **{f"{decoder.arch}.{k}": v for k, v in sizes.items()},
+    }
     shapes: Shapes = {"token_embd.weight": (n_vocab, N_EMBD), "output_norm.weight": (N_EMBD,)}
     shapes["output.weight"] = (n_vocab, N_EMBD)
     shapes |= decoder.outer | {name: (n_vocab, width) for name, width in decoder.token_embd.items()}
     for i in range(decoder.n_layer):
         shapes |= {f"blk.{i}.{name}": shape for name, shape in _block(decoder, i).items()}
     for name, other in decoder.names.items():
-        shapes = {key.replace(name, other) if key.endswith(name) else key: shape for key, shape in shapes.items()}
+        shapes = {
+            key.replace(name, other) if key.endswith(name) else key: shape
+            for key, shape in shapes.items()
+        }
     if chat_template is not None:
         metadata["tokenizer.chat_template"] = chat_template
-    return write(path, decoder.arch, metadata | vocabulary, shapes, zero_rows={"output.weight": FIRST_BYTE})
+    return write(
+        path, decoder.arch, metadata | vocabulary, shapes, zero_rows={"output.weight": FIRST_BYTE}
+    )
 
 
 def _block(decoder: Decoder, i: int) -> Shapes:

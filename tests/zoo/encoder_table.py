@@ -19,8 +19,16 @@ _MERGED = 4 * WIDTH
 """Width of 2 x 2 patches put together."""
 _LLAVA_MLP = {**linear("mm.0", WIDTH, OUT), **linear("mm.2", OUT, OUT)}
 _QWEN_MLP = {**linear("mm.0", _MERGED, _MERGED), **linear("mm.2", _MERGED, OUT)}
-_GATED: Shapes = {"mm.gate.weight": (N_FF, OUT), "mm.up.weight": (N_FF, OUT), "mm.down.weight": (OUT, N_FF)}
-_PIXELS: Metadata = {"vision.image_min_pixels": 2048, "vision.image_max_pixels": 1 << 20, "use_gelu": True}
+_GATED: Shapes = {
+    "mm.gate.weight": (N_FF, OUT),
+    "mm.up.weight": (N_FF, OUT),
+    "mm.down.weight": (OUT, N_FF),
+}
+_PIXELS: Metadata = {
+    "vision.image_min_pixels": 2048,
+    "vision.image_max_pixels": 1 << 20,
+    "use_gelu": True,
+}
 _PIXTRAL: Shapes = {
     "v.pre_ln.weight": (WIDTH,),
     "mm.1.weight": (OUT, WIDTH),
@@ -84,7 +92,9 @@ ENCODERS = {
         metadata={"vision.image_grid_pinpoints": [32, 64, 64, 32, 64, 64, 96, 32, 32, 96]},
         outer={**_clip(16), **_LLAVA_MLP, "v.image_newline": (OUT,)},
     ),
-    "qwen2-vl": Encoder("qwen2vl_merger", 64, 16, outer={**_two_frames(16), **_POST_NORM, **_QWEN_MLP}),
+    "qwen2-vl": Encoder(
+        "qwen2vl_merger", 64, 16, outer={**_two_frames(16), **_POST_NORM, **_QWEN_MLP}
+    ),
     # windows of 3 x 3 merged patches but in each second layer
     "qwen2.5-vl": Encoder(
         "qwen2.5vl_merger",
@@ -123,7 +133,12 @@ ENCODERS = {
         64,
         4,
         metadata={"vision.projector.scale_factor": 2, "use_gelu": True},
-        outer={**_SIGLIP, **_positions(256), **linear("mm.1", _MERGED, OUT), **linear("mm.2", OUT, OUT)},
+        outer={
+            **_SIGLIP,
+            **_positions(256),
+            **linear("mm.1", _MERGED, OUT),
+            **linear("mm.2", OUT, OUT),
+        },
     ),
     "glm-4v": Encoder(
         "glm4v",
@@ -199,9 +214,16 @@ ENCODERS = {
         64,
         8,
         metadata={"use_gelu": True},
-        outer={**_SIGLIP, **_positions(64), **linear("mm.0", WIDTH, OUT), **linear("mm.1", OUT, OUT)},
+        outer={
+            **_SIGLIP,
+            **_positions(64),
+            **linear("mm.0", WIDTH, OUT),
+            **linear("mm.1", OUT, OUT),
+        },
     ),
-    "phi-4": Encoder("phi4", 64, 8, metadata=_PIXELS, outer={**_SIGLIP, **_positions(64), **_LLAVA_MLP}),
+    "phi-4": Encoder(
+        "phi4", 64, 8, metadata=_PIXELS, outer={**_SIGLIP, **_positions(64), **_LLAVA_MLP}
+    ),
     # always 16 x 16 patches, averaged 2 x 2
     "gemma-3": Encoder(
         "gemma3",
@@ -222,7 +244,10 @@ ENCODERS = {
             64,
             4,
             metadata={"vision.projector.scale_factor": 2, "use_gelu": True},
-            outer={"v.position_embd.weight": (2, 512, WIDTH), "mm.input_projection.weight": (OUT, WIDTH)},
+            outer={
+                "v.position_embd.weight": (2, 512, WIDTH),
+                "mm.input_projection.weight": (OUT, WIDTH),
+            },
             layer_outer={f"attn_{x}_norm.weight": (WIDTH // N_HEAD,) for x in "qk"},
             rms=True,
             bias=False,
@@ -259,7 +284,11 @@ ENCODERS = {
         "internvl",
         32,
         4,
-        metadata={"vision.projector.scale_factor": 2, "vision.preproc_max_tiles": 4, "use_gelu": True},
+        metadata={
+            "vision.projector.scale_factor": 2,
+            "vision.preproc_max_tiles": 4,
+            "use_gelu": True,
+        },
         outer={
             **_CLASS,
             **_PATCH_BIAS,
@@ -274,17 +303,27 @@ ENCODERS = {
         "idefics3",
         32,
         4,
-        metadata={"vision.projector.scale_factor": 2, "vision.preproc_image_size": 64, "use_gelu": True},
+        metadata={
+            "vision.projector.scale_factor": 2,
+            "vision.preproc_image_size": 64,
+            "use_gelu": True,
+        },
         outer={**_SIGLIP, **_positions(64), "mm.model.fc.weight": (OUT, _MERGED)},
     ),
-    "pixtral": Encoder("pixtral", 64, 8, metadata={"use_silu": True}, outer=_PIXTRAL, rms=True, bias=False),
+    "pixtral": Encoder(
+        "pixtral", 64, 8, metadata={"use_silu": True}, outer=_PIXTRAL, rms=True, bias=False
+    ),
     # as Pixtral, with 2 x 2 patches merged
     "mistral-small-3.1": Encoder(
         "pixtral",
         64,
         8,
         metadata={"use_silu": True, "vision.spatial_merge_size": 2},
-        outer={**_PIXTRAL, "mm.input_norm.weight": (WIDTH,), "mm.patch_merger.weight": (WIDTH, _MERGED)},
+        outer={
+            **_PIXTRAL,
+            "mm.input_norm.weight": (WIDTH,),
+            "mm.patch_merger.weight": (WIDTH, _MERGED),
+        },
         rms=True,
         bias=False,
     ),

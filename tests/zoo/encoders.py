@@ -17,7 +17,9 @@ class Encoder:
 
     projector: str
     image: int
-    """Side of the square that it sees, or of a tile; where sizes are free, of the learned position grid."""
+    """Side of the square that it sees, or of a tile; where sizes are free, of the learned position
+    grid.
+    """
     patch: int
     metadata: Metadata = field(default_factory=dict)
     """Keys after ``clip.``."""
@@ -47,9 +49,15 @@ def write_encoder(path: Path, encoder: Encoder) -> Path:
         "image_std": [0.25, 0.25, 0.25],
     }
     metadata = {"general.name": f"tiny {encoder.projector}", "clip.has_vision_encoder": True}
-    metadata |= {"clip.projector_type": encoder.projector, **{f"clip.vision.{k}": v for k, v in vision.items()}}
+    metadata |= {
+        "clip.projector_type": encoder.projector,
+        **{f"clip.vision.{k}": v for k, v in vision.items()},
+    }
     metadata |= {f"clip.{k}": v for k, v in encoder.metadata.items()}
-    shapes: Shapes = {"v.patch_embd.weight": (WIDTH, 3, encoder.patch, encoder.patch), **encoder.outer}
+    shapes: Shapes = {
+        "v.patch_embd.weight": (WIDTH, 3, encoder.patch, encoder.patch),
+        **encoder.outer,
+    }
     for i in range(N_LAYER):
         shapes |= {f"v.blk.{i}.{name}": shape for name, shape in _layer(encoder).items()}
     return write(path, "clip", metadata, shapes)
@@ -60,7 +68,11 @@ def _layer(encoder: Encoder) -> Shapes:
     if encoder.fused:
         shapes |= linear("attn_qkv", WIDTH, 3 * WIDTH)
     else:
-        shapes |= linear("attn_q", WIDTH, WIDTH) | linear("attn_k", WIDTH, WIDTH) | linear("attn_v", WIDTH, WIDTH)
+        shapes |= (
+            linear("attn_q", WIDTH, WIDTH)
+            | linear("attn_k", WIDTH, WIDTH)
+            | linear("attn_v", WIDTH, WIDTH)
+        )
     shapes |= linear("ffn_up", WIDTH, N_FF) | linear("ffn_down", N_FF, WIDTH)
     if encoder.rms:
         shapes |= linear("ffn_gate", WIDTH, N_FF)

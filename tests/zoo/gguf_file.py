@@ -20,8 +20,15 @@ Metadata = dict[str, Any]
 """Plain values; an int is written as u32, a list of strings, ints or floats as an array."""
 
 
-def write(path: Path, arch: str, metadata: Metadata, shapes: Shapes, zero_rows: dict[str, int] | None = None) -> Path:
-    """Shapes are NumPy's, the reverse of ggml's. A tensor's numbers depend on its name and shape alone.
+def write(
+    path: Path,
+    arch: str,
+    metadata: Metadata,
+    shapes: Shapes,
+    zero_rows: dict[str, int] | None = None,
+) -> Path:
+    """Shapes are NumPy's, the reverse of ggml's. A tensor's numbers depend on its name and shape
+    alone.
 
     Of the matrices in ``zero_rows`` the first so many rows are zero.
     """
@@ -65,7 +72,9 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _weights(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Vectors that scale (norms) lie near one, other vectors (biases, tokens) near zero, matrices at 1/sqrt(fan in)."""
+    """Vectors that scale (norms) lie near one, other vectors (biases, tokens) near zero, matrices
+    at 1/sqrt(fan in).
+    """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     noise = rng.standard_normal(shape, dtype=np.float32)
     if name.endswith("ssm_a"):  # a state that decays

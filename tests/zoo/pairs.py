@@ -1,4 +1,6 @@
-"""The zoo: pairs of a tiny random language model and a tiny random image encoder, as users name them."""
+"""The zoo: pairs of a tiny random language model and a tiny random image encoder, as users name
+them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class Pair:
 
     decoder: str
     tiles: tuple[tuple[int, ...], tuple[int, ...]]
-    """Cells of each piece that the encoder sees of the two images; one piece where nothing is cut."""
+    """Cells of each piece that the encoder sees of the two images; one piece where nothing is cut.
+    """
     n_marks: int = 0
     """Text tokens that mtmd puts around the two images and their pieces."""
     special_tokens: tuple[str, ...] = ()
@@ -33,7 +36,9 @@ class Pair:
     n_layer: int | None = None
     """Layers that are compressed, unless all are."""
     readers: tuple[int, ...] = ()
-    """Of each compressed layer's cache, how many layers attend to it, unless it is that layer alone."""
+    """Of each compressed layer's cache, how many layers attend to it, unless it is that layer
+    alone.
+    """
     at_once: bool = False
     """Whether an image's cells see each other, and so must be computed at once."""
 
@@ -65,16 +70,32 @@ PAIRS = {
     "qwen2.5-vl": Pair("qwen2vl", ((70,), (45,)), 4, QWEN_MARKS, QWEN_IMAGES, sides=(10, 9)),
     "qwen3-vl": Pair("qwen3vl", ((70,), (45,)), 4, QWEN_MARKS, QWEN_IMAGES, sides=(10, 9)),
     "qwen3.5": Pair("qwen35", ((70,), (45,)), 4, QWEN_MARKS, QWEN_IMAGES, sides=(10, 9), n_layer=2),
-    "glm-4v": Pair("glm4", ((70,), (45,)), 4, ("<|begin_of_image|>", "<|end_of_image|>"), QWEN_IMAGES, sides=(10, 9)),
-    "paddleocr-vl": Pair(
-        "paddleocr", ((70,), (45,)), 4, ("<|IMAGE_START|>", "<|IMAGE_END|>"), QWEN_IMAGES, sides=(10, 9)
+    "glm-4v": Pair(
+        "glm4",
+        ((70,), (45,)),
+        4,
+        ("<|begin_of_image|>", "<|end_of_image|>"),
+        QWEN_IMAGES,
+        sides=(10, 9),
     ),
-    # a newline after each row, a begin and an end: all from the projector, and each with a position of its own
+    "paddleocr-vl": Pair(
+        "paddleocr",
+        ((70,), (45,)),
+        4,
+        ("<|IMAGE_START|>", "<|IMAGE_END|>"),
+        QWEN_IMAGES,
+        sides=(10, 9),
+    ),
+    # a newline after each row, a begin and an end: all from the projector, and each with a position
+    # of its own
     "hunyuan-vl": Pair(
         "hunyuan_vl",
         ((11 * 7 + 2,), (6 * 9 + 2,)),
         4,
-        ("<\uff5chy_place\u2581holder\u2581no\u2581100\uff5c>", "<\uff5chy_place\u2581holder\u2581no\u2581101\uff5c>"),
+        (
+            "<\uff5chy_place\u2581holder\u2581no\u2581100\uff5c>",
+            "<\uff5chy_place\u2581holder\u2581no\u2581101\uff5c>",
+        ),
         QWEN_IMAGES,
     ),
     # 8 x 8 patches between a begin and an end from the projector
@@ -82,11 +103,17 @@ PAIRS = {
     "janus-pro": Pair("llama", ((64,), (64,))),
     "phi-4": Pair("phi3", ((12 * 8,), (7 * 14,)), 0, ("<|endoftext|>",)),
     # 8 x 8 pixels a cell; tiles only from 512 x 512 pixels on
-    "lfm2-vl": Pair("lfm2", ((12 * 8,), (7 * 14,)), 4, ("<|image_start|>", "<|image_end|>"), n_layer=2),
+    "lfm2-vl": Pair(
+        "lfm2", ((12 * 8,), (7 * 14,)), 4, ("<|image_start|>", "<|image_end|>"), n_layer=2
+    ),
     # two of the four layers have windows
-    "gemma-3": Pair("gemma3", ((64,), (64,)), 4, ("<start_of_image>", "<end_of_image>"), n_layer=2, at_once=True),
+    "gemma-3": Pair(
+        "gemma3", ((64,), (64,)), 4, ("<start_of_image>", "<end_of_image>"), n_layer=2, at_once=True
+    ),
     # 8 x 8 pixels a cell
-    "gemma-4": Pair("gemma4", ((12 * 8,), (7 * 14,)), 4, ("<|image>", "<image|>"), n_layer=2, at_once=True),
+    "gemma-4": Pair(
+        "gemma4", ((12 * 8,), (7 * 14,)), 4, ("<|image>", "<image|>"), n_layer=2, at_once=True
+    ),
     # the last layer reads the cache of the second one that is compressed
     "gemma-4-e2b": Pair(
         "gemma4-e2b",
@@ -98,21 +125,30 @@ PAIRS = {
         at_once=True,
     ),
     # 3 x 2 and 2 x 3 tiles, then the whole; one of the four layers sees beyond its chunk
-    "llama-4": Pair("llama4", ((16,) * 7, (16,) * 7), 4, ("<|image_start|>", "<|image_end|>"), n_layer=1),
+    "llama-4": Pair(
+        "llama4", ((16,) * 7, (16,) * 7), 4, ("<|image_start|>", "<|image_end|>"), n_layer=1
+    ),
     # 2 x 2 and 1 x 2 tiles, then the whole
     "internvl": Pair("qwen2", ((16,) * 5, (16,) * 3), 4, ("<img>", "</img>")),
-    # 2 x 2 and 1 x 2 tiles with two marks each, a newline between rows, then the whole between three marks and one
+    # 2 x 2 and 1 x 2 tiles with two marks each, a newline between rows, then the whole between
+    # three marks and one
     "smolvlm": Pair(
         "llama",
         ((16,) * 5, (16,) * 3),
         (4 * 2 + 1 + 4) + (2 * 2 + 1 + 4),
-        ("\n\n", "<fake_token_around_image>", "<global-img>", *(f"<row_{y}_col_{x}>" for y in (1, 2) for x in (1, 2))),
+        (
+            "\n\n",
+            "<fake_token_around_image>",
+            "<global-img>",
+            *(f"<row_{y}_col_{x}>" for y in (1, 2) for x in (1, 2)),
+        ),
     ),
     # 12 x 8 and 7 x 14 patches, [IMG_BREAK] between rows, [IMG_END] after the last
     "pixtral": Pair("llama", ((12 * 8 + 7,), (7 * 14 + 13,)), 2, ("[IMG_END]",)),
     # 6 x 4 and 4 x 7 merged patches
     "mistral-small-3.1": Pair("llama", ((6 * 4 + 3,), (4 * 7 + 6,)), 2, ("[IMG_END]",)),
-    # the whole and 3 x 2 slices, the whole and 2 x 4 slices: two marks each, and a newline between rows
+    # the whole and 3 x 2 slices, the whole and 2 x 4 slices: two marks each, and a newline between
+    # rows
     "minicpm-v-2.6": Pair(
         "qwen2",
         ((16,) * 7, (16,) * 9),
@@ -123,7 +159,9 @@ PAIRS = {
     "mobilevlm-v2": Pair("llama", ((144,), (144,))),
 }
 
-REFUSED = {"kimi-vl": Pair("deepseek2", ((12 * 8,), (7 * 14,)), 4, ("<|media_start|>", "<|media_end|>"))}
+REFUSED = {
+    "kimi-vl": Pair("deepseek2", ((12 * 8,), (7 * 14,)), 4, ("<|media_start|>", "<|media_end|>"))
+}
 """Pairs whose cache cannot be compressed."""
 
 
@@ -131,5 +169,7 @@ def write_pair(name: str, folder: Path, chat_template: str | None = TEMPLATE) ->
     """The files of one pair, in a folder of its own."""
     pair, home = (PAIRS | REFUSED)[name], folder / name
     home.mkdir()
-    model = write_decoder(home / "model.gguf", DECODERS[pair.decoder], list(pair.special_tokens), chat_template)
+    model = write_decoder(
+        home / "model.gguf", DECODERS[pair.decoder], list(pair.special_tokens), chat_template
+    )
     return Files(model, write_encoder(home / "mmproj.gguf", ENCODERS[name]))

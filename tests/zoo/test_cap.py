@@ -1,4 +1,6 @@
-"""Every model of the zoo through a cap that its prompt does not fit: mtmd's positions and batches, in pieces."""
+"""Every model of the zoo through a cap that its prompt does not fit: mtmd's positions and batches,
+in pieces.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ METHOD = "text_prior_pivot_merge"
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_prompt_through_a_cap(name: str, tmp_path: Path) -> None:
-    """Again with the whole prompt in one process: the answer does not depend on what was there before."""
+    """Again with the whole prompt in one process: the answer does not depend on what was there
+    before.
+    """
     pair, (model, mmproj) = PAIRS[name], write_pair(name, tmp_path)
     rng = np.random.default_rng(7)
-    pixels = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in pair.images]
+    pixels = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in pair.images
+    ]
     largest = max(n for tiles in pair.tiles for n in tiles)
     cap = 2 * sum(sum(tiles) for tiles in pair.tiles) // 3 + (largest if pair.at_once else 0)
     options: Options = {"n_threads": 1, "n_ubatch": 128, "kv_cells": cap}

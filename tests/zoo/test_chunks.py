@@ -30,11 +30,17 @@ def _noise(name: str) -> list[Pixels]:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", PAIRS | REFUSED)
 def test_chunks_are_mtmds(name: str, text: str, tmp_path: Path) -> None:
-    """Tokens, sizes, positions, and what the encoder makes of the pixels: of one call for all images."""
+    """Tokens, sizes, positions, and what the encoder makes of the pixels: of one call for all
+    images.
+    """
     files, images = write_pair(name, tmp_path), _noise(name)
     model = _oracle.Model.load(str(files.model))
-    expected = _oracle.Prompt(model, str(files.mmproj), text.replace("<image>", _oracle.marker), images)
-    tokens, saved, embeddings = _oracle.prompt_chunks(str(files.model), str(files.mmproj), text, images)
+    expected = _oracle.Prompt(
+        model, str(files.mmproj), text.replace("<image>", _oracle.marker), images
+    )
+    tokens, saved, embeddings = _oracle.prompt_chunks(
+        str(files.model), str(files.mmproj), text, images
+    )
     assert tokens == expected.tokens
     assert saved == expected.saved_images
     assert len(saved) >= 4
@@ -78,8 +84,15 @@ def test_an_image_that_cannot_be_decoded_ends_nothing(tmp_path: Path) -> None:
     def broken() -> Pixels:
         raise KeyError("broken")
 
-    for wrong, error in ((broken, KeyError), (lambda: 5, ValueError), (lambda: image[0], ValueError), (3, ValueError)):
-        with pytest.raises(error, match=r"broken|expected RGB arrays of shape \[height, width, 3\]"):
+    for wrong, error in (
+        (broken, KeyError),
+        (lambda: 5, ValueError),
+        (lambda: image[0], ValueError),
+        (3, ValueError),
+    ):
+        with pytest.raises(
+            error, match=r"broken|expected RGB arrays of shape \[height, width, 3\]"
+        ):
             session.converse(f"{session.media_marker} And?", [wrong], kv_ratio=0.5, method="h2o")
     assert session.talking
     assert session.epoch == epoch

@@ -1,4 +1,6 @@
-"""Prompts and options at the edge of what a multimodal model takes: an answer, or an error that names the argument."""
+"""Prompts and options at the edge of what a multimodal model takes: an answer, or an error that
+names the argument.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,14 @@ def _open(files: tuple[Path, Path], **options: int) -> Session:
     return Session(str(files[0]), str(files[1]), n_threads=1, **options)  # type: ignore[arg-type]
 
 
-def _ask(session: Session, text: str, width: int = 96, height: int = 64, kv_ratio: float = 0.3) -> bytes | None:
+def _ask(
+    session: Session, text: str, width: int = 96, height: int = 64, kv_ratio: float = 0.3
+) -> bytes | None:
     """The first token after an image of noise."""
     image = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    session.prefill(text.replace("<image>", session.media_marker), [image], kv_ratio=kv_ratio, method=METHOD)
+    session.prefill(
+        text.replace("<image>", session.media_marker), [image], kv_ratio=kv_ratio, method=METHOD
+    )
     session.start(temperature=0.0)
     return session.next()
 
@@ -44,7 +50,9 @@ def test_sizes_that_no_camera_makes(name: str, tmp_path: Path) -> None:
 def test_an_image_at_the_end(tmp_path: Path) -> None:
     """Nobody has logits of an image's cells; with a mark after each image there is text at the end."""
     session = _open(write_pair("llava-1.5", tmp_path))
-    with pytest.raises(ValueError, match="messages: the prompt ends with an image; expected text after it"):
+    with pytest.raises(
+        ValueError, match="messages: the prompt ends with an image; expected text after it"
+    ):
         _ask(session, "A<image>")
     assert _ask(_open(write_pair("qwen2-vl", tmp_path)), "A<image>") is not None
 
@@ -53,7 +61,9 @@ def test_an_image_at_the_end(tmp_path: Path) -> None:
 def test_an_image_that_must_be_read_at_once(tmp_path: Path, options: dict[str, int]) -> None:
     files = write_pair("gemma-3", tmp_path)
     (argument,) = options
-    with pytest.raises(ValueError, match=f"{argument}: 32 is too small; this model needs at least the 64 cells"):
+    with pytest.raises(
+        ValueError, match=f"{argument}: 32 is too small; this model needs at least the 64 cells"
+    ):
         _ask(_open(files, **options), "A<image>B")
     assert _ask(_open(files, **{argument: 64}), "A<image>B") is not None
 
@@ -71,13 +81,17 @@ def test_an_image_in_several_batches(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["smolvlm", "minicpm-v-2.6"])
 def test_a_projector_whose_marks_the_vocabulary_lacks(tmp_path: Path, name: str) -> None:
     model, mmproj = write_pair("llava-1.5", tmp_path).model, write_pair(name, tmp_path).mmproj
-    with pytest.raises(ValueError, match="mmproj: it puts marks around images that the model's vocabulary lacks"):
+    with pytest.raises(
+        ValueError, match="mmproj: it puts marks around images that the model's vocabulary lacks"
+    ):
         _ask(_open((model, mmproj)), "A<image>B")
 
 
 def test_latent_attention_answers_in_full(tmp_path: Path) -> None:
     session = _open(write_pair("kimi-vl", tmp_path))
-    with pytest.raises(ValueError, match=r"kv_ratio: 0\.3 asks for compression, but multi-head latent attention"):
+    with pytest.raises(
+        ValueError, match=r"kv_ratio: 0\.3 asks for compression, but multi-head latent attention"
+    ):
         _ask(session, "A<image>B")
     assert _ask(session, "A<image>B", kv_ratio=1.0) is not None
     (cells,) = REFUSED["kimi-vl"].tiles[0]
@@ -86,7 +100,12 @@ def test_latent_attention_answers_in_full(tmp_path: Path) -> None:
 
 
 def test_a_projector_for_sound_alone(tmp_path: Path) -> None:
-    audio: Metadata = {"embedding_length": 64, "attention.head_count": 4, "feed_forward_length": 96, "block_count": 1}
+    audio: Metadata = {
+        "embedding_length": 64,
+        "attention.head_count": 4,
+        "feed_forward_length": 96,
+        "block_count": 1,
+    }
     audio |= {"projection_dim": N_EMBD, "num_mel_bins": 80, "projector.stack_factor": 2}
     metadata: Metadata = {"clip.has_audio_encoder": True, "clip.projector_type": "ultravox"}
     metadata |= {f"clip.audio.{key}": value for key, value in audio.items()}
@@ -105,7 +124,10 @@ def test_a_projector_for_sound_alone(tmp_path: Path) -> None:
         "mm.a.norm_mid.weight": (32,),
     }
     mmproj = write(
-        tmp_path / "mmproj.gguf", "clip", {**metadata, "clip.audio.attention.layer_norm_epsilon": 1e-5}, shapes
+        tmp_path / "mmproj.gguf",
+        "clip",
+        {**metadata, "clip.audio.attention.layer_norm_epsilon": 1e-5},
+        shapes,
     )
     with pytest.raises(ValueError, match=r"mmproj: .*mmproj\.gguf\" encodes no images"):
         _open((write_pair("llava-1.5", tmp_path).model, mmproj))
@@ -118,7 +140,12 @@ def test_trials_need_whole_windows(tmp_path: Path) -> None:
     narrow, session = _open(files), _open(files, swa_full=True)
     text = f"A{session.media_marker}B and what comes behind it"
     with pytest.raises(ValueError, match="swa_full: false, but trials go back to the prompt's end"):
-        narrow.read(text.replace(session.media_marker, narrow.media_marker), [image], kv_ratio=0.3, method=METHOD)
+        narrow.read(
+            text.replace(session.media_marker, narrow.media_marker),
+            [image],
+            kv_ratio=0.3,
+            method=METHOD,
+        )
     session.read(text, [image], kv_ratio=0.3, method=METHOD, n_answer=16)
     session.trial(kv_ratio=0.3, method=METHOD)
     answers = []

@@ -1,4 +1,6 @@
-"""Memories whose layers differ: windows as long as a conversation, V of different widths, positions by size."""
+"""Memories whose layers differ: windows as long as a conversation, V of different widths, positions
+by size.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,12 @@ def _answer(session: Session, n: int) -> bytes:
     return b"".join(piece or b"" for piece in (session.next() for _ in range(n)))
 
 
-@pytest.mark.parametrize("limits", [{}, {"shrink": False}, {"n_ctx": 512}, {"n_ctx": 512, "shrink": False}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"shrink": False}, {"n_ctx": 512}, {"n_ctx": 512, "shrink": False}]
+)
 def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]) -> None:
-    """Compressed layers have a third of the cells, the windows all: a turn that fits beside those goes on, another one
+    """Compressed layers have a third of the cells, the windows all: a turn that fits beside those
+    goes on, another one
     is refused and leaves the conversation as it is."""
     model, mmproj = write_pair("gemma-3", tmp_path)
     reader = gguf.GGUFReader(model, "r+")
@@ -45,7 +50,8 @@ def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]
     if "n_ctx" in limits:
         assert session.stats["kept_cells"] < 200
         with pytest.raises(
-            ValueError, match="prompt: 216 cells after the conversation's 438 do not fit into n_ctx 512"
+            ValueError,
+            match="prompt: 216 cells after the conversation's 438 do not fit into n_ctx 512",
         ):
             session.converse(turn, [PICTURE] * 3, **options)
         assert session.talking
@@ -53,7 +59,9 @@ def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]
         assert _answer(session, 4)
 
 
-def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without flash attention llama.cpp gives every layer's V the rows of the widest."""
     block = decoders._block
 
@@ -78,12 +86,19 @@ def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(tmp_path: Path, monkeyp
                 kv_memory=kv_memory,
                 shrink=False,
             )
-            session.prefill(f"A{session.media_marker}B", [PICTURE], kv_ratio=0.4, method="text_prior_pivot_merge")
+            session.prefill(
+                f"A{session.media_marker}B",
+                [PICTURE],
+                kv_ratio=0.4,
+                method="text_prior_pivot_merge",
+            )
             assert 0.8 * kv_memory < session.stats["kv_bytes_allocated_before"] <= kv_memory
             assert _answer(session, 4)
 
 
-def test_a_conversation_of_another_rotation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_of_another_rotation_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LongRoPE: the size of the context says by which factors positions are rotated."""
     weights = gguf_file._weights
 
@@ -97,7 +112,8 @@ def test_a_conversation_of_another_rotation_is_refused(tmp_path: Path, monkeypat
     decoder = replace(
         decoder,
         metadata=decoder.metadata | {"rope.scaling.original_context_length": 256},
-        outer=dict(decoder.outer) | {"rope_factors_long.weight": shape, "rope_factors_short.weight": shape},
+        outer=dict(decoder.outer)
+        | {"rope_factors_long.weight": shape, "rope_factors_short.weight": shape},
     )
     model = write_decoder(tmp_path / "model.gguf", decoder, list(PAIRS["phi-4"].special_tokens))
     with Llava(model, mmproj=False, n_ctx=256, n_threads=1) as short:
@@ -111,5 +127,8 @@ def test_a_conversation_of_another_rotation_is_refused(tmp_path: Path, monkeypat
         pytest.raises(ValueError, match=r"state: it was made with n_ctx 256, .* expected 1024"),
     ):
         long.load_state(tmp_path / "talk.state")
-    with pytest.raises(ValueError, match='kept_type_k: "f32" asks for a second cache, but the size of this model\'s'):
+    with pytest.raises(
+        ValueError,
+        match='kept_type_k: "f32" asks for a second cache, but the size of this model\'s',
+    ):
         Llava(model, mmproj=False, n_threads=1, kept_type_k="f32")

@@ -1,7 +1,8 @@
-"""Where cells lie in their image: grids counted by hand, and what the encoder itself makes of a changed spot.
+"""Where cells lie in their image: grids counted by hand, and what the encoder itself makes of a
+changed spot.
 
-The encoder is asked in this way: one small spot of a picture is changed. The cell whose embedding changes most, among
-those of the whole and among those of tiles, must lie where the spot is.
+The encoder is asked in this way: one small spot of a picture is changed. The cell whose embedding
+changes most, among those of the whole and among those of tiles, must lie where the spot is.
 """
 
 from __future__ import annotations
@@ -50,9 +51,12 @@ GRIDS: dict[str, tuple[tuple[Size, ...], tuple[Size, ...]]] = {
     "mobilevlm": (((12, 12),), ((12, 12),)),
     "mobilevlm-v2": (((12, 12),), ((12, 12),)),
 }
-"""Columns and rows of each piece of the two images; comments in ``pairs`` say how they come about."""
+"""Columns and rows of each piece of the two images; comments in ``pairs`` say how they come about.
+"""
 ONE_ON = {"llava-1.5", "llava-1.6"}
-"""Of CLIP's patches llama.cpp's LLaVA leaves out the first, and takes the class token after the last."""
+"""Of CLIP's patches llama.cpp's LLaVA leaves out the first, and takes the class token after the
+last.
+"""
 N_APART = {
     "llava-1.5": (1, 1),
     "llava-1.6": (5, 3),
@@ -84,7 +88,9 @@ class Places(NamedTuple):
     place: npt.NDArray[np.int32]
 
     def boxes(self, number: int) -> dict[int, tuple[float, float, float, float]]:
-        """Of one piece, by the number of the cell in it: the part of the image that the cell stands for."""
+        """Of one piece, by the number of the cell in it: the part of the image that the cell stands
+        for.
+        """
         piece = self.pieces[number]
         assert piece.area is not None
         x0, y0, x1, y1 = piece.area
@@ -93,7 +99,9 @@ class Places(NamedTuple):
         w, h = (x1 - x0) / piece.nx, (y1 - y0) / piece.ny
         places = self.place[piece.first : piece.first + piece.n_cells].tolist()
         return {
-            i: (x0 + x * w, y0 + y * h, x0 + (x + 1) * w, y0 + (y + 1) * h) for i, (x, y) in enumerate(places) if x >= 0
+            i: (x0 + x * w, y0 + y * h, x0 + (x + 1) * w, y0 + (y + 1) * h)
+            for i, (x, y) in enumerate(places)
+            if x >= 0
         }
 
 
@@ -129,7 +137,9 @@ def test_grids_are_counted(name: str, files: Files) -> None:
         assert [(piece.nx, piece.ny) for piece in mine] == list(GRIDS[name][image])
         columns, rows = TILES.get(name, ((0, 0), (0, 0)))[image]
         assert sum(piece.tile for piece in mine) == columns * rows
-        cells = np.isin(places.piece, [i for i, piece in enumerate(places.pieces) if piece.image == image])
+        cells = np.isin(
+            places.piece, [i for i, piece in enumerate(places.pieces) if piece.image == image]
+        )
         assert (places.place[cells] < 0).all(axis=1).sum() == N_APART.get(name, (0, 0))[image]
     for number, piece in enumerate(places.pieces):
         seen = places.place[(places.piece == number) & (places.place[:, 0] >= 0)]
@@ -144,18 +154,28 @@ def test_tiles_cover_the_image_once(name: str, files: Files) -> None:
         assert [piece.tile for piece in pieces].count(False) == 1, "one whole"
         for x in np.linspace(0.01, 0.99, 7):
             for y in np.linspace(0.01, 0.99, 7):
-                areas = [area for area in tiles if area and area[0] <= x < area[2] and area[1] <= y < area[3]]
+                areas = [
+                    area
+                    for area in tiles
+                    if area and area[0] <= x < area[2] and area[1] <= y < area[3]
+                ]
                 assert len(areas) == (1 if tiles else 0)
 
 
 @pytest.mark.parametrize("other_sizes", [False, True])
-def test_a_changed_spot_changes_the_cells_that_lie_there(name: str, files: Files, other_sizes: bool) -> None:
+def test_a_changed_spot_changes_the_cells_that_lie_there(
+    name: str, files: Files, other_sizes: bool
+) -> None:
     model = _oracle.Model.load(str(files.model))
-    slack = 1.0 if name.startswith("mobilevlm") else 0.5  # in cells: a spot lies across borders; convolutions reach on
+    slack = (
+        1.0 if name.startswith("mobilevlm") else 0.5
+    )  # in cells: a spot lies across borders; convolutions reach on
     for size in OTHER_SIZES if other_sizes else PAIRS[name].images:
         base = _noise(size)
         places = explained(files, [base])
-        changes = _changes(model, files, [base, *(_with_spot(base, x, y, places) for x, y in SPOTS)])
+        changes = _changes(
+            model, files, [base, *(_with_spot(base, x, y, places) for x, y in SPOTS)]
+        )
         tiles = [i for i, piece in enumerate(places.pieces) if piece.tile]
         for numbers in ([i for i in range(len(changes)) if i not in tiles], tiles):
             for spot, (x, y) in enumerate(SPOTS if numbers else ()):
@@ -170,10 +190,13 @@ def test_a_changed_spot_changes_the_cells_that_lie_there(name: str, files: Files
 def _changes(model: Any, files: Files, pixels: list[Pixels]) -> list[Floats]:
     """Of each piece ``[n_spots, n_cells]``: how far a cell moves from the first picture's.
 
-    By the cell's own mean over the spots: padding, where every picture is the same, would else move most.
+    By the cell's own mean over the spots: padding, where every picture is the same, would else move
+    most.
     """
     prompt = _oracle.Prompt(model, str(files.mmproj), _oracle.marker * len(pixels) + "?", pixels)
-    found = [np.array(e).reshape(n, -1) for e, n in zip(prompt.embeddings, prompt.n_image, strict=True)]
+    found = [
+        np.array(e).reshape(n, -1) for e, n in zip(prompt.embeddings, prompt.n_image, strict=True)
+    ]
     n_pieces = len(found) // len(pixels)
     pieces = [np.stack(found[i::n_pieces]) for i in range(n_pieces)]
     moved = [np.linalg.norm(piece[1:] - piece[0], axis=2) for piece in pieces]

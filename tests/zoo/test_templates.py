@@ -1,4 +1,6 @@
-"""Chat templates: a model without one is refused, and one that is given is applied as llama.cpp applies it."""
+"""Chat templates: a model without one is refused, and one that is given is applied as llama.cpp
+applies it.
+"""
 
 from __future__ import annotations
 
@@ -53,17 +55,25 @@ def vicuna(llava: Files) -> Iterator[Llava]:
         yield opened
 
 
-def test_a_model_without_a_template_is_refused(llava: Files, tmp_path: Path, capfd: Capture) -> None:
+def test_a_model_without_a_template_is_refused(
+    llava: Files, tmp_path: Path, capfd: Capture
+) -> None:
     with pytest.raises(ValueError, match=rf'model_path: ".*/model\.gguf" {HINT}'):
         Llava(llava.model, mmproj=llava.mmproj)
     with pytest.raises(ValueError, match=HINT):
         plan(llava.model, mmproj=llava.mmproj, images=1)
-    with pytest.raises(ValueError, match=HINT), Lab(make_setup(str(llava.model), str(llava.mmproj)), 1):
+    with (
+        pytest.raises(ValueError, match=HINT),
+        Lab(make_setup(str(llava.model), str(llava.mmproj)), 1),
+    ):
         pass
     files = ["-m", str(llava.model), "--mmproj", str(llava.mmproj)]
     for command in (["ask", QUESTION], ["explain", QUESTION], ["plan", "--images", "1"]):
         assert main([command[0], *files, *command[1:]]) == 2
-        assert "has no chat template; expected one by chat_template (--chat-template)" in capfd.readouterr().err
+        assert (
+            "has no chat template; expected one by chat_template (--chat-template)"
+            in capfd.readouterr().err
+        )
     text = write_llama(tmp_path / "base.gguf", chat_template=None)
     empty = write_llama(tmp_path / "empty.gguf", chat_template="")
     for model in (text, empty):
@@ -73,7 +83,9 @@ def test_a_model_without_a_template_is_refused(llava: Files, tmp_path: Path, cap
 
 @pytest.mark.parametrize("system", [None, "You see well."])
 @pytest.mark.parametrize("n", [1, 2])
-def test_vicuna_is_llama_cpps(vicuna: Llava, llava: Files, pictures: list[Path], n: int, system: str | None) -> None:
+def test_vicuna_is_llama_cpps(
+    vicuna: Llava, llava: Files, pictures: list[Path], n: int, system: str | None
+) -> None:
     """Every token of the prompt, and of the answer."""
     # llama.cpp puts a line break between an image and what follows
     content = (_oracle.marker + "\n") * n + QUESTION
@@ -90,12 +102,17 @@ def test_vicuna_is_llama_cpps(vicuna: Llava, llava: Files, pictures: list[Path],
     shown = [text for text, is_text in zip(found.text, found.is_text, strict=True) if is_text]
     assert shown == [
         b"<s>",
-        *(bytes([token - FIRST_BYTE]) if token < FIRST_BYTE + 256 else b" " for token in tokens[1:]),
+        *(
+            bytes([token - FIRST_BYTE]) if token < FIRST_BYTE + 256 else b" "
+            for token in tokens[1:]
+        ),
     ]
     files = [str(path) for path in pictures[:n]]
     answer: bytes = _oracle.mtmd_answer(str(llava.model), str(llava.mmproj), expected, files, 24)
     assert len(answer) > 8
-    said = codecs.getincrementaldecoder("utf-8")("replace").decode(answer)  # without half a character at its end
+    said = codecs.getincrementaldecoder("utf-8")("replace").decode(
+        answer
+    )  # without half a character at its end
     assert vicuna.ask(QUESTION, files, system=system, max_tokens=24) == said.strip()
 
 
@@ -125,7 +142,10 @@ def test_ways_to_give_one(llava: Files, tmp_path: Path, monkeypatch: pytest.Monk
     assert template_text("vicuna") == "vicuna"
     assert template_text("./vicuna") == JINJA
     with Llava.embedded(chat_template="chatml") as llm:
-        assert llm._session.apply_template(message) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        assert (
+            llm._session.apply_template(message)
+            == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        )
 
 
 @pytest.mark.parametrize("name", chat_templates())
@@ -138,7 +158,10 @@ def test_every_name(name: str, llava: Files) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("vicunna", "chat_template 'vicunna' is no file, expected one, the template's text, or one of .*vicuna"),
+        (
+            "vicunna",
+            "chat_template 'vicunna' is no file, expected one, the template's text, or one of .*vicuna",
+        ),
         ("", "chat_template '' is an empty path"),
         ("/dev/zero", "chat_template '/dev/zero' is a device"),
         (Path("nowhere.jinja"), r"chat_template 'nowhere\.jinja' is no file"),
@@ -173,11 +196,15 @@ def test_a_broken_template_of_the_models_own(tmp_path: Path, capfd: Capture) -> 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
-    written = write_llama(tmp_path / "other.gguf", chat_template="AAAA{{ messages[0].content }}").read_bytes()
+    written = write_llama(
+        tmp_path / "other.gguf", chat_template="AAAA{{ messages[0].content }}"
+    ).read_bytes()
     model.write_bytes(written.replace(b"AAAA{{", b"\xff\xfe\xfd\xfc{{"))
     with (
         Llava(model, mmproj=False) as llm,
-        pytest.raises(ValueError, match="messages: the chat template makes text of them that is not UTF-8"),
+        pytest.raises(
+            ValueError, match="messages: the chat template makes text of them that is not UTF-8"
+        ),
     ):
         llm.ask("Hi")
 
@@ -194,12 +221,31 @@ def test_system_messages(pictures: list[Path], capfd: Capture) -> None:
         assert llm.stats.text_cells - without == more > 0
         with pytest.raises(ValueError, match="system is 5, expected a text"):
             llm.ask("Hi", system=5)  # type: ignore[arg-type]
-    assert main(["ask", "-m", "embedded", "--system", "Be brief.", "--max-tokens", "1", "--json", "Hi"]) == 0
+    assert (
+        main(
+            ["ask", "-m", "embedded", "--system", "Be brief.", "--max-tokens", "1", "--json", "Hi"]
+        )
+        == 0
+    )
     assert json.loads(capfd.readouterr().out)["stats"]["text_cells"] == without + more
     options: Any = {"images": 2, "question": "Hi"}
-    found = [plan(MODEL, mmproj=MMPROJ, **options, system=system)["text_cells"] for system in (None, "Be brief.")]
+    found = [
+        plan(MODEL, mmproj=MMPROJ, **options, system=system)["text_cells"]
+        for system in (None, "Be brief.")
+    ]
     assert found[1] - found[0] == more
-    command = ["plan", "-m", "embedded", "--images", "2", "--question", "Hi", "--system", "Be brief.", "--json"]
+    command = [
+        "plan",
+        "-m",
+        "embedded",
+        "--images",
+        "2",
+        "--question",
+        "Hi",
+        "--system",
+        "Be brief.",
+        "--json",
+    ]
     assert main(command) == 0
     assert json.loads(capfd.readouterr().out)["text_cells"] == found[1]
     assert set(chat_templates()) >= {"vicuna", "chatml", "deepseek", "mistral-v7", "llama3"}

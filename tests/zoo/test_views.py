@@ -38,19 +38,36 @@ def test_views(name: str, tmp_path: Path) -> None:
     files = write_pair(name, tmp_path)
     images = [Image.new("RGB", size, "green") for size in PAIRS[name].images]
     with Llava(files.model, mmproj=files.mmproj, n_threads=1) as llm:
-        found = llm.explain("A:<image> B:<image> Which?", images, methods=["h2o", "pivot_merge"], max_tokens=2)
+        found = llm.explain(
+            "A:<image> B:<image> Which?", images, methods=["h2o", "pivot_merge"], max_tokens=2
+        )
     views = views_of(found)
     for view, (title, n_boxes, n_apart, frame) in zip(views, VIEWS[name], strict=True):
-        assert (view.title, len(view.boxes), len(view.apart), view.has_picture) == (title, n_boxes, n_apart, True)
+        assert (view.title, len(view.boxes), len(view.apart), view.has_picture) == (
+            title,
+            n_boxes,
+            n_apart,
+            True,
+        )
         np.testing.assert_allclose(view.frame, frame, atol=0.02)  # padding is whole pixels
         assert view.aspect == images[view.image].width / images[view.image].height
     names = piece_names(found)
     assert len(names) == len(found.pieces)
     assert names.count("the whole") == sum(title == "the whole" for title, *_ in VIEWS[name])
-    assert [f"tile {i + 1}" for i in range(8)][: sum(piece.tile and piece.image == 1 for piece in found.pieces)] == [
-        one for one, piece in zip(names, found.pieces, strict=True) if piece.tile and piece.image == 1
+    assert [f"tile {i + 1}" for i in range(8)][
+        : sum(piece.tile and piece.image == 1 for piece in found.pieces)
+    ] == [
+        one
+        for one, piece in zip(names, found.pieces, strict=True)
+        if piece.tile and piece.image == 1
     ]
-    drawn = {cell for view in views for cell in (*view.apart, *(c for box in view.boxes for c in box.cells))}
-    assert drawn == set(np.flatnonzero(found.piece >= 0).tolist()), "every cell of an image, and no other"
+    drawn = {
+        cell
+        for view in views
+        for cell in (*view.apart, *(c for box in view.boxes for c in box.cells))
+    }
+    assert drawn == set(np.flatnonzero(found.piece >= 0).tolist()), (
+        "every cell of an image, and no other"
+    )
     assert found.picture().width == 1600
     assert found.html().count("<script") == 2

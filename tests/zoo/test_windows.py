@@ -59,7 +59,10 @@ def test_taken_up_again(tmp_path: Path, n_swa: int, kv_ratio: float) -> None:
 def test_the_least_cap_forgets_nothing_that_fits(tmp_path: Path) -> None:
     """Cells behind the window stay until others take their place: a window is never full."""
     options: Options = {"n_batch": 64, "n_ubatch": 64}
-    with pytest.raises(ValueError, match="kv_cells: 255, expected 256 or more, as many as this model's windows need"):
+    with pytest.raises(
+        ValueError,
+        match="kv_cells: 255, expected 256 or more, as many as this model's windows need",
+    ):
         _open(tmp_path, 32, kv_cells=255, **options)
     session = _open(tmp_path, 32, kv_cells=256, **options)
     _converse(session, kv_ratio=1.0)

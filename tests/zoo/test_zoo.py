@@ -1,8 +1,9 @@
-"""Every model of the zoo: image, prefill, compression and decoding through llama.cpp's own multimodal code.
+"""Every model of the zoo: image, prefill, compression and decoding through llama.cpp's own
+multimodal code.
 
-Three runs of one prompt are held against each other. ``Llava`` and ``Session`` are what users call. ``packed`` takes
-the same steps on a bare context, whose logits can be seen. ``masked`` keeps the full cache, which mtmd alone filled,
-and attends over the kept cells only.
+Three runs of one prompt are held against each other. ``Llava`` and ``Session`` are what users call.
+``packed`` takes the same steps on a bare context, whose logits can be seen. ``masked`` keeps the
+full cache, which mtmd alone filled, and attends over the kept cells only.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     pair = PAIRS[request.param]
     files = write_pair(request.param, tmp_path_factory.mktemp("zoo"))
     rng = np.random.default_rng(7)
-    pixels = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in pair.images]
+    pixels = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in pair.images
+    ]
     model = _oracle.Model.load(str(files.model))
     text = QUESTION.replace("<image>", _oracle.marker)
     prompt = _oracle.Prompt(model, str(files.mmproj), text, pixels)
@@ -72,7 +75,9 @@ def decode(context: Any, tokens: list[int]) -> list[Floats]:
 
 
 def best_unused(context: Any, logits: Floats) -> list[int]:
-    """The likeliest token that was not there yet, again and again: a random model alone would soon repeat itself."""
+    """The likeliest token that was not there yet, again and again: a random model alone would soon
+    repeat itself.
+    """
     tokens: list[int] = []
     while len(tokens) < N_DECODE:
         logits[tokens] = -np.inf
@@ -83,7 +88,11 @@ def best_unused(context: Any, logits: Floats) -> list[int]:
 
 def texts(tokens: list[int], pair: Pair) -> list[bytes]:
     """What a session says for them."""
-    vocabulary = [bytes([byte]) for byte in range(256)] + [b" "] + [text.encode() for text in pair.special_tokens]
+    vocabulary = (
+        [bytes([byte]) for byte in range(256)]
+        + [b" "]
+        + [text.encode() for text in pair.special_tokens]
+    )
     return [vocabulary[token - FIRST_BYTE] for token in tokens]
 
 
@@ -92,21 +101,27 @@ def test_cells_are_counted(case: Case) -> None:
     pieces = [n for tiles in case.pair.tiles for n in tiles]
     n_text = N_QUESTION + case.pair.n_marks
     assert case.prompt.n_image == pieces
-    assert case.prompt.has_wider_embeddings == ("n_deepstack_layers" in DECODERS[case.pair.decoder].metadata)
+    assert case.prompt.has_wider_embeddings == (
+        "n_deepstack_layers" in DECODERS[case.pair.decoder].metadata
+    )
     assert case.prompt.n_tokens == n_text + sum(pieces)
     n_pos = n_text + sum(case.pair.sides or pieces)
     assert case.prompt.n_pos == n_pos
     with case.llava() as llm:
         steps: list[tuple[str, int, int]] = []
         llm.ask(QUESTION, case.images, max_tokens=1, progress=lambda *step: steps.append(step))
-        assert [step[1:] for step in steps if step[0] == "encode"] == [(i + 1, len(pieces)) for i in range(len(pieces))]
+        assert [step[1:] for step in steps if step[0] == "encode"] == [
+            (i + 1, len(pieces)) for i in range(len(pieces))
+        ]
         assert llm.stats.text_cells == n_text
         assert llm.stats.image_cells == sum(pieces)
         assert llm.stats.encode_images == len(case.images)
 
 
 def test_the_encoder_reads_nothing_that_nobody_has_written(case: Case) -> None:
-    """The prompt's images are encoded with NaN in such memory (mtmd_prompt.cpp); pixtral.cpp once read it."""
+    """The prompt's images are encoded with NaN in such memory (mtmd_prompt.cpp); pixtral.cpp once
+    read it.
+    """
     assert np.isfinite(case.context().prefill_prompt(case.prompt, scored=False)).all()
 
 
@@ -118,7 +133,8 @@ def test_a_context_before_the_marks(case: Case) -> None:
         stats = llm.stats
     n_context, n_image = len(story + "\n"), sum(case.prompt.n_image)
     assert (stats.context_cells, stats.image_cells) == (n_context, n_image)
-    n_break = 1  # llama.cpp puts one between two text parts of a message, where the template takes no parts
+    # llama.cpp puts one between two text parts of a message, where the template takes no parts
+    n_break = 1
     assert stats.text_cells == N_QUESTION + n_break + case.pair.n_marks
     assert stats.kept_cells == int(0.2 * stats.prompt_cells) + int(0.1 * stats.prompt_cells)
 
@@ -153,15 +169,23 @@ def test_scores_of_the_last_queries_alone(case: Case, n_last: int) -> None:
         np.testing.assert_allclose(context.scores(i).sum(axis=1), n_readers * n_last, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("flash_attn", "small_ubatch"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize(
+    ("flash_attn", "small_ubatch"), [(True, False), (False, False), (True, True)]
+)
 def test_eviction_equals_masked_attention(case: Case, flash_attn: bool, small_ubatch: bool) -> None:
     n_ubatch = case.pair.small_ubatch if small_ubatch else 512
-    packed, masked = case.context(flash_attn=flash_attn, n_ubatch=n_ubatch), case.context(flash_attn=False)
+    packed, masked = (
+        case.context(flash_attn=flash_attn, n_ubatch=n_ubatch),
+        case.context(flash_attn=False),
+    )
     packed.prefill_prompt(case.prompt)
     result = packed.compress(method="text_prior_h2o", **RATIOS)
     n = case.prompt.n_tokens
     assert result["n_keep"] == int(0.2 * n) + int(0.1 * n)
-    assert (result["n_text"], result["n_image"]) == (n - sum(case.prompt.n_image), sum(case.prompt.n_image))
+    assert (result["n_text"], result["n_image"]) == (
+        n - sum(case.prompt.n_image),
+        sum(case.prompt.n_image),
+    )
     assert packed.n_layer == (case.pair.n_layer or DECODERS[case.pair.decoder].n_layer)
     is_text = np.array(case.prompt.is_text)
     for kept in result["kept"]:
@@ -174,11 +198,15 @@ def test_eviction_equals_masked_attention(case: Case, flash_attn: bool, small_ub
     assert nmse(decode(packed, ANSWER), expected) < (1e-5 if flash_attn else 1e-6)
     unmasked = case.context(flash_attn=False)
     unmasked.prefill_prompt(case.prompt, scored=False)
-    assert nmse(decode(unmasked, ANSWER), expected) > 1e-3, "the mask must matter, or this test could not fail"
+    assert nmse(decode(unmasked, ANSWER), expected) > 1e-3, (
+        "the mask must matter, or this test could not fail"
+    )
 
 
 def test_freed_cells_are_freed(case: Case) -> None:
-    """Attention runs over blocks of 256 cells: two for the longest prompts, one for what is left of any."""
+    """Attention runs over blocks of 256 cells: two for the longest prompts, one for what is left of
+    any.
+    """
     packed, full = case.context(flash_attn=False), case.context(flash_attn=False)
     packed.prefill_prompt(case.prompt)
     result = packed.compress(**RATIOS)
@@ -194,7 +222,9 @@ def test_freed_cells_are_freed(case: Case) -> None:
 
 @pytest.mark.parametrize("method", ["text_prior_h2o", "text_prior_pivot_merge"])
 def test_the_session_decodes_what_the_packed_cache_says(case: Case, method: str) -> None:
-    """Token for token: the session's chunks, positions, cells and sampler against mtmd's own batches."""
+    """Token for token: the session's chunks, positions, cells and sampler against mtmd's own
+    batches.
+    """
     packed = case.context()
     logits = packed.prefill_prompt(case.prompt)
     result = packed.compress(method=method, **RATIOS)

@@ -17,7 +17,8 @@ int32_t window_of(const method & m, std::span<const token_kind> kind) {
     return text > 0 && text < std::ssize(kind) ? static_cast<int32_t>(text) : default_window;
 }
 
-budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind, int32_t n_prompt) {
+budget make_budget(const method & m, const ratios & r, std::span<const token_kind> kind,
+                   int32_t n_prompt) {
     const auto n_kv = static_cast<int32_t>(kind.size());
     budget b;
     b.n_kv = n_kv;
@@ -36,18 +37,22 @@ budget make_budget(const method & m, const ratios & r, std::span<const token_kin
         b = {n_kv, b.n_keep() - n_recent, n_recent};
     }
     if (m.keeps_question) {
-        const auto n_question = std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
-        const int32_t n_recent = std::max(b.n_recent, std::min(b.n_keep() / 2, static_cast<int32_t>(n_question)));
+        const auto n_question =
+            std::find(kind.rbegin(), kind.rend(), token_kind::image) - kind.rbegin();
+        const int32_t n_recent =
+            std::max(b.n_recent, std::min(b.n_keep() / 2, static_cast<int32_t>(n_question)));
         b = {n_kv, b.n_keep() - n_recent, n_recent};
     }
     const auto candidates = kind.first(n_kv - b.n_recent);
-    const auto n_text = static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::text));
+    const auto n_text =
+        static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::text));
     b.n_visual = std::min(static_cast<int32_t>(std::floor(m.visual_quota * b.n_important)),
                           static_cast<int32_t>(candidates.size()) - n_text);
     if (m.prior == prior::text && m.text_overflow == text_overflow::keep) {
         b.n_important = std::max(b.n_important, n_text + b.n_visual);
     }
-    // a share too small for the prompt would keep no cell at all, and attention over no cell is not defined
+    // a share too small for the prompt would keep no cell at all, and attention over no cell is not
+    // defined
     if (b.n_keep() == 0) {
         b.n_recent = 1;
     }

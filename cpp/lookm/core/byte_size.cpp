@@ -14,7 +14,8 @@ namespace {
 std::string_view trimmed(std::string_view text) {
     constexpr const char * blank = " \t\r\n";
     const size_t first = text.find_first_not_of(blank);
-    return first == text.npos ? std::string_view() : text.substr(first, text.find_last_not_of(blank) - first + 1);
+    return first == text.npos ? std::string_view()
+                              : text.substr(first, text.find_last_not_of(blank) - first + 1);
 }
 
 // 1 for no unit, 0 for an unknown one.
@@ -66,8 +67,10 @@ std::optional<int64_t> parse_bytes(std::string_view text) {
         if (!fraction) {
             return std::nullopt;
         }
-        const double share = static_cast<double>(*fraction) * std::pow(0.1, static_cast<double>(decimals.size()));
-        bytes += std::min(most - bytes, static_cast<int64_t>(std::round(share * static_cast<double>(unit))));
+        const double share =
+            static_cast<double>(*fraction) * std::pow(0.1, static_cast<double>(decimals.size()));
+        bytes += std::min(most - bytes,
+                          static_cast<int64_t>(std::round(share * static_cast<double>(unit))));
     }
     return bytes > 0 ? std::optional(bytes) : std::nullopt;
 }

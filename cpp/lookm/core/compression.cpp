@@ -40,7 +40,8 @@ const method & find(std::string_view name) {
 }
 
 template <class E, size_t n>
-E parse(const char * argument, std::string_view word, const std::pair<const char *, E> (&choices)[n]) {
+E parse(const char * argument, std::string_view word,
+        const std::pair<const char *, E> (&choices)[n]) {
     std::string known;
     for (size_t i = 0; i < n; ++i) {
         if (word == choices[i].first) {
@@ -69,13 +70,16 @@ void as_upstream(method & m) {
 
 void set_scorer(method & m, const std::string & word) {
     const enum scorer s = parse<enum scorer>(
-        "scorer", word, {{"cumulative", scorer::cumulative}, {"window", scorer::window}, {"none", scorer::none}});
-    const char * expected = m.random || m.sinks_only ? "none, as this method looks at no scores" : nullptr;
+        "scorer", word,
+        {{"cumulative", scorer::cumulative}, {"window", scorer::window}, {"none", scorer::none}});
+    const char * expected =
+        m.random || m.sinks_only ? "none, as this method looks at no scores" : nullptr;
     if (m.deviation) {
         expected = "cumulative or window, as deviations need scores";
     }
     if (expected && (s == scorer::none) == m.deviation) {
-        throw bad_argument("scorer", quoted(word) + " does not go with method " + m.name + "; expected " + expected);
+        throw bad_argument("scorer", quoted(word) + " does not go with method " + m.name +
+                                         "; expected " + expected);
     }
     m.scorer = s;
 }
@@ -84,15 +88,16 @@ void set_scorer(method & m, const std::string & word) {
 
 method resolve(const compression & c) {
     method m = find(c.method);
-    const fidelity of =
-        parse<fidelity>("fidelity", c.fidelity, {{"paper", fidelity::paper}, {"upstream", fidelity::upstream}});
+    const fidelity of = parse<fidelity>(
+        "fidelity", c.fidelity, {{"paper", fidelity::paper}, {"upstream", fidelity::upstream}});
     if (c.text_overflow) {
-        m.text_overflow = parse<enum text_overflow>("text_overflow", *c.text_overflow,
-                                                    {{"keep", text_overflow::keep}, {"evict", text_overflow::evict}});
+        m.text_overflow = parse<enum text_overflow>(
+            "text_overflow", *c.text_overflow,
+            {{"keep", text_overflow::keep}, {"evict", text_overflow::evict}});
     }
     if (of == fidelity::upstream && c.text_overflow == "evict") {
-        throw bad_argument("text_overflow",
-                           "\"evict\" does not go with fidelity \"upstream\", where text is a floor; expected keep");
+        throw bad_argument("text_overflow", "\"evict\" does not go with fidelity \"upstream\", "
+                                            "where text is a floor; expected keep");
     }
     if (of == fidelity::upstream) {
         as_upstream(m);
@@ -101,7 +106,8 @@ method resolve(const compression & c) {
         set_scorer(m, *c.scorer);
     }
     if (c.window && *c.window < 1) {
-        throw bad_argument("window", std::to_string(*c.window) + " is too small; expected 1 query or more");
+        throw bad_argument("window",
+                           std::to_string(*c.window) + " is too small; expected 1 query or more");
     }
     m.visual_quota = c.visual_quota.value_or(m.visual_quota);
     if (!(m.visual_quota >= 0.0 && m.visual_quota <= 1.0)) {
@@ -123,9 +129,10 @@ ratios split(const compression & c) {
     if (c.important_ratio.has_value() != c.recent_ratio.has_value()) {
         const double one = c.important_ratio ? *c.important_ratio : *c.recent_ratio;
         if (one > c.kv_ratio + 1e-9) {
-            throw bad_argument(c.important_ratio ? "important_ratio" : "recent_ratio",
-                               number(one) + " is more than kv_ratio " + number(c.kv_ratio) +
-                                   ", which it is a part of; expected both parts, or a larger kv_ratio");
+            throw bad_argument(
+                c.important_ratio ? "important_ratio" : "recent_ratio",
+                number(one) + " is more than kv_ratio " + number(c.kv_ratio) +
+                    ", which it is a part of; expected both parts, or a larger kv_ratio");
         }
     }
     ratios r;
@@ -145,7 +152,8 @@ ratios split(const compression & c) {
                            number(r.important) + " + " + number(r.recent) + " exceeds 1");
     }
     if (r.important + r.recent <= 0.0) {
-        throw bad_argument("important_ratio + recent_ratio", "0 keeps nothing; expected a sum in (0, 1]");
+        throw bad_argument("important_ratio + recent_ratio",
+                           "0 keeps nothing; expected a sum in (0, 1]");
     }
     return r;
 }

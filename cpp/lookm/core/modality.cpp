@@ -15,8 +15,9 @@ std::string starved(const cell_counts & prompt, const cell_counts & kept) {
                " cells kept, less than a tenth of the " + std::to_string(std::lround(even)) +
                " of an even share (kv_ratio, method or visual_quota give them more)";
     };
-    for (const std::string & why : {check("images", prompt.image, kept.image), check("text", prompt.text, kept.text),
-                                    check("contexts", prompt.context, kept.context)}) {
+    for (const std::string & why :
+         {check("images", prompt.image, kept.image), check("text", prompt.text, kept.text),
+          check("contexts", prompt.context, kept.context)}) {
         if (!why.empty()) {
             return why;
         }

@@ -26,9 +26,10 @@ int32_t prompt_cap::answer_share(int32_t cap, int32_t n_answer) {
     return n_answer > 0 ? std::min(n_answer, most) : most;
 }
 
-prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer,
-                       const std::vector<int32_t> & held)
-    : parts_(std::move(parts)), now_(parts_.size()), cap_(cap), n_answer_(answer_share(cap, n_answer)) {
+prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch,
+                       int32_t n_answer, const std::vector<int32_t> & held)
+    : parts_(std::move(parts)), now_(parts_.size()), cap_(cap),
+      n_answer_(answer_share(cap, n_answer)) {
     for (size_t i = 0; i < held.size(); ++i) {
         now_[i] = {parts_[i].n_cells, held[i]};
     }
@@ -48,8 +49,9 @@ prompt_cap::prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_ba
         (fits() ? enough : too_few) = cap_;
     }
     throw bad_argument("kv_cells", "a prompt of " + std::to_string(n_prompt) + " cells in " +
-                                       std::to_string(parts_.size()) + " parts cannot be read through " +
-                                       std::to_string(cap) + "; expected " + std::to_string(enough) + " or more");
+                                       std::to_string(parts_.size()) +
+                                       " parts cannot be read through " + std::to_string(cap) +
+                                       "; expected " + std::to_string(enough) + " or more");
 }
 
 void prompt_cap::share_out(int32_t n_batch) {
@@ -109,7 +111,8 @@ std::vector<cell_run> prompt_cap::room_for(int32_t n) {
     if (!shrink(n, runs)) {
         throw std::logic_error("prompt_cap: a plan that fitted does not fit");
     }
-    std::sort(runs.begin(), runs.end(), [](const cell_run & a, const cell_run & b) { return a.first < b.first; });
+    std::sort(runs.begin(), runs.end(),
+              [](const cell_run & a, const cell_run & b) { return a.first < b.first; });
     return runs;
 }
 
@@ -127,7 +130,8 @@ std::vector<cell_run> prompt_cap::leave(int32_t n_most) {
         (parts_[i].evictable ? n_image : n_text) += now_[i].n_read;
     }
     prompt_cap other = *this; // of other shares; the cap's own stay what they are
-    other.image_share_ = std::clamp((n_most - n_text) / std::max(n_image, 1.0), least_image_share, 1.0);
+    other.image_share_ =
+        std::clamp((n_most - n_text) / std::max(n_image, 1.0), least_image_share, 1.0);
     other.n_first_ = n_sinks;
     other.n_last_ = n_most / 8;
     std::vector<cell_run> runs;
@@ -144,7 +148,8 @@ bool prompt_cap::shrink(int32_t n, std::vector<cell_run> & runs, bool text_too) 
         int32_t first = 0; // of the part
         for (size_t i = 0; i < parts_.size() && missing > 0 && (evictable || text_too); ++i) {
             const int32_t held = before[i].n_held;
-            const int32_t from = std::max(first, n_first_), to = std::min(first + held, n_all - n_last_);
+            const int32_t from = std::max(first, n_first_),
+                          to = std::min(first + held, n_all - n_last_);
             const int32_t n_keep = std::max(1, floor_of(i) - (held - (to - from)));
             if (parts_[i].evictable == evictable && n_keep < to - from) {
                 runs.push_back({from, to - from, n_keep});

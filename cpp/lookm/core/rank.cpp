@@ -26,8 +26,9 @@ uint64_t mixed(uint64_t x, uint64_t y) {
 }
 
 float draw(uint32_t seed, int32_t layer, int64_t head, int32_t cell) {
-    const uint64_t bits = mixed(mixed(mixed(mixed(0, seed), static_cast<uint64_t>(layer)), static_cast<uint64_t>(head)),
-                                static_cast<uint64_t>(cell));
+    const uint64_t bits = mixed(
+        mixed(mixed(mixed(0, seed), static_cast<uint64_t>(layer)), static_cast<uint64_t>(head)),
+        static_cast<uint64_t>(cell));
     return static_cast<float>(bits >> 40) * 0x1p-24f;
 }
 
@@ -44,7 +45,8 @@ ranking without_scores(const method & m, const budget & b, int64_t n_head_kv, in
 ranking means(const budget & b, const attention_sums & sums, int32_t first_query) {
     ranking out;
     for (size_t i = 0; i < sums.sum.size(); ++i) {
-        const auto n = static_cast<double>(b.n_kv - std::max(static_cast<int32_t>(i % b.n_kv), first_query));
+        const auto n =
+            static_cast<double>(b.n_kv - std::max(static_cast<int32_t>(i % b.n_kv), first_query));
         const double mean = sums.sum[i] / n;
         const double square = mean * mean;
         out.score.push_back(static_cast<float>(mean));
@@ -56,8 +58,10 @@ ranking means(const budget & b, const attention_sums & sums, int32_t first_query
 
 // Float rounding may not give 1: it is the largest lead below it.
 float even_spread(int64_t layer_and_head, int32_t cell) {
-    const double x = 0.6180339887498949 * cell + 0.7548776662466927 * static_cast<double>(layer_and_head);
-    const auto whole = static_cast<double>(static_cast<int64_t>(x)); // std::floor is a call without SSE 4.1
+    const double x =
+        0.6180339887498949 * cell + 0.7548776662466927 * static_cast<double>(layer_and_head);
+    const auto whole =
+        static_cast<double>(static_cast<int64_t>(x)); // std::floor is a call without SSE 4.1
     return std::min(static_cast<float>(x - whole), 0x1.fffffep-1f);
 }
 
@@ -82,8 +86,8 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
     return std::max(0, b.n_kv - window_of(m, kind));
 }
 
-ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query, int64_t n_head_kv,
-             int32_t layer) {
+ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query,
+             int64_t n_head_kv, int32_t layer) {
     const auto n = static_cast<size_t>(n_head_kv * b.n_kv);
     if (needs_sums(m)) {
         check_size("sums", sums.sum.size(), n);

@@ -17,8 +17,9 @@ namespace {
 
 constexpr int32_t n_keep_per_robust = 10; // of ten kept cells one is kept for its deviation
 
-// A cell and its place among others as one number, so that comparing is all that choosing does: the higher comes first,
-// by tier (0 to 3), then by score, then the earlier cell. NaN is the lowest score, and -0 is 0.
+// A cell and its place among others as one number, so that comparing is all that choosing does: the
+// higher comes first, by tier (0 to 3), then by score, then the earlier cell. NaN is the lowest
+// score, and -0 is 0.
 using place = uint64_t;
 constexpr int cell_bits = 30;
 constexpr int32_t most_cells = int32_t{1} << cell_bits;
@@ -27,7 +28,8 @@ place place_of(int32_t cell, float score, int tier = 0) {
     const float x = std::isnan(score) ? -std::numeric_limits<float>::infinity() : score + 0.0f;
     const auto bits = std::bit_cast<uint32_t>(x);
     const uint32_t ascending = bits >> 31 ? ~bits : bits | uint32_t{1} << 31;
-    return static_cast<place>(tier) << 62 | static_cast<place>(ascending) << cell_bits | (most_cells - 1 - cell);
+    return static_cast<place>(tier) << 62 | static_cast<place>(ascending) << cell_bits |
+           (most_cells - 1 - cell);
 }
 
 int32_t cell_of(place p) {
@@ -39,8 +41,10 @@ void choose(std::vector<place>::iterator begin, int32_t n, std::vector<place>::i
     std::nth_element(begin, begin + n, end, std::greater<>());
 }
 
-// The cells before the recent window that go before all scores but the sinks': [n] flags, empty for none.
-std::vector<char> leading(const method & m, const budget & b, const float * lead, std::span<const token_kind> kind) {
+// The cells before the recent window that go before all scores but the sinks': [n] flags, empty for
+// none.
+std::vector<char> leading(const method & m, const budget & b, const float * lead,
+                          std::span<const token_kind> kind) {
     if (!lead) {
         return {};
     }
@@ -75,7 +79,8 @@ void select_head(const method & m, const budget & b, const float * score, const 
     }
     const auto first = places.begin();
     const auto is_image = [&](place p) { return kind[cell_of(p)] == token_kind::image; };
-    choose(first, b.n_visual, b.n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
+    choose(first, b.n_visual,
+           b.n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
     choose(first + b.n_visual, b.n_important - b.n_visual, places.end());
     std::transform(first, first + b.n_important, kept, cell_of);
     std::sort(kept, kept + b.n_important);
@@ -84,17 +89,18 @@ void select_head(const method & m, const budget & b, const float * score, const 
 
 } // namespace
 
-void select(const method & m, const budget & b, const ranking & ranks, std::span<const token_kind> kind,
-            std::span<int32_t> kept) {
+void select(const method & m, const budget & b, const ranking & ranks,
+            std::span<const token_kind> kind, std::span<int32_t> kept) {
     const size_t n_kv = static_cast<size_t>(b.n_kv);
     const std::vector<float> & score = ranks.score;
     if (kind.size() != n_kv || n_kv == 0 || score.size() % n_kv != 0) {
         throw std::invalid_argument("select: " + std::to_string(score.size()) + " scores and " +
-                                    std::to_string(kind.size()) + " kinds for n_kv " + std::to_string(n_kv));
+                                    std::to_string(kind.size()) + " kinds for n_kv " +
+                                    std::to_string(n_kv));
     }
     if (b.n_kv > most_cells) {
-        throw std::invalid_argument("select: n_kv is " + std::to_string(b.n_kv) + ", expected at most " +
-                                    std::to_string(most_cells));
+        throw std::invalid_argument("select: n_kv is " + std::to_string(b.n_kv) +
+                                    ", expected at most " + std::to_string(most_cells));
     }
     if (!ranks.lead.empty() && ranks.lead.size() != score.size()) {
         throw std::invalid_argument("select: " + std::to_string(ranks.lead.size()) + " leads for " +
@@ -102,7 +108,8 @@ void select(const method & m, const budget & b, const ranking & ranks, std::span
     }
     const size_t n_head_kv = score.size() / n_kv;
     if (kept.size() != n_head_kv * b.n_keep()) {
-        throw std::invalid_argument("select: room for " + std::to_string(kept.size()) + " kept cells, expected " +
+        throw std::invalid_argument("select: room for " + std::to_string(kept.size()) +
+                                    " kept cells, expected " +
                                     std::to_string(n_head_kv * b.n_keep()));
     }
     for (size_t h = 0; h < n_head_kv; ++h) {

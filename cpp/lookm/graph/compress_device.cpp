@@ -10,12 +10,14 @@ namespace lookm {
 namespace {
 
 struct inputs {
-    ggml_tensor * kept;     // [n_keep, n_head_kv] i32
-    ggml_tensor * evicted;  // [n_evict, n_head_kv] i32
-    ggml_tensor * pivot;    // [n_evict, n_head_kv] i32, 0 for rows that are dropped
-    ggml_tensor * taken;    // [n_evict, n_head_kv] f32, 0 for rows that are dropped and 1 for the others
-    ggml_tensor * weight;   // [n_evict, n_head_kv] f32, nullptr where rows are summed as they are
-    ggml_tensor * blank;    // [n_keep, n_tile, n_h] f32, a shape and nothing more: a leaf each would live all along
+    ggml_tensor * kept;    // [n_keep, n_head_kv] i32
+    ggml_tensor * evicted; // [n_evict, n_head_kv] i32
+    ggml_tensor * pivot;   // [n_evict, n_head_kv] i32, 0 for rows that are dropped
+    ggml_tensor *
+        taken; // [n_evict, n_head_kv] f32, 0 for rows that are dropped and 1 for the others
+    ggml_tensor * weight; // [n_evict, n_head_kv] f32, nullptr where rows are summed as they are
+    ggml_tensor * blank;  // [n_keep, n_tile, n_h] f32, a shape and nothing more: a leaf each would
+                          // live all along
     ggml_tensor * target_k; // [n_keep] i64
     ggml_tensor * target_v; // the same, or one index per element of a transposed V
 };
@@ -28,11 +30,14 @@ ggml_tensor * sum_by_pivot(ggml_context * ctx, ggml_tensor * rows, ggml_tensor *
 }
 
 // [n_keep, n_e, n_h] with a one at each taken row's pivot, transposed to [n_e, n_keep, n_h]
-ggml_tensor * one_hot_of(ggml_context * ctx, const inputs & in, int64_t e0, int64_t n_e, int64_t h0, int64_t n_h) {
+ggml_tensor * one_hot_of(ggml_context * ctx, const inputs & in, int64_t e0, int64_t n_e, int64_t h0,
+                         int64_t n_h) {
     const int64_t n_keep = in.kept->ne[0];
-    ggml_tensor * blank = ggml_view_3d(ctx, in.blank, n_keep, n_e, n_h, in.blank->nb[1], n_e * in.blank->nb[1], 0);
+    ggml_tensor * blank =
+        ggml_view_3d(ctx, in.blank, n_keep, n_e, n_h, in.blank->nb[1], n_e * in.blank->nb[1], 0);
     ggml_tensor * zero = ggml_fill(ctx, blank, 0.0f);
-    // ggml_set_rows wants the index along rows: each (evicted, head) pair is a matrix of n_keep rows of one element
+    // ggml_set_rows wants the index along rows: each (evicted, head) pair is a matrix of n_keep
+    // rows of one element
     ggml_tensor * cells = ggml_reshape_4d(ctx, zero, 1, n_keep, n_e, n_h);
     ggml_tensor * one = ggml_cont_4d(ctx, columns(ctx, in.taken, e0, n_e, h0, n_h), 1, 1, n_e, n_h);
     ggml_tensor * hot = ggml_set_rows(ctx, cells, one, upright(ctx, in.pivot, e0, n_e, h0, n_h));
@@ -52,8 +57,8 @@ ggml_tensor * merged(ggml_context * ctx, ggml_tensor * rows, ggml_tensor * sum, 
 }
 
 // All nodes of heads [h0, h0 + n_h), tile by tile along the evicted rows.
-void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & layer, const method & how,
-                 const inputs & in, int64_t h0, int64_t n_h, int64_t n_tile) {
+void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & layer,
+                 const method & how, const inputs & in, int64_t h0, int64_t n_h, int64_t n_tile) {
     const int64_t n_evict = in.evicted->ne[0];
     const merge_weights w = weights_of(how.merge);
     ggml_tensor * k_rows = head_rows(ctx, layer.k, h0, n_h);
@@ -75,7 +80,8 @@ void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & lay
         }
         sum_v = add(ctx, sum_v, sum_by_pivot(ctx, evicted(v_rows), hot));
         count = add(ctx, count, ggml_sum_rows(ctx, hot));
-        // tile by tile: left to the order of the end, all tiles' one-hot matrices would live until V's turn
+        // tile by tile: left to the order of the end, all tiles' one-hot matrices would live until
+        // V's turn
         for (ggml_tensor * sum : {sum_k, sum_v, count}) {
             if (sum) {
                 ggml_build_forward_expand(runner.graph(), sum);
@@ -118,8 +124,8 @@ void set_matches(const inputs & in, const matches & m) {
 
 } // namespace
 
-void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & how, const layer_plan & plan,
-                     const matches & m) {
+void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & how,
+                     const layer_plan & plan, const matches & m) {
     const int64_t n_head = layer.k.n_head_kv;
     const auto n_keep = static_cast<int64_t>(plan.target.size());
     const int64_t n_evict = static_cast<int64_t>(plan.evicted.size()) / n_head;

@@ -21,18 +21,20 @@ merge_weights weights_of(merge how) {
     return {0.0f, 1.0f, false};
 }
 
-matches compress_layer(graph_runner & runner, const kv_layer & layer, const method & how, const layer_plan & plan,
-                       bool on_device) {
+matches compress_layer(graph_runner & runner, const kv_layer & layer, const method & how,
+                       const layer_plan & plan, bool on_device) {
     assert(!how.merge_within_modality || !plan.kind.empty());
     matches m;
     if (how.merge != merge::none && !plan.evicted.empty()) {
         const bool with_weight = weights_of(how.merge).by_cosine || how.filter != filter::all;
         const auto kind = how.merge_within_modality ? plan.kind : std::span<const token_kind>();
         const match_task task = {plan.kept, plan.evicted, kind, with_weight};
-        m = on_device ? match_on_device(runner, layer.k, task) : match_on_host(runner, layer.k, task);
+        m = on_device ? match_on_device(runner, layer.k, task)
+                      : match_on_host(runner, layer.k, task);
         filter_matches(m, how.filter, layer.k.n_head_kv);
     }
-    on_device ? merge_on_device(runner, layer, how, plan, m) : merge_on_host(runner, layer, how, plan, m);
+    on_device ? merge_on_device(runner, layer, how, plan, m)
+              : merge_on_host(runner, layer, how, plan, m);
     return m;
 }
 

@@ -11,10 +11,10 @@ namespace lookm {
 
 namespace {
 
-// One head of one side: sum what is merged into each kept row, then pack the rows. scratch [n_keep, head_dim]
-// No matches: the rows are only packed.
-void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & plan, const matches & m,
-                float * scratch) {
+// One head of one side: sum what is merged into each kept row, then pack the rows. scratch [n_keep,
+// head_dim] No matches: the rows are only packed.
+void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & plan,
+                const matches & m, float * scratch) {
     const int64_t d = rows.head_dim;
     const size_t n_keep = plan.target.size();
     const size_t n_evict = plan.evicted.size() / rows.n_head_kv;
@@ -31,10 +31,12 @@ void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & p
         if (c < 0) {
             continue;
         }
-        add_row(gone_rows.at(e), d, w.by_cosine ? w.b * m.weight[h * n_evict + e] : w.b, acc + c * d);
+        add_row(gone_rows.at(e), d, w.by_cosine ? w.b * m.weight[h * n_evict + e] : w.b,
+                acc + c * d);
         ++count[c];
     }
-    // Every row is read before any is written: a target may be a cell that another row still comes from.
+    // Every row is read before any is written: a target may be a cell that another row still comes
+    // from.
     for (size_t c = 0; c < n_keep; ++c) {
         const auto n = static_cast<float>(count[c]);
         const float * row = kept_rows.at(c);
@@ -48,7 +50,8 @@ void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & p
         write_rows(rows, h, plan.target, acc);
     }
     for (size_t c = 0; !rows.transposed && c < n_keep; ++c) {
-        if (count[c] != 0 || kept[c] != plan.target[c]) { // a quantized row that stays as it is keeps its bytes
+        if (count[c] != 0 ||
+            kept[c] != plan.target[c]) { // a quantized row that stays as it is keeps its bytes
             write_row(rows, h, plan.target[c], acc + c * d);
         }
     }
@@ -56,14 +59,15 @@ void merge_head(const kv_rows & rows, int64_t h, merge how, const layer_plan & p
 
 } // namespace
 
-void merge_on_host(graph_runner & runner, const kv_layer & layer, const method & how, const layer_plan & plan,
-                   const matches & m) {
+void merge_on_host(graph_runner & runner, const kv_layer & layer, const method & how,
+                   const layer_plan & plan, const matches & m) {
     assert(ggml_backend_buffer_is_host(layer.k.storage->buffer) &&
            ggml_backend_buffer_is_host(layer.v.storage->buffer));
     const matches none;
     const matches & of_keys = how.merge_keys ? m : none;
     const auto width = static_cast<size_t>(std::max(layer.k.head_dim, layer.v.head_dim));
-    const cpu_stage merging = {2 * layer.k.n_head_kv, plan.target.size() * width, [&](int64_t task, float * scratch) {
+    const cpu_stage merging = {2 * layer.k.n_head_kv, plan.target.size() * width,
+                               [&](int64_t task, float * scratch) {
                                    const bool values = task % 2 != 0;
                                    merge_head(values ? layer.v : layer.k, task / 2, how.merge, plan,
                                               values ? m : of_keys, scratch);

@@ -25,7 +25,8 @@ void transpose(const float * rows, int64_t n_rows, int64_t d, int64_t width, flo
     }
 }
 
-// All sums stay in registers; per element of the rows: n_vectors loads, n_step broadcasts, and the products.
+// All sums stay in registers; per element of the rows: n_vectors loads, n_step broadcasts, and the
+// products.
 void multiply_step(const float * block, const float * panel, int64_t d, float * tile) {
     simd::floats sum[n_step][n_vectors] = {};
     for (int64_t e = 0; e < d; ++e) {

@@ -53,8 +53,8 @@ void run_stages(graph_runner & runner, const std::vector<cpu_stage> & stages, si
         const size_t left = runner.compute_bytes() - std::min(runner.compute_bytes(), shared_bytes);
         const size_t n = left / (std::max<size_t>(1, stages[i].n_scratch) * sizeof(float));
         all[i].most_threads = static_cast<int>(std::clamp<size_t>(n, 1, GGML_MAX_N_THREADS));
-        ggml_tensor * node =
-            ggml_custom_4d(ctx, GGML_TYPE_I8, 1, 1, 1, 1, nullptr, 0, custom_op, GGML_N_TASKS_MAX, &all[i]);
+        ggml_tensor * node = ggml_custom_4d(ctx, GGML_TYPE_I8, 1, 1, 1, 1, nullptr, 0, custom_op,
+                                            GGML_N_TASKS_MAX, &all[i]);
         ggml_build_forward_expand(runner.graph(), node);
     }
     runner.alloc();
@@ -64,7 +64,8 @@ void run_stages(graph_runner & runner, const std::vector<cpu_stage> & stages, si
         if (r.error) {
             std::rethrow_exception(r.error);
         }
-        scratch = std::max(scratch, static_cast<size_t>(r.n_threads) * r.stage->n_scratch * sizeof(float));
+        scratch = std::max(scratch,
+                           static_cast<size_t>(r.n_threads) * r.stage->n_scratch * sizeof(float));
     }
     runner.count(shared_bytes + scratch);
 }

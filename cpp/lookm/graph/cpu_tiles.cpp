@@ -43,7 +43,8 @@ void add_columns(const float * tile, int64_t n_rows, const float * weight, float
     }
 }
 
-void add_squared_columns(const float * tile, int64_t n_rows, const float * weight, float * columns) {
+void add_squared_columns(const float * tile, int64_t n_rows, const float * weight,
+                         float * columns) {
     for (int64_t c = 0; c < n_panel; c += n_lanes) {
         floats sum = load(columns + c);
         for (int64_t r = 0; r < n_rows; ++r) {
@@ -95,7 +96,8 @@ void mean_row(const float * x, int64_t n, float weight, float count, float * sum
     }
 }
 
-void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight, float * sums, float * squares) {
+void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float weight,
+              float * sums, float * squares) {
     constexpr int64_t n_at_once = 8; // rows for each load and store of a sum
     for (int64_t r0 = 0; r0 < n_rows; r0 += n_at_once) {
         const float * rows = x + r0 * stride;

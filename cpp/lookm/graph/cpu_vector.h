@@ -5,8 +5,9 @@
 #include <cstring>
 #include <utility>
 
-// One register of floats, by the vector extensions of GCC and Clang; a plain float for other compilers. How wide it is
-// depends on the flags of the including file, so nothing here has external linkage, and only cpu_*.cpp include it.
+// One register of floats, by the vector extensions of GCC and Clang; a plain float for other
+// compilers. How wide it is depends on the flags of the including file, so nothing here has
+// external linkage, and only cpu_*.cpp include it.
 namespace lookm::simd {
 
 #if !defined(__GNUC__)
@@ -99,8 +100,10 @@ static inline floats mix_high(floats a, floats b, std::integer_sequence<int, I..
     return __builtin_shufflevector(a, b, (I % 2 * n_lanes + I / 2 + n_lanes / 2)...);
 }
 
-// out[e * out_stride + r] = rows[r * stride + e] for e, r < n_lanes: mixing halves log2(n_lanes) times turns a square
-static inline void transpose_square(const float * rows, int64_t stride, float * out, int64_t out_stride) {
+// out[e * out_stride + r] = rows[r * stride + e] for e, r < n_lanes: mixing halves log2(n_lanes)
+// times turns a square
+static inline void transpose_square(const float * rows, int64_t stride, float * out,
+                                    int64_t out_stride) {
     floats x[n_lanes], y[n_lanes];
     for (int64_t r = 0; r < n_lanes; ++r) {
         x[r] = load(rows + r * stride);
@@ -118,17 +121,20 @@ static inline void transpose_square(const float * rows, int64_t stride, float * 
 }
 #endif
 
-// exp(x) = power * (1 + rest): power of two, and exp(r) - 1 for |r| <= ln(2) / 2.  For -87 <= x <= 88.
+// exp(x) = power * (1 + rest): power of two, and exp(r) - 1 for |r| <= ln(2) / 2.  For -87 <= x
+// <= 88.
 struct exp_parts {
     floats power, rest;
 };
 
 static inline exp_parts exp_of(floats x) {
-    const floats magic = splat(0x1.8p23f); // adding it rounds to a whole number, found in the low bits
+    const floats magic =
+        splat(0x1.8p23f); // adding it rounds to a whole number, found in the low bits
     const floats shifted = x * splat(1.44269504088896341f) + magic;
     const floats n = shifted - magic;
-    const floats r = x - n * splat(0.693359375f) - n * splat(-2.12194440e-4f); // ln(2) in two parts, the first exact
-    floats p = splat(1.9875691500e-4f); // the polynomial of Cephes' expf, to 2^-25
+    const floats r = x - n * splat(0.693359375f) -
+                     n * splat(-2.12194440e-4f); // ln(2) in two parts, the first exact
+    floats p = splat(1.9875691500e-4f);          // the polynomial of Cephes' expf, to 2^-25
     p = p * r + splat(1.3981999507e-3f);
     p = p * r + splat(8.3334519073e-3f);
     p = p * r + splat(4.1665795894e-2f);

@@ -21,10 +21,12 @@ inline void set_graph_input(ggml_tensor * t, const void * data) {
 }
 
 // Columns [i0, i0 + n_i) of rows [h0, h0 + n_h), as [n_i, n_h] and as [1, n_i, n_h].
-inline ggml_tensor * columns(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i, int64_t h0, int64_t n_h) {
+inline ggml_tensor * columns(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i,
+                             int64_t h0, int64_t n_h) {
     return ggml_view_2d(ctx, t, n_i, n_h, t->nb[1], i0 * t->nb[0] + h0 * t->nb[1]);
 }
-inline ggml_tensor * upright(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i, int64_t h0, int64_t n_h) {
+inline ggml_tensor * upright(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i,
+                             int64_t h0, int64_t n_h) {
     return ggml_view_3d(ctx, t, 1, n_i, n_h, t->nb[0], t->nb[1], i0 * t->nb[0] + h0 * t->nb[1]);
 }
 

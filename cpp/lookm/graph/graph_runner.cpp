@@ -20,14 +20,15 @@ std::string describe(const ggml_tensor * node) {
 } // namespace
 
 refused_op::refused_op(ggml_backend_t backend, const ggml_tensor * node)
-    : std::runtime_error(std::string("KV compression: backend ") + ggml_backend_name(backend) + " does not support " +
-                         describe(node)),
+    : std::runtime_error(std::string("KV compression: backend ") + ggml_backend_name(backend) +
+                         " does not support " + describe(node)),
       op(describe(node)) {}
 
 bool backend_supports(ggml_backend_dev_t device, const ggml_tensor * node) {
-    // An RPC server's own devices are not asked, ggml answers yes for them. Of our ops only this one is missing on some
-    // kinds of device, and its graph has a form without it.
-    const bool remote = std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "RPC") == 0;
+    // An RPC server's own devices are not asked, ggml answers yes for them. Of our ops only this
+    // one is missing on some kinds of device, and its graph has a form without it.
+    const bool remote =
+        std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "RPC") == 0;
     return !(remote && node->op == GGML_OP_OUT_PROD) && ggml_backend_dev_supports_op(device, node);
 }
 
@@ -51,8 +52,9 @@ bool graph_runner::on_cpu() const {
 ggml_context * graph_runner::begin(size_t n_nodes) {
     // every node may bring a view or two of its own
     const size_t n_tensors = 4 * n_nodes + 64;
-    ctx_.reset(ggml_init({n_tensors * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_tensors, false), nullptr,
-                          /*no_alloc =*/true}));
+    ctx_.reset(ggml_init(
+        {n_tensors * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_tensors, false), nullptr,
+         /*no_alloc =*/true}));
     graph_ = ggml_new_graph_custom(ctx_.get(), n_tensors, false);
     return ctx_.get();
 }
@@ -78,7 +80,8 @@ void graph_runner::count(size_t bytes) {
 void graph_runner::compute() {
     const ggml_status status = ggml_backend_graph_compute(backend_, graph_);
     if (status != GGML_STATUS_SUCCESS) {
-        throw std::runtime_error(std::string("KV compression: graph failed on ") + ggml_backend_name(backend_) + ": " +
+        throw std::runtime_error(std::string("KV compression: graph failed on ") +
+                                 ggml_backend_name(backend_) + ": " +
                                  ggml_status_to_string(status));
     }
 }
@@ -113,7 +116,8 @@ ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t) {
 }
 
 ggml_tensor * aligned(const graph_runner & runner, ggml_context * ctx, ggml_tensor * view) {
-    const size_t alignment = ggml_backend_get_alignment(runner.backend()); // of the buffer's base, too
+    const size_t alignment =
+        ggml_backend_get_alignment(runner.backend()); // of the buffer's base, too
     if (reinterpret_cast<uintptr_t>(view->data) % alignment == 0) {
         return view;
     }

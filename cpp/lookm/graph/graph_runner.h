@@ -29,16 +29,18 @@ struct refused_op : std::runtime_error {
 // Builds and runs small ggml graphs on one backend, reusing its compute buffer from graph to graph.
 //
 //   ggml_context * ctx = runner.begin(n_nodes);    // forget the last graph
-//   ... tensors in ctx; ggml_build_forward_expand(runner.graph(), out); ggml_set_input / ggml_set_output ...
-//   runner.alloc();                                // then ggml_backend_tensor_set() the inputs
-//   runner.compute();                              // then ggml_backend_tensor_get() the outputs
+//   ... tensors in ctx; ggml_build_forward_expand(runner.graph(), out); ggml_set_input /
+//   ggml_set_output ... runner.alloc();                                // then
+//   ggml_backend_tensor_set() the inputs runner.compute();                              // then
+//   ggml_backend_tensor_get() the outputs
 //
-// alloc() throws refused_op naming an op that the backend refuses; it and compute() throw std::runtime_error for what
-// else fails.
+// alloc() throws refused_op naming an op that the backend refuses; it and compute() throw
+// std::runtime_error for what else fails.
 class graph_runner {
   public:
     // backend: not owned; gate: refuses what the backend could run
-    explicit graph_runner(ggml_backend_t backend, size_t compute_bytes = default_compute_bytes, op_gate gate = {});
+    explicit graph_runner(ggml_backend_t backend, size_t compute_bytes = default_compute_bytes,
+                          op_gate gate = {});
 
     ggml_backend_t backend() const { return backend_; }
     bool on_host() const; // tensors of this backend are ordinary memory
@@ -51,8 +53,8 @@ class graph_runner {
 
     bool supports(const ggml_tensor * node) const;
     size_t compute_bytes() const { return compute_bytes_; } // what graphs are tiled to stay below
-    void count(size_t bytes);                               // memory that the last graph used beside its compute buffer
-    size_t peak_bytes() const { return peak_bytes_; }       // most memory that a graph has used so far
+    void count(size_t bytes); // memory that the last graph used beside its compute buffer
+    size_t peak_bytes() const { return peak_bytes_; } // most memory that a graph has used so far
 
   private:
     ggml_backend_t backend_;
@@ -67,7 +69,8 @@ class graph_runner {
 // One runner for each backend that is asked for.
 class graph_runners {
   public:
-    explicit graph_runners(size_t compute_bytes) : compute_bytes_(compute_bytes) {} // of each runner
+    explicit graph_runners(size_t compute_bytes)
+        : compute_bytes_(compute_bytes) {} // of each runner
 
     graph_runner & of(ggml_backend_t backend);
     size_t peak_bytes() const; // of all together
@@ -85,15 +88,17 @@ class graph_runners {
 // What ggml says about the backend, minus what it says about a device that it cannot ask.
 bool backend_supports(ggml_backend_dev_t device, const ggml_tensor * node);
 
-// A leaf of ctx that stands for t's data. A view would pull everything t was computed from into the graph.
+// A leaf of ctx that stands for t's data. A view would pull everything t was computed from into the
+// graph.
 ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t);
 
-// view, or a copy of it where its data begins where no kernel of the backend may: a part of a cache can lie anywhere,
-// and ggml-vulkan takes operands of some ops from multiples of the device's alignment only (it aborts otherwise).
+// view, or a copy of it where its data begins where no kernel of the backend may: a part of a cache
+// can lie anywhere, and ggml-vulkan takes operands of some ops from multiples of the device's
+// alignment only (it aborts otherwise).
 ggml_tensor * aligned(const graph_runner & runner, ggml_context * ctx, ggml_tensor * view);
 
-// Bound of one tile's intermediate tensors, half of what the runner may take: large enough to keep a device busy, and
-// on a CPU small enough for its cache.
+// Bound of one tile's intermediate tensors, half of what the runner may take: large enough to keep
+// a device busy, and on a CPU small enough for its cache.
 size_t tile_bytes(const graph_runner & runner);
 
 } // namespace lookm

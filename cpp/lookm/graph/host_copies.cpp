@@ -21,7 +21,8 @@ ggml_tensor * host_copies::add(const ggml_tensor * t) {
 void host_copies::fetch() {
     buffer_.reset(ggml_backend_alloc_ctx_tensors(ctx_.get(), cpu_));
     if (!buffer_) {
-        throw std::runtime_error("KV compression: no memory on the host for what a device refuses to compute");
+        throw std::runtime_error(
+            "KV compression: no memory on the host for what a device refuses to compute");
     }
     for (const auto & [copy, t] : source_) {
         ggml_backend_tensor_get(t, copy->data, 0, ggml_nbytes(t));

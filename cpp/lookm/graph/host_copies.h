@@ -23,7 +23,8 @@ class host_copies {
     ggml_backend_t cpu_;
     ggml_context_ptr ctx_, leaves_;
     ggml_backend_buffer_ptr buffer_;
-    std::map<const ggml_tensor *, ggml_tensor *> source_; // leaves, as a view's own offset may not be its data's
+    std::map<const ggml_tensor *, ggml_tensor *>
+        source_; // leaves, as a view's own offset may not be its data's
 };
 
 } // namespace lookm

@@ -22,8 +22,9 @@ ggml_tensor * head_rows(ggml_context * ctx, const kv_rows & rows, int64_t h0, in
     const ggml_type t = storage->type;
     if (rows.transposed) {
         const size_t line = rows.n_cells * ggml_type_size(t);
-        ggml_tensor * lines = ggml_view_3d(ctx, storage, rows.n_cells, rows.head_dim, n_h, line, line * rows.head_dim,
-                                           rows.offset + h0 * line * rows.head_dim);
+        ggml_tensor * lines =
+            ggml_view_3d(ctx, storage, rows.n_cells, rows.head_dim, n_h, line, line * rows.head_dim,
+                         rows.offset + h0 * line * rows.head_dim);
         return ggml_cont(ctx, ggml_transpose(ctx, lines));
     }
     const size_t head = ggml_row_size(t, rows.head_dim);
@@ -31,18 +32,20 @@ ggml_tensor * head_rows(ggml_context * ctx, const kv_rows & rows, int64_t h0, in
                         rows.offset + h0 * head);
 }
 
-void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int64_t h0, ggml_tensor * values,
-              ggml_tensor * cells) {
+void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int64_t h0,
+              ggml_tensor * values, ggml_tensor * cells) {
     ggml_tensor * storage = as_leaf(ctx, rows.storage);
     const ggml_type t = storage->type;
     const int64_t n_rows = values->ne[1];
     const int64_t n_h = values->ne[2];
     for (int64_t h = 0; h < n_h; ++h) {
-        ggml_tensor * value = ggml_view_2d(ctx, values, rows.head_dim, n_rows, values->nb[1], h * values->nb[2]);
+        ggml_tensor * value =
+            ggml_view_2d(ctx, values, rows.head_dim, n_rows, values->nb[1], h * values->nb[2]);
         ggml_tensor * dst;
         if (rows.transposed) { // one element is one row of the view
             dst = ggml_view_2d(ctx, storage, 1, rows.n_cells * rows.head_dim, ggml_type_size(t),
-                               rows.offset + (h0 + h) * rows.head_dim * rows.n_cells * ggml_type_size(t));
+                               rows.offset +
+                                   (h0 + h) * rows.head_dim * rows.n_cells * ggml_type_size(t));
             value = ggml_reshape_2d(ctx, ggml_cont(ctx, value), 1, rows.head_dim * n_rows);
         } else {
             const size_t head = ggml_row_size(t, rows.head_dim);
@@ -68,7 +71,8 @@ void to_floats(ggml_type type, const void * in, float * out, int64_t n) {
         case GGML_TYPE_F32:
             std::memcpy(out, in, n * sizeof(float));
             break;
-        case GGML_TYPE_F16: // the converters of the CPU backend are vectorised, those of the type traits are not
+        case GGML_TYPE_F16: // the converters of the CPU backend are vectorised, those of the type
+                            // traits are not
             ggml_cpu_fp16_to_fp32(static_cast<const ggml_fp16_t *>(in), out, n);
             break;
         case GGML_TYPE_BF16:

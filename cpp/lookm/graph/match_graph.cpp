@@ -11,8 +11,9 @@ namespace {
 constexpr float never = -1e30f; // added to a similarity, which is at most the length of a key
 
 struct inputs {
-    ggml_tensor *kept, *evicted;           // [n_keep, n_head_kv], [n_evict, n_head_kv] i32
-    ggml_tensor *kept_kind, *evicted_kind; // the same f32, 0 or 1 and 0 or -1; nullptr unless kinds count
+    ggml_tensor *kept, *evicted; // [n_keep, n_head_kv], [n_evict, n_head_kv] i32
+    ggml_tensor *kept_kind,
+        *evicted_kind; // the same f32, 0 or 1 and 0 or -1; nullptr unless kinds count
 };
 
 struct tile {
@@ -27,20 +28,24 @@ ggml_tensor * unit_rows(ggml_context * ctx, ggml_tensor * rows) {
 }
 
 // sim [n_keep, n_e, n_h] with never where the kinds differ
-ggml_tensor * of_one_kind(ggml_context * ctx, ggml_tensor * sim, const inputs & in, const tile & t) {
-    ggml_tensor * kept = ggml_view_3d(ctx, in.kept_kind, sim->ne[0], 1, t.n_h, in.kept_kind->nb[1], in.kept_kind->nb[1],
-                                      t.h0 * in.kept_kind->nb[1]);
+ggml_tensor * of_one_kind(ggml_context * ctx, ggml_tensor * sim, const inputs & in,
+                          const tile & t) {
+    ggml_tensor * kept = ggml_view_3d(ctx, in.kept_kind, sim->ne[0], 1, t.n_h, in.kept_kind->nb[1],
+                                      in.kept_kind->nb[1], t.h0 * in.kept_kind->nb[1]);
     ggml_tensor * evicted = upright(ctx, in.evicted_kind, t.e0, t.n_e, t.h0, t.n_h);
-    ggml_tensor * differ = ggml_add(ctx, ggml_repeat_4d(ctx, kept, sim->ne[0], t.n_e, t.n_h, 1), evicted);
+    ggml_tensor * differ =
+        ggml_add(ctx, ggml_repeat_4d(ctx, kept, sim->ne[0], t.n_e, t.n_h, 1), evicted);
     return ggml_add(ctx, sim, ggml_scale(ctx, ggml_mul(ctx, differ, differ), never));
 }
 
 // Evicted rows of a tile against all kept rows of its heads, unit [head_dim, n_keep, n_h].
-void match_tile(ggml_context * ctx, ggml_tensor * k_rows, ggml_tensor * unit, const inputs & in, bool with_weight,
-                tile & t) {
+void match_tile(ggml_context * ctx, ggml_tensor * k_rows, ggml_tensor * unit, const inputs & in,
+                bool with_weight, tile & t) {
     const int64_t n_keep = unit->ne[1];
-    ggml_tensor * evicted = ggml_get_rows(ctx, k_rows, columns(ctx, in.evicted, t.e0, t.n_e, t.h0, t.n_h));
-    // |x_i| > 0 does not change which kept row is nearest, so evicted rows are normalised for the weight only
+    ggml_tensor * evicted =
+        ggml_get_rows(ctx, k_rows, columns(ctx, in.evicted, t.e0, t.n_e, t.h0, t.n_h));
+    // |x_i| > 0 does not change which kept row is nearest, so evicted rows are normalised for the
+    // weight only
     ggml_tensor * sim = ggml_mul_mat(ctx, unit, evicted); // [n_keep, n_e, n_h]
     ggml_prec_set_acc(sim, GGML_PREC_F32);
     if (in.kept_kind) {
@@ -91,10 +96,11 @@ matches read(const std::vector<tile> & tiles, int64_t n_evict, int64_t n_head) {
 
 } // namespace
 
-evicted_tiles::evicted_tiles(const graph_runner & runner, int64_t n_keep, int64_t n_evict, int64_t n_head,
-                             int64_t per_tile) {
+evicted_tiles::evicted_tiles(const graph_runner & runner, int64_t n_keep, int64_t n_evict,
+                             int64_t n_head, int64_t per_tile) {
     const int64_t per_row = n_keep * 3 * static_cast<int64_t>(sizeof(float));
-    const int64_t n_rows = std::max<int64_t>(64, static_cast<int64_t>(tile_bytes(runner)) / per_row);
+    const int64_t n_rows =
+        std::max<int64_t>(64, static_cast<int64_t>(tile_bytes(runner)) / per_row);
     n_e = std::min(n_rows, n_evict);
     n_h = std::clamp<int64_t>(n_rows / std::max<int64_t>(1, n_e), 1, n_head);
     const int64_t n_tiles = n_e ? (n_evict + n_e - 1) / n_e : 0;
@@ -112,12 +118,14 @@ matches match_on_device(graph_runner & runner, const kv_rows & k, const match_ta
         return task.kind.empty() ? nullptr : graph_input(ctx, GGML_TYPE_F32, n, n_head);
     };
     const inputs in = {graph_input(ctx, GGML_TYPE_I32, n_keep, n_head),
-                       graph_input(ctx, GGML_TYPE_I32, n_evict, n_head), kinds(n_keep), kinds(n_evict)};
+                       graph_input(ctx, GGML_TYPE_I32, n_evict, n_head), kinds(n_keep),
+                       kinds(n_evict)};
     std::vector<tile> tiles;
     for (int64_t h0 = 0; h0 < n_head; h0 += size.n_h) {
         const int64_t n_h = std::min(size.n_h, n_head - h0);
         ggml_tensor * rows = head_rows(ctx, k, h0, n_h);
-        ggml_tensor * unit = unit_rows(ctx, ggml_get_rows(ctx, rows, columns(ctx, in.kept, 0, n_keep, h0, n_h)));
+        ggml_tensor * unit =
+            unit_rows(ctx, ggml_get_rows(ctx, rows, columns(ctx, in.kept, 0, n_keep, h0, n_h)));
         for (int64_t e0 = 0; e0 < n_evict; e0 += size.n_e) {
             tile t = {h0, n_h, e0, std::min(size.n_e, n_evict - e0), nullptr, nullptr};
             match_tile(ctx, rows, unit, in, task.with_weight, t);

@@ -12,11 +12,13 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t packed_bytes = size_t(4) << 20; // kept rows packed at once at most, but one head at least
-constexpr int64_t n_units = 64;                  // tasks to share out
+constexpr size_t packed_bytes = size_t(4)
+                                << 20; // kept rows packed at once at most, but one head at least
+constexpr int64_t n_units = 64;        // tasks to share out
 
 float length_of(const float * row, int64_t d) {
-    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))), 1e-12f); // a zero row stays zero
+    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))),
+                    1e-12f); // a zero row stays zero
 }
 
 // One layer, some heads [h0, h0 + n_h) at a time.
@@ -35,7 +37,8 @@ struct matching {
 
     matching(const kv_rows & keys, const match_task & task, matches & found, size_t compute_bytes)
         : k(keys), kept(task.kept), evicted(task.evicted), kind(task.kind), out(found) {
-        const auto n_floats = static_cast<int64_t>(std::min(packed_bytes, compute_bytes / 2) / sizeof(float));
+        const auto n_floats =
+            static_cast<int64_t>(std::min(packed_bytes, compute_bytes / 2) / sizeof(float));
         n_h = std::clamp<int64_t>(n_floats / (n_panels * n_panel * d), 1, k.n_head_kv);
         n_slices = std::clamp<int64_t>(n_units / n_h, 1, std::max<int64_t>(1, n_blocks));
         packed.reset(new float[n_h * n_panels * n_panel * d]);
@@ -58,8 +61,8 @@ struct matching {
     }
 
     // Rows of another kind than the evicted ones' cannot be the best.
-    void hide_other_kinds(const int32_t * evicted_cells, int64_t n, const int32_t * cells, int64_t n_cells,
-                          float * tile) const {
+    void hide_other_kinds(const int32_t * evicted_cells, int64_t n, const int32_t * cells,
+                          int64_t n_cells, float * tile) const {
         for (int64_t r = 0; r < n; ++r) {
             for (int64_t c = 0; c < n_cells; ++c) {
                 if (kind[evicted_cells[r]] != kind[cells[c]]) {
@@ -69,9 +72,10 @@ struct matching {
         }
     }
 
-    // |x| > 0 does not change which kept row is nearest, so evicted rows are normalised for the weight only.
-    void find(int64_t h, int64_t e0, const float * block, int64_t n, const float * panels, float * tile, float * best,
-              int32_t * at) const {
+    // |x| > 0 does not change which kept row is nearest, so evicted rows are normalised for the
+    // weight only.
+    void find(int64_t h, int64_t e0, const float * block, int64_t n, const float * panels,
+              float * tile, float * best, int32_t * at) const {
         const int64_t n_whole = whole_rows(n);
         std::fill(best, best + n_tile, -INFINITY);
         std::fill(at, at + n_tile, 0);
@@ -82,7 +86,8 @@ struct matching {
                 std::fill(tile + r * n_panel + n_cells, tile + (r + 1) * n_panel, -INFINITY);
             }
             if (!kind.empty()) {
-                hide_other_kinds(evicted.data() + e0, n, kept.data() + h * n_keep + p * n_panel, n_cells, tile);
+                hide_other_kinds(evicted.data() + e0, n, kept.data() + h * n_keep + p * n_panel,
+                                 n_cells, tile);
             }
             keep_best(tile, n_whole, p, best, at);
         }
@@ -104,7 +109,8 @@ struct matching {
     void match_slice(int64_t h0, int64_t unit, float * scratch) const {
         const int64_t h = unit / n_slices;
         const int64_t slice = unit % n_slices;
-        float *tile = scratch, *best = tile + n_tile, *rows = best + n_tile, *block = rows + n_block * d;
+        float *tile = scratch, *best = tile + n_tile, *rows = best + n_tile,
+              *block = rows + n_block * d;
         int32_t at[n_tile];
         for (int64_t b = slice * n_blocks / n_slices; b < (slice + 1) * n_blocks / n_slices; ++b) {
             const int64_t e0 = (h0 + h) * n_evict + b * n_block;
@@ -129,12 +135,14 @@ matches match_on_host(graph_runner & runner, const kv_rows & k, const match_task
     std::vector<cpu_stage> stages;
     for (int64_t h0 = 0; h0 < k.n_head_kv; h0 += m.n_h) {
         const int64_t n_h = std::min(m.n_h, k.n_head_kv - h0);
-        stages.push_back({n_h * m.n_panels, static_cast<size_t>(n_panel * m.d), [&m, h0](int64_t t, float * rows) {
+        stages.push_back({n_h * m.n_panels, static_cast<size_t>(n_panel * m.d),
+                          [&m, h0](int64_t t, float * rows) {
                               float * panel = m.packed.get() + t * n_panel * m.d;
                               m.pack_kept(h0 + t / m.n_panels, t % m.n_panels, panel, rows);
                           }});
-        stages.push_back({n_h * m.n_slices, m.n_scratch(),
-                          [&m, h0](int64_t unit, float * scratch) { m.match_slice(h0, unit, scratch); }});
+        stages.push_back({n_h * m.n_slices, m.n_scratch(), [&m, h0](int64_t unit, float * scratch) {
+                              m.match_slice(h0, unit, scratch);
+                          }});
     }
     run_stages(runner, stages, m.shared_bytes());
     if (!task.kind.empty()) {

@@ -8,7 +8,8 @@ namespace lookm {
 
 namespace {
 
-// Ranks j with mean_h w[h,j] >= mean_hj w[h,j], ascending. Sums over heads, as both means divide by their number.
+// Ranks j with mean_h w[h,j] >= mean_hj w[h,j], ascending. Sums over heads, as both means divide by
+// their number.
 std::vector<size_t> similar_ranks(const std::vector<float> & weight, int64_t n_head_kv) {
     const size_t n_evict = weight.size() / static_cast<size_t>(n_head_kv);
     std::vector<double> sum(n_evict, 0.0);

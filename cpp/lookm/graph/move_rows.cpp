@@ -10,7 +10,8 @@ namespace lookm {
 
 namespace {
 
-// The storage as lines of cells: one line of whole rows or, transposed, a line for each element of a row.
+// The storage as lines of cells: one line of whole rows or, transposed, a line for each element of
+// a row.
 struct cell_lines {
     int64_t n_lines;
     size_t line_bytes; // from one line to the next
@@ -40,7 +41,8 @@ void move_on_host(const kv_rows & rows, std::span<const cell_move> moves) {
         char * line = static_cast<char *>(rows.storage->data) + rows.offset + i * lines.line_bytes;
         if (!held_aside) {
             const cell_move & m = moves.front();
-            std::memmove(line + m.to * lines.cell_bytes, line + m.from * lines.cell_bytes, m.n * lines.cell_bytes);
+            std::memmove(line + m.to * lines.cell_bytes, line + m.from * lines.cell_bytes,
+                         m.n * lines.cell_bytes);
             continue;
         }
         char * at = held.data();
@@ -56,15 +58,19 @@ void move_on_host(const kv_rows & rows, std::span<const cell_move> moves) {
     }
 }
 
-// Nodes that copy the rows of all moves to a tensor of their own, and from there to where they belong.
-void build_moves(graph_runner & runner, ggml_context * ctx, const kv_rows & rows, std::span<const cell_move> moves) {
+// Nodes that copy the rows of all moves to a tensor of their own, and from there to where they
+// belong.
+void build_moves(graph_runner & runner, ggml_context * ctx, const kv_rows & rows,
+                 std::span<const cell_move> moves) {
     const cell_lines lines = lines_of(rows);
     ggml_tensor * storage = as_leaf(ctx, rows.storage);
-    ggml_tensor * held = rows.transposed ? ggml_new_tensor_2d(ctx, storage->type, count(moves), lines.n_lines)
-                                         : ggml_new_tensor_2d(ctx, storage->type, lines.width, count(moves));
+    ggml_tensor * held = rows.transposed
+                             ? ggml_new_tensor_2d(ctx, storage->type, count(moves), lines.n_lines)
+                             : ggml_new_tensor_2d(ctx, storage->type, lines.width, count(moves));
     ggml_set_input(held); // an allocation of its own, which no node's result shares
     ggml_set_output(held);
-    const auto part = [&](ggml_tensor * t, const cell_move & m, int64_t cell, size_t line_bytes, size_t offset) {
+    const auto part = [&](ggml_tensor * t, const cell_move & m, int64_t cell, size_t line_bytes,
+                          size_t offset) {
         const size_t at = offset + cell * lines.cell_bytes;
         return rows.transposed ? ggml_view_2d(ctx, t, m.n, lines.n_lines, line_bytes, at)
                                : ggml_view_2d(ctx, t, lines.width, m.n, lines.cell_bytes, at);
@@ -73,14 +79,17 @@ void build_moves(graph_runner & runner, ggml_context * ctx, const kv_rows & rows
         int64_t n = 0;
         for (const cell_move & m : moves) {
             ggml_tensor * kept = part(held, m, n, held->nb[1], 0);
-            ggml_tensor * cells = part(storage, m, back ? m.to : m.from, lines.line_bytes, rows.offset);
-            ggml_build_forward_expand(runner.graph(), back ? ggml_cpy(ctx, kept, cells) : ggml_cpy(ctx, cells, kept));
+            ggml_tensor * cells =
+                part(storage, m, back ? m.to : m.from, lines.line_bytes, rows.offset);
+            ggml_build_forward_expand(runner.graph(), back ? ggml_cpy(ctx, kept, cells)
+                                                           : ggml_cpy(ctx, cells, kept));
             n += m.n;
         }
     }
 }
 
-void move_on_device(graph_runner & runner, const kv_layer & layer, std::span<const cell_move> moves) {
+void move_on_device(graph_runner & runner, const kv_layer & layer,
+                    std::span<const cell_move> moves) {
     for (const kv_rows * rows : {&layer.k, &layer.v}) {
         ggml_context * ctx = runner.begin(8 * moves.size() + 8);
         build_moves(runner, ctx, *rows, moves);
@@ -103,11 +112,13 @@ void move_staged(graph_runner & cpu, const kv_layer & layer, std::span<const cel
 
 } // namespace
 
-void move_rows(graph_runner & runner, graph_runner & cpu, const kv_layer & layer, std::span<const cell_move> moves) {
+void move_rows(graph_runner & runner, graph_runner & cpu, const kv_layer & layer,
+               std::span<const cell_move> moves) {
     if (moves.empty()) {
         return;
     }
-    if (ggml_backend_buffer_is_host(layer.k.storage->buffer) && ggml_backend_buffer_is_host(layer.v.storage->buffer)) {
+    if (ggml_backend_buffer_is_host(layer.k.storage->buffer) &&
+        ggml_backend_buffer_is_host(layer.v.storage->buffer)) {
         move_on_host(layer.k, moves);
         move_on_host(layer.v, moves);
         return;

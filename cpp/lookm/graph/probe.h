@@ -14,9 +14,9 @@ struct probe_layer {
     bool flash_attn = true;
 };
 
-// Runs every graph that compression runs on a device, for a small layer of zeros on the CPU: the scores, and each way
-// of merging. gate sees every node as the device's backend would; where it refuses one that no other form of the graph
-// does without, refused_op comes out.
+// Runs every graph that compression runs on a device, for a small layer of zeros on the CPU: the
+// scores, and each way of merging. gate sees every node as the device's backend would; where it
+// refuses one that no other form of the graph does without, refused_op comes out.
 void probe_device_graphs(const probe_layer & layer, const op_gate & gate);
 
 } // namespace lookm

@@ -6,8 +6,8 @@ namespace lookm {
 
 namespace {
 
-// Neighbouring cells of a transposed storage share a line of memory, so they are read together; a block stays in the
-// first cache.
+// Neighbouring cells of a transposed storage share a line of memory, so they are read together; a
+// block stays in the first cache.
 constexpr int64_t n_cells_at_once = 64;
 constexpr size_t n_rows_at_once = 16;
 
@@ -28,7 +28,8 @@ void read_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cell
     }
 }
 
-void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells, const float * values) {
+void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells,
+                const float * values) {
     const int64_t d = rows.head_dim;
     if (!rows.transposed) {
         for (size_t i = 0; i < cells.size(); ++i) {
@@ -40,14 +41,16 @@ void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cel
     float line[n_cells_at_once];
     for (size_t i0 = 0; i0 < cells.size();) {
         size_t n = 1; // cells of one run
-        while (i0 + n < cells.size() && n < n_cells_at_once && cells[i0 + n] == cells[i0] + static_cast<int32_t>(n)) {
+        while (i0 + n < cells.size() && n < n_cells_at_once &&
+               cells[i0 + n] == cells[i0] + static_cast<int32_t>(n)) {
             ++n;
         }
         for (int64_t e = 0; e < d; ++e) {
             for (size_t i = 0; i < n; ++i) {
                 line[i] = values[(i0 + i) * d + e];
             }
-            from_floats(type, line, const_cast<char *>(line_of(rows, head, e, cells[i0])), static_cast<int64_t>(n));
+            from_floats(type, line, const_cast<char *>(line_of(rows, head, e, cells[i0])),
+                        static_cast<int64_t>(n));
         }
         i0 += n;
     }
@@ -67,7 +70,8 @@ void row_reader::load(size_t i) {
     begin_ = i;
     end_ = i + 1;
     if (rows_.transposed) {
-        while (end_ < cells_.size() && cells_[end_] / n_cells_at_once == cells_[i] / n_cells_at_once) {
+        while (end_ < cells_.size() &&
+               cells_[end_] / n_cells_at_once == cells_[i] / n_cells_at_once) {
             ++end_;
         }
     } else {

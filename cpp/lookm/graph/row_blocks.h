@@ -9,19 +9,22 @@
 
 namespace lookm {
 
-// Many rows of one head on the host, in f32. In the cache they lie far apart, or an element of each far from the next:
-// one by one, each would be waited for. Cells that ascend are the fast case.
+// Many rows of one head on the host, in f32. In the cache they lie far apart, or an element of each
+// far from the next: one by one, each would be waited for. Cells that ascend are the fast case.
 
-// rows [cells.size(), head_dim] of cells, not transposed: all are asked for before the first is converted.
+// rows [cells.size(), head_dim] of cells, not transposed: all are asked for before the first is
+// converted.
 void read_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells, float * out);
 
 // values [cells.size(), head_dim] into cells
-void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells, const float * values);
+void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells,
+                const float * values);
 
 // The rows of a list of cells, one after the other.
 class row_reader {
   public:
-    row_reader(const kv_rows & rows, int64_t head, std::span<const int32_t> cells); // cells must outlive it
+    row_reader(const kv_rows & rows, int64_t head,
+               std::span<const int32_t> cells); // cells must outlive it
 
     const float * at(size_t i); // row of cells[i], until the next call; i ascending
 

@@ -12,10 +12,11 @@ struct tile {
     int64_t i0, n_i; // queries
 };
 
-// out_prod works with one thread per KV head, a matrix product wants rows: some of both in every tile.
+// out_prod works with one thread per KV head, a matrix product wants rows: some of both in every
+// tile.
 constexpr int64_t n_head_per_tile = 4;
 constexpr int64_t n_query_per_tile = 32; // before a tile takes fewer heads
-constexpr int64_t n_live = 3;            // probabilities, their squares, a transposed copy of either
+constexpr int64_t n_live = 3; // probabilities, their squares, a transposed copy of either
 
 std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, int64_t n_i) {
     std::vector<tile> tiles;
@@ -27,42 +28,49 @@ std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, i
     return tiles;
 }
 
-// Tiles that take n_bytes at most, or one query of one head; n_row: probabilities of a query in all heads of a group
+// Tiles that take n_bytes at most, or one query of one head; n_row: probabilities of a query in all
+// heads of a group
 std::vector<tile> tiles_within(size_t n_bytes, int64_t n_row, int64_t n_head_kv, int64_t n_tokens) {
     const int64_t n_rows = static_cast<int64_t>(n_bytes / sizeof(float)) / (n_live * n_row);
-    const int64_t n_h = std::clamp<int64_t>(n_rows / n_query_per_tile, 1, std::min(n_head_kv, n_head_per_tile));
+    const int64_t n_h =
+        std::clamp<int64_t>(n_rows / n_query_per_tile, 1, std::min(n_head_kv, n_head_per_tile));
     const int64_t n_i = std::clamp<int64_t>(n_rows / n_h, 1, n_tokens);
     return make_tiles(n_head_kv, n_h, n_tokens, n_i);
 }
 
 // rows [i0, i0 + n_i) and heads [h0, h0 + n_h) of a [n, rows, heads] tensor
-ggml_tensor * slice(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i, int64_t h0, int64_t n_h) {
-    return ggml_view_3d(ctx, t, t->ne[0], n_i, n_h, t->nb[1], t->nb[2], i0 * t->nb[1] + h0 * t->nb[2]);
+ggml_tensor * slice(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i, int64_t h0,
+                    int64_t n_h) {
+    return ggml_view_3d(ctx, t, t->ne[0], n_i, n_h, t->nb[1], t->nb[2],
+                        i0 * t->nb[1] + h0 * t->nb[2]);
 }
 
-// probs [n_kv, n_i, n_group * n_h] -> weighted column sums [n_kv, n_h]; weights [1, >= n_i * n_group, >= n_h], all
-// equal
-ggml_tensor * column_sums(graph_runner & runner, ggml_context * ctx, ggml_tensor * probs, ggml_tensor * weights,
-                          int64_t n_h, float weight) {
+// probs [n_kv, n_i, n_group * n_h] -> weighted column sums [n_kv, n_h]; weights [1, >= n_i *
+// n_group, >= n_h], all equal
+ggml_tensor * column_sums(graph_runner & runner, ggml_context * ctx, ggml_tensor * probs,
+                          ggml_tensor * weights, int64_t n_h, float weight) {
     const int64_t n_kv = probs->ne[0];
     const int64_t rows = probs->ne[1] * probs->ne[2] / n_h;
     probs = ggml_reshape_3d(ctx, probs, n_kv, rows, n_h);
     ggml_tensor * w = ggml_view_3d(ctx, weights, 1, rows, n_h, weights->nb[1], weights->nb[2], 0);
     ggml_tensor * sums = ggml_out_prod(ctx, probs, w); // reads probs once
     if (!runner.supports(sums)) {
-        sums = ggml_scale(ctx, ggml_sum_rows(ctx, ggml_cont(ctx, ggml_transpose(ctx, probs))), weight);
+        sums =
+            ggml_scale(ctx, ggml_sum_rows(ctx, ggml_cont(ctx, ggml_transpose(ctx, probs))), weight);
     }
     return ggml_reshape_2d(ctx, sums, n_kv, n_h);
 }
 
-void accumulate(ggml_context * ctx, ggml_cgraph * graph, ggml_tensor * sum, ggml_tensor * sums, int64_t h0) {
-    ggml_tensor * view = ggml_view_2d(ctx, sum, sums->ne[0], sums->ne[1], sum->nb[1], h0 * sum->nb[1]);
+void accumulate(ggml_context * ctx, ggml_cgraph * graph, ggml_tensor * sum, ggml_tensor * sums,
+                int64_t h0) {
+    ggml_tensor * view =
+        ggml_view_2d(ctx, sum, sums->ne[0], sums->ne[1], sum->nb[1], h0 * sum->nb[1]);
     ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_add(ctx, view, sums), view));
 }
 
 template <class MakeProbs>
-void run(graph_runner & runner, const score_sums & out, const std::vector<tile> & tiles, int64_t n_group,
-         MakeProbs make_probs) {
+void run(graph_runner & runner, const score_sums & out, const std::vector<tile> & tiles,
+         int64_t n_group, MakeProbs make_probs) {
     const float weight = 1.0f / static_cast<float>(n_group);
     const int64_t n_rows = tiles.front().n_i * n_group;
 
@@ -74,10 +82,12 @@ void run(graph_runner & runner, const score_sums & out, const std::vector<tile> 
     make_probs.bind(ctx);
     for (const tile & t : tiles) {
         ggml_tensor * probs = make_probs(ctx, t, n_group);
-        accumulate(ctx, runner.graph(), sum, column_sums(runner, ctx, probs, weights, t.n_h, weight), t.h0);
+        accumulate(ctx, runner.graph(), sum,
+                   column_sums(runner, ctx, probs, weights, t.n_h, weight), t.h0);
         if (squares) {
             ggml_tensor * p2 = ggml_sqr(ctx, probs);
-            accumulate(ctx, runner.graph(), squares, column_sums(runner, ctx, p2, weights, t.n_h, weight), t.h0);
+            accumulate(ctx, runner.graph(), squares,
+                       column_sums(runner, ctx, p2, weights, t.n_h, weight), t.h0);
         }
     }
     runner.alloc();
@@ -105,7 +115,8 @@ struct probs_of_attention {
         const int64_t n_q = t.n_h * n_group;
         ggml_tensor * k_t = aligned(runner, ctx, slice(ctx, k, 0, k->ne[1], t.h0, t.n_h));
         ggml_tensor * q_t = aligned(runner, ctx, slice(ctx, q, t.i0, t.n_i, q0, n_q));
-        ggml_tensor * m_t = ggml_view_2d(ctx, mask, mask->ne[0], t.n_i, mask->nb[1], t.i0 * mask->nb[1]);
+        ggml_tensor * m_t =
+            ggml_view_2d(ctx, mask, mask->ne[0], t.n_i, mask->nb[1], t.i0 * mask->nb[1]);
         ggml_tensor * kq = ggml_mul_mat(ctx, k_t, q_t);
         float scale = a.scale;
         ggml_prec_set_acc(kq, GGML_PREC_F32);
@@ -130,14 +141,17 @@ struct probs_that_exist {
 
     ggml_tensor * operator()(ggml_context * ctx, const tile & t, int64_t n_group) const {
         ggml_tensor * part = slice(ctx, probs, t.i0, t.n_i, t.h0 * n_group, t.n_h * n_group);
-        return ggml_is_contiguous(part) ? part : ggml_cont(ctx, part); // rows and heads of a group become one dimension
+        return ggml_is_contiguous(part)
+                   ? part
+                   : ggml_cont(ctx, part); // rows and heads of a group become one dimension
     }
 };
 
 } // namespace
 
 void add_scores(graph_runner & runner, const attention & attn, const score_sums & out) {
-    if (runner.on_cpu() && attn.max_bias == 0.0f && score_bytes_on_host(runner, attn, out) <= runner.compute_bytes()) {
+    if (runner.on_cpu() && attn.max_bias == 0.0f &&
+        score_bytes_on_host(runner, attn, out) <= runner.compute_bytes()) {
         add_scores_on_host(runner, attn, out);
     } else {
         add_scores_on_device(runner, attn, out);
@@ -155,14 +169,17 @@ void add_scores(graph_runner & runner, const ggml_tensor * probs, const score_su
 void add_scores_on_device(graph_runner & runner, const attention & attn, const score_sums & out) {
     const int64_t n_head_kv = attn.k->ne[2];
     const int64_t n_group = attn.q->ne[2] / n_head_kv;
-    const auto tiles = tiles_within(tile_bytes(runner), attn.k->ne[1] * n_group, n_head_kv, attn.q->ne[1]);
+    const auto tiles =
+        tiles_within(tile_bytes(runner), attn.k->ne[1] * n_group, n_head_kv, attn.q->ne[1]);
     run(runner, out, tiles, n_group, probs_of_attention{runner, attn});
 }
 
-void add_scores_on_device(graph_runner & runner, const ggml_tensor * probs, const score_sums & out) {
+void add_scores_on_device(graph_runner & runner, const ggml_tensor * probs,
+                          const score_sums & out) {
     const int64_t n_head_kv = out.sum->ne[1];
     const int64_t n_group = probs->ne[2] / n_head_kv;
-    const auto tiles = tiles_within(tile_bytes(runner), probs->ne[0] * n_group, n_head_kv, probs->ne[1]);
+    const auto tiles =
+        tiles_within(tile_bytes(runner), probs->ne[0] * n_group, n_head_kv, probs->ne[1]);
     run(runner, out, tiles, n_group, probs_that_exist{probs});
 }
 

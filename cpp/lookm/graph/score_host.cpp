@@ -18,10 +18,10 @@ enum class sight : uint8_t { hidden, all, by_mask };
 
 constexpr size_t packed_bytes = size_t(4) << 20; // keys packed at once, one head at least
 constexpr int64_t n_at_once = 8;                 // panels packed in a task
-constexpr int64_t n_units = 64;                  // tasks to share out; not the threads' number: sums stay the same
+constexpr int64_t n_units = 64; // tasks to share out; not the threads' number: sums stay the same
 
-// One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of the group), so that
-// the rows of a block are of few queries and see nearly the same cells.
+// One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of
+// the group), so that the rows of a block are of few queries and see nearly the same cells.
 struct scoring {
     const attention & a;
     const score_sums & out;
@@ -36,8 +36,10 @@ struct scoring {
     std::unique_ptr<float[]> packed;  // [n_h, n_panels][d][16]
     std::unique_ptr<float[]> partial; // [n_h, n_slices, n_columns]
 
-    scoring(const attention & attn, const score_sums & sums, size_t compute_bytes) : a(attn), out(sums) {
-        const auto n_floats = static_cast<int64_t>(compute_bytes / sizeof(float)) / 4; // of each of the two
+    scoring(const attention & attn, const score_sums & sums, size_t compute_bytes)
+        : a(attn), out(sums) {
+        const auto n_floats =
+            static_cast<int64_t>(compute_bytes / sizeof(float)) / 4; // of each of the two
         const int64_t n_pack = std::min<int64_t>(packed_bytes / sizeof(float), n_floats);
         n_h = std::clamp<int64_t>(n_pack / (n_panels * n_panel * d), 1, a.k->ne[2]);
         n_slices = std::clamp<int64_t>(std::min(n_units, n_floats / n_columns) / n_h, 1, n_blocks);
@@ -50,7 +52,8 @@ struct scoring {
     }
 
     size_t shared_bytes() const {
-        return n_tokens * n_panels + n_h * (n_panels * n_panel * d + n_slices * n_columns) * sizeof(float);
+        return n_tokens * n_panels +
+               n_h * (n_panels * n_panel * d + n_slices * n_columns) * sizeof(float);
     }
 
     // mask of query i for the cells of a panel; cells past the end are hidden
@@ -109,7 +112,8 @@ struct block_of_rows {
     float *tiles, *rows, *block; // of the thread: [n_panels][24][16], [24, d], [24, d]
     alignas(64) float most[n_tile], sums[n_tile];
     float shift[n_block], weight[n_block], weight_squared[n_block];
-    // Panels that a row sees, and whether all rows see all of it: all but those at the diagonal, for a causal mask.
+    // Panels that a row sees, and whether all rows see all of it: all but those at the diagonal,
+    // for a causal mask.
     struct seen_panel {
         int32_t panel;
         bool whole;
@@ -140,7 +144,8 @@ struct block_of_rows {
         for (int64_t r = 0; r < n; ++r) {
             const int64_t i = (r0 + r) / s.n_group;
             const int64_t head = h * s.n_group + (r0 + r) % s.n_group;
-            const char * q = static_cast<const char *>(s.a.q->data) + i * s.a.q->nb[1] + head * s.a.q->nb[2];
+            const char * q =
+                static_cast<const char *>(s.a.q->data) + i * s.a.q->nb[1] + head * s.a.q->nb[2];
             std::memcpy(rows + r * s.d, q, s.d * sizeof(float));
             std::for_each_n(rows + r * s.d, s.d, [&](float & x) { x *= scale; });
         }
@@ -163,7 +168,8 @@ struct block_of_rows {
     }
 
     float sink(int64_t r) const {
-        return s.a.sinks ? static_cast<const float *>(s.a.sinks->data)[h * s.n_group + (r0 + r) % s.n_group]
+        return s.a.sinks ? static_cast<const float *>(
+                               s.a.sinks->data)[h * s.n_group + (r0 + r) % s.n_group]
                          : -INFINITY;
     }
 
@@ -184,13 +190,15 @@ struct block_of_rows {
             }
             const auto n_group = static_cast<double>(s.n_group);
             weight[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * n_group)) : 0.0f;
-            weight_squared[r] = r < n && sum > 0 ? static_cast<float>(1.0 / (sum * sum * n_group)) : 0.0f;
+            weight_squared[r] =
+                r < n && sum > 0 ? static_cast<float>(1.0 / (sum * sum * n_group)) : 0.0f;
         }
         float * squares = columns + s.n_panels * n_panel;
         for (size_t t = 0; t < panels.size(); ++t) {
             add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t].panel * n_panel);
             if (s.out.squares) {
-                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared, squares + panels[t].panel * n_panel);
+                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared,
+                                    squares + panels[t].panel * n_panel);
             }
         }
     }
@@ -201,8 +209,10 @@ void score_slice(const scoring & s, int64_t h0, int64_t unit, float * scratch) {
     const int64_t slice = unit % s.n_slices;
     float * columns = s.partial.get() + unit * s.n_columns;
     std::fill(columns, columns + s.n_columns, 0.0f);
-    for (int64_t b = slice * s.n_blocks / s.n_slices; b < (slice + 1) * s.n_blocks / s.n_slices; ++b) {
-        block_of_rows rows(s, h0 + h, b * n_block, std::min(n_block, s.n_rows - b * n_block), scratch);
+    for (int64_t b = slice * s.n_blocks / s.n_slices; b < (slice + 1) * s.n_blocks / s.n_slices;
+         ++b) {
+        block_of_rows rows(s, h0 + h, b * n_block, std::min(n_block, s.n_rows - b * n_block),
+                           scratch);
         rows.pack_queries();
         rows.multiply_and_mask(s.packed.get() + h * s.n_panels * n_panel * s.d);
         rows.soft_max_columns(columns);
@@ -225,7 +235,8 @@ void add_slices(const scoring & s, int64_t h0, int64_t h) {
 
 } // namespace
 
-size_t score_bytes_on_host(const graph_runner & runner, const attention & attn, const score_sums & out) {
+size_t score_bytes_on_host(const graph_runner & runner, const attention & attn,
+                           const score_sums & out) {
     const scoring s(attn, out, runner.compute_bytes());
     return s.shared_bytes() + block_of_rows::n_scratch(s) * sizeof(float);
 }
@@ -238,11 +249,13 @@ void add_scores_on_host(graph_runner & runner, const attention & attn, const sco
     for (int64_t h0 = 0; h0 < attn.k->ne[2]; h0 += s.n_h) {
         const int64_t n_h = std::min(s.n_h, attn.k->ne[2] - h0);
         const int64_t n_runs = (s.n_panels + n_at_once - 1) / n_at_once;
-        stages.push_back({n_h * n_runs, static_cast<size_t>(n_panel * s.d), [&s, h0, n_runs](int64_t t, float * rows) {
+        stages.push_back({n_h * n_runs, static_cast<size_t>(n_panel * s.d),
+                          [&s, h0, n_runs](int64_t t, float * rows) {
                               s.pack_keys(h0, h0 + t / n_runs, t % n_runs * n_at_once, rows);
                           }});
-        stages.push_back({n_h * s.n_slices, block_of_rows::n_scratch(s),
-                          [&s, h0](int64_t unit, float * scratch) { score_slice(s, h0, unit, scratch); }});
+        stages.push_back(
+            {n_h * s.n_slices, block_of_rows::n_scratch(s),
+             [&s, h0](int64_t unit, float * scratch) { score_slice(s, h0, unit, scratch); }});
         stages.push_back({n_h, 1, [&s, h0](int64_t h, float *) { add_slices(s, h0, h); }});
     }
     run_stages(runner, stages, s.shared_bytes());

@@ -11,7 +11,9 @@ namespace {
 constexpr int64_t n_cells_at_once = 256; // a task's sums stay in the first cache
 
 float * at(const ggml_tensor * t, int64_t cell, int64_t row, int64_t head) {
-    return reinterpret_cast<float *>(static_cast<char *>(t->data) + row * t->nb[1] + head * t->nb[2]) + cell;
+    return reinterpret_cast<float *>(static_cast<char *>(t->data) + row * t->nb[1] +
+                                     head * t->nb[2]) +
+           cell;
 }
 
 } // namespace
@@ -26,8 +28,9 @@ void add_scores_on_host(graph_runner & runner, const ggml_tensor * probs, const 
         const int64_t c0 = task % n_parts * n_cells_at_once;
         const int64_t n = std::min(n_cells_at_once, n_kv - c0);
         for (int64_t head = h * n_group; head < (h + 1) * n_group; ++head) {
-            add_rows(at(probs, c0, 0, head), probs->ne[1], stride, n, 1.0f / static_cast<float>(n_group),
-                     at(out.sum, c0, h, 0), out.squares ? at(out.squares, c0, h, 0) : nullptr);
+            add_rows(at(probs, c0, 0, head), probs->ne[1], stride, n,
+                     1.0f / static_cast<float>(n_group), at(out.sum, c0, h, 0),
+                     out.squares ? at(out.squares, c0, h, 0) : nullptr);
         }
     };
     run_stages(runner, {{out.sum->ne[1] * n_parts, 1, add_part}}, 0);

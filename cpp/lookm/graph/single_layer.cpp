@@ -32,7 +32,8 @@ struct workspace {
 };
 
 // [n_head_kv, n_kv, row] <-> the cache's [n_kv, n_head_kv, row], rows as bytes
-void interleave(const uint8_t * heads, uint8_t * cells, int64_t n_head, int64_t n_kv, size_t row, bool back) {
+void interleave(const uint8_t * heads, uint8_t * cells, int64_t n_head, int64_t n_kv, size_t row,
+                bool back) {
     for (int64_t h = 0; h < n_head; ++h) {
         for (int64_t c = 0; c < n_kv; ++c) {
             const size_t at_head = (h * n_kv + c) * row;
@@ -48,11 +49,12 @@ void interleave(const uint8_t * heads, uint8_t * cells, int64_t n_head, int64_t 
 
 } // namespace
 
-std::vector<float> score_arrays(const float * q, const void * k, ggml_type type, const score_shape & s, float scale,
-                                bool on_device) {
+std::vector<float> score_arrays(const float * q, const void * k, ggml_type type,
+                                const score_shape & s, float scale, bool on_device) {
     cpu on;
     workspace w;
-    ggml_tensor * tq = ggml_new_tensor_3d(w.ctx.get(), GGML_TYPE_F32, s.head_dim, s.n_tokens, s.n_head);
+    ggml_tensor * tq =
+        ggml_new_tensor_3d(w.ctx.get(), GGML_TYPE_F32, s.head_dim, s.n_tokens, s.n_head);
     ggml_tensor * tk = ggml_new_tensor_3d(w.ctx.get(), type, s.head_dim, s.n_kv, s.n_head_kv);
     ggml_tensor * mask = ggml_new_tensor_2d(w.ctx.get(), GGML_TYPE_F32, s.n_kv, s.n_tokens);
     ggml_tensor * sum = ggml_new_tensor_2d(w.ctx.get(), GGML_TYPE_F32, s.n_kv, s.n_head_kv);
@@ -69,20 +71,22 @@ std::vector<float> score_arrays(const float * q, const void * k, ggml_type type,
     std::vector<float> scores(s.n_kv * s.n_head_kv, 0.0f);
     ggml_backend_tensor_set(sum, scores.data(), 0, ggml_nbytes(sum));
     const attention attn = {tq, tk, mask, nullptr, scale};
-    on_device ? add_scores_on_device(on.runner, attn, {sum}) : add_scores_on_host(on.runner, attn, {sum});
+    on_device ? add_scores_on_device(on.runner, attn, {sum})
+              : add_scores_on_host(on.runner, attn, {sum});
     ggml_backend_tensor_get(sum, scores.data(), 0, ggml_nbytes(sum));
     return scores;
 }
 
-std::vector<int32_t> select_arrays(const choice & c, const budget & b, std::span<const token_kind> kind) {
+std::vector<int32_t> select_arrays(const choice & c, const budget & b,
+                                   std::span<const token_kind> kind) {
     std::vector<int32_t> kept(c.n_head_kv * b.n_keep());
     const int32_t first = first_query(c.method, b, kind);
     select(c.method, b, rank(c.method, b, c.sums, first, c.n_head_kv, c.layer), kind, kept);
     return kept;
 }
 
-compressed_arrays compress_arrays(const layer_arrays & a, const choice & c, std::span<const token_kind> kind,
-                                  bool on_device) {
+compressed_arrays compress_arrays(const layer_arrays & a, const choice & c,
+                                  std::span<const token_kind> kind, bool on_device) {
     const budget b = make_budget(c.method, c.ratios, kind);
     const size_t row_k = ggml_row_size(a.type, a.head_dim_k);
     const size_t row_v = ggml_row_size(a.type, a.head_dim_v);
@@ -115,11 +119,13 @@ compressed_arrays compress_arrays(const layer_arrays & a, const choice & c, std:
         }
         std::vector<int32_t> target(out.n_keep);
         std::iota(target.begin(), target.end(), 0);
-        const matches found = compress_layer(on.runner, layer, c.method, {out.kept, evicted, target, kind}, on_device);
+        const matches found = compress_layer(on.runner, layer, c.method,
+                                             {out.kept, evicted, target, kind}, on_device);
         for (size_t i = 0; i < found.pivot.size(); ++i) {
             const size_t h = i / n_evict;
             if (found.pivot[i] >= 0) {
-                out.merged_into[h * a.n_kv + evicted[i]] = out.kept[h * out.n_keep + found.pivot[i]];
+                out.merged_into[h * a.n_kv + evicted[i]] =
+                    out.kept[h * out.n_keep + found.pivot[i]];
             }
         }
     }

@@ -8,7 +8,8 @@ namespace lookm {
 
 namespace {
 
-// Cells [first, last] go back to the device; of a transposed storage every element line has some of them.
+// Cells [first, last] go back to the device; of a transposed storage every element line has some of
+// them.
 void put_back(const kv_rows & rows, const ggml_tensor * copy, int32_t first, int32_t last) {
     const int64_t n_embd = rows.n_head_kv * rows.head_dim;
     const size_t cell = ggml_row_size(rows.storage->type, n_embd);
@@ -19,7 +20,8 @@ void put_back(const kv_rows & rows, const ggml_tensor * copy, int32_t first, int
 
 } // namespace
 
-matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & how, const layer_plan & plan) {
+matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & how,
+                        const layer_plan & plan) {
     host_copies copies(cpu.backend());
     kv_layer on_host = layer;
     on_host.k.storage = copies.add(layer.k.storage);
@@ -40,7 +42,8 @@ struct staged_sums {
     host_copies & copies;
     score_sums on_host;
 
-    staged_sums(host_copies & c, const score_sums & out) : copies(c), on_host{c.add(out.sum), c.add(out.squares)} {}
+    staged_sums(host_copies & c, const score_sums & out)
+        : copies(c), on_host{c.add(out.sum), c.add(out.squares)} {}
 
     void put_back() const {
         copies.put_back(on_host.sum);

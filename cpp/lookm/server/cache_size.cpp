@@ -1,9 +1,9 @@
 #include "lookm/server/cache_size.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/llama/log.h"
-#include "lookm/llama/sized_context.h"
+#include "lookm/host/log.h"
 #include "lookm/server/settings.h"
+#include "lookm/session/sized_context.h"
 
 #include "speculative.h"
 
@@ -37,7 +37,8 @@ int32_t cells_within(const common_params & params) {
     const llama_model_ptr model = load_model(options, devices);
     // more than the model's context only where several slots share it
     const int64_t n_slot = std::max(params.n_ctx, llama_model_n_ctx_train(model.get()));
-    options.n_ctx = static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, most_context_cells));
+    options.n_ctx =
+        static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, most_context_cells));
     return sized_context(model.get(), options).cap();
 }
 
@@ -49,21 +50,27 @@ cache_size apply_cap(common_params & params) {
         return {};
     }
     if (params.speculative.has_dft()) {
-        throw bad_argument("kv_cells", "a draft model keeps every token of a prompt; expected no --model-draft");
+        throw bad_argument(
+            "kv_cells", "a draft model keeps every token of a prompt; expected no --model-draft");
     }
-    if (common_speculative_n_max(&params.speculative) > 0) { // more cells at once than batches and slots have room for
-        throw bad_argument("kv_cells", "drafts do not fit into a slot's batches; expected no --spec-type");
+    if (common_speculative_n_max(&params.speculative) >
+        0) { // more cells at once than batches and slots have room for
+        throw bad_argument("kv_cells",
+                           "drafts do not fit into a slot's batches; expected no --spec-type");
     }
-    static const int32_t n_tokens = params.n_ctx; // as -c says: a server that has slept loads its model again
+    static const int32_t n_tokens =
+        params.n_ctx; // as -c says: a server that has slept loads its model again
     params.n_ctx = n_tokens;
     const int32_t n_streams = params.kv_unified ? 1 : params.n_parallel;
     const int32_t n_all = cells_within(params) / (n_step * n_streams) * (n_step * n_streams);
     const int32_t n_cells = n_all / params.n_parallel;
     if (n_cells < n_least) {
         const int32_t n_fewest = std::max(n_least * params.n_parallel, n_step * n_streams);
-        throw bad_argument("kv_cells", "room for " + std::to_string(n_all) + " cells; expected " +
-                                           std::to_string((n_fewest + n_step - 1) / n_step * n_step) + " or more for " +
-                                           std::to_string(params.n_parallel) + " slots (--parallel)");
+        throw bad_argument("kv_cells",
+                           "room for " + std::to_string(n_all) + " cells; expected " +
+                               std::to_string((n_fewest + n_step - 1) / n_step * n_step) +
+                               " or more for " + std::to_string(params.n_parallel) +
+                               " slots (--parallel)");
     }
     params.n_ctx = n_all;
     params.n_batch = std::min(params.n_batch, n_cells / 4);
@@ -75,8 +82,9 @@ void check_allocated(llama_context * ctx) {
     const size_t bytes = kv_cache::bytes_allocated(ctx);
     const auto most = static_cast<size_t>(current().kv_memory);
     if (most > 0 && bytes > most) {
-        throw bad_argument("kv_memory", std::to_string(most) + " bytes; expected " + std::to_string(bytes) +
-                                            " or more, what the cache takes with its windows and slots");
+        throw bad_argument("kv_memory",
+                           std::to_string(most) + " bytes; expected " + std::to_string(bytes) +
+                               " or more, what the cache takes with its windows and slots");
     }
 }
 

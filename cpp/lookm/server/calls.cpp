@@ -22,14 +22,18 @@ namespace {
 
 cache_size the_cache; // fixed when the model is loaded
 
-constexpr double ratio_one = 1e9; // n_discard is an int32_t, and nine decimals of a ratio are enough
+constexpr double ratio_one =
+    1e9; // n_discard is an int32_t, and nine decimals of a ratio are enough
 
 // Drafts that read the target's own cache or hidden states do not know of cells that have gone.
 bool shares_memory(const common_params_speculative & speculative) {
-    return std::any_of(speculative.types.begin(), speculative.types.end(), [](common_speculative_type type) {
-        return type == COMMON_SPECULATIVE_TYPE_DRAFT_MTP || type == COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3 ||
-               type == COMMON_SPECULATIVE_TYPE_DRAFT_DFLASH || type == COMMON_SPECULATIVE_TYPE_DRAFT_DSPARK;
-    });
+    return std::any_of(speculative.types.begin(), speculative.types.end(),
+                       [](common_speculative_type type) {
+                           return type == COMMON_SPECULATIVE_TYPE_DRAFT_MTP ||
+                                  type == COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3 ||
+                                  type == COMMON_SPECULATIVE_TYPE_DRAFT_DFLASH ||
+                                  type == COMMON_SPECULATIVE_TYPE_DRAFT_DSPARK;
+                       });
 }
 
 [[noreturn]] void stop(const std::string & why) {
@@ -61,7 +65,8 @@ double request_ratio(const json & data) {
     const double ratio = field.is_number() ? field.get<double>() : NAN;
     if (!(ratio > 0.0 && ratio <= s.kv_ratio_max)) {
         std::ostringstream text;
-        text << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max << "]";
+        text << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max
+             << "]";
         throw bad_argument("kv_ratio", text.str());
     }
     return ratio;
@@ -81,7 +86,8 @@ common_init_result_ptr init_from_params(common_params & params) {
     }
     if (shares_memory(params.speculative)) {
         stop(asked() +
-             ": drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which compression changes " +
+             ": drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which "
+             "compression changes " +
              "(without it they run)");
     }
     const std::string why_not = kv_cache::unsupported(result->context());
@@ -100,8 +106,10 @@ common_init_result_ptr init_from_params(common_params & params) {
         }
         the_hook().cap(the_cache.n_cells, params.n_batch);
     }
-    force("--context-shift", params.ctx_shift, false, "compressed cells have no position of their own");
-    force("--cache-reuse", params.n_cache_reuse, 0, "compressed cells have no position of their own");
+    force("--context-shift", params.ctx_shift, false,
+          "compressed cells have no position of their own");
+    force("--cache-reuse", params.n_cache_reuse, 0,
+          "compressed cells have no position of their own");
     if (kv_cache::memory_type(result->context()) != "kv_cache") {
         const char * why = "this model's memory cannot go back to a state before compression";
         force("--ctx-checkpoints", params.n_ctx_checkpoints, 0, why);
@@ -114,7 +122,8 @@ uint32_t tokens_of_a_slot(const llama_context * ctx) {
     if (the_cache.n_cells == 0) {
         return llama_n_ctx_seq(ctx);
     }
-    return the_cache.n_tokens > 0 ? the_cache.n_tokens : llama_model_n_ctx_train(llama_get_model(ctx));
+    return the_cache.n_tokens > 0 ? the_cache.n_tokens
+                                  : llama_model_n_ctx_train(llama_get_model(ctx));
 }
 
 json anthropic_to_oai(const json & body) {
@@ -165,7 +174,8 @@ void show_ratio(json & params) {
 namespace server_schema {
 
 task_params eval_lookm_cmpl_schema(const llama_vocab * vocab, const common_params & params_base,
-                                   const std::vector<llama_logit_bias> & logit_bias_eog, const json & data) {
+                                   const std::vector<llama_logit_bias> & logit_bias_eog,
+                                   const json & data) {
     task_params params = eval_llama_cmpl_schema(vocab, params_base, logit_bias_eog, data);
     if (lookm::server::current().active()) {
         params.n_discard = lookm::server::pack_ratio(lookm::server::request_ratio(data));
@@ -199,13 +209,16 @@ void server_task_result_lookm::add_cells(json & object) const {
     for (const char * key : {"generation_settings", "__verbose"}) {
         if (object.contains(key)) {
             json & inner = object.at(key);
-            lookm::server::show_ratio(inner.contains("generation_settings") ? inner.at("generation_settings") : inner);
+            lookm::server::show_ratio(
+                inner.contains("generation_settings") ? inner.at("generation_settings") : inner);
         }
     }
-    if (constexpr const char * selected = "generation_settings/n_discard"; object.contains(selected)) {
+    if (constexpr const char * selected = "generation_settings/n_discard";
+        object.contains(selected)) {
         object[selected] = 0; // by response_fields
     }
-    const auto mine = std::find_if(prompts.begin(), prompts.end(), [&](const auto & p) { return p.task == id; });
+    const auto mine =
+        std::find_if(prompts.begin(), prompts.end(), [&](const auto & p) { return p.task == id; });
     if (object.contains("timings") && mine != prompts.end()) {
         json & timings = object.at("timings");
         timings["prompt_cells"] = mine->prompt;

@@ -1,6 +1,7 @@
 #pragma once
 
-// What context.cpp leads llama-server's calls to, as far as they know nothing of its slots (rounds.h).
+// What context.cpp leads llama-server's calls to, as far as they know nothing of its slots
+// (rounds.h).
 
 #include "lookm/server/hook.h"
 
@@ -26,8 +27,8 @@ json anthropic_to_oai(const json & body);
 int32_t pack_ratio(double ratio);
 double unpack_ratio(int32_t n_discard);
 
-// A failed decode, or one that or after which `then` throws, is llama-server's "Compute error."; the reason is in the
-// log.
+// A failed decode, or one that or after which `then` throws, is llama-server's "Compute error.";
+// the reason is in the log.
 int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then);
 
 // The parameters of a request as llama-server shows them, n_discard shown as what it stands for.
@@ -37,13 +38,16 @@ void show_ratio(json & params);
 
 namespace server_schema {
 
-// llama-server's own evaluation, and the request's kv_ratio. Throws std::invalid_argument, which becomes status 400.
+// llama-server's own evaluation, and the request's kv_ratio. Throws std::invalid_argument, which
+// becomes status 400.
 task_params eval_lookm_cmpl_schema(const llama_vocab * vocab, const common_params & params_base,
-                                   const std::vector<llama_logit_bias> & logit_bias_eog, const json & data);
+                                   const std::vector<llama_logit_bias> & logit_bias_eog,
+                                   const json & data);
 
 } // namespace server_schema
 
-// An answer, with the prompt's cells beside its timings. It takes them when it is made, in the thread that decodes.
+// An answer, with the prompt's cells beside its timings. It takes them when it is made, in the
+// thread that decodes.
 struct server_task_result_lookm : server_task_result_cmpl_final {
     json to_json() override;
 

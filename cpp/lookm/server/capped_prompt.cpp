@@ -1,6 +1,6 @@
 #include "lookm/server/capped_prompt.h"
 
-#include "lookm/llama/stopwatch.h"
+#include "lookm/core/stopwatch.h"
 
 #include <utility>
 
@@ -14,8 +14,9 @@ constexpr int32_t any_answer = 0;
 
 capped_prompt::capped_prompt(compressor & c, llama_seq_id seq, const compress_options & options,
                              std::vector<prompt_part> parts, int32_t n_cells, int32_t n_batch)
-    : compressor_(c), seq_(seq), options_(options), plan_(std::move(parts), n_cells, n_batch, any_answer),
-      n_cells_(n_cells), n_prompt_(static_cast<int32_t>(options.kind.size())),
+    : compressor_(c), seq_(seq), options_(options),
+      plan_(std::move(parts), n_cells, n_batch, any_answer), n_cells_(n_cells),
+      n_prompt_(static_cast<int32_t>(options.kind.size())),
       forget_at_(first_query(options.method, budget_of(options, options.kind), options.kind)) {
     compressor_.observe_all(options_);
 }
@@ -45,7 +46,8 @@ void capped_prompt::squeeze(int32_t n) {
 compress_options capped_prompt::finish(bool compresses) {
     options_.n_prompt = n_prompt_;
     options_.kind = plan_.kinds();
-    const int32_t n_keep = compresses ? budget_of(options_, options_.kind).n_keep() : plan_.n_held();
+    const int32_t n_keep =
+        compresses ? budget_of(options_, options_.kind).n_keep() : plan_.n_held();
     if (n_keep + plan_.n_answer() > n_cells_) {
         squeeze(plan_.n_answer());
         options_.kind = plan_.kinds();

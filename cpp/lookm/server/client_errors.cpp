@@ -30,7 +30,8 @@ std::string plain(const std::string & message) {
         return "request body: it is not JSON: " + what;
     }
     if (what.starts_with(no_object)) {
-        return "request body: it is, or holds, " + what.substr(no_object.size()) + "; expected an object";
+        return "request body: it is, or holds, " + what.substr(no_object.size()) +
+               "; expected an object";
     }
     if (what.starts_with(no_key) && what.ends_with(" not found")) {
         return "request body: field " + what.substr(no_key.size());
@@ -44,7 +45,8 @@ bool is_text(const json & body, const char * field) {
 
 } // namespace
 
-server_http_context::handler_t with_client_errors(server_http_context::handler_t inner, bool is_router) {
+server_http_context::handler_t with_client_errors(server_http_context::handler_t inner,
+                                                  bool is_router) {
     return [inner = std::move(inner), is_router](const server_http_req & req) {
         try {
             return inner(req);
@@ -55,7 +57,8 @@ server_http_context::handler_t with_client_errors(server_http_context::handler_t
         } catch (const common_json_error & error) {
             throw std::invalid_argument(plain(error.what()));
         } catch (const std::out_of_range & error) {
-            throw std::invalid_argument(std::string("request body: a number is out of range: ") + error.what());
+            throw std::invalid_argument(std::string("request body: a number is out of range: ") +
+                                        error.what());
         } catch (const std::exception & error) {
             if (is_router) {
                 throw;
@@ -66,7 +69,8 @@ server_http_context::handler_t with_client_errors(server_http_context::handler_t
 }
 
 void reword(server_http_res & response, const std::string & path, const std::string & body) {
-    if (response.is_stream() || response.status < 400 || response.data.find(about_json) == std::string::npos) {
+    if (response.is_stream() || response.status < 400 ||
+        response.data.find(about_json) == std::string::npos) {
         return;
     }
     json data = json::parse_no_throw(response.data);
@@ -78,9 +82,9 @@ void reword(server_http_res & response, const std::string & path, const std::str
     if (path.ends_with("/v1/completions")) {
         const json request = json::parse_no_throw(body);
         if (request.is_object() && request.contains("prompt") && !is_text(request, "prompt")) {
-            error["message"] =
-                "prompt: it is no string; expected one where the model has a projector (/completion takes "
-                "lists, too)";
+            error["message"] = "prompt: it is no string; expected one where the model has a "
+                               "projector (/completion takes "
+                               "lists, too)";
         }
     }
     response.data = safe_json_to_str(data);

@@ -1,18 +1,18 @@
-// llama-server's server-context.cpp as it is, with a few of its calls led through us. Each name that is replaced below
-// must be there: tests/server fails where one has gone.
+// llama-server's server-context.cpp as it is, with a few of its calls led through us. Each name
+// that is replaced below must be there: tests/server fails where one has gone.
 //
 //   common_init_from_params         the model is loaded: can its cache be compressed?
 //   eval_llama_cmpl_schema          a request's JSON becomes parameters: its kv_ratio
-//   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's: it keeps its kv_ratio
-//   llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
+//   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's: it keeps
+//   its kv_ratio llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
 //   process_mtmd_prompt             images of a prompt are decoded and prepared one by one
-//   callback_on_reset               a slot is free again: a prompt that was given up leaves nothing half-read
-//   on_update_slots                 one round of the loop: which prompts go on in it
+//   callback_on_reset               a slot is free again: a prompt that was given up leaves nothing
+//   half-read on_update_slots                 one round of the loop: which prompts go on in it
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
 //   llama_process                   } and the prompt is compressed after its last token
 //   server_task_result_cmpl_final   an answer's JSON: its cells
-//   llama_state_seq_save_file       } a slot file appears whole or not at all, and one that was cut off is an error;
-//   llama_state_seq_load_file       } llama.cpp asserts on it
+//   llama_state_seq_save_file       } a slot file appears whole or not at all, and one that was cut
+//   off is an error; llama_state_seq_load_file       } llama.cpp asserts on it
 
 #include "server-chat.h"
 #include "server-common.h"
@@ -43,20 +43,21 @@
 #define server_chat_convert_anthropic_to_oai lookm::server::anthropic_to_oai
 #define process_mtmd_prompt(...) lookm::server::process_prompt(__VA_ARGS__)
 #define callback_on_reset(...) (lookm::server::released(*this), callback_on_reset(__VA_ARGS__))
-#define on_update_slots(...)                                                                                           \
-    on_update_slots([this, round = std::function<void()>(__VA_ARGS__)] {                                               \
-        const auto refuse = [this](server_slot & slot, const char * why) {                                             \
-            send_error(slot, why, ERROR_TYPE_INVALID_REQUEST);                                                         \
-            slot.release();                                                                                            \
-        };                                                                                                             \
-        const auto held = lookm::server::before_round(slots, params_base.kv_unified, refuse);                          \
-        round();                                                                                                       \
-        lookm::server::after_round(held);                                                                              \
+#define on_update_slots(...)                                                                       \
+    on_update_slots([this, round = std::function<void()>(__VA_ARGS__)] {                           \
+        const auto refuse = [this](server_slot & slot, const char * why) {                         \
+            send_error(slot, why, ERROR_TYPE_INVALID_REQUEST);                                     \
+            slot.release();                                                                        \
+        };                                                                                         \
+        const auto held = lookm::server::before_round(slots, params_base.kv_unified, refuse);      \
+        round();                                                                                   \
+        lookm::server::after_round(held);                                                          \
     })
 #define mtmd_helper_decode_image_chunk(...) lookm::server::decode_image(slot, __VA_ARGS__)
 #define llama_n_ctx_seq(...) lookm::server::tokens_of_a_slot(__VA_ARGS__)
-#define llama_process(...)                                                                                             \
-    lookm::server::decode_batch(slots, ctx_tgt, batch.view, [&] { return (llama_process) (__VA_ARGS__); })
+#define llama_process(...)                                                                         \
+    lookm::server::decode_batch(slots, ctx_tgt, batch.view,                                        \
+                                [&] { return (llama_process) (__VA_ARGS__); })
 #define server_task_result_cmpl_final server_task_result_lookm
 #define llama_state_seq_save_file(...) lookm::server::save_slot_file(__VA_ARGS__)
 #define llama_state_seq_load_file(...) lookm::server::load_slot_file(__VA_ARGS__)

@@ -53,7 +53,8 @@ void parse(std::string & value, const std::string & text) {
 int64_t parsed_bytes(const std::string & text) {
     const auto found = parse_bytes(text);
     if (!found) {
-        throw std::invalid_argument("\"" + text + "\", expected bytes such as 512MiB, 8GiB or 16GB");
+        throw std::invalid_argument("\"" + text +
+                                    "\", expected bytes such as 512MiB, 8GiB or 16GB");
     }
     return *found;
 }

@@ -6,7 +6,8 @@
 
 namespace lookm::server {
 
-// A flag's text as a value. All throw std::invalid_argument that says what was expected, without the flag's name.
+// A flag's text as a value. All throw std::invalid_argument that says what was expected, without
+// the flag's name.
 void parse(double & value, const std::string & text);
 void parse(int32_t & value, const std::string & text); // 1e3 is a whole number, too
 void parse(uint32_t & value, const std::string & text);

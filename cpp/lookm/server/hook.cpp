@@ -1,6 +1,6 @@
 #include "lookm/server/hook.h"
 
-#include "lookm/llama/stopwatch.h"
+#include "lookm/core/stopwatch.h"
 #include "lookm/server/settings.h"
 
 #include "log.h"
@@ -25,7 +25,8 @@ void hook::attach(llama_context * ctx) {
     observed_ = -1;
     reading_.reset();
     slot_cells_ = 0;
-    gauge_allocated_ = static_cast<int32_t>(n_cells() * compressor_->kv().layers().front().k.storage->ne[2]);
+    gauge_allocated_ =
+        static_cast<int32_t>(n_cells() * compressor_->kv().layers().front().k.storage->ne[2]);
 }
 
 bool hook::wants(const slot_prompt & p) const {
@@ -61,8 +62,9 @@ std::string hook::refusal(const slot_prompt & p, bool empty) const {
     const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(ctx_));
     for (const prompt_part & part : parts) {
         if (part.whole && part.n_cells > n_ubatch) { // llama.cpp would abort
-            return "prompt: an image of " + std::to_string(part.n_cells) + " cells is read at once, in batches of " +
-                   std::to_string(n_ubatch) + "; expected --ubatch-size " + std::to_string(part.n_cells) + " or more" +
+            return "prompt: an image of " + std::to_string(part.n_cells) +
+                   " cells is read at once, in batches of " + std::to_string(n_ubatch) +
+                   "; expected --ubatch-size " + std::to_string(part.n_cells) + " or more" +
                    (capped() ? ", a quarter of a slot's --kv-cells at most" : "");
         }
     }
@@ -80,7 +82,8 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
     const packed_cells packed = compressor_->kv().packed(p.slot);
     const int32_t n_used = this->n_used(p.slot);
     const int32_t n_packed_tokens = packed.n > 0 ? held.n_up_to(packed.pos) : 0;
-    if (n_used - packed.n != held.n - n_packed_tokens) { // a cap has made holes, maybe that of another server
+    if (n_used - packed.n !=
+        held.n - n_packed_tokens) { // a cap has made holes, maybe that of another server
         return false;
     }
     if (capped()) {
@@ -92,7 +95,8 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
     if (packed.n == 0) {
         return n_common == 0 || !wants(p);
     }
-    // the whole packed prompt is there again, and a token more: llama-server reads from the start else
+    // the whole packed prompt is there again, and a token more: llama-server reads from the start
+    // else
     if (current().strict_reuse || n_common < n_packed_tokens || p.n_tokens == n_packed_tokens) {
         return false;
     }
@@ -106,7 +110,8 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
 
 bool hook::is_half_read(int32_t slot, int32_t task) const {
     const auto found = by_slot_.find(slot);
-    return compressor_->kv().packed(slot).n > 0 && (found == by_slot_.end() || found->second.task != task);
+    return compressor_->kv().packed(slot).n > 0 &&
+           (found == by_slot_.end() || found->second.task != task);
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n) {
@@ -187,7 +192,8 @@ void hook::begin(const slot_prompt & p) {
         return;
     }
     compressor_->observe(options_);
-    compressor_->tap().begin_after(n_used(p.slot) - packed.n); // tokens that this prompt goes on from
+    compressor_->tap().begin_after(n_used(p.slot) -
+                                   packed.n); // tokens that this prompt goes on from
 }
 
 void hook::finish(const slot_prompt & p) {
@@ -195,7 +201,8 @@ void hook::finish(const slot_prompt & p) {
     const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
     prompt_cells & cells = by_slot_[p.slot] = {p.task, p.n_tokens, n_used(p.slot)};
-    std::optional<capped_prompt> capped = observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
+    std::optional<capped_prompt> capped =
+        observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {
         give_up(p.task);
         return;
@@ -208,7 +215,8 @@ void hook::finish(const slot_prompt & p) {
         options_ = capped->finish(wanted);
     }
     const int32_t before = capped ? p.n_tokens : n_used(p.slot);
-    const compress_result result = wanted ? compressor_->compress(p.slot, options_) : compress_result();
+    const compress_result result =
+        wanted ? compressor_->compress(p.slot, options_) : compress_result();
     compressor_->unite();
     const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
@@ -224,10 +232,12 @@ void hook::finish(const slot_prompt & p) {
     if (result.n_staged > 0) {
         how += ", " + std::to_string(result.n_staged) + " layers merged on the CPU";
     }
-    LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot, p.task, before,
-            cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds, how.c_str());
+    LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot,
+            p.task, before, cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds,
+            how.c_str());
     if (!result.warning.empty()) {
-        LOG_WRN("slot     compress: id %2d | task %d | %s\n", p.slot, p.task, result.warning.c_str());
+        LOG_WRN("slot     compress: id %2d | task %d | %s\n", p.slot, p.task,
+                result.warning.c_str());
     }
     const std::lock_guard lock(mutex_);
     ++counters_.prompts;
@@ -239,7 +249,8 @@ void hook::finish(const slot_prompt & p) {
 void hook::remember(const slot_prompt & p) {
     const packed_cells packed = compressor_->kv().packed(p.slot);
     std::vector<double> & ratios = ratios_by_shape_[{packed.pos, packed.n}];
-    if (std::none_of(ratios.begin(), ratios.end(), [&](double ratio) { return same_ratio(ratio, p.ratio); })) {
+    if (std::none_of(ratios.begin(), ratios.end(),
+                     [&](double ratio) { return same_ratio(ratio, p.ratio); })) {
         ratios.push_back(p.ratio);
     }
 }

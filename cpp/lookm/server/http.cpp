@@ -1,5 +1,6 @@
-// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, with a look at each request
-// before it (http_context.h), and with signals that cannot deadlock (signals.h).
+// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, with a
+// look at each request before it (http_context.h), and with signals that cannot deadlock
+// (signals.h).
 
 #include "server-context.h"
 #include "server-http.h"
@@ -16,7 +17,8 @@
 #include <csignal> // whose sigaction() is not to be replaced
 
 #if defined(LOOKM_WEB_UI_WANTED) && !defined(LLAMA_UI_HAS_ASSETS)
-#error "LOOKM_WEB_UI=ON, but npm did not build the page: its messages are above. AUTO or OFF builds without it"
+#error                                                                                             \
+    "LOOKM_WEB_UI=ON, but npm did not build the page: its messages are above. AUTO or OFF builds without it"
 #endif
 
 #define server_routes lookm::server::routes

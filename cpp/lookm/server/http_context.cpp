@@ -25,12 +25,14 @@ server_http_res_ptr refused(int status, error_type type, const std::string & why
     return response;
 }
 
-// A router hands the request on, to a server of its own at another port: to that one the page would be foreign.
+// A router hands the request on, to a server of its own at another port: to that one the page would
+// be foreign.
 server_http_req without_origin(const server_http_req & req) {
     server_http_req copy = req;
     for (auto at = copy.headers.begin(); at != copy.headers.end();) {
         std::string name = at->first;
-        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+        std::transform(name.begin(), name.end(), name.begin(),
+                       [](unsigned char c) { return std::tolower(c); });
         at = name == "origin" ? copy.headers.erase(at) : std::next(at);
     }
     return copy;
@@ -41,7 +43,8 @@ server_http_context::handler_t guarded(const server_http_context::handler_t & in
         if (const std::string why = allowed_origins().refusal(req.headers); !why.empty()) {
             return refused(403, ERROR_TYPE_PERMISSION, why);
         }
-        if (const std::string why = over_limits(req.body, !current().no_request_grammar); !why.empty()) {
+        if (const std::string why = over_limits(req.body, !current().no_request_grammar);
+            !why.empty()) {
             return refused(400, ERROR_TYPE_INVALID_REQUEST, why);
         }
         const bool hands_on = is_router && allowed_origins().active();
@@ -56,19 +59,23 @@ server_http_context::handler_t guarded(const server_http_context::handler_t & in
 } // namespace
 
 bool http_context::init(const common_params & params) {
-    is_router = params.model.path.empty() && params.model.hf_repo.empty() && params.model.docker_repo.empty();
+    is_router = params.model.path.empty() && params.model.hf_repo.empty() &&
+                params.model.docker_repo.empty();
     return server_http_context::init(params);
 }
 
-void http_context::get(const std::string & path, const server_http_context::handler_t & handler) const {
+void http_context::get(const std::string & path,
+                       const server_http_context::handler_t & handler) const {
     server_http_context::get(path, guarded(handler));
 }
 
-void http_context::post(const std::string & path, const server_http_context::handler_t & handler) const {
+void http_context::post(const std::string & path,
+                        const server_http_context::handler_t & handler) const {
     server_http_context::post(path, guarded(handler));
 }
 
-void http_context::del(const std::string & path, const server_http_context::handler_t & handler) const {
+void http_context::del(const std::string & path,
+                       const server_http_context::handler_t & handler) const {
     server_http_context::del(path, guarded(handler));
 }
 

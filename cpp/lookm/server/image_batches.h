@@ -14,12 +14,12 @@ namespace lookm::server {
 // The batches that mtmd decodes an image in: the hook is told of each one, before and after.
 class image_batches {
   public:
-    // p: the prompt under way, nullptr where it is not observed. whole: the image is one batch. The callback that
-    // llama-server gave is called after each batch.
+    // p: the prompt under way, nullptr where it is not observed. whole: the image is one batch. The
+    // callback that llama-server gave is called after each batch.
     image_batches(hook & h, const slot_prompt * p, bool whole, int32_t n_cells, int32_t n_batch,
                   mtmd_helper_post_decode_callback callback, void * user_data)
-        : hook_(h), prompt_(p), whole_(whole), n_left_(n_cells), n_batch_(n_batch), callback_(callback),
-          user_data_(user_data) {}
+        : hook_(h), prompt_(p), whole_(whole), n_left_(n_cells), n_batch_(n_batch),
+          callback_(callback), user_data_(user_data) {}
 
     void before() {
         // how many come at once depends on the prompt, which begins here if this is its first image

@@ -1,6 +1,6 @@
 // lookm-server: llama-server, whose prompts may be compressed.
 
-#include "lookm/llama/devices.h"
+#include "lookm/host/devices.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/model_check.h"
 #include "lookm/server/origins.h"
@@ -19,7 +19,8 @@
 #include <exception>
 #include <vector>
 
-int llama_server(common_params & params, int argc, char ** argv); // server.cpp's own; no header declares it
+int llama_server(common_params & params, int argc,
+                 char ** argv); // server.cpp's own; no header declares it
 
 int main(int argc, char ** argv) {
     lookm::server::be_the_child(argc, argv);
@@ -42,7 +43,8 @@ int main(int argc, char ** argv) {
     common_params params;
     common_init();
     server_stream_session_manager_start();
-    if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_SERVER, lookm::server::print_flags)) {
+    if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_SERVER,
+                             lookm::server::print_flags)) {
         return lookm::server::bad_input;
     }
     if (lookm::server::allowed_origins().active() && !params.cors_origins_explicit) {

@@ -1,8 +1,8 @@
 #include "lookm/server/model_check.h"
 
-#include "lookm/llama/file_check.h"
-#include "lookm/llama/file_trial.h"
-#include "lookm/llama/out_of_memory.h"
+#include "lookm/files/file_check.h"
+#include "lookm/files/file_trial.h"
+#include "lookm/host/out_of_memory.h"
 #include "lookm/server/settings.h"
 
 #include <cstdlib>
@@ -30,7 +30,8 @@ void check_model(const common_params & params, const char * program) {
 #if defined(__linux__)
     program = "/proc/self/exe";
 #endif
-    check_files({params.model.path, params.mmproj.path}, {{program, try_flag}, "--no-check-files", {}});
+    check_files({params.model.path, params.mmproj.path},
+                {{program, try_flag}, "--no-check-files", {}});
 }
 
 } // namespace lookm::server

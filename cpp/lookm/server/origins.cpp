@@ -10,7 +10,8 @@ namespace lookm::server {
 namespace {
 
 std::string lower(std::string text) {
-    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     return text;
 }
 
@@ -36,13 +37,14 @@ std::string authority(const std::string & origin) {
 
 // Without the port.
 std::string name_of(const std::string & host) {
-    return host.rfind('[', 0) == 0 ? host.substr(0, host.find(']') + 1) : host.substr(0, host.find(':'));
+    return host.rfind('[', 0) == 0 ? host.substr(0, host.find(']') + 1)
+                                   : host.substr(0, host.find(':'));
 }
 
 // An IPv4 or IPv6 address: no name that somebody could point at this machine.
 bool is_address(const std::string & name) {
-    return name.rfind('[', 0) == 0 ||
-           (std::count(name.begin(), name.end(), '.') == 3 && name.find_first_not_of("0123456789.") == name.npos);
+    return name.rfind('[', 0) == 0 || (std::count(name.begin(), name.end(), '.') == 3 &&
+                                       name.find_first_not_of("0123456789.") == name.npos);
 }
 
 } // namespace
@@ -53,7 +55,8 @@ void origins::allow(const std::string & list) {
     for (std::string word; std::getline(words, word, ',');) {
         const std::string host = authority(word);
         if (word != "self" && (host.empty() || host.find_first_of("/ @*\"") != host.npos)) {
-            throw std::invalid_argument("\"" + word + "\" is no origin; expected self, or origins such as " +
+            throw std::invalid_argument("\"" + word +
+                                        "\" is no origin; expected self, or origins such as " +
                                         "https://chat.example.org with commas between them");
         }
         if (word != "self") {
@@ -61,7 +64,8 @@ void origins::allow(const std::string & list) {
         }
     }
     if (list.empty()) {
-        throw std::invalid_argument("it is empty; expected self, or origins such as https://chat.example.org");
+        throw std::invalid_argument(
+            "it is empty; expected self, or origins such as https://chat.example.org");
     }
     is_active = true;
 }
@@ -74,9 +78,11 @@ bool origins::host_is_ours(const std::string & host) const {
     const std::string name = name_of(host);
     const std::string local = ".localhost";
     return name.empty() || name == "localhost" || is_address(name) ||
-           (name.size() > local.size() && name.compare(name.size() - local.size(), name.npos, local) == 0) ||
-           std::any_of(allowed.begin(), allowed.end(),
-                       [&](const std::string & origin) { return name_of(authority(origin)) == name; });
+           (name.size() > local.size() &&
+            name.compare(name.size() - local.size(), name.npos, local) == 0) ||
+           std::any_of(allowed.begin(), allowed.end(), [&](const std::string & origin) {
+               return name_of(authority(origin)) == name;
+           });
 }
 
 std::string origins::refusal(const std::map<std::string, std::string> & headers) const {
@@ -85,14 +91,16 @@ std::string origins::refusal(const std::map<std::string, std::string> & headers)
     }
     const std::string host = header(headers, "host");
     if (!host_is_ours(host)) {
-        return "Host: \"" + host + "\" is not served; expected localhost, an address, or a name in --allow-origin";
+        return "Host: \"" + host +
+               "\" is not served; expected localhost, an address, or a name in --allow-origin";
     }
     const std::string origin = header(headers, "origin");
     if (origin.empty() || authority(origin) == host ||
         std::find(allowed.begin(), allowed.end(), origin) != allowed.end()) {
         return "";
     }
-    return "Origin: \"" + origin + "\" is not served; expected this server's own page, or one in --allow-origin";
+    return "Origin: \"" + origin +
+           "\" is not served; expected this server's own page, or one in --allow-origin";
 }
 
 origins & allowed_origins() {

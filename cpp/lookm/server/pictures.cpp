@@ -1,6 +1,6 @@
 #include "lookm/server/pictures.h"
 
-#include "lookm/llama/image_chunks.h"
+#include "lookm/prompt/image_chunks.h"
 #include "lookm/server/settings.h"
 
 #include "mtmd-helper.h"
@@ -30,7 +30,8 @@ uint32_t little(std::span<const uint8_t> file, size_t at, int n_bytes) {
     return value;
 }
 
-// Width and height of a WebP, which llama-server decodes by ffmpeg: of its canvas, its lossy or its lossless picture.
+// Width and height of a WebP, which llama-server decodes by ffmpeg: of its canvas, its lossy or its
+// lossless picture.
 std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
     if (!has(file, 0, "RIFF") || !has(file, 8, "WEBP") || file.size() < 30) {
         return std::nullopt;
@@ -47,7 +48,8 @@ std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
 
 // What the header of an image says that llama-server decodes by itself; nothing for anything else.
 std::optional<image_size> size_of_decodable(std::span<const uint8_t> file) {
-    const auto n_bytes = static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
+    const auto n_bytes =
+        static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
     int width = 0, height = 0, n_channels = 0;
     if (stbi_info_from_memory(file.data(), n_bytes, &width, &height, &n_channels) == 0) {
         return std::nullopt;
@@ -55,8 +57,8 @@ std::optional<image_size> size_of_decodable(std::span<const uint8_t> file) {
     return image_size{static_cast<uint32_t>(width), static_cast<uint32_t>(height)};
 }
 
-// Whether a JPEG's end is there. Segments have lengths; between them are scans, in which 0xff stands before zero, a
-// restart or another 0xff, or else begins the next segment.
+// Whether a JPEG's end is there. Segments have lengths; between them are scans, in which 0xff
+// stands before zero, a restart or another 0xff, or else begins the next segment.
 bool is_cut_jpeg(std::span<const uint8_t> file) {
     constexpr uint8_t start = 0xd8, end = 0xd9, scan = 0xda;
     if (file.size() < 4 || file[0] != 0xff || file[1] != start || file[2] != 0xff) {
@@ -65,7 +67,8 @@ bool is_cut_jpeg(std::span<const uint8_t> file) {
     bool in_scan = false;
     for (size_t at = 2; at + 1 < file.size();) {
         const uint8_t mark = file[at + 1];
-        const bool marks = file[at] == 0xff && mark != 0xff && mark != 0x00 && !(mark >= 0xd0 && mark <= 0xd7);
+        const bool marks =
+            file[at] == 0xff && mark != 0xff && mark != 0x00 && !(mark >= 0xd0 && mark <= 0xd7);
         if (!marks) {
             ++at;
         } else if (mark == end) {
@@ -82,7 +85,8 @@ bool is_cut_jpeg(std::span<const uint8_t> file) {
 
 size_t count(const std::string & text, const std::string & part) {
     size_t n = 0;
-    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
+    for (size_t at = text.find(part); at != std::string::npos;
+         at = text.find(part, at + part.size())) {
         ++n;
     }
     return n;
@@ -97,19 +101,23 @@ void check_picture(std::span<const uint8_t> file) {
         size = size_of_webp(file);
     }
     if (size && most > 0 && int64_t(size->width) * size->height > most) {
-        throw std::invalid_argument("image: " + std::to_string(size->width) + " x " + std::to_string(size->height) +
-                                    " pixels, expected at most " + std::to_string(most) + " (--image-max-pixels)");
+        throw std::invalid_argument("image: " + std::to_string(size->width) + " x " +
+                                    std::to_string(size->height) + " pixels, expected at most " +
+                                    std::to_string(most) + " (--image-max-pixels)");
     }
     if (current().active() && is_cut_jpeg(file)) {
         throw std::invalid_argument("image: a JPEG that is cut off, expected a complete one");
     }
 }
 
-server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt, const std::vector<raw_buffer> & files,
+server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
+                             const std::vector<raw_buffer> & files,
                              const mtmd_helper_init_opt & init_opt, bool is_placeholder) {
-    const bool all_images =
-        std::all_of(files.begin(), files.end(), [](const raw_buffer & file) { return size_of_decodable(file); });
-    if (!current().active() || is_placeholder || !all_images || count(prompt, mtmd_get_marker(mctx)) != files.size()) {
+    const bool all_images = std::all_of(files.begin(), files.end(), [](const raw_buffer & file) {
+        return size_of_decodable(file);
+    });
+    if (!current().active() || is_placeholder || !all_images ||
+        count(prompt, mtmd_get_marker(mctx)) != files.size()) {
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }
     for (const raw_buffer & file : files) {
@@ -118,11 +126,12 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt, co
     std::vector<image_source> sources;
     for (const raw_buffer & file : files) {
         sources.emplace_back([&] {
-            mtmd::bitmap bitmap(
-                mtmd_helper_bitmap_init_from_buf(mctx, file.data(), file.size(), /*placeholder =*/false, init_opt)
-                    .bitmap);
+            mtmd::bitmap bitmap(mtmd_helper_bitmap_init_from_buf(mctx, file.data(), file.size(),
+                                                                 /*placeholder =*/false, init_opt)
+                                    .bitmap);
             if (!bitmap.ptr) {
-                throw std::invalid_argument("Failed to load image or audio file"); // as llama-server says
+                throw std::invalid_argument(
+                    "Failed to load image or audio file"); // as llama-server says
             }
             return bitmap;
         });
@@ -147,8 +156,10 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt, co
 } // namespace lookm::server
 
 // llama-server's server-common.cpp calls this in place of mtmd's own (CMakeLists.txt).
-extern "C" mtmd_helper_bitmap_wrapper lookm_checked_bitmap(const mtmd_context * ctx, const unsigned char * buf,
-                                                           size_t len, bool placeholder, mtmd_helper_init_opt opt) {
+extern "C" mtmd_helper_bitmap_wrapper lookm_checked_bitmap(const mtmd_context * ctx,
+                                                           const unsigned char * buf, size_t len,
+                                                           bool placeholder,
+                                                           mtmd_helper_init_opt opt) {
     lookm::server::check_picture({buf, len});
     return mtmd_helper_bitmap_init_from_buf(ctx, buf, len, placeholder, opt);
 }

@@ -10,15 +10,18 @@ namespace lookm::server {
 namespace {
 
 // Fields that become a grammar.
-constexpr std::array grammar_fields = {"grammar", "grammar_triggers", "json_schema", "response_format", "tools"};
+constexpr std::array grammar_fields = {"grammar", "grammar_triggers", "json_schema",
+                                       "response_format", "tools"};
 
 std::string nested(size_t at) {
-    return "at byte " + std::to_string(at) + " it is nested deeper than " + std::to_string(most_nested) +
-           "; expected brackets that are less deep";
+    return "at byte " + std::to_string(at) + " it is nested deeper than " +
+           std::to_string(most_nested) + "; expected brackets that are less deep";
 }
 
-// Brackets within each other, but for those in "texts" and, in a grammar, in [classes of characters].
-std::string too_deep(const std::string & text, const char * open, const char * close, bool has_classes) {
+// Brackets within each other, but for those in "texts" and, in a grammar, in [classes of
+// characters].
+std::string too_deep(const std::string & text, const char * open, const char * close,
+                     bool has_classes) {
     const std::string opening = open;
     const std::string closing = close;
     size_t depth = 0;
@@ -47,7 +50,8 @@ std::string bad_grammar(const json & grammar) {
     }
     const std::string text = grammar;
     if (text.size() > most_grammar) {
-        return "it has " + std::to_string(text.size()) + " bytes, expected at most " + std::to_string(most_grammar);
+        return "it has " + std::to_string(text.size()) + " bytes, expected at most " +
+               std::to_string(most_grammar);
     }
     return too_deep(text, "(", ")", true);
 }
@@ -55,7 +59,8 @@ std::string bad_grammar(const json & grammar) {
 // What sets a lazy grammar off: llama.cpp asserts that it knows the type.
 std::string bad_triggers(const json & triggers) {
     for (const json & trigger : triggers.is_array() ? triggers : json::array()) {
-        const json type = trigger.is_object() && trigger.contains("type") ? trigger.at("type") : json(nullptr);
+        const json type =
+            trigger.is_object() && trigger.contains("type") ? trigger.at("type") : json(nullptr);
         const double number = type.is_number() ? type.get<double>() : -1.0;
         if (number != 0.0 && number != 1.0 && number != 2.0 && number != 3.0) {
             return "a trigger's type is " + type.dump_safe() + ", expected 0 to 3";
@@ -76,13 +81,16 @@ struct schema_size {
         if (value.is_object()) {
             for (const auto & [key, inner] : value.items()) {
                 n_references += key == "$ref";
-                const size_t length = std::max(
-                    key.size(), key == "$ref" && inner.is_string() ? inner.template get<std::string>().size() : 0);
+                const size_t length =
+                    std::max(key.size(), key == "$ref" && inner.is_string()
+                                             ? inner.template get<std::string>().size()
+                                             : 0);
                 if (length > most_name || n_references > most_references) {
                     return length > most_name
-                               ? "a name has " + std::to_string(length) + " bytes, expected at most " +
-                                     std::to_string(most_name)
-                               : "it has more than " + std::to_string(most_references) + " \"$ref\"s, expected fewer";
+                               ? "a name has " + std::to_string(length) +
+                                     " bytes, expected at most " + std::to_string(most_name)
+                               : "it has more than " + std::to_string(most_references) +
+                                     " \"$ref\"s, expected fewer";
                 }
                 if (why = add(inner); !why.empty()) {
                     return why;
@@ -100,10 +108,12 @@ struct schema_size {
 };
 
 bool asks_for_nothing(const std::string & field, const json & value) {
-    if (value.is_null() || (value.is_array() && value.empty()) || (value.is_string() && std::string(value).empty())) {
+    if (value.is_null() || (value.is_array() && value.empty()) ||
+        (value.is_string() && std::string(value).empty())) {
         return true;
     }
-    return field == "response_format" && value.is_object() && value.contains("type") && value.at("type") == "text";
+    return field == "response_format" && value.is_object() && value.contains("type") &&
+           value.at("type") == "text";
 }
 
 } // namespace
@@ -112,7 +122,9 @@ std::string over_limits(const std::string & body, bool takes_grammars) {
     if (const std::string why = too_deep(body, "[{", "]}", false); !why.empty()) {
         return "request body: " + why;
     }
-    const auto mentions = [&](const char * field) { return body.find('"' + std::string(field) + '"') != body.npos; };
+    const auto mentions = [&](const char * field) {
+        return body.find('"' + std::string(field) + '"') != body.npos;
+    };
     if (std::none_of(grammar_fields.begin(), grammar_fields.end(), mentions)) {
         return "";
     }

@@ -15,20 +15,24 @@
 
 namespace lookm::server {
 
-// Prompts that are read one after another: those, and whatever else has images, as llama-server fails where an image
-// finds no room.
+// Prompts that are read one after another: those, and whatever else has images, as llama-server
+// fails where an image finds no room.
 template <class Slot>
 bool takes_turns(const Slot & slot) {
     using state = state_of<Slot>;
-    return (slot.state == state::SLOT_STATE_STARTED || slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
-           completes(slot) && !is_too_long(slot) && (prompt_of(slot).has_image || the_hook().observes(prompt_of(slot)));
+    return (slot.state == state::SLOT_STATE_STARTED ||
+            slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
+           completes(slot) && !is_too_long(slot) &&
+           (prompt_of(slot).has_image || the_hook().observes(prompt_of(slot)));
 }
 
 // A new prompt, in a slot whose cells it must not go on from.
 template <class Slot>
 void drop_foreign_cells(Slot & slot) {
-    if (slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) && slot.prompt.n_tokens() > 0) {
-        const auto n_common = static_cast<int32_t>(slot.prompt.tokens.get_common_prefix(slot.task->tokens));
+    if (slot.state == state_of<Slot>::SLOT_STATE_STARTED && completes(slot) &&
+        slot.prompt.n_tokens() > 0) {
+        const auto n_common =
+            static_cast<int32_t>(slot.prompt.tokens.get_common_prefix(slot.task->tokens));
         const auto n_up_to = [&slot](llama_pos pos) {
             return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
         };
@@ -39,8 +43,8 @@ void drop_foreign_cells(Slot & slot) {
     }
 }
 
-// The slot's request has ended, maybe before its prompt did. What is half-read goes at once, before a slot file or the
-// prompt cache takes it along; a prompt that was too long has not been begun.
+// The slot's request has ended, maybe before its prompt did. What is half-read goes at once, before
+// a slot file or the prompt cache takes it along; a prompt that was too long has not been begun.
 template <class Slot>
 void released(Slot & slot) {
     if (!current().active() || !completes(slot) || !the_hook().attached(slot.ctx_tgt)) {
@@ -53,7 +57,8 @@ void released(Slot & slot) {
     }
 }
 
-// llama-server aborts on a prompt without text after its last image: there is nothing to sample from.
+// llama-server aborts on a prompt without text after its last image: there is nothing to sample
+// from.
 template <class Slot>
 bool ends_with_image(const Slot & slot) {
     const server_tokens & tokens = slot.task->tokens;
@@ -73,14 +78,15 @@ void refuse_unreadable(Slots & slots, Refuse && refuse) {
             continue;
         }
         if (completes(slot)) {
-            const std::string why = the_hook().refusal(prompt_of(slot), slot.prompt.n_tokens() == 0);
+            const std::string why =
+                the_hook().refusal(prompt_of(slot), slot.prompt.n_tokens() == 0);
             if (!why.empty()) {
                 refuse(slot, why.c_str());
             }
         } else if (the_hook().capped() && slot.task->n_tokens() > the_hook().slot_cells()) {
-            refuse(slot,
-                   "input: it has more tokens than a slot has cells (--kv-cells), and only prompts of completions "
-                   "are compressed");
+            refuse(slot, "input: it has more tokens than a slot has cells (--kv-cells), and only "
+                         "prompts of completions "
+                         "are compressed");
         }
     }
 }
@@ -106,7 +112,9 @@ struct turns {
         all.push_back(&slot);
         next = !next || rank(slot) < rank(*next) ? &slot : next;
     }
-    bool hold(const Slot & slot) const { return std::find(all.begin(), all.end(), &slot) != all.end(); }
+    bool hold(const Slot & slot) const {
+        return std::find(all.begin(), all.end(), &slot) != all.end();
+    }
     bool begins() const { return next && server::begins(*next); }
 };
 
@@ -119,13 +127,16 @@ auto turns_of(Slots & slots, bool shared) {
             out.add(slot);
         }
     }
-    // any other prompt that finds no room beside the next has its turn, too, or it would wait while others keep coming
-    const int32_t n_next = out.begins() ? n_unread(*out.next) : 0; // else it grows, and is counted so
+    // any other prompt that finds no room beside the next has its turn, too, or it would wait while
+    // others keep coming
+    const int32_t n_next =
+        out.begins() ? n_unread(*out.next) : 0; // else it grows, and is counted so
     const int32_t n_next_at_the_end = out.begins() ? n_at_the_end(slots, *out.next) : 0;
     for (slot_type & slot : slots) {
         if (shared && begins(slot) && !out.hold(slot) &&
             (n_unread(slot) > n_free(slots) - n_growing(slots, &slot) - n_next ||
-             n_at_the_end(slots, slot) > n_obtainable(slots, &slot) - n_answers(slots, &slot) - n_next_at_the_end)) {
+             n_at_the_end(slots, slot) >
+                 n_obtainable(slots, &slot) - n_answers(slots, &slot) - n_next_at_the_end)) {
             out.add(slot);
         }
     }
@@ -135,14 +146,17 @@ auto turns_of(Slots & slots, bool shared) {
 // Whether the slot has tokens to decode in this round.
 template <class Slot>
 bool goes_on(const Slot & slot) {
-    return begins(slot) || slot.state == state_of<Slot>::SLOT_STATE_PROCESSING_PROMPT || answers(slot);
+    return begins(slot) || slot.state == state_of<Slot>::SLOT_STATE_PROCESSING_PROMPT ||
+           answers(slot);
 }
 
-// A prompt that will be compressed is read by itself: rounds of its own go by turns with those of all other slots.
-// reader: that prompt's slot. hold(slot) makes a slot sit this round out.
+// A prompt that will be compressed is read by itself: rounds of its own go by turns with those of
+// all other slots. reader: that prompt's slot. hold(slot) makes a slot sit this round out.
 template <class Slots, class Hold>
 void separate(Slots & slots, typename Slots::value_type & reader, Hold && hold) {
-    const auto is_other = [&reader](const auto & slot) { return &slot != &reader && goes_on(slot); };
+    const auto is_other = [&reader](const auto & slot) {
+        return &slot != &reader && goes_on(slot);
+    };
     if (std::none_of(slots.begin(), slots.end(), is_other)) {
         return;
     }
@@ -169,14 +183,15 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
     slot_type * const next = in_turn.next;
     const bool fits = !next || !shared || has_room(slots, *next);
     const bool waits = !fits && in_turn.begins();
-    // the room that was found for a prompt is its own until it is read: others that begin meanwhile come on top of it
+    // the room that was found for a prompt is its own until it is read: others that begin meanwhile
+    // come on top of it
     int32_t n_left = INT32_MAX, n_left_at_the_end = INT32_MAX;
     if (shared && !waits) {
         n_left = n_free(slots) - n_growing(slots, next) - (next ? n_unread(*next) : 0);
         n_left_at_the_end = n_obtainable(slots, next) - n_answers(slots, next);
         if (next) {
-            n_left_at_the_end -=
-                in_turn.begins() ? n_at_the_end(slots, *next) : n_unread(*next) + n_answer(slots, *next);
+            n_left_at_the_end -= in_turn.begins() ? n_at_the_end(slots, *next)
+                                                  : n_unread(*next) + n_answer(slots, *next);
         }
     }
     const auto sit_out = [&held](slot_type & slot) {
@@ -200,11 +215,14 @@ auto before_round(Slots & slots, bool unified, Refuse && refuse) {
     if (next && goes_on(*next) && completes(*next) && the_hook().observes(prompt_of(*next))) {
         separate(slots, *next, sit_out);
     }
-    if (shared) { // llama-server frees cells of idle slots for answers, and not of those that are held
+    if (shared) { // llama-server frees cells of idle slots for answers, and not of those that are
+                  // held
         constexpr int32_t n_at_once = 16; // tokens of an answer in a round, drafts among them
-        const auto n = std::count_if(slots.begin(), slots.end(), [](const slot_type & slot) { return answers(slot); });
+        const auto n = std::count_if(slots.begin(), slots.end(),
+                                     [](const slot_type & slot) { return answers(slot); });
         free_cells(slots, static_cast<int32_t>(n) * n_at_once, [&held](const slot_type & slot) {
-            return std::any_of(held.begin(), held.end(), [&slot](const auto & one) { return one.first == &slot; });
+            return std::any_of(held.begin(), held.end(),
+                               [&slot](const auto & one) { return one.first == &slot; });
         });
     }
     return held;
@@ -216,7 +234,8 @@ void after_round(const std::vector<std::pair<Slot *, state_of<Slot>>> & held) {
         return;
     }
     for (const auto & [slot, was] : held) {
-        if (slot->state == state_of<Slot>::SLOT_STATE_WAIT_OTHER) { // else it was given up meanwhile
+        if (slot->state ==
+            state_of<Slot>::SLOT_STATE_WAIT_OTHER) { // else it was given up meanwhile
             slot->state = was;
         }
     }

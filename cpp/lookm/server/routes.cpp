@@ -82,12 +82,14 @@ void add_metrics(server_http_res & res) {
     std::ostringstream out;
     out.precision(std::numeric_limits<double>::max_digits10);
     const auto metric = [&](const char * kind, const char * name, const char * help, auto value) {
-        out << "# HELP lookm:" << name << ' ' << help << "\n# TYPE lookm:" << name << ' ' << kind << "\nlookm:" << name
-            << ' ' << value << '\n';
+        out << "# HELP lookm:" << name << ' ' << help << "\n# TYPE lookm:" << name << ' ' << kind
+            << "\nlookm:" << name << ' ' << value << '\n';
     };
     metric("counter", "prompts_compressed_total", "Number of prompts compressed.", c.prompts);
-    metric("counter", "cells_before_total", "KV cells of these prompts before compression.", c.cells_before);
-    metric("counter", "cells_after_total", "KV cells of these prompts after compression.", c.cells_after);
+    metric("counter", "cells_before_total", "KV cells of these prompts before compression.",
+           c.cells_before);
+    metric("counter", "cells_after_total", "KV cells of these prompts after compression.",
+           c.cells_after);
     metric("counter", "compress_seconds_total", "Time spent in compression.", c.seconds);
     metric("gauge", "kv_cells_used", "KV cells in use.", the_hook().gauge_used());
     metric("gauge", "kv_cells_allocated", "KV cells of the cache.", the_hook().gauge_allocated());
@@ -111,7 +113,8 @@ handler checked_restore(handler inner, const std::string & folder) {
             const std::string name = slot_file_of(req);
             const std::string damage = name.empty() ? "" : damage_of(folder + name);
             if (!damage.empty()) {
-                throw std::invalid_argument("Unable to restore slot: " + name + " is damaged: " + damage);
+                throw std::invalid_argument("Unable to restore slot: " + name +
+                                            " is damaged: " + damage);
             }
         }
         return inner(req);
@@ -120,7 +123,8 @@ handler checked_restore(handler inner, const std::string & folder) {
 
 } // namespace
 
-routes::routes(const common_params & common, server_context & context) : server_routes(common, context) {
+routes::routes(const common_params & common, server_context & context)
+    : server_routes(common, context) {
     if (!current().active()) {
         return;
     }

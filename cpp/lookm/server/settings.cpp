@@ -20,8 +20,9 @@ void settings::check() const {
     resolved();
     const double ratio = default_ratio();
     if (on_request && (ratio < 1.0 || capped())) {
-        throw bad_argument("kv_on_request", "it is given beside a share below 1 or a cap, which compress every "
-                                            "prompt; expected one or the other");
+        throw bad_argument("kv_on_request",
+                           "it is given beside a share below 1 or a cap, which compress every "
+                           "prompt; expected one or the other");
     }
     if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) ||
         (active() && !on_request && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
@@ -30,21 +31,24 @@ void settings::check() const {
         throw bad_argument("kv_ratio_max", text.str());
     }
     if (kv_cells < 0 || kv_memory < 0 || (kv_cells > 0 && kv_memory > 0)) {
-        throw bad_argument("kv_cells", std::to_string(kv_cells) + " and --kv-memory: " + std::to_string(kv_memory) +
+        throw bad_argument("kv_cells", std::to_string(kv_cells) +
+                                           " and --kv-memory: " + std::to_string(kv_memory) +
                                            " bytes; expected one of them, 1 or more");
     }
     if (capped() && (!resolved().evicts || needs_squares(resolved()))) {
         throw bad_argument("kv_cells", "method " + how.method +
-                                           (resolved().evicts ? " needs the attention of all queries to all cells"
-                                                              : " evicts nothing") +
+                                           (resolved().evicts
+                                                ? " needs the attention of all queries to all cells"
+                                                : " evicts nothing") +
                                            "; expected another one");
     }
     if (image_max_pixels && *image_max_pixels < 1) {
-        throw bad_argument("image_max_pixels",
-                           std::to_string(*image_max_pixels) + " is out of range; expected 1 or more");
+        throw bad_argument("image_max_pixels", std::to_string(*image_max_pixels) +
+                                                   " is out of range; expected 1 or more");
     }
     if (min_cells < 0) {
-        throw bad_argument("kv_min_cells", std::to_string(min_cells) + " is out of range; expected 0 or more");
+        throw bad_argument("kv_min_cells",
+                           std::to_string(min_cells) + " is out of range; expected 0 or more");
     }
 }
 

@@ -1,6 +1,6 @@
 #include "lookm/server/slot_file.h"
 
-#include "lookm/llama/sequence_numbers.h"
+#include "lookm/cache/sequence_numbers.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
 
@@ -77,9 +77,10 @@ bool add_checksum(const std::string & path) {
     return in && out;
 }
 
-// Whether the cells of a sequence's first cache have positions of a prompt of n_tokens. llama.cpp takes any, and a cell
-// of a negative one could never be removed.
-bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes, uint32_t n_tokens) {
+// Whether the cells of a sequence's first cache have positions of a prompt of n_tokens. llama.cpp
+// takes any, and a cell of a negative one could never be removed.
+bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes,
+                   uint32_t n_tokens) {
     const auto take = [&]() -> int64_t {
         int32_t value = -1;
         if (at + sizeof(value) > state.size()) {
@@ -126,15 +127,16 @@ std::vector<uint8_t> preamble(llama_context * ctx, llama_seq_id seq) {
 
 } // namespace
 
-size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, const llama_token * tokens,
-                      size_t n_tokens) {
+size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
+                      const llama_token * tokens, size_t n_tokens) {
     if (!current().active()) {
         return llama_state_seq_save_file(ctx, path, seq, tokens, n_tokens);
     }
     const std::string part = std::string(path) + ".part";
     size_t n_bytes = llama_state_seq_save_file(ctx, part.c_str(), seq, tokens, n_tokens);
     std::error_code error;
-    if (n_bytes > 0 && size_of(part) == n_bytes && add_checksum(part) && size_of(part) == n_bytes + sizeof(checksum)) {
+    if (n_bytes > 0 && size_of(part) == n_bytes && add_checksum(part) &&
+        size_of(part) == n_bytes + sizeof(checksum)) {
         std::filesystem::rename(part, path, error);
     } else {
         n_bytes = 0; // the disk is full
@@ -147,8 +149,8 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     return n_bytes;
 }
 
-size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, llama_token * tokens, size_t capacity,
-                      size_t * n_tokens) {
+size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
+                      llama_token * tokens, size_t capacity, size_t * n_tokens) {
     if (!current().active() || !tokens) { // without tokens only the header is read, and checked
         return llama_state_seq_load_file(ctx, path, seq, tokens, capacity, n_tokens);
     }
@@ -156,9 +158,11 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     size_t size = size_of(path);
     std::ifstream file(path, std::ios::binary);
     size -= read_checksum(file, size).is_there() ? sizeof(checksum) : 0;
-    const size_t n_prompt = capacity * sizeof(llama_token); // llama-server gives the number that the header names
+    const size_t n_prompt =
+        capacity * sizeof(llama_token); // llama-server gives the number that the header names
     if (!damage.empty() || size < n_header + n_prompt) {
-        LOG_ERR("srv        lookm: %s: %s\n", path, damage.empty() ? "it ends too early" : damage.c_str());
+        LOG_ERR("srv        lookm: %s: %s\n", path,
+                damage.empty() ? "it ends too early" : damage.c_str());
         return 0;
     }
     std::vector<uint8_t> state = preamble(ctx, seq);
@@ -175,7 +179,8 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
         return 0;
     }
     if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes, header[2])) {
-        LOG_ERR("srv        lookm: %s: its cells have no positions of %u tokens\n", path, header[2]);
+        LOG_ERR("srv        lookm: %s: its cells have no positions of %u tokens\n", path,
+                header[2]);
         return 0;
     }
     if (!has_numbers(state, kv_cache::forms(ctx))) {
@@ -187,8 +192,8 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq, 
     }
     const hook & h = the_hook();
     if (h.capped() && h.n_used(seq) > h.slot_cells()) { // saved by a server of larger slots
-        LOG_ERR("srv        lookm: %s: %d cells do not fit into a slot's %d (--kv-cells)\n", path, h.n_used(seq),
-                h.slot_cells());
+        LOG_ERR("srv        lookm: %s: %d cells do not fit into a slot's %d (--kv-cells)\n", path,
+                h.n_used(seq), h.slot_cells());
         llama_memory_seq_rm(llama_get_memory(ctx), seq, -1, -1);
         return 0;
     }
@@ -200,7 +205,9 @@ std::string damage_of(const std::string & path) {
     const size_t size = size_of(path);
     std::ifstream file(path, std::ios::binary);
     const checksum sum = read_checksum(file, size);
-    return !sum.is_there() || sum_of(file, size - sizeof(sum)) == sum.value ? "" : "its checksum is another";
+    return !sum.is_there() || sum_of(file, size - sizeof(sum)) == sum.value
+               ? ""
+               : "its checksum is another";
 }
 
 } // namespace lookm::server

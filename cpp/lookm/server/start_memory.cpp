@@ -1,12 +1,12 @@
 #include "lookm/server/start_memory.h"
 
-#include "lookm/llama/kv_cache.h"
-#include "lookm/llama/log.h"
-#include "lookm/llama/memory_check.h"
-#include "lookm/llama/out_of_memory.h"
+#include "lookm/cache/kv_cache.h"
+#include "lookm/host/log.h"
+#include "lookm/host/out_of_memory.h"
 #include "lookm/server/cache_size.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/settings.h"
+#include "lookm/session/memory_check.h"
 
 #include "fit.h"
 #include "llama-cpp.h"
@@ -24,7 +24,8 @@ namespace lookm::server {
 
 namespace {
 
-// Even without memory a context has tables of its cells, so a larger one is reckoned from two of these.
+// Even without memory a context has tables of its cells, so a larger one is reckoned from two of
+// these.
 constexpr uint32_t most_planned = 1 << 18;
 
 // The log is llama-server's own; a plan has nothing to say in it.
@@ -59,7 +60,8 @@ void complete(common_params & params) {
 }
 
 bool is_mapped(llama_load_mode mode) {
-    return mode != LLAMA_LOAD_MODE_NONE && mode != LLAMA_LOAD_MODE_MLOCK && mode != LLAMA_LOAD_MODE_DIRECT_IO;
+    return mode != LLAMA_LOAD_MODE_NONE && mode != LLAMA_LOAD_MODE_MLOCK &&
+           mode != LLAMA_LOAD_MODE_DIRECT_IO;
 }
 
 template <class T>
@@ -70,25 +72,28 @@ bool exists(const std::string & what, const T & planned) {
     return planned != nullptr;
 }
 
-// Of the threads that the start adds: those that answer HTTP, those that compute, and the server's own.
+// Of the threads that the start adds: those that answer HTTP, those that compute, and the server's
+// own.
 uint64_t stacks(const common_params & params) {
 #if defined(_WIN32)
     return 0;
 #else
     constexpr int32_t n_own = 2; // what listens and what stops
     const auto cores = static_cast<int32_t>(std::thread::hardware_concurrency());
-    const int32_t n_http =
-        params.n_threads_http > 0 ? params.n_threads_http : std::max(params.n_parallel + 4, cores - 1);
+    const int32_t n_http = params.n_threads_http > 0 ? params.n_threads_http
+                                                     : std::max(params.n_parallel + 4, cores - 1);
     pthread_attr_t usual;
     size_t bytes = 0;
     pthread_attr_init(&usual);
     pthread_attr_getstacksize(&usual, &bytes);
     pthread_attr_destroy(&usual);
-    return bytes * static_cast<uint64_t>(n_http + n_own + std::max(0, params.cpuparams.n_threads - 1));
+    return bytes *
+           static_cast<uint64_t>(n_http + n_own + std::max(0, params.cpuparams.n_threads - 1));
 #endif
 }
 
-// Addresses that the C library sets aside for the first of these threads that allocate, and takes from what follows.
+// Addresses that the C library sets aside for the first of these threads that allocate, and takes
+// from what follows.
 #if defined(__GLIBC__)
 constexpr uint64_t arenas = 2 * (uint64_t(64) << 20);
 #else
@@ -97,8 +102,11 @@ constexpr uint64_t arenas = 0;
 
 // What a context of n cells takes more than the second one; both are planned.
 uint64_t growth(llama_context * half, llama_context * whole, uint32_t n) {
-    const uint64_t less = kv_cache::bytes_on_host(half).taken, more = kv_cache::bytes_on_host(whole).taken;
-    return more > less ? (more - less) / (llama_n_ctx(whole) - llama_n_ctx(half)) * (n - llama_n_ctx(whole)) : 0;
+    const uint64_t less = kv_cache::bytes_on_host(half).taken,
+                   more = kv_cache::bytes_on_host(whole).taken;
+    return more > less
+               ? (more - less) / (llama_n_ctx(whole) - llama_n_ctx(half)) * (n - llama_n_ctx(whole))
+               : 0;
 }
 
 } // namespace
@@ -120,10 +128,12 @@ void check_start_memory(common_params params) {
     llama_context_params for_context = common_context_params_to_llama(params);
     const uint32_t asked = for_context.n_ctx; // 0: the model's own
     for_context.n_ctx = std::min(asked, most_planned);
-    if (params.fit_params) { // a context that -c does not name may become smaller, layers may go to devices
+    if (params.fit_params) { // a context that -c does not name may become smaller, layers may go to
+                             // devices
         common_fit_params(params.model.path.c_str(), &for_model, &for_context, params.tensor_split,
                           params.tensor_buft_overrides.data(), params.fit_params_target.data(),
-                          static_cast<uint32_t>(params.fit_params_min_ctx), nullptr, GGML_LOG_LEVEL_ERROR);
+                          static_cast<uint32_t>(params.fit_params_min_ctx), nullptr,
+                          GGML_LOG_LEVEL_ERROR);
     }
     memory_check::besides others;
     others.encoder_is_here = !params.mmproj_use_gpu || !lies_on_devices("");

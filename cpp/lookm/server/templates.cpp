@@ -1,6 +1,6 @@
 #include "lookm/server/templates.h"
 
-#include "lookm/llama/chat_template.h"
+#include "lookm/prompt/chat_template.h"
 
 #include <log.h> // llama.cpp's
 
@@ -10,10 +10,12 @@ namespace lookm::server {
 
 void use_named_template(common_params & params) {
     const std::vector<std::string> names = chat_template::names();
-    if (params.use_jinja && params.chat_template != "chatml" && // which llama-server has in Jinja, too
+    if (params.use_jinja &&
+        params.chat_template != "chatml" && // which llama-server has in Jinja, too
         std::find(names.begin(), names.end(), params.chat_template) != names.end()) {
-        LOG_WRN("srv        lookm: --jinja is off: %s is a template of llama.cpp's own, and no Jinja\n",
-                params.chat_template.c_str());
+        LOG_WRN(
+            "srv        lookm: --jinja is off: %s is a template of llama.cpp's own, and no Jinja\n",
+            params.chat_template.c_str());
         params.use_jinja = false;
     }
 }
@@ -23,7 +25,8 @@ std::string missing_template(const llama_model * model, const common_params & pa
         return "";
     }
     return "--model: \"" + params.model.path +
-           "\" has no chat template; expected one by --chat-template or --chat-template-file: " + chat_template::hint;
+           "\" has no chat template; expected one by --chat-template or --chat-template-file: " +
+           chat_template::hint;
 }
 
 } // namespace lookm::server

@@ -1,9 +1,9 @@
-// The part of the GNU OpenMP ABI that ggml's CPU backend calls, on teams of ours instead of libgomp. libgomp's barriers
-// spin for milliseconds, whoever needs the core; how long is read from the environment when the process loads its first
-// libgomp, which may be another package's.
+// The part of the GNU OpenMP ABI that ggml's CPU backend calls, on teams of ours instead of
+// libgomp. libgomp's barriers spin for milliseconds, whoever needs the core; how long is read from
+// the environment when the process loads its first libgomp, which may be another package's.
 //
-// These names are seen by what is linked statically with them and by nobody else: another OpenMP in the process,
-// torch's for example, lives beside this one.
+// These names are seen by what is linked statically with them and by nobody else: another OpenMP in
+// the process, torch's for example, lives beside this one.
 
 #include "lookm/threads/team.h"
 
@@ -17,13 +17,15 @@ namespace {
 
 unsigned number_in_environment(const char * name, unsigned otherwise) {
     const char * text = std::getenv(name);
-    const long n = text ? std::strtol(text, nullptr, 10) : 0; // of a list, the first: nested runs are of one thread
+    const long n = text ? std::strtol(text, nullptr, 10)
+                        : 0; // of a list, the first: nested runs are of one thread
     return n > 0 ? static_cast<unsigned>(n) : otherwise;
 }
 
 unsigned n_cpus() {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set))
+                                                        : 1;
 }
 
 } // namespace

@@ -11,8 +11,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Within a run the others are at work, and a wait that takes this long means that one of them has no core. Between runs
-// the caller prepares the next one: a token's sampling.
+// Within a run the others are at work, and a wait that takes this long means that one of them has
+// no core. Between runs the caller prepares the next one: a token's sampling.
 constexpr auto most_within_run = 500us;
 constexpr auto most_between_runs = 2ms;
 
@@ -25,9 +25,10 @@ struct thread_state {
 
 thread_local thread_state self;
 
-// A forked child has the calling thread alone. Its helpers are gone and cannot be joined, so that what is known about
-// them is forgotten, not destroyed. If it forked within a run (ggml's abort callback) the others' part of the work is
-// never done: barriers let it through, and whoever asked for the work has to give it up.
+// A forked child has the calling thread alone. Its helpers are gone and cannot be joined, so that
+// what is known about them is forgotten, not destroyed. If it forked within a run (ggml's abort
+// callback) the others' part of the work is never done: barriers let it through, and whoever asked
+// for the work has to give it up.
 void after_fork_in_child() {
     static_cast<void>(self.own.release());
     self.at = {};
@@ -79,7 +80,8 @@ team::~team() {
 unsigned team::with_helpers(unsigned n) {
     try {
         while (helpers_.size() + 1 < n) {
-            helpers_.push_back(std::make_unique<helper>(*this, static_cast<unsigned>(helpers_.size() + 1)));
+            helpers_.push_back(
+                std::make_unique<helper>(*this, static_cast<unsigned>(helpers_.size() + 1)));
         }
     } catch (const std::system_error &) { // the system has no more threads
         return static_cast<unsigned>(helpers_.size() + 1);

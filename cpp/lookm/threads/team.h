@@ -9,8 +9,8 @@ namespace lookm::threads {
 
 using work_fn = void (*)(void * data);
 
-// One thread and the helpers that it has called so far; they live as long as it does. Helpers that a run has no use for
-// sleep through it.
+// One thread and the helpers that it has called so far; they live as long as it does. Helpers that
+// a run has no use for sleep through it.
 class team {
   public:
     team();
@@ -18,8 +18,8 @@ class team {
     team(const team &) = delete;
     team & operator=(const team &) = delete;
 
-    // fn(data) on the calling thread, which must be the team's own, and on n - 1 helpers; fewer where the system has no
-    // more threads. Returns when all have returned.
+    // fn(data) on the calling thread, which must be the team's own, and on n - 1 helpers; fewer
+    // where the system has no more threads. Returns when all have returned.
     void run(work_fn fn, void * data, unsigned n);
 
     // Of one of the n threads within a run: waits for all others.
@@ -46,7 +46,8 @@ struct place {
 };
 const place & here();
 
-// fn(data) n times at once on a team of the calling thread's own, or once within a run: runs do not nest.
+// fn(data) n times at once on a team of the calling thread's own, or once within a run: runs do not
+// nest.
 void run(work_fn fn, void * data, unsigned n);
 
 // Waits for the other threads of the run.

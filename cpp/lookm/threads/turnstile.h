@@ -15,11 +15,12 @@ inline void relax() {
 #endif
 }
 
-// How long one thread spins in one kind of wait before it sleeps. To spin saves the tens of microseconds that waking up
-// takes; it is a waste where the thread that is waited for needs this very core. The last waits tell which it is: one
-// that outlasts its spin halves the next spin, one that ends within it doubles the next one. At the bottom nearly every
-// wait outlasts its spin, on an idle machine too, where each side waits for the other to wake up. So now and then a
-// thread spins in earnest, and stays with it if that helps.
+// How long one thread spins in one kind of wait before it sleeps. To spin saves the tens of
+// microseconds that waking up takes; it is a waste where the thread that is waited for needs this
+// very core. The last waits tell which it is: one that outlasts its spin halves the next spin, one
+// that ends within it doubles the next one. At the bottom nearly every wait outlasts its spin, on
+// an idle machine too, where each side waits for the other to wake up. So now and then a thread
+// spins in earnest, and stays with it if that helps.
 class patience {
   public:
     using ns = std::chrono::nanoseconds;
@@ -46,7 +47,8 @@ class patience {
     static bool within(ns limit, const Done & done) {
         std::chrono::steady_clock::time_point begin = {};
         for (bool first = true;; first = false) {
-            for (int i = 0; i < 16; ++i) { // a microsecond or less; the clock takes a good part of one
+            for (int i = 0; i < 16;
+                 ++i) { // a microsecond or less; the clock takes a good part of one
                 if (done()) {
                     return true;
                 }
@@ -74,7 +76,7 @@ class alignas(64) turnstile {
   public:
     uint32_t now() const { return count_.load(std::memory_order_acquire); }
     void wait_beyond(uint32_t count, patience & p); // until now() is not count
-    void advance();                                 // what was written before it is seen by those who waited
+    void advance(); // what was written before it is seen by those who waited
 
   private:
     std::atomic<uint32_t> count_ = 0;

@@ -1,1 +1,3 @@
-"""``lookm bench``: what compression costs and brings on this machine, beside llama.cpp's own decode."""
+"""``lookm bench``: what compression costs and brings on this machine, beside llama.cpp's own
+decode.
+"""

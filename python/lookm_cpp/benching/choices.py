@@ -100,7 +100,11 @@ def choices_of(
     layers = (QUICK_LAYERS if quick else LAYERS) if layers is None else layers
     blocks = (QUICK_BLOCKS if quick else BLOCKS) if blocks is None else blocks
     at_least = (("--layers", layers, 0), ("--answer", answer, 2), ("--blocks", blocks, 1))
-    for option, value, least in (*at_least, ("--block-tokens", block_tokens, 1), ("--threads", threads or 0, 0)):
+    for option, value, least in (
+        *at_least,
+        ("--block-tokens", block_tokens, 1),
+        ("--threads", threads or 0, 0),
+    ):
         if value < least:
             raise ValueError(f"{option} is {value}, expected at least {least}")
     if flash_attn not in ("auto", "on", "off"):
@@ -148,7 +152,9 @@ def choices_of(
     measured = tuple(dict.fromkeys(case.cache for case in cases))
     speed = None if bandwidth is None else 1e9 * bandwidth
     most_seconds = None if minutes is None else 60 * minutes
-    return Choices(names, own, projector, layers, lengths, measured, pattern, speed, most_seconds, settings)
+    return Choices(
+        names, own, projector, layers, lengths, measured, pattern, speed, most_seconds, settings
+    )
 
 
 def _models(
@@ -159,17 +165,31 @@ def _models(
     if not own and mmproj is not None:
         raise ValueError(f"--mmproj is {mmproj!r}, expected none without a model of your own by -m")
     if text_only and (not own or mmproj is not None):
-        raise ValueError("--text-only is given without a model of your own or with a projector, expected -m alone")
+        raise ValueError(
+            "--text-only is given without a model of your own or with a projector, expected -m alone"
+        )
     if model is not None and shapes is not None:
         raise ValueError(f"--shapes is {shapes!r}, expected none beside a model by -m")
     if model is not None and own:
         file = existing_file(model, "--model")
-        projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
+        projector = (
+            None
+            if text_only
+            else existing_file(mmproj, "--mmproj")
+            if mmproj
+            else find_mmproj(file)
+        )
         return (), file, projector
-    names = tuple(dict.fromkeys(words(",".join(NAMES) if shapes is None else shapes))) if model is None else (model,)
+    names = (
+        tuple(dict.fromkeys(words(",".join(NAMES) if shapes is None else shapes)))
+        if model is None
+        else (model,)
+    )
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
-        raise ValueError(f"--shapes has {', '.join(unknown) or 'nothing'!r}, expected some of {', '.join(NAMES)}")
+        raise ValueError(
+            f"--shapes has {', '.join(unknown) or 'nothing'!r}, expected some of {', '.join(NAMES)}"
+        )
     if any(name in SHAPES for name in names):
         gguf_package()
     return names, None, None
@@ -179,7 +199,9 @@ def _ratios(text: str, method: str) -> list[float]:
     shares = list(dict.fromkeys(numbers(text, "--ratios")))
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong or not shares:
-        raise ValueError(f"--ratios has {wrong[0] if wrong else 'nothing'}, expected shares above 0, 1 at most")
+        raise ValueError(
+            f"--ratios has {wrong[0] if wrong else 'nothing'}, expected shares above 0, 1 at most"
+        )
     for share in shares:
         _core.scores_all_queries(Compression(kv_ratio=share, method=method).core())
     return shares
@@ -192,7 +214,9 @@ def _cells(text: str) -> tuple[int, ...]:
         found = re.fullmatch(r"(\d{1,7})(k?)", word, re.ASCII | re.IGNORECASE)
         n = int(found[1]) * (1024 if found[2] else 1) if found else 0
         if not LEAST_CELLS <= n <= 1 << 20:
-            raise ValueError(f"--cells has {word!r}, expected lengths of {LEAST_CELLS} to 1024k such as 3000 or 4k")
+            raise ValueError(
+                f"--cells has {word!r}, expected lengths of {LEAST_CELLS} to 1024k such as 3000 or 4k"
+            )
         lengths.append(n)
     if not lengths:
         raise ValueError(f"--cells is {text!r}, expected lengths such as 3000 or 4k")

@@ -33,29 +33,42 @@ MIN_WIDTH = 110
 
 def bench(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A GGUF file of your own, or 'embedded', in place of --shapes.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A GGUF file of your own, or 'embedded', in place of --shapes."
+        ),
     ] = None,
     mmproj: Annotated[
-        str | None, typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model.")
+        str | None,
+        typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model."),
     ] = None,
     text_only: Annotated[
         bool, typer.Option("--text-only", help="A model without a projector: prompts of text.")
     ] = False,
     shapes: Annotated[
         str | None,
-        typer.Option("--shapes", help="7b, 3b and 0.5b are random weights.  [default: 7b,3b,0.5b,embedded]"),
+        typer.Option(
+            "--shapes", help="7b, 3b and 0.5b are random weights.  [default: 7b,3b,0.5b,embedded]"
+        ),
     ] = None,
     layers: Annotated[
         int | None,
-        typer.Option("--layers", help="Layers of each shape, 0 for all.  [default: 4, with --quick 1]"),
+        typer.Option(
+            "--layers", help="Layers of each shape, 0 for all.  [default: 4, with --quick 1]"
+        ),
     ] = None,
     cells: Annotated[
         str | None,
-        typer.Option("--cells", help="Lengths of the prompt.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"),
+        typer.Option(
+            "--cells", help="Lengths of the prompt.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"
+        ),
     ] = None,
     ratios: Annotated[
         str | None,
-        typer.Option("--ratios", help="Shares of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]"),
+        typer.Option(
+            "--ratios",
+            help="Shares of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]",
+        ),
     ] = None,
     caches: Annotated[
         str | None,
@@ -66,34 +79,54 @@ def bench(
         ),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="Compression method.")] = METHOD,
-    answer: Annotated[int, typer.Option("--answer", help="Tokens of the answer that is timed as a whole.")] = 32,
+    answer: Annotated[
+        int, typer.Option("--answer", help="Tokens of the answer that is timed as a whole.")
+    ] = 32,
     blocks: Annotated[
-        int | None, typer.Option("--blocks", help="Rounds of decoding by turns.  [default: 16, with --quick 6]")
+        int | None,
+        typer.Option(
+            "--blocks", help="Rounds of decoding by turns.  [default: 16, with --quick 6]"
+        ),
     ] = None,
     block_tokens: Annotated[int, typer.Option("--block-tokens", help="Tokens of a round.")] = 4,
-    image_size: Annotated[str, typer.Option("--image-size", help="Pixels of each image, as WxH.")] = "1024x768",
+    image_size: Annotated[
+        str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
+    ] = "1024x768",
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
-    gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")] = -1,
+    gpu_layers: Annotated[
+        int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")
+    ] = -1,
     flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     bandwidth: Annotated[
-        float | None, typer.Option("--bandwidth", help="GB/s of the device's memory.  [default: measured, on a CPU]")
+        float | None,
+        typer.Option(
+            "--bandwidth", help="GB/s of the device's memory.  [default: measured, on a CPU]"
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Leave out what takes longest, until the rest fits into these.")
+        float | None,
+        typer.Option(
+            "--minutes", help="Leave out what takes longest, until the rest fits into these."
+        ),
     ] = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
-            "--model-dir", help="Where models of random weights are written and found again.  [default: nowhere]"
+            "--model-dir",
+            help="Where models of random weights are written and found again.  [default: nowhere]",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run.  [default: lookm-bench-DATE-TIME]")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run.  [default: lookm-bench-DATE-TIME]"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in under a minute.")] = False,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json_: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead.")
+    ] = False,
 ) -> None:
-    """Measure time and memory of compressed caches, beside llama.cpp's own decode and quantized caches.
+    """Measure time and memory of compressed caches, beside llama.cpp's own decode and quantized
+    caches.
 
     Writes bench.json (every timing), bench.md and, with matplotlib, plots.
     """
@@ -142,7 +175,9 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
     run["models"] = [subject.as_dict() for subject in subjects]
     most = chosen.most_seconds
     timed = timed or most is not None
-    plans = plan_run(subjects, chosen.cells, chosen.pattern, run, say, timed=timed, most_seconds=most)
+    plans = plan_run(
+        subjects, chosen.cells, chosen.pattern, run, say, timed=timed, most_seconds=most
+    )
     with _bars(plans, console) as advance:
 
         def found(plan: Plan, case: Case | None) -> None:
@@ -159,17 +194,26 @@ def _measured(chosen: Choices, model_dir: Path, folder: Path, *, timed: bool) ->
 @contextmanager
 def _bars(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[Plan, Case | None], None]]:
     """A bar that goes by the time that was estimated; lines where no terminal can draw it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     drawn = console.is_terminal and not console.is_dumb_terminal
     with Progress(*columns, console=console, transient=True, disable=not drawn) as bars:
-        task = bars.add_task("", total=sum(plan.case(case) for plan in plans for case in plan.job.cases))
+        task = bars.add_task(
+            "", total=sum(plan.case(case) for plan in plans for case in plan.job.cases)
+        )
 
         def advance(plan: Plan, case: Case | None) -> None:
             what = f"{plan.subject.label}, {plan.job.cells} cells"
             bars.update(task, description=what, advance=plan.case(case) if case else 0)
             if case and not drawn:
                 console.print(
-                    f"{what}, {case.cache} at {100 * case.kv_ratio:g} %: measured", markup=False, soft_wrap=True
+                    f"{what}, {case.cache} at {100 * case.kv_ratio:g} %: measured",
+                    markup=False,
+                    soft_wrap=True,
                 )
 
         yield advance

@@ -9,13 +9,16 @@ from typing import Any
 from lookm_cpp.benching.job import FULL_CACHE, Case, Job
 
 SHORT, LONG, LONG_QUANTIZED = 256, 2048, 1024
-"""Prompts that are timed. Attention is what they differ by for each cell; on a CPU it takes many times as long over a
+"""Prompts that are timed. Attention is what they differ by for each cell; on a CPU it takes many
+times as long over a
 quantized cache."""
 
 
 def lengths_of(job: Job, most: int) -> dict[str, list[int]]:
     """For each type of cache the prompts to time, none longer than ``most``."""
-    longer = {case.cache: LONG if case.cache == FULL_CACHE else LONG_QUANTIZED for case in job.cases}
+    longer = {
+        case.cache: LONG if case.cache == FULL_CACHE else LONG_QUANTIZED for case in job.cases
+    }
     return {cache: sorted({min(SHORT, most), min(n, most)}) for cache, n in longer.items()}
 
 
@@ -28,7 +31,8 @@ class Line:
 
     @classmethod
     def through(cls, points: Sequence[tuple[float, float]]) -> Line:
-        """The first and the last of ``(cells, seconds)``; level where the longer one is faster, which is noise.
+        """The first and the last of ``(cells, seconds)``; level where the longer one is faster,
+        which is noise.
 
         >>> Line.through([(100, 2.0), (200, 3.0)])
         Line(at_none=1.0, per_cell=0.01)
@@ -60,7 +64,11 @@ class Pace:
     def of(cls, timed: Sequence[Mapping[str, Any]]) -> Pace:
         """From what ``worker.calibrate`` found."""
         cell = Line.through([(one["cells"], one["prompt"] / one["cells"]) for one in timed])
-        return cls(cell, Line.through([(one["cells"], one["token"]) for one in timed]), timed[-1]["opening"])
+        return cls(
+            cell,
+            Line.through([(one["cells"], one["token"]) for one in timed]),
+            timed[-1]["opening"],
+        )
 
     def prompt(self, n_cells: float) -> float:
         """Seconds to open the model and to read so many cells."""
@@ -77,10 +85,14 @@ class Paces:
     def of(cls, timed: Sequence[Mapping[str, Any]]) -> Paces:
         """From what ``worker.calibrate`` found."""
         caches = dict.fromkeys(one["cache"] for one in timed)
-        return cls({cache: Pace.of([one for one in timed if one["cache"] == cache]) for cache in caches})
+        return cls(
+            {cache: Pace.of([one for one in timed if one["cache"] == cache]) for cache in caches}
+        )
 
     def case(self, job: Job, case: Case) -> float:
-        """Seconds of a prompt and its answer, of one as long as what is kept, and of all that decode by turns."""
+        """Seconds of a prompt and its answer, of one as long as what is kept, and of all that
+        decode by turns.
+        """
         pace, full = self.of_cache.get(case.cache), self.of_cache[FULL_CACHE]
         if pace is None:
             return 0.0
@@ -92,7 +104,9 @@ class Paces:
 
     def job(self, job: Job) -> float:
         """Seconds of all cases, and of the full cache that they are compared to."""
-        return self.of_cache[FULL_CACHE].prompt(job.cells) + sum(self.case(job, case) for case in job.cases)
+        return self.of_cache[FULL_CACHE].prompt(job.cells) + sum(
+            self.case(job, case) for case in job.cases
+        )
 
 
 def minutes(seconds: float) -> str:

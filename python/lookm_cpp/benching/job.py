@@ -1,4 +1,6 @@
-"""What one process is asked to measure: a model, a length of the prompt, and the caches and shares to try."""
+"""What one process is asked to measure: a model, a length of the prompt, and the caches and shares
+to try.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ class Job:
 
 
 def cases_of(caches: Sequence[str], ratios: Sequence[float]) -> tuple[Case, ...]:
-    """Every share of every cache, the full f16 cache first and the rivals' full caches last, nothing twice.
+    """Every share of every cache, the full f16 cache first and the rivals' full caches last,
+    nothing twice.
 
     >>> [(case.cache, case.kv_ratio) for case in cases_of(["q8_0"], [0.2])]
     [('f16', 1.0), ('q8_0', 0.2), ('q8_0', 1.0), ('q4_0', 1.0)]

@@ -18,7 +18,11 @@ import numpy as np
 
 from lookm_cpp import _core
 
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+CORES = (
+    sorted(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else list(range(os.cpu_count() or 1))
+)
 PROC = Path("/proc/self")
 MIB = 1 << 20
 
@@ -31,7 +35,11 @@ def describe() -> dict[str, Any]:
         found = re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE)
         return found[1].strip() if found else ""
 
-    vectors = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in entry("flags").split()]
+    vectors = [
+        flag
+        for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8")
+        if flag in entry("flags").split()
+    ]
     return {
         "cpu": entry("model name") or platform.processor() or platform.machine(),
         "cpu_family_model": f"{entry('cpu family')}/{entry('model')}",
@@ -45,7 +53,9 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Who made the machine code: the compiler as the extension module itself names it."""
-    stamp = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", Path(_core.__file__).read_bytes())
+    stamp = re.search(
+        rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", Path(_core.__file__).read_bytes()
+    )
     return {
         "lookm_cpp": _core.__version__,
         "llama.cpp": _core.llama_cpp_version,
@@ -61,8 +71,13 @@ def pin(core: int) -> None:
 
 
 def on_each_core(rounds: int, work: Callable[[Any], object], parts: Sequence[Any]) -> float:
-    """Seconds of the fastest of a few rounds of ``work`` on every part, each part's thread on a core of its own."""
-    pools = [ThreadPoolExecutor(1, initializer=pin, initargs=(CORES[i % len(CORES)],)) for i in range(len(parts))]
+    """Seconds of the fastest of a few rounds of ``work`` on every part, each part's thread on a
+    core of its own.
+    """
+    pools = [
+        ThreadPoolExecutor(1, initializer=pin, initargs=(CORES[i % len(CORES)],))
+        for i in range(len(parts))
+    ]
     best = np.inf
     for _ in range(rounds):
         start = time.perf_counter()
@@ -75,7 +90,9 @@ def on_each_core(rounds: int, work: Callable[[Any], object], parts: Sequence[Any
 
 
 def read_bandwidth(n_threads: int, n_bytes: int = 512 * MIB, rounds: int = 5) -> float:
-    """Bytes a second of the fastest of a few passes of ``max`` over memory far larger than any cache."""
+    """Bytes a second of the fastest of a few passes of ``max`` over memory far larger than any
+    cache.
+    """
     parts = np.array_split(np.ones(n_bytes // 4, dtype=np.float32), n_threads)
     return float(round(n_bytes / on_each_core(rounds, np.max, parts)))
 
@@ -92,12 +109,18 @@ def f32_rate(n_threads: int, side: int = 2048, rounds: int = 5) -> float:
 def available_memory() -> int | None:
     """Bytes that this machine can still give away, or ``None`` where the kernel does not say."""
     info = Path("/proc/meminfo")
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", info.read_text(), re.MULTILINE) if info.exists() else None
+    found = (
+        re.search(r"^MemAvailable:\s*(\d+) kB$", info.read_text(), re.MULTILINE)
+        if info.exists()
+        else None
+    )
     return int(found[1]) * 1024 if found else None
 
 
 def give_back() -> None:
-    """Let glibc return freed memory to the system, so that what comes next is not served from what was freed."""
+    """Let glibc return freed memory to the system, so that what comes next is not served from what
+    was freed.
+    """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -107,18 +130,27 @@ def give_back() -> None:
 def status_bytes(name: str) -> int:
     """``VmRSS`` or ``VmHWM`` of this process, or 0 where the kernel does not say."""
     path = PROC / "status"
-    found = re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE) if path.exists() else None
+    found = (
+        re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE)
+        if path.exists()
+        else None
+    )
     return int(found[1]) * 1024 if found else 0
 
 
 class PeakMemory:
-    """Inside ``with``, the highest resident memory of the process: ``peak``, None where the kernel does not tell."""
+    """Inside ``with``, the highest resident memory of the process:
+
+    ``peak``, None where the kernel does not tell.
+    """
 
     peak: int | None = None
 
     def __enter__(self) -> PeakMemory:
         try:
-            (PROC / "clear_refs").write_text("5")  # Linux: the peak starts again from what is resident now
+            (PROC / "clear_refs").write_text(
+                "5"
+            )  # Linux: the peak starts again from what is resident now
         except OSError:
             self.works = False
         else:  # some kernels take the request and keep the old peak

@@ -1,4 +1,6 @@
-"""Side by side: what is compared takes turns within fractions of a second, since a machine's speed drifts by more."""
+"""Side by side: what is compared takes turns within fractions of a second, since a machine's speed
+drifts by more.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,17 @@ def take_turns(
     n_tokens: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-    """Blocks of ``n_tokens`` calls of each side in turn, A B C, A B C, ..., after one round for warmth.
+    """Blocks of ``n_tokens`` calls of each side in turn, A B C, A B C, ..., after one round for
+    warmth.
 
-    Every side waits as long for its turn, so that the processor's caches have forgotten as much of each: were rounds
-    turned one by one, those in the middle would be the warmer ones (by 2 to 4 % of three, with 480 MiB of cache). From
-    halfway on the order is C B A, so that no side always comes earlier on a machine that slows down.
+    Every side waits as long for its turn, so that the processor's caches have forgotten as much of
+    each: were rounds turned one by one, those in the middle would be the warmer ones (by 2 to 4 %
+    of three, with 480 MiB of cache). From halfway on the order is C B A, so that no side always
+    comes earlier on a machine that slows down.
 
     Returns:
-        For each side seconds a call, one entry a block; entries of the same place ran right beside each other.
+        For each side seconds a call, one entry a block; entries of the same place ran right beside
+        each other.
     """
     seconds: list[list[float]] = [[] for _ in sides]
     order = list(range(len(sides)))

@@ -1,4 +1,6 @@
-"""Decode speed against the share of bytes, and cost against the length of a prompt; light and dark, by matplotlib."""
+"""Decode speed against the share of bytes, and cost against the length of a prompt; light and dark,
+by matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 COST_RATIO = 0.2
 MARKERS = "osD^vPX*"  # each length has its own, so that a black and white print can be read
-CACHES = {"f16": ("-", "full"), "q8_0": ("--", "none"), "q4_0": (":", "bottom"), "f16:q4_0": ("-.", "right")}
+CACHES = {
+    "f16": ("-", "full"),
+    "q8_0": ("--", "none"),
+    "q4_0": (":", "bottom"),
+    "f16:q4_0": ("-.", "right"),
+}
 
 
 def draw_all(run: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -31,7 +38,9 @@ def draw_all(run: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> list[
     ]
 
 
-def _panels(run: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Figure, list[tuple[Axes, str, list[Row]]]]:
+def _panels(
+    run: Mapping[str, Any], rows: Sequence[Row]
+) -> tuple[Figure, list[tuple[Axes, str, list[Row]]]]:
     """A panel for each model that was measured."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -63,7 +72,10 @@ def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure
         for cells, marker in zip(lengths, MARKERS, strict=False):
             full = find(here, name, cells, "f16", 1.0)
             for cache, (style, fill) in CACHES.items():
-                line = sorted((r for r in here if (r.cells, r.cache) == (cells, cache)), key=lambda row: row.kv_bytes)
+                line = sorted(
+                    (r for r in here if (r.cells, r.cache) == (cells, cache)),
+                    key=lambda row: row.kv_bytes,
+                )
                 if not line or full is None:
                     continue
                 times = [row.times_full for row in line]
@@ -86,17 +98,29 @@ def _decode(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure
         axes.minorticks_off()
         axes.set_xlabel("% of the full f16 cache's bytes")
         axes.set_ylabel("decode, times as fast")
-    named: dict[str, dict[str, Any]] = {"the full f16 cache": {"color": theme["ink"], "linewidth": 0.8}}
-    named |= {f"{n} cells": {"color": shade_of(n), "marker": mark} for n, mark in zip(lengths, MARKERS, strict=False)}
+    named: dict[str, dict[str, Any]] = {
+        "the full f16 cache": {"color": theme["ink"], "linewidth": 0.8}
+    }
+    named |= {
+        f"{n} cells": {"color": shade_of(n), "marker": mark}
+        for n, mark in zip(lengths, MARKERS, strict=False)
+    }
     for cache, (style, fill) in CACHES.items():
         if any(row.cache == cache for row in rows):
-            named[cache] = {"color": theme["ink"], "linestyle": style, "marker": "o", "fillstyle": fill}
+            named[cache] = {
+                "color": theme["ink"],
+                "linestyle": style,
+                "marker": "o",
+                "fillstyle": fill,
+            }
     legend(figure, named, theme)
     return figure
 
 
 def _cost(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure:
-    """Seconds of prefill, scoring, compression and decoding 100 tokens over the length, at about 20 % kept."""
+    """Seconds of prefill, scoring, compression and decoding 100 tokens over the length, at about 20
+    % kept.
+    """
     figure, panels = _panels(run, rows)
     parts: tuple[tuple[str, Callable[[Row], float], str, float], ...] = (
         ("prefill", lambda row: row.prefill, "o", 0.0),
@@ -105,9 +129,13 @@ def _cost(run: Mapping[str, Any], rows: Sequence[Row], theme: Theme) -> Figure:
         ("100 tokens of answer", lambda row: 100 * row.per_token, "^", 1.0),
     )
     for axes, _, here in panels:
-        compressed = [row for row in here if row.times_native is not None and row.cache == "f16"] or here
+        compressed = [
+            row for row in here if row.times_native is not None and row.cache == "f16"
+        ] or here
         ratio = min({row.kv_ratio for row in compressed}, key=lambda r: abs(r - COST_RATIO))
-        line = sorted((row for row in compressed if row.kv_ratio == ratio), key=lambda row: row.cells)
+        line = sorted(
+            (row for row in compressed if row.kv_ratio == ratio), key=lambda row: row.cells
+        )
         for _, seconds, marker, at in parts:
             shown = [(row.cells, seconds(row)) for row in line if seconds(row) > 0]
             if shown:

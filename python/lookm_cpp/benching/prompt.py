@@ -1,4 +1,6 @@
-"""Prompts of a wanted number of cells, for any tokenizer and projector; what they say does not matter."""
+"""Prompts of a wanted number of cells, for any tokenizer and projector; what they say does not
+matter.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from lookm_cpp import _core
 
 UNITS = (" a", "x", " x", "\n")
 TEXT_SHARE = 0.04
-"""Of a prompt's cells the question: below the smallest ratio, so that the text fits the budget and the ratio is met."""
+"""Of a prompt's cells the question: below the smallest ratio, so that the text fits the budget and
+the ratio is met.
+"""
 _PROBE = 32
 
 Picture = npt.NDArray[np.uint8]
@@ -27,7 +31,9 @@ class Prompt:
 
 
 class Filler:
-    """Fills prompts for a session: reads a few short ones to learn what comes with text and with each image."""
+    """Fills prompts for a session: reads a few short ones to learn what comes with text and with
+    each image.
+    """
 
     def __init__(self, session: _core.Session, picture: Picture | None) -> None:
         self._session = session
@@ -40,11 +46,15 @@ class Filler:
             self._image_cells = with_image - self._extra - 2 * self._count(_PROBE)
 
     def prompt(self, n_cells: int) -> Prompt:
-        """As many images as there is room for, text that may be evicted for the rest, and a question."""
+        """As many images as there is room for, text that may be evicted for the rest, and a
+        question.
+        """
         n_text = max(1, round(TEXT_SHARE * n_cells))
         n_left = n_cells - self._extra - n_text
         n_images = max(0, n_left) // self._image_cells if self._image_cells else 0
-        return self._prompt(n_images, self._units(n_left - n_images * self._image_cells), self._units(n_text))
+        return self._prompt(
+            n_images, self._units(n_left - n_images * self._image_cells), self._units(n_text)
+        )
 
     def text(self, n_cells: int) -> Prompt:
         """Text alone, nothing of it evictable."""
@@ -52,20 +62,28 @@ class Filler:
         return self._prompt(0, 0, self._units(n_cells - extra))
 
     def _prompt(self, n_images: int, n_context: int, n_question: int) -> Prompt:
-        markers = self._session.media_marker * n_images + (self._session.context_marker if n_context else "")
+        markers = self._session.media_marker * n_images + (
+            self._session.context_marker if n_context else ""
+        )
         images = [] if self._picture is None else [self._picture] * n_images
         contexts = [self._unit * n_context] if n_context else []
         return Prompt(markers + self._unit * n_question, images, contexts)
 
     def _read(self, prompt: Prompt) -> int:
-        self._session.prefill(prompt.text, prompt.images, _core.Compression(method="origin"), contexts=prompt.contexts)
+        self._session.prefill(
+            prompt.text, prompt.images, _core.Compression(method="origin"), contexts=prompt.contexts
+        )
         return self._session.stats["prompt_cells"]
 
     def _count(self, n_units: int) -> int:
         return len(self._session.tokens_of(self._unit * n_units))
 
     def _is_one_token(self, unit: str) -> bool:
-        return len(self._session.tokens_of(unit * (2 * _PROBE))) - len(self._session.tokens_of(unit * _PROBE)) == _PROBE
+        return (
+            len(self._session.tokens_of(unit * (2 * _PROBE)))
+            - len(self._session.tokens_of(unit * _PROBE))
+            == _PROBE
+        )
 
     def _units(self, n_tokens: int) -> int:
         """The most units whose tokens are no more than these."""

@@ -40,11 +40,13 @@ def gguf_package() -> Any:
 
 
 def random_q4_0(rng: np.random.Generator, n_rows: int, n_cols: int) -> Bytes:
-    """Random blocks ``[n_rows, n_cols / 32 * 18]`` whose weights have mean 0 and variance ``1 / n_cols``.
+    """Random blocks ``[n_rows, n_cols / 32 * 18]`` whose weights have mean 0 and variance ``1 /
+    n_cols``.
 
-    A Q4_0 block is one f16 scale d and 32 nibbles q, for the weights d * (q - 8). The scale's sign is random: nibbles
-    reach from -8 to 7, and a common sign would leave a mean of -d / 2. With this variance a product with rows of size
-    one is of size one again, so activations stay finite through any depth.
+    A Q4_0 block is one f16 scale d and 32 nibbles q, for the weights d * (q - 8). The scale's sign
+    is random: nibbles reach from -8 to 7, and a common sign would leave a mean of -d / 2. With this
+    variance a product with rows of size one is of size one again, so activations stay finite
+    through any depth.
     """
     n_blocks = n_rows * n_cols // BLOCK
     blocks = rng.integers(0, 256, (n_blocks, BLOCK_BYTES), dtype=np.uint8)
@@ -79,9 +81,13 @@ def write_model(path: Path, shape: Shape, n_ctx: int, seed: int = 0) -> None:
     _add_tokenizer(writer, package.TokenType, shape.n_vocab)
     for name, (n_rows, n_cols) in shape.matrices().items():
         stored = (n_rows, n_cols // BLOCK * BLOCK_BYTES)
-        writer.add_tensor_info(f"{name}.weight", stored, np.dtype(np.uint8), stored[0] * stored[1], q4_0)
+        writer.add_tensor_info(
+            f"{name}.weight", stored, np.dtype(np.uint8), stored[0] * stored[1], q4_0
+        )
     for name in shape.norms():
-        writer.add_tensor_info(f"{name}.weight", (shape.n_embd,), np.dtype(np.float32), 4 * shape.n_embd)
+        writer.add_tensor_info(
+            f"{name}.weight", (shape.n_embd,), np.dtype(np.float32), 4 * shape.n_embd
+        )
 
     # One matrix at a time: the file is larger than what a small machine wants to hold.
     try:
@@ -98,7 +104,9 @@ def write_model(path: Path, shape: Shape, n_ctx: int, seed: int = 0) -> None:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, kinds: Any, n_vocab: int) -> None:
-    """The least SentencePiece vocabulary: three control tokens, all bytes, and words that no text holds."""
+    """The least SentencePiece vocabulary: three control tokens, all bytes, and words that no text
+    holds.
+    """
     tokens = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
     tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]
     tokens += [(f"\u2581filler{i}", kinds.NORMAL) for i in range(n_vocab - len(tokens))]
@@ -113,7 +121,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, kinds: Any, n_vocab: int) -> None:
 
 
 def model_file(folder: Path, shape: Shape) -> Path:
-    """The shape's file in a folder, written unless it is there; a file that was cut off is never taken for one."""
+    """The shape's file in a folder, written unless it is there; a file that was cut off is never
+    taken for one.
+    """
     name = f"random-{shape.name}-{shape.n_layer}-layers-{shape.n_vocab}-tokens-v{VERSION}.gguf"
     path = folder / name
     if not path.exists():

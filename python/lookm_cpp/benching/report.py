@@ -1,4 +1,6 @@
-"""What a run found, as tables: a line for each length and cache, a column for each share of the cells."""
+"""What a run found, as tables: a line for each length and cache, a column for each share of the
+cells.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from lookm_cpp.benching.table import Table
 MIB, GIB = 1 << 20, 1 << 30
 
 PAPER = {1.0: (28.16, 1.52), 0.2: (20.98, 0.32), 0.05: (18.22, 0.13)}
-"""LOOK-M's table 4: share of the cells -> ms a token, GiB of KV, on an RTX 3090; it names no model."""
+"""LOOK-M's table 4: share of the cells -> ms a token, GiB of KV, on an RTX 3090; it names no model.
+"""
 PAPER_SHARES = (1.0, 0.5, 0.35, 0.2, 0.05)
 PAPER_CELLS = 3113
 """Mean length of its prompts if it is a 7B model in f16: 1.52 GiB at 0.5 MiB a cell."""
@@ -45,7 +48,9 @@ def _model_tables(label: str, rows: Sequence[Row], settings: Mapping[str, Any]) 
     yield _pivot(
         f"{label}: prefill in seconds; scoring and compression in % of it",
         rows,
-        lambda row: f"{row.prefill:.2f} {_share(row.score, row.prefill)}+{_share(row.compress, row.prefill)}",
+        lambda row: (
+            f"{row.prefill:.2f} {_share(row.score, row.prefill)}+{_share(row.compress, row.prefill)}"
+        ),
     )
     yield _pivot(
         f"{label}: seconds to the first token, and to the last of {settings['answer_tokens']}",
@@ -73,7 +78,11 @@ def _roofline(label: str, rows: Sequence[Row]) -> Table:
     def cell(row: Row) -> str:
         if row.token_bytes is None or row.bytes_per_second is None or row.times_by_bytes is None:
             return "-"
-        rate = f"{row.bytes_per_second / 1e9:.0f} GB/s" if row.of_bandwidth is None else f"{row.of_bandwidth:.0%}"
+        rate = (
+            f"{row.bytes_per_second / 1e9:.0f} GB/s"
+            if row.of_bandwidth is None
+            else f"{row.of_bandwidth:.0%}"
+        )
         return f"{row.token_bytes / MIB:.0f} {rate} {row.times_by_bytes:.2f}x"
 
     return _pivot(
@@ -113,7 +122,9 @@ def _mib(size: int | None) -> str:
 
 
 def paper_table(run: Mapping[str, Any], rows: Sequence[Row]) -> Table:
-    """The paper's table, of the 7B shape where it was measured, at the length nearest to the paper's prompts."""
+    """The paper's table, of the 7B shape where it was measured, at the length nearest to the
+    paper's prompts.
+    """
     names = [row.model for row in rows]
     name = "7b" if "7b" in names else names[0]
     label = next(model["label"] for model in run["models"] if model["name"] == name)
@@ -132,7 +143,11 @@ def paper_table(run: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         row = find(rows, name, cells, "f16", share)
         ours = ["-"] * 3
         if row is not None:
-            ours = [f"{1e3 * row.per_token:.2f}", f"{row.times_full.median:.2f}x", f"{row.kv_bytes / GIB:.4f}"]
+            ours = [
+                f"{1e3 * row.per_token:.2f}",
+                f"{row.times_full.median:.2f}x",
+                f"{row.kv_bytes / GIB:.4f}",
+            ]
         theirs = ["-"] * 3
         if share in PAPER:
             milliseconds, size = PAPER[share]
@@ -153,7 +168,10 @@ def origin(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("devices", ", ".join(device["description"] for device in run["devices"])),
         ("memory", f"{machine['memory_bytes'] / GIB:.0f} GiB, read at {bandwidth}"),
         ("load before", f"{machine['load']} (mean of a minute)"),
-        ("software", f"lookm_cpp {versions['lookm_cpp']}, {versions['llama.cpp']}, {versions['compiler']}"),
+        (
+            "software",
+            f"lookm_cpp {versions['lookm_cpp']}, {versions['llama.cpp']}, {versions['compiler']}",
+        ),
         ("command", run["command"]),
         ("taken", f"{run['date']}, in {run['seconds'] / 60:.1f} minutes"),
         *((model["name"], model["title"]) for model in run["models"]),
@@ -162,7 +180,9 @@ def origin(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def left_out(run: Mapping[str, Any]) -> list[str]:
     """What was not measured, and why."""
-    skipped = [f"{one['model']}, {one['cells']} cells, left out: {one['why']}" for one in run["left_out"]]
+    skipped = [
+        f"{one['model']}, {one['cells']} cells, left out: {one['why']}" for one in run["left_out"]
+    ]
     failed = [
         f"{case['model']}, {case['cells']} cells, {case['cache']} at {case['kv_ratio']:g}, failed: {case['error']}"
         for case in run["cases"]
@@ -173,6 +193,13 @@ def left_out(run: Mapping[str, Any]) -> list[str]:
 
 def markdown(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """A page of everything."""
-    lines = ["# lookm bench", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin(run)), ""]
+    lines = [
+        "# lookm bench",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in origin(run)),
+        "",
+    ]
     lines += [*(f"- {line}" for line in left_out(run)), "", ""]
     return "\n".join(lines) + "\n\n".join(table.markdown() for table in tables(run, rows)) + "\n"

@@ -13,7 +13,9 @@ from lookm_cpp.planning import plan
 
 N_UBATCH = 512
 _SLACK = 256 * MIB
-"""llama.cpp's buffers for a ubatch and its tables, of a small vocabulary; Python; what scoring takes for a moment."""
+"""llama.cpp's buffers for a ubatch and its tables, of a small vocabulary; Python; what scoring
+takes for a moment.
+"""
 
 
 def why_not(subject: Subject, job: Job, memory: int | None) -> str | None:
@@ -28,14 +30,20 @@ def why_not(subject: Subject, job: Job, memory: int | None) -> str | None:
 
 
 def bytes_needed(subject: Subject, job: Job) -> int:
-    """Three caches on one model: the full one with a copy of it, the compressed one, and one of its depth."""
+    """Three caches on one model: the full one with a copy of it, the compressed one, and one of its
+    depth.
+    """
     n_cells = job.cells + job.decoded_tokens
     full = n_cells * subject.kv_bytes_per_cell[FULL_CACHE]
-    largest = max((case for case in job.cases), key=lambda case: subject.kv_bytes_per_cell.get(case.cache, 0))
+    largest = max(
+        (case for case in job.cases), key=lambda case: subject.kv_bytes_per_cell.get(case.cache, 0)
+    )
     ours = n_cells * subject.kv_bytes_per_cell.get(largest.cache, 0)
     without_flash = 4 * N_UBATCH * subject.n_head * n_cells if _without_flash(job) else 0
     beside = 2 * full + ours // 2
-    return beside + _SLACK + max(_planned(subject, job), subject.size_bytes + 2 * ours + without_flash)
+    return (
+        beside + _SLACK + max(_planned(subject, job), subject.size_bytes + 2 * ours + without_flash)
+    )
 
 
 def _without_flash(job: Job) -> bool:
@@ -60,10 +68,15 @@ def _plan(subject: Subject, job: Job, images: int) -> dict[str, int]:
         n_gpu_layers=job.n_gpu_layers,
         flash_attn="auto" if job.flash_attn == "auto" else job.flash_attn == "on",
     )
-    return {"cells_per_image": found["cells_per_image"], "peak_bytes": found["peak_bytes"] + found["scratch_bytes"]}
+    return {
+        "cells_per_image": found["cells_per_image"],
+        "peak_bytes": found["peak_bytes"] + found["scratch_bytes"],
+    }
 
 
 def free_memory(n_gpu_layers: int) -> int | None:
     """Of the accelerators where layers go there, else of this machine; ``None`` where nobody says."""
-    accelerators: Sequence[int] = [d["memory_free"] for d in devices() if d["type"] == "GPU"] if n_gpu_layers else []
+    accelerators: Sequence[int] = (
+        [d["memory_free"] for d in devices() if d["type"] == "GPU"] if n_gpu_layers else []
+    )
     return sum(accelerators) or available_memory()

@@ -30,7 +30,8 @@ class Row:
         answer_tokens: Its length.
         per_token: Of decoding, the blocks' median.
         times_full: How many times as fast as with the full f16 cache.
-        times_native: How many times as fast as llama.cpp at the depth that was kept; none where nothing was compressed.
+        times_native: How many times as fast as llama.cpp at the depth that was kept; none where
+            nothing was compressed.
         kv_bytes: Of the kept cells.
         kv_allocated_peak: Of the KV buffers while the prompt is read.
         kv_allocated: Of them after it, with room for the answer and what is decoded by turns.
@@ -133,4 +134,6 @@ def _growth(rss: Mapping[str, int | None], at: str) -> int | None:
 def find(rows: Sequence[Row], model: str, cells: int, cache: str, kv_ratio: float) -> Row | None:
     """The one row of a case."""
     wanted = (model, cells, cache, kv_ratio)
-    return next((row for row in rows if (row.model, row.cells, row.cache, row.kv_ratio) == wanted), None)
+    return next(
+        (row for row in rows if (row.model, row.cells, row.cache, row.kv_ratio) == wanted), None
+    )

@@ -24,7 +24,9 @@ def new_folder(output: Path | None) -> Path:
     """
     folder = output or Path(f"lookm-bench-{datetime.now():%Y%m%d-%H%M%S}")
     if (folder / FILE).exists():
-        raise ValueError(f"--output {str(folder)!r} holds a run already, expected a folder without {FILE}")
+        raise ValueError(
+            f"--output {str(folder)!r} holds a run already, expected a folder without {FILE}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

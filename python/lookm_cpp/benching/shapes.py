@@ -1,4 +1,6 @@
-"""Shapes of known models, to be filled with random weights: as fast as the real ones, and made in seconds."""
+"""Shapes of known models, to be filled with random weights: as fast as the real ones, and made in
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Shape:
     whole_layers: int
 
     def slice(self, n_layer: int) -> Shape:
-        """So many layers, and as large a share of the vocabulary: a token's work keeps its proportions.
+        """So many layers, and as large a share of the vocabulary: a token's work keeps its
+        proportions.
 
         >>> SHAPES["7b"].slice(4).n_vocab, SHAPES["7b"].slice(32) == SHAPES["7b"]
         (4000, True)
@@ -65,22 +68,31 @@ class Shape:
 
     def norms(self) -> list[str]:
         """Names of the f32 norm weights."""
-        layers = [f"blk.{il}.{name}" for il in range(self.n_layer) for name in ("attn_norm", "ffn_norm")]
+        layers = [
+            f"blk.{il}.{name}" for il in range(self.n_layer) for name in ("attn_norm", "ffn_norm")
+        ]
         return [*layers, "output_norm"]
 
     def weight_bytes(self) -> int:
         """Matrices that one token reads: all but the embeddings, of which it reads a row."""
-        sizes = (rows * columns for name, (rows, columns) in self.matrices().items() if name != "token_embd")
+        sizes = (
+            rows * columns
+            for name, (rows, columns) in self.matrices().items()
+            if name != "token_embd"
+        )
         return sum(size // BLOCK * BLOCK_BYTES for size in sizes)
 
     def flash_attn(self, cache: str, *, n_ubatch: int = 512) -> str:
-        """What ``flash_attn="auto"`` means to a scored prompt on a CPU alone if the model has all its layers.
+        """What ``flash_attn="auto"`` means to a scored prompt on a CPU alone if the model has all
+        its layers.
 
-        Attention probabilities of a ubatch may take a quarter of the KV cache, which grows with the layers; so a slice
-        of a model, asked itself, would answer otherwise.
+        Attention probabilities of a ubatch may take a quarter of the KV cache, which grows with the
+        layers; so a slice of a model, asked itself, would answer otherwise.
         """
         f16_per_cell = 2 * 2 * self.n_embd // self.n_head * self.n_head_kv * self.whole_layers
-        kv_bytes = {"f32": 2 * f16_per_cell, "f16": f16_per_cell, "bf16": f16_per_cell}.get(cache, 0)
+        kv_bytes = {"f32": 2 * f16_per_cell, "f16": f16_per_cell, "bf16": f16_per_cell}.get(
+            cache, 0
+        )
         return "off" if 4 * n_ubatch * self.n_head <= kv_bytes / 4 else "auto"
 
 
@@ -92,4 +104,5 @@ SHAPES = {
         Shape("0.5b", "LLaVA-OneVision-0.5B", 896, 4864, 14, 2, 24, 151936, 24),
     )
 }
-"""The language parts; Qwen's biases and tied embeddings are left out, its output matrix is there."""
+"""The language parts; Qwen's biases and tied embeddings are left out, its output matrix is there.
+"""

@@ -1,4 +1,6 @@
-"""What decodes by turns: a compressed cache, and llama.cpp's own at a depth; all with the same weights in memory."""
+"""What decodes by turns: a compressed cache, and llama.cpp's own at a depth; all with the same
+weights in memory.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class Answered:
-    """One prompt read, compressed and answered, seconds and bytes; as of ``Stats`` where not said otherwise.
+    """One prompt read, compressed and answered, seconds and bytes; as of ``Stats`` where not said
+    otherwise.
 
     Attributes:
         stats: Of the session, after the answer.
@@ -32,9 +35,10 @@ class Answered:
         first_token_seconds: From the call until the first token is there, image encoding included.
         end_to_end_seconds: Until the answer's last token.
         answer_tokens: Its tokens.
-        rss: Resident memory of the process: ``before`` the model was opened, at its ``peak`` until the answer's end,
-            and the ``final`` one; ``None`` where the kernel does not say. Weights that were there already count as
-            if they came with the model: ``before`` is without them.
+        rss: Resident memory of the process: ``before`` the model was opened, at its ``peak`` until
+            the answer's end, and the ``final`` one; ``None`` where the kernel does not say. Weights
+            that were there already count as if they came with the model: ``before`` is without
+            them.
     """
 
     stats: dict[str, Any]
@@ -71,7 +75,9 @@ class Side:
             kept_type_v=kept,
             scored=scored,
         )
-        self.session: _core.Session = _core.Session(options, weights_of=None if weights is None else weights.session)
+        self.session: _core.Session = _core.Session(
+            options, weights_of=None if weights is None else weights.session
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -90,17 +96,28 @@ class Side:
 
     def prefill(self, prompt: Prompt, how: Compression, n_answer: int) -> None:
         """Read a prompt and compress it."""
-        self.session.prefill(prompt.text, prompt.images, how.core(), contexts=prompt.contexts, n_answer=n_answer)
+        self.session.prefill(
+            prompt.text, prompt.images, how.core(), contexts=prompt.contexts, n_answer=n_answer
+        )
 
 
 def picture_of(job: Job) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """Noise of the job's image size, where there is a projector."""
     width, height = job.image_size
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8) if job.mmproj else None
+    return (
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        if job.mmproj
+        else None
+    )
 
 
-def answer(job: Job, case: Case, n_cells: int, weights: FullCache | None = None) -> tuple[Side, Answered]:
-    """Do what a user does, on a clock: open a model, read a prompt, compress its cache, answer. The side stays open."""
+def answer(
+    job: Job, case: Case, n_cells: int, weights: FullCache | None = None
+) -> tuple[Side, Answered]:
+    """Do what a user does, on a clock: open a model, read a prompt, compress its cache, answer.
+
+    The side stays open.
+    """
     how = Compression(kv_ratio=case.kv_ratio, method=job.method)
     scored = _core.scores_all_queries(how.core())
     flash = job.scored_flash_attn.get(case.cache, job.flash_attn) if scored else job.flash_attn
@@ -124,16 +141,21 @@ def answer(job: Job, case: Case, n_cells: int, weights: FullCache | None = None)
     # the kernel counts the peak in steps of a few pages
     peak = None if memory.peak is None else max(memory.peak, final or 0)
     rss = {"before": None if final is None else before, "peak": peak, "final": final}
-    return side, Answered({**side.session.stats}, side.session.flash_attn, first, end, job.answer_tokens, rss)
+    return side, Answered(
+        {**side.session.stats}, side.session.flash_attn, first, end, job.answer_tokens, rss
+    )
 
 
 def native(job: Job, cache: str, depth: int, flash_attn: str, weights: FullCache) -> Side:
     """llama.cpp with so many cells of plain text in its cache, which nothing was compressed in.
 
-    Of ``READ:KEPT``, in a cache of the latter from the start; flash attention is then as it would be there.
+    Of ``READ:KEPT``, in a cache of the latter from the start; flash attention is then as it would
+    be there.
     """
     read, kept = read_and_kept(cache)
-    side = Side(job, kept, flash_attn=flash_attn if read == kept else job.flash_attn, weights=weights)
+    side = Side(
+        job, kept, flash_attn=flash_attn if read == kept else job.flash_attn, weights=weights
+    )
     try:
         side.prefill(Filler(side.session, None).text(depth), _ORIGIN, job.decoded_tokens)
         side.begin()
@@ -144,7 +166,8 @@ def native(job: Job, cache: str, depth: int, flash_attn: str, weights: FullCache
 
 
 class FullCache(Side):
-    """The full cache of plain text, which goes back to its depth before it is compared to something else.
+    """The full cache of plain text, which goes back to its depth before it is compared to something
+    else.
 
     Attributes:
         weight_bytes: Resident memory that came with the weights, 0 where the kernel does not say.
@@ -154,12 +177,18 @@ class FullCache(Side):
         give_back()
         before = status_bytes("VmRSS")
         super().__init__(job, cache, flash_attn=job.flash_attn)
-        self.prefill(Filler(self.session, None).text(_FEW), _ORIGIN, _FEW)  # mapped weights come when they are used
+        self.prefill(
+            Filler(self.session, None).text(_FEW), _ORIGIN, _FEW
+        )  # mapped weights come when they are used
         give_back()
         self.weight_bytes = status_bytes("VmRSS") - before
         prompt = Filler(self.session, None).text(depth)
         self.session.read(
-            prompt.text, prompt.images, _ORIGIN.core(), contexts=prompt.contexts, n_answer=job.decoded_tokens
+            prompt.text,
+            prompt.images,
+            _ORIGIN.core(),
+            contexts=prompt.contexts,
+            n_answer=job.decoded_tokens,
         )
 
     def begin(self) -> None:

@@ -71,13 +71,24 @@ class Subject:
         return {**asdict(self), **files, "label": self.label}
 
 
-def random_subject(name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool) -> Subject:
+def random_subject(
+    name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool
+) -> Subject:
     """A shape's layers, 0 for all, with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
     flash = {cache: shape.flash_attn(read_and_kept(cache)[0]) for cache in caches} if on_cpu else {}
     title = f"random weights in the shape of {shape.like}: {shape.n_layer} of {shape.whole_layers} layers"
     model = model_file(folder, shape)
-    return _describe(name, title, model, None, caches, whole_layers=shape.whole_layers, flash=flash, check_files=False)
+    return _describe(
+        name,
+        title,
+        model,
+        None,
+        caches,
+        whole_layers=shape.whole_layers,
+        flash=flash,
+        check_files=False,
+    )
 
 
 def embedded_subject(caches: Sequence[str]) -> Subject:
@@ -108,13 +119,20 @@ def _describe(
 ) -> Subject:
     info = model_info(model, check_files=check_files)
     if not info["supported"]:
-        raise ValueError(f"model {str(model)!r} cannot be compressed, expected one that can: {info['reason']}")
+        raise ValueError(
+            f"model {str(model)!r} cannot be compressed, expected one that can: {info['reason']}"
+        )
     per_cell = {"f16": info["kv_bytes_per_token"]}
     for cache in caches:
         try:
             kept = read_and_kept(cache)[1]
-            per_cell[cache] = model_info(model, type_k=kept, type_v=kept, check_files=False)["kv_bytes_per_token"]
-        except (ValueError, RuntimeError):  # a type that its heads do not divide into; the case itself says why
+            per_cell[cache] = model_info(model, type_k=kept, type_v=kept, check_files=False)[
+                "kv_bytes_per_token"
+            ]
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # a type that its heads do not divide into; the case itself says why
             continue
     return Subject(
         name,

@@ -1,4 +1,6 @@
-"""The order of the work: what fits, how long it will take, then every model at every length in a process of its own."""
+"""The order of the work: what fits, how long it will take, then every model at every length in a
+process of its own.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,19 @@ class Plan:
 
     def case(self, case: Case) -> float:
         """Seconds of a case; cells and weights stand for them where no pace was measured."""
-        return self.paces.case(self.job, case) if self.paces else self.job.cells * self.subject.size_bytes / 1e12
+        return (
+            self.paces.case(self.job, case)
+            if self.paces
+            else self.job.cells * self.subject.size_bytes / 1e12
+        )
 
     def seconds(self) -> float:
         """Of the job."""
-        return self.paces.job(self.job) if self.paces else sum(self.case(case) for case in self.job.cases)
+        return (
+            self.paces.job(self.job)
+            if self.paces
+            else sum(self.case(case) for case in self.job.cases)
+        )
 
 
 def plan_run(
@@ -42,8 +52,8 @@ def plan_run(
 ) -> list[Plan]:
     """Jobs of the lengths that fit; what does not is said and noted.
 
-    ``timed``: measure each model's pace before. ``most_seconds``: then leave out what takes longest, until the rest is
-    thought to take no longer than this.
+    ``timed``: measure each model's pace before. ``most_seconds``: then leave out what takes
+    longest, until the rest is thought to take no longer than this.
     """
     memory = free_memory(pattern.n_gpu_layers)
     plans = []
@@ -75,9 +85,14 @@ def plan_run(
 
 
 def _within(
-    plans: Sequence[Plan], most_seconds: float | None, run: dict[str, Any], say: Callable[[str], None]
+    plans: Sequence[Plan],
+    most_seconds: float | None,
+    run: dict[str, Any],
+    say: Callable[[str], None],
 ) -> list[Plan]:
-    """The plans without the longest ones, so many that the rest takes no more than ``most_seconds``."""
+    """The plans without the longest ones, so many that the rest takes no more than
+    ``most_seconds``.
+    """
     left = list(plans)
     while most_seconds is not None and sum(plan.seconds() for plan in left) > most_seconds:
         longest = max(left, key=Plan.seconds)
@@ -88,9 +103,14 @@ def _within(
 
 
 def measure(
-    plans: Sequence[Plan], run: dict[str, Any], say: Callable[[str], None], found: Callable[[Plan, Case | None], None]
+    plans: Sequence[Plan],
+    run: dict[str, Any],
+    say: Callable[[str], None],
+    found: Callable[[Plan, Case | None], None],
 ) -> None:
-    """Do the jobs into ``run``; ``found(plan, case)`` is called after each case, and before a job with ``None``."""
+    """Do the jobs into ``run``; ``found(plan, case)`` is called after each case, and before a job
+    with ``None``.
+    """
     for plan in plans:
         found(plan, None)
         done = 0
@@ -104,7 +124,9 @@ def measure(
             leave_out(run, plan.subject, plan.job.cells, f"{error}{part}", say)
 
 
-def leave_out(run: dict[str, Any], subject: Subject, cells: int, why: str, say: Callable[[str], None]) -> None:
+def leave_out(
+    run: dict[str, Any], subject: Subject, cells: int, why: str, say: Callable[[str], None]
+) -> None:
     """Note what is not measured."""
     run["left_out"].append({"model": subject.name, "cells": cells, "why": why})
     say(f"{subject.name}, {cells} cells, left out: {why}")

@@ -27,10 +27,15 @@ class Table:
             table.add_column(Text(column), justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(*map(Text, row))
-        return Group(Text(self.title, style="bold"), table, Text(self.note + "\n" if self.note else ""))
+        return Group(
+            Text(self.title, style="bold"), table, Text(self.note + "\n" if self.note else "")
+        )
 
     def markdown(self) -> str:
         """For a page."""
         lines = [f"### {self.title}", ""]
-        lines += [f"| {' | '.join(row)} |" for row in (self.columns, ["---:"] * len(self.columns), *self.rows)]
+        lines += [
+            f"| {' | '.join(row)} |"
+            for row in (self.columns, ["---:"] * len(self.columns), *self.rows)
+        ]
         return "\n".join([*lines, "", self.note] if self.note else lines)

@@ -9,9 +9,11 @@ from lookm_cpp.benching.random_model import gguf_package
 
 
 def weight_bytes(path: Path) -> int | None:
-    """Weights that one token reads, by the file's list of tensors; ``None`` where the package ``gguf`` is missing.
+    """Weights that one token reads, by the file's list of tensors; ``None`` where the package
+    ``gguf`` is missing.
 
-    Of embeddings a token reads a row, unless they are the output matrix too; of experts those that are chosen.
+    Of embeddings a token reads a row, unless they are the output matrix too; of experts those that
+    are chosen.
     """
     try:
         package = gguf_package()

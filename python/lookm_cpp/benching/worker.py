@@ -1,7 +1,8 @@
-"""The process that measures: a job as JSON on stdin, a JSON object a line on stdout for each thing that was found.
+"""The process that measures: a job as JSON on stdin, a JSON object a line on stdout for each thing
+that was found.
 
-A process of its own for each model and length keeps memory figures apart, and one that the system kills for want of
-memory takes nothing with it.
+A process of its own for each model and length keeps memory figures apart, and one that the system
+kills for want of memory takes nothing with it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,26 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 def measure(job: Job, emit: Emit) -> None:
-    """Every case of a job, each beside llama.cpp's own decode at the depth that was kept and at full depth."""
+    """Every case of a job, each beside llama.cpp's own decode at the depth that was kept and at
+    full depth.
+    """
     with FullCache(job, FULL_CACHE, job.cells + job.answer_tokens - 1) as full:
         for case in job.cases:
             start = time.perf_counter()
             try:
                 found = _case(job, case, full)
-            except (ValueError, RuntimeError, MemoryError) as error:  # a type that the heads do not divide into, say
-                emit({"cache": case.cache, "kv_ratio": case.kv_ratio, "error": str(error) or type(error).__name__})
+            except (
+                ValueError,
+                RuntimeError,
+                MemoryError,
+            ) as error:  # a type that the heads do not divide into, say
+                emit(
+                    {
+                        "cache": case.cache,
+                        "kv_ratio": case.kv_ratio,
+                        "error": str(error) or type(error).__name__,
+                    }
+                )
             else:
                 emit(found | {"seconds": time.perf_counter() - start})
 
@@ -59,7 +72,9 @@ def _decode(job: Job, sides: dict[str, Side]) -> dict[str, list[float]]:
     return dict(zip(sides, blocks, strict=True))
 
 
-def _record(job: Job, case: Case, answered: Answered, blocks: dict[str, list[float]]) -> dict[str, Any]:
+def _record(
+    job: Job, case: Case, answered: Answered, blocks: dict[str, list[float]]
+) -> dict[str, Any]:
     return {
         "cells": job.cells,
         "cache": case.cache,
@@ -70,7 +85,9 @@ def _record(job: Job, case: Case, answered: Answered, blocks: dict[str, list[flo
 
 
 def calibrate(job: Job, lengths: Mapping[str, Sequence[int]], emit: Emit) -> None:
-    """How long prompts and tokens take, for each type of cache and length; what the model cannot have is passed by."""
+    """How long prompts and tokens take, for each type of cache and length; what the model cannot
+    have is passed by.
+    """
     for cache, cells in lengths.items():
         for n in cells:
             start = time.perf_counter()
@@ -86,7 +103,8 @@ def calibrate(job: Job, lengths: Mapping[str, Sequence[int]], emit: Emit) -> Non
                     "cache": cache,
                     "cells": answered.stats["prompt_cells"],
                     "prompt": answered.first_token_seconds,
-                    "token": (answered.end_to_end_seconds - answered.first_token_seconds) / (job.answer_tokens - 1),
+                    "token": (answered.end_to_end_seconds - answered.first_token_seconds)
+                    / (job.answer_tokens - 1),
                     "opening": time.perf_counter() - start - answered.end_to_end_seconds,
                 }
             )

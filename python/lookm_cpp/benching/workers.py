@@ -16,11 +16,13 @@ from lookm_cpp.benching.job import Job
 _COMMAND = (sys.executable, "-m", "lookm_cpp.benching.worker")
 
 
-def run(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> Iterator[dict[str, Any]]:
+def run(
+    job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None
+) -> Iterator[dict[str, Any]]:
     """What the worker writes, line by line.
 
-    A build with the compiler's own OpenMP (docs/backends.md) binds its threads to one core each: on a
-    small virtual machine the kernel, left alone, may keep all on one.
+    A build with the compiler's own OpenMP (docs/backends.md) binds its threads to one core each: on
+    a small virtual machine the kernel, left alone, may keep all on one.
 
     Raises:
         RuntimeError: The job failed as a whole, or its process died.
@@ -29,7 +31,12 @@ def run(job: Job, *, calibrate: Mapping[str, Sequence[int]] | None = None) -> It
     environment = {"OMP_PROC_BIND": "true", **os.environ}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            text=True,
         )
         try:
             if process.stdin is None or process.stdout is None:
@@ -57,6 +64,8 @@ def _why(code: int, log: str) -> str:
     last = (log.strip().splitlines() or [""])[-1]
     if code < 0:
         name = signal.Signals(-code).name
-        hint = ", which is how the system ends what takes too much memory" if name == "SIGKILL" else ""
+        hint = (
+            ", which is how the system ends what takes too much memory" if name == "SIGKILL" else ""
+        )
         return f"the measuring process was ended by {name}{hint}"
     return f"the measuring process ended with {code}: {last}"

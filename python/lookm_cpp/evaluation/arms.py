@@ -29,7 +29,8 @@ class Arm:
     Attributes:
         name: Of the method, or of what stands beside the methods.
         cache: Type of the K and V cache, as in ``CACHES``.
-        budget: Share of the bytes of the full f16 cache that it was given; ``None`` where it takes what it takes.
+        budget: Share of the bytes of the full f16 cache that it was given; ``None`` where it takes
+            what it takes.
         compression: What is done.
     """
 
@@ -61,17 +62,21 @@ def _check_cache(cache: str) -> None:
 
 
 def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence[str]) -> list[Arm]:
-    """Every method at every budget, the controls with them, and the same on quantized caches at the same bytes.
+    """Every method at every budget, the controls with them, and the same on quantized caches at the
+    same bytes.
 
-    Text may be evicted here (``text_overflow="evict"``), so that all methods keep the same number of cells. The default
-    method is also run as it is by default, where text is a floor and small budgets are exceeded.
+    Text may be evicted here (``text_overflow="evict"``), so that all methods keep the same number
+    of cells. The default method is also run as it is by default, where text is a floor and small
+    budgets are exceeded.
 
     Raises:
         ValueError: A method, a budget or a cache type is unknown or out of range.
     """
     for name in methods:
         if name not in known_methods():
-            raise ValueError(f"--methods has {name!r}, expected some of {', '.join(known_methods())}")
+            raise ValueError(
+                f"--methods has {name!r}, expected some of {', '.join(known_methods())}"
+            )
     for budget in budgets:
         if not 0 < budget < 1:
             raise ValueError(f"--ratios has {budget:g}, expected shares between 0 and 1")
@@ -80,9 +85,19 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     names = list(dict.fromkeys([*methods, *_CONTROLS]))
     arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
     for budget in budgets:
-        arms += [Arm(name, "f16", budget, Compression(budget, name, text_overflow="evict")) for name in names]
+        arms += [
+            Arm(name, "f16", budget, Compression(budget, name, text_overflow="evict"))
+            for name in names
+        ]
         if PAPER_METHOD in names:
-            arms.append(Arm(f"{PAPER_METHOD}, text a floor", "f16", budget, Compression(budget, PAPER_METHOD)))
+            arms.append(
+                Arm(
+                    f"{PAPER_METHOD}, text a floor",
+                    "f16",
+                    budget,
+                    Compression(budget, PAPER_METHOD),
+                )
+            )
     for cache in caches:
         if cache == "f16":
             continue
@@ -98,9 +113,13 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
 
 
 def ratio_arms(
-    methods: Sequence[str], ratios: Sequence[float], caches: Sequence[str], text_overflow: str | None
+    methods: Sequence[str],
+    ratios: Sequence[float],
+    caches: Sequence[str],
+    text_overflow: str | None,
 ) -> list[Arm]:
-    """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full cache, once.
+    """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full
+    cache, once.
 
     Raises:
         ValueError: A method, a ratio or a cache type is unknown or out of range.
@@ -110,7 +129,9 @@ def ratio_arms(
         _check_cache(cache)
         for name in methods:
             if name not in _core.methods():
-                raise ValueError(f"--methods has {name!r}, expected some of {', '.join(_core.methods())}")
+                raise ValueError(
+                    f"--methods has {name!r}, expected some of {', '.join(_core.methods())}"
+                )
             for ratio in ratios:
                 if not 0 < ratio <= 1:
                     raise ValueError(f"--ratios has {ratio:g}, expected shares in (0, 1]")
@@ -121,5 +142,6 @@ def ratio_arms(
     return list(arms.values())
 
 
-# The smallest important share there is, none for its recency, and text as a floor: the text's cells and no other.
+# The smallest important share there is, none for its recency, and text as a floor: the text's cells
+# and no other.
 _TEXT_ONLY = Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0)

@@ -17,7 +17,8 @@ from lookm_cpp.file_check import check_model_files
 from lookm_cpp.images import ImageLike
 from lookm_cpp.messages import template_input
 
-# Its observation, sums and sums of squares of all queries, serves every method but those that look at a window.
+# Its observation, sums and sums of squares of all queries, serves every method but those that look
+# at a window.
 _OBSERVER = Compression(kv_ratio=0.5, method="roco")
 _LONG = (True, *[False] * 98, True)
 """Kinds of a prompt in which a window is not all there is."""
@@ -93,7 +94,10 @@ class Lab:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.session.close()
 
@@ -113,8 +117,8 @@ class Lab:
             images: The images.
             question: What comes behind ``text`` in the same turn.
             contexts: Texts to come first, evictable as images are.
-            before_question: Compress what lies before ``question`` and leave the rest as it is; each ``trial`` may
-                then ask another question on a copy.
+            before_question: Compress what lies before ``question`` and leave the rest as it is;
+                each ``trial`` may then ask another question on a copy.
         """
         mark = f"[{secrets.token_hex(8)}]"
         messages = question_messages(f"{text}{mark}", images, contexts)
@@ -125,9 +129,15 @@ class Lab:
         self._found = found
         self._observed = None
 
-    def trial(self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0) -> list[Trial]:
-        """Compress the prompt anew and answer; ``questions`` only where the prompt was set ``before_question``."""
-        asked = [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
+    def trial(
+        self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0
+    ) -> list[Trial]:
+        """Compress the prompt anew and answer; ``questions`` only where the prompt was set
+        ``before_question``.
+        """
+        asked = (
+            [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
+        )
         room = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
         self._read(compression if looks_at_window(compression) else _OBSERVER, room)
         self.session.trial(compression.core(seed))
@@ -138,7 +148,11 @@ class Lab:
             self.session.start(temperature=0.0)
             answer = "".join(Answer(self.session, (), self._max_tokens)).strip()
             stats = self.session.stats
-            trials.append(Trial(answer, stats["prompt_cells"], stats["kept_cells"], stats["kv_bytes_used_after"]))
+            trials.append(
+                Trial(
+                    answer, stats["prompt_cells"], stats["kept_cells"], stats["kv_bytes_used_after"]
+                )
+            )
         return trials
 
     def image_cells(self, image: ImageLike) -> int:
@@ -148,7 +162,9 @@ class Lab:
         return self.session.stats["image_cells"]
 
     def _read(self, observer: Compression, room: int) -> None:
-        """``room``: cells for what comes behind the prompt; an answer that outgrew them would end the trials."""
+        """``room``: cells for what comes behind the prompt; an answer that outgrew them would end
+        the trials.
+        """
         if self._observed == observer and room <= self._room:
             return
         self.session.read(
@@ -163,4 +179,7 @@ class Lab:
 
 def looks_at_window(compression: Compression) -> bool:
     """Whether it needs the attention of a prompt's last queries, which must be observed for itself."""
-    return compression.has_ratio and arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0
+    return (
+        compression.has_ratio
+        and arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0
+    )

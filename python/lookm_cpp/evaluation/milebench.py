@@ -27,7 +27,8 @@ class MileBenchRun:
         datasets: What is asked.
         combined: The data sets are combined-image ones.
         max_tokens: Most tokens of an answer.
-        max_context: Tokens of instruction and context; 0 for what ``n_ctx`` leaves beside answer and template.
+        max_context: Tokens of instruction and context; 0 for what ``n_ctx`` leaves beside answer
+            and template.
         image_tokens: Tokens of a picture; 0 for those of the first picture.
         text_overflow: As the arms have it.
     """
@@ -60,14 +61,19 @@ class MileBenchRun:
         }
 
 
-def run_milebench(run: MileBenchRun, records: Records, progress: Callable[[int, int], None]) -> None:
+def run_milebench(
+    run: MileBenchRun, records: Records, progress: Callable[[int, int], None]
+) -> None:
     """Ask everything that the records do not hold yet; ``progress(done, total)`` counts samples."""
     done = {(record["dataset"], record["arm"], record["sample_id"]) for record in records.all}
     caches = list(dict.fromkeys(arm.cache for arm in run.arms))
     total = len(caches) * sum(len(dataset.samples) for dataset in run.datasets)
     n = 0
     for cache in caches:
-        arms = sorted((arm for arm in run.arms if arm.cache == cache), key=lambda arm: looks_at_window(arm.compression))
+        arms = sorted(
+            (arm for arm in run.arms if arm.cache == cache),
+            key=lambda arm: looks_at_window(arm.compression),
+        )
         with Lab(Setup(**{**vars(run.setup), "cache": cache}), run.max_tokens) as lab:
             for dataset in run.datasets:
                 room = _room(run, lab, dataset)
@@ -85,7 +91,9 @@ def _room(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Room:
     image_tokens = run.image_tokens or (lab.image_cells(str(first)) if first else 0)
     max_context = run.max_context or lab.session.n_ctx - run.max_tokens - _TEMPLATE_TOKENS
     if max_context < 1:
-        raise ValueError(f"--max-tokens is {run.max_tokens}, expected less than n_ctx {lab.session.n_ctx}")
+        raise ValueError(
+            f"--max-tokens is {run.max_tokens}, expected less than n_ctx {lab.session.n_ctx}"
+        )
     return Room(
         max_context,
         image_tokens,
@@ -114,7 +122,13 @@ def _ask(
                     "gen_model_id": run.setup.model.name,
                     "pred_response": trial.answer,
                     "gen_kwargs": {"max_tokens": run.max_tokens, "temperature": 0.0, **_given(arm)},
-                    "score": score(dataset.name, dataset.question_type, sample.response, trial.answer, sample.choices),
+                    "score": score(
+                        dataset.name,
+                        dataset.question_type,
+                        sample.response,
+                        trial.answer,
+                        sample.choices,
+                    ),
                     "prompt_cells": trial.prompt_cells,
                     "kept_cells": trial.kept_cells,
                     "kv_bytes": trial.kv_bytes,
@@ -127,7 +141,11 @@ def _ask(
 
 def _given(arm: Arm) -> dict[str, Any]:
     default = type(arm.compression)()
-    options = {name: value for name, value in asdict(arm.compression).items() if value != getattr(default, name)}
+    options = {
+        name: value
+        for name, value in asdict(arm.compression).items()
+        if value != getattr(default, name)
+    }
     return {"cache": arm.cache, **options}
 
 
@@ -163,20 +181,28 @@ def rows_of(run: MileBenchRun, records: Sequence[Record]) -> list[MileBenchRow]:
     for arm in run.arms:
         datasets, levels, found = {}, {}, []
         for dataset in run.datasets:
-            mine = {r["sample_id"]: r for r in records if (r["arm"], r["dataset"]) == (arm.key, dataset.name)}
+            mine = {
+                r["sample_id"]: r
+                for r in records
+                if (r["arm"], r["dataset"]) == (arm.key, dataset.name)
+            }
             answers = [mine[sample.id] for sample in dataset.samples]
             datasets[dataset.name] = round(100 * fmean(answer["score"] for answer in answers), 2)
             by_level: dict[str, list[float]] = {level: [] for level in LEVELS}
             for sample, answer in zip(dataset.samples, answers, strict=True):
                 by_level.setdefault(sample.level, []).append(answer["score"])
-            levels[dataset.name] = {name: round(100 * fmean(some), 2) for name, some in by_level.items() if some}
+            levels[dataset.name] = {
+                name: round(100 * fmean(some), 2) for name, some in by_level.items() if some
+            }
             found += answers
         tasks = {
             task: round(fmean(datasets[name] for name in names), 2)
             for task, names in TASKS.items()
             if set(names) <= set(datasets)
         }
-        kept, cells = (sum(answer[name] for answer in found) for name in ("kept_cells", "prompt_cells"))
+        kept, cells = (
+            sum(answer[name] for answer in found) for name in ("kept_cells", "prompt_cells")
+        )
         kv_bytes = fmean(answer["kv_bytes"] for answer in found)
         rows.append(MileBenchRow(arm, datasets, levels, tasks, kept / cells, kv_bytes))
     return rows

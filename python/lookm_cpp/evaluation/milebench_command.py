@@ -36,32 +36,52 @@ def milebench(
     data: Annotated[Path, typer.Option("--data", help="The folder that holds NAME/NAME.json.")],
     model: Model,
     datasets: Annotated[
-        str | None, typer.Option("--datasets", help="Names with commas.  [default: all that are there]")
+        str | None,
+        typer.Option("--datasets", help="Names with commas.  [default: all that are there]"),
     ] = None,
     mmproj: Mmproj = None,
     chat_template: Template = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Names with commas.")
     ] = f"origin,h2o,snapkv,{PAPER_METHOD},{METHOD}",
-    ratios: Annotated[str, typer.Option("--ratios", help="Shares of the cells to keep.")] = "1.0,0.5,0.2,0.05",
+    ratios: Annotated[
+        str, typer.Option("--ratios", help="Shares of the cells to keep.")
+    ] = "1.0,0.5,0.2,0.05",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
     text_overflow: Annotated[
         str | None,
-        typer.Option("--text-overflow", help="keep: all text stays; evict: exact.  [default: the method's own]"),
+        typer.Option(
+            "--text-overflow",
+            help="keep: all text stays; evict: exact.  [default: the method's own]",
+        ),
     ] = None,
-    adversarial: Annotated[bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")] = False,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")
+    ] = False,
     combined: Annotated[
-        int | None, typer.Option("--combined", help="The combined-image variant with so many pictures.")
+        int | None,
+        typer.Option("--combined", help="The combined-image variant with so many pictures."),
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of an answer.")] = 512,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", help="Most tokens of an answer.")
+    ] = 512,
     max_context: Annotated[
         int,
-        typer.Option("--max-context", help="Tokens of a prompt, cut on the left.  [default: what n_ctx leaves]"),
+        typer.Option(
+            "--max-context",
+            help="Tokens of a prompt, cut on the left.  [default: what n_ctx leaves]",
+        ),
     ] = 0,
     image_tokens: Annotated[
-        int, typer.Option("--image-tokens", help="Tokens that a picture counts.  [default: those of the first one]")
+        int,
+        typer.Option(
+            "--image-tokens",
+            help="Tokens that a picture counts.  [default: those of the first one]",
+        ),
     ] = 0,
-    limit: Annotated[int, typer.Option("--limit", help="Only the first so many samples of each; 0 for all.")] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Only the first so many samples of each; 0 for all.")
+    ] = 0,
     n_ctx: NCtx = 0,
     threads: Threads = None,
     gpu_layers: GpuLayers = -1,
@@ -81,14 +101,35 @@ def milebench(
     if adversarial and combined is not None:
         raise ValueError("--adversarial is given with --combined, expected one or the other")
     arms = ratio_arms(words(methods), numbers(ratios, "--ratios"), words(caches), text_overflow)
-    names = words(datasets) or [name for group in TASKS.values() for name in group if (data / name).is_dir()]
-    found = [_limited(read_dataset(data, name, adversarial=adversarial, combined=combined), limit) for name in names]
+    names = words(datasets) or [
+        name for group in TASKS.values() for name in group if (data / name).is_dir()
+    ]
+    found = [
+        _limited(read_dataset(data, name, adversarial=adversarial, combined=combined), limit)
+        for name in names
+    ]
     if not any(dataset.samples for dataset in found):
-        raise ValueError(f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets")
+        raise ValueError(
+            f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets"
+        )
     setup = make_setup(
-        model, mmproj, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx, chat_template=chat_template
+        model,
+        mmproj,
+        threads=threads,
+        n_gpu_layers=gpu_layers,
+        n_ctx=n_ctx,
+        chat_template=chat_template,
     )
-    run = MileBenchRun(setup, arms, found, combined is not None, max_tokens, max_context, image_tokens, text_overflow)
+    run = MileBenchRun(
+        setup,
+        arms,
+        found,
+        combined is not None,
+        max_tokens,
+        max_context,
+        image_tokens,
+        text_overflow,
+    )
     variant = "adversarial" if adversarial else f"combined {combined}" if combined else "plain"
     with Records(output, run.identity(variant)) as records:
         with progress_bar("samples") as progress:
@@ -106,7 +147,11 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
 
 
 def _table(rows: list[MileBenchRow]) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, title="Scores of 100; cells kept and KV bytes as they were, means")
+    table = Table(
+        box=SIMPLE,
+        pad_edge=False,
+        title="Scores of 100; cells kept and KV bytes as they were, means",
+    )
     table.title_justify = "left"
     for title in ("method", "ratio", "cells", "KV bytes"):
         table.add_column(title, justify="left" if title == "method" else "right")

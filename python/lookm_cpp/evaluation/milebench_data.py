@@ -35,7 +35,8 @@ class Sample:
         instruction: What comes first.
         context: Text with ``{image#k}`` and ``{table#k}`` for the pictures.
         images: Files, in their order.
-        n_places: How many pictures the context may name; more than ``images`` when those are combined ones.
+        n_places: How many pictures the context may name; more than ``images`` when those are
+            combined ones.
         choices: Options, if there are any.
         response: The right answer.
         level: Few, Medium or Many pictures.
@@ -60,15 +61,17 @@ class Dataset:
     samples: tuple[Sample, ...]
 
 
-def read_dataset(root: Path, name: str, *, adversarial: bool = False, combined: int | None = None) -> Dataset:
+def read_dataset(
+    root: Path, name: str, *, adversarial: bool = False, combined: int | None = None
+) -> Dataset:
     """Read a data set or a variant of it.
 
     Args:
         root: The folder of all data sets.
         name: The data set.
         adversarial: ``NAME-adv.json``.
-        combined: So many pictures that hold all others; 1 has the same file, more ``NAME_combined_N.json``. Pictures
-            are in ``combined_N_images`` in place of ``images``.
+        combined: So many pictures that hold all others; 1 has the same file, more
+            ``NAME_combined_N.json``. Pictures are in ``combined_N_images`` in place of ``images``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -77,12 +80,16 @@ def read_dataset(root: Path, name: str, *, adversarial: bool = False, combined: 
     suffix = "-adv" if adversarial else f"_combined_{combined}" if combined and combined > 1 else ""
     file = root / name / f"{name}{suffix}.json"
     if not file.is_file():
-        raise FileNotFoundError(f"--data: {str(file)!r} does not exist, expected MileBench's {name}")
+        raise FileNotFoundError(
+            f"--data: {str(file)!r} does not exist, expected MileBench's {name}"
+        )
     folder = "images" if combined is None else f"combined_{combined}_images"
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
         instructions = stored["meta_data"]["task_instruction"]
-        samples = tuple(_sample(entry, instructions, file.parent / folder, folder) for entry in stored["data"])
+        samples = tuple(
+            _sample(entry, instructions, file.parent / folder, folder) for entry in stored["data"]
+        )
         found = Dataset(name, stored["meta_data"]["question_type"], samples)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(

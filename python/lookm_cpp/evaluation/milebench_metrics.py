@@ -10,15 +10,18 @@ OPEN_ENDED, MULTI_CHOICE = "open-ended", "multi-choice"
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _MOST_PERIODS = 32  # a flag is handed over where re.sub takes a count
-_SPECIAL = set("\\.^$*+?{}[]|()")  # what was found is compared with the escaped option, and so never equal to these
+_SPECIAL = set(
+    "\\.^$*+?{}[]|()"
+)  # what was found is compared with the escaped option, and so never equal to these
 _NO_ANSWER = "C"  # what an empty answer counts as
 
 
 def normalise(text: str) -> str:
     """Lower case without punctuation.
 
-    A mark that touches a space anywhere in the text is deleted, and otherwise becomes a space; all marks are deleted
-    where a comma stands between digits. The first 32 periods that no digit follows are deleted.
+    A mark that touches a space anywhere in the text is deleted, and otherwise becomes a space; all
+    marks are deleted where a comma stands between digits. The first 32 periods that no digit
+    follows are deleted.
 
     >>> normalise("A well-known fact, (Fig.2)!")
     'a well known fact fig.2'
@@ -35,7 +38,9 @@ def normalise(text: str) -> str:
     return out.strip("'").strip('"').strip().lower()
 
 
-def score(dataset: str, question_type: str, right: str, given: str, choices: Sequence[str] = ()) -> float:
+def score(
+    dataset: str, question_type: str, right: str, given: str, choices: Sequence[str] = ()
+) -> float:
     """One answer's score in [0, 1].
 
     Raises:
@@ -48,7 +53,9 @@ def score(dataset: str, question_type: str, right: str, given: str, choices: Seq
     if question_type == OPEN_ENDED:
         return rouge_l(normalise(given), normalise(right))
     if question_type != MULTI_CHOICE:
-        raise ValueError(f"question_type is {question_type!r}, expected {MULTI_CHOICE} or {OPEN_ENDED}")
+        raise ValueError(
+            f"question_type is {question_type!r}, expected {MULTI_CHOICE} or {OPEN_ENDED}"
+        )
     options = [normalise(choice) for choice in choices]
     if normalise(right) not in options:
         raise ValueError(f"response is {right!r}, expected one of the choices {list(choices)}")
@@ -68,9 +75,10 @@ def letter(index: int) -> str:
 def chosen(given: str, options: Sequence[str]) -> str:
     """The letter that a normalised answer chooses among normalised options.
 
-    In this order: the leftmost "letter option", of which the first character counts; the leftmost option with all
-    spaces left out, unless it holds a character that is special in a pattern; an answer that is a letter and nothing
-    else; else every character of the answer that is a letter of an option, which is right only if it is the only one.
+    In this order: the leftmost "letter option", of which the first character counts; the leftmost
+    option with all spaces left out, unless it holds a character that is special in a pattern; an
+    answer that is a letter and nothing else; else every character of the answer that is a letter of
+    an option, which is right only if it is the only one.
 
     >>> chosen("i think b the cat", ["a dog", "the cat"]), chosen("thecat", ["a dog", "the cat"])
     ('B', 'B')
@@ -81,7 +89,10 @@ def chosen(given: str, options: Sequence[str]) -> str:
         return _NO_ANSWER
     letters = [letter(i) for i in range(len(options))]
     # the letter is normalised with its option
-    lettered = [re.escape(normalise(f"{name} {option}")) for name, option in zip(letters, options, strict=True)]
+    lettered = [
+        re.escape(normalise(f"{name} {option}"))
+        for name, option in zip(letters, options, strict=True)
+    ]
     if found := re.search("|".join(lettered), given, re.DOTALL):
         return found[0][:1].upper()
     bare = [option.replace(" ", "") for option in options]
@@ -94,17 +105,20 @@ def chosen(given: str, options: Sequence[str]) -> str:
 
 
 def rouge_l(given: str, right: str) -> float:
-    """F of the union LCS over sentences, as the package ``rouge`` 1.0.1 has it; this is not the usual ROUGE-L.
+    """F of the union LCS over sentences, as the package ``rouge`` 1.0.1 has it; this is not the
+    usual ROUGE-L.
 
-    Sentences end at periods. For each sentence of ``right`` its longest common subsequences with the sentences of
-    ``given`` are joined, as sets of words: a word counts once in the whole text. Recall and precision are the number of
-    such words over the different words of each text.
+    Sentences end at periods. For each sentence of ``right`` its longest common subsequences with
+    the sentences of ``given`` are joined, as sets of words: a word counts once in the whole text.
+    Recall and precision are the number of such words over the different words of each text.
 
     >>> round(rouge_l("the cat sat on the mat", "the dog sat on the mat"), 4)
     0.8
     """
     hypothesis, reference = _sentences(given), _sentences(right)
-    in_hypothesis, in_reference = ({word for words in text for word in words} for text in (hypothesis, reference))
+    in_hypothesis, in_reference = (
+        {word for words in text for word in words} for text in (hypothesis, reference)
+    )
     if not in_hypothesis or not in_reference:
         return 0.0
     common: set[str] = set()
@@ -121,11 +135,15 @@ def _sentences(text: str) -> list[list[str]]:
 
 
 def _common_words(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    """A longest common subsequence; of several the one that drops words of ``b`` first, from the end."""
+    """A longest common subsequence; of several the one that drops words of ``b`` first, from the
+    end.
+    """
     length = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a):
         for j, y in enumerate(b):
-            length[i + 1][j + 1] = length[i][j] + 1 if x == y else max(length[i][j + 1], length[i + 1][j])
+            length[i + 1][j + 1] = (
+                length[i][j] + 1 if x == y else max(length[i][j + 1], length[i + 1][j])
+            )
     words: list[str] = []
     i, j = len(a), len(b)
     while i and j:

@@ -1,4 +1,6 @@
-"""From a sample of MileBench to a prompt that fits: the context loses its beginning, never the instruction."""
+"""From a sample of MileBench to a prompt that fits: the context loses its beginning, never the
+instruction.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,12 @@ class Prompt:
 
 
 def build_prompt(dataset: Dataset, sample: Sample, room: Room, *, combined: bool = False) -> Prompt:
-    """Instruction, then as much of the end of the context as fits; pictures too lose the first ones.
+    """Instruction, then as much of the end of the context as fits; pictures too lose the first
+    ones.
 
-    Placeholders without a picture are left out, and pictures without a placeholder come first: either happens where a
-    sample names a picture twice or not at all, or where the room ended between a picture and its text.
+    Placeholders without a picture are left out, and pictures without a placeholder come first:
+    either happens where a sample names a picture twice or not at all, or where the room ended
+    between a picture and its text.
     """
     context = sample.context
     if sample.choices:
@@ -60,11 +64,18 @@ def build_prompt(dataset: Dataset, sample: Sample, room: Room, *, combined: bool
 
 def _listed(dataset: Dataset, sample: Sample) -> str:
     lettered = dataset.name != WITHOUT_LETTERS
-    return "\n".join(f"{chr(65 + i)}. {choice}" if lettered else choice for i, choice in enumerate(sample.choices))
+    return "\n".join(
+        f"{chr(65 + i)}. {choice}" if lettered else choice
+        for i, choice in enumerate(sample.choices)
+    )
 
 
-def _end_of(context: str, sample: Sample, room: Room, *, combined: bool) -> tuple[str, tuple[Path, ...]]:
-    """The fragments between pictures from the last on, each with the picture before it, while there is room."""
+def _end_of(
+    context: str, sample: Sample, room: Room, *, combined: bool
+) -> tuple[str, tuple[Path, ...]]:
+    """The fragments between pictures from the last on, each with the picture before it, while there
+    is room.
+    """
     left = room.max_context - len(room.to_tokens(sample.instruction))
     taken: list[str] = []
     images: list[Path] = []
@@ -88,15 +99,21 @@ def _end_of(context: str, sample: Sample, room: Room, *, combined: bool) -> tupl
             images.insert(0, waiting.pop())
             used += room.image_tokens
     text = PLACEHOLDER.join(taken)
-    return (PLACEHOLDER if begins_with_image else "") + text, sample.images if combined else tuple(images)
+    return (PLACEHOLDER if begins_with_image else "") + text, sample.images if combined else tuple(
+        images
+    )
 
 
 def _matched(text: str, n_images: int) -> str:
-    """As many placeholders as pictures: those in excess go from the front, those that lack are put there."""
+    """As many placeholders as pictures: those in excess go from the front, those that lack are put
+    there.
+    """
     first, *rest = text.split(PLACEHOLDER)
     excess = len(rest) - n_images
     if excess > 0:
-        return "".join([first, *rest[:excess]]) + "".join(PLACEHOLDER + part for part in rest[excess:])
+        return "".join([first, *rest[:excess]]) + "".join(
+            PLACEHOLDER + part for part in rest[excess:]
+        )
     return PLACEHOLDER * -excess + text
 
 

@@ -20,17 +20,26 @@ from lookm_cpp.templates import template_text
 
 Template = Annotated[
     str | None,
-    typer.Option("--chat-template", help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]"),
+    typer.Option(
+        "--chat-template",
+        help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]",
+    ),
 ]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="A JSONL file of every answer, with plots beside it; a run goes on where it ended."
+        "--output",
+        "-o",
+        help="A JSONL file of every answer, with plots beside it; a run goes on where it ended.",
     ),
 ]
 NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; 0: by the core, with 'embedded' 1.")]
-GpuLayers = Annotated[int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="CPU threads; 0: by the core, with 'embedded' 1.")
+]
+GpuLayers = Annotated[
+    int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")
+]
 
 
 def make_setup(
@@ -47,16 +56,25 @@ def make_setup(
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: A number has more than 32 bits, a projector is given where none belongs, or none can be found.
+        ValueError: A number has more than 32 bits, a projector is given where none belongs, or none
+            can be found.
     """
-    for option, value in (("--threads", threads or 0), ("--gpu-layers", n_gpu_layers), ("--n-ctx", n_ctx)):
+    for option, value in (
+        ("--threads", threads or 0),
+        ("--gpu-layers", n_gpu_layers),
+        ("--n-ctx", n_ctx),
+    ):
         whole(option, value)
     template = template_text(chat_template)
     if model == embedded.NAME:
         check_embedded(model, mmproj)
-        return Setup(embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx, template)
+        return Setup(
+            embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx, template
+        )
     file = existing_file(model, "--model")
-    projector = None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
+    projector = (
+        None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
+    )
     return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx, template)
 
 
@@ -78,7 +96,9 @@ def numbers(text: str, option: str) -> list[float]:
     try:
         return [float(word) for word in words(text)]
     except ValueError:
-        raise ValueError(f"{option} is {text!r}, expected numbers with commas between them") from None
+        raise ValueError(
+            f"{option} is {text!r}, expected numbers with commas between them"
+        ) from None
 
 
 @contextmanager

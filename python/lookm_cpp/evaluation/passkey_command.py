@@ -36,12 +36,20 @@ def passkey(
     model: Model = embedded.NAME,
     chat_template: Template = None,
     methods: Annotated[
-        str, typer.Option("--methods", help="Names with commas; random and streaming_llm come along.")
+        str,
+        typer.Option("--methods", help="Names with commas; random and streaming_llm come along."),
     ] = f"h2o,snapkv,snapkv_question,pivot_merge,text_prior_h2o,{PAPER_METHOD},{METHOD}",
-    ratios: Annotated[str, typer.Option("--ratios", help="Shares of the full cache's bytes.")] = "0.5,0.2,0.1",
-    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")] = "f16",
+    ratios: Annotated[
+        str, typer.Option("--ratios", help="Shares of the full cache's bytes.")
+    ] = "0.5,0.2,0.1",
+    caches: Annotated[
+        str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")
+    ] = "f16",
     place: Annotated[
-        str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
+        str,
+        typer.Option(
+            "--place", help="Compress after the whole prompt, before the question, or both."
+        ),
     ] = "both",
     filler: Annotated[
         int | None,
@@ -53,7 +61,8 @@ def passkey(
     trials: Annotated[
         int,
         typer.Option(
-            "--trials", help="Numbers to hide, each at five depths; for 'embedded' among 1, 3 and 10 persons' codes."
+            "--trials",
+            help="Numbers to hide, each at five depths; for 'embedded' among 1, 3 and 10 persons' codes.",
         ),
     ] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of the numbers.")] = 0,
@@ -63,15 +72,25 @@ def passkey(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for a model of text."""
+    """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for
+    a model of text.
+    """
     for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
         if value is not None and value < least:
             raise ValueError(f"{option} is {value}, expected at least {least}")
     if model == embedded.NAME and filler is not None:
-        raise ValueError(f"--filler is {filler}, expected none for the embedded model, which knows no such text")
+        raise ValueError(
+            f"--filler is {filler}, expected none for the embedded model, which knows no such text"
+        )
     arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
     setup = make_setup(
-        model, None, text_only=True, threads=threads, n_gpu_layers=gpu_layers, n_ctx=n_ctx, chat_template=chat_template
+        model,
+        None,
+        text_only=True,
+        threads=threads,
+        n_gpu_layers=gpu_layers,
+        n_ctx=n_ctx,
+        chat_template=chat_template,
     )
     if model == embedded.NAME:
         asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"

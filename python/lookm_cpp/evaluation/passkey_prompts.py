@@ -46,14 +46,17 @@ def text_contexts(n_filler: int, n_trials: int, seed: int) -> list[Context]:
         key = str(rng.randint(10000, 99999))
         for depth in DEPTHS:
             filler = [_FILLER[i % len(_FILLER)] for i in range(n_filler)]
-            filler.insert(round(depth * n_filler), f"The secret number is {key}. Remember it: {key}.")
+            filler.insert(
+                round(depth * n_filler), f"The secret number is {key}. Remember it: {key}."
+            )
             asked = NumberQuestion(f"depth_{depth:.0%}", _QUESTION, key)
             contexts.append(Context(trial, "", (), (_TASK + " ".join(filler),), (asked,)))
     return contexts
 
 
 def embedded_contexts(pool: Sequence[Picture], n_trials: int, seed: int) -> list[Context]:
-    """What the embedded model can read: the codes of one, three and ten persons, then four pictures.
+    """What the embedded model can read: the codes of one, three and ten persons, then four
+    pictures.
 
     The codes are evictable text; every picture is, too.
     """
@@ -61,11 +64,17 @@ def embedded_contexts(pool: Sequence[Picture], n_trials: int, seed: int) -> list
     for trial in range(n_trials):
         rng = random.Random(f"lookm eval passkey {seed} {trial}")
         pictures = tuple(picture.image for picture in rng.sample(pool, 4))
-        text = "".join(f" Image {place}:{PLACEHOLDER}" for place in range(1, len(pictures) + 1)).lstrip()
+        text = "".join(
+            f" Image {place}:{PLACEHOLDER}" for place in range(1, len(pictures) + 1)
+        ).lstrip()
         for n_people in (1, 3, 10):
-            codes = {person: str(rng.randint(2000, 9999)) for person in rng.sample(PEOPLE, n_people)}
+            codes = {
+                person: str(rng.randint(2000, 9999)) for person in rng.sample(PEOPLE, n_people)
+            }
             person = rng.choice(list(codes))
             told = " ".join(f"The code of {name} is {code}." for name, code in codes.items())
-            asked = NumberQuestion(f"{n_people}_codes", f" What is the code of {person}?", codes[person])
+            asked = NumberQuestion(
+                f"{n_people}_codes", f" What is the code of {person}?", codes[person]
+            )
             contexts.append(Context(trial, text, pictures, (told,), (asked,)))
     return contexts

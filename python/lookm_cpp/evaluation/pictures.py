@@ -24,7 +24,8 @@ class Picture:
 
     Attributes:
         kind: Four emoji, one emoji, or a shape of easy-VQA.
-        names: The emoji by corner (top left, top right, bottom left, bottom right), the one emoji, or colour and shape.
+        names: The emoji by corner (top left, top right, bottom left, bottom right), the one emoji,
+            or colour and shape.
         questions: easy-VQA's questions with their answers.
         image: RGB, 64 x 64.
     """

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colour and marker of each name, the same in every plot: colours to be told on white and on black, markers in a black
-# and white print. What is not here is a variant and looks as the method that its name begins with.
+# Colour and marker of each name, the same in every plot: colours to be told on white and on black,
+# markers in a black and white print. What is not here is a variant and looks as the method that its
+# name begins with.
 LOOKS = {
     "h2o": ("#e07b39", "o"),
     "snapkv": ("#b15fc4", "s"),
@@ -56,7 +57,8 @@ class Point:
         panel: Title of the panel that it belongs to.
         name: Of the method, or of what stands beside the methods.
         cache: Type of its K and V cache.
-        budget: What it was given; the points of a line differ in it, and what has none is no part of a line.
+        budget: What it was given; the points of a line differ in it, and what has none is no part
+            of a line.
         x: Bytes kept, in the plot's unit.
         score: Of 100.
         low: Lower end of its interval, if it has one.
@@ -74,11 +76,13 @@ class Point:
 
 
 def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None:
-    """Draw what was found beside ``output``, ``NAME-light.svg`` and ``NAME-dark.svg``, and say so on stderr.
+    """Draw what was found beside ``output``, ``NAME-light.svg`` and ``NAME-dark.svg``, and say so
+    on stderr.
 
     Args:
         output: The run's file of records; without one nothing is drawn.
-        points: What to draw, a panel for each title in their order; the full f16 cache of a panel is a line across it.
+        points: What to draw, a panel for each title in their order; the full f16 cache of a panel
+            is a line across it.
         unit: What ``x`` counts, the axes' label.
     """
     if output is None:
@@ -94,7 +98,9 @@ def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None
 
 
 def suite_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Of rows as ``--json`` prints them: a panel for each place and type of cache, ``x`` in % of the full f16 cache."""
+    """Of rows as ``--json`` prints them: a panel for each place and type of cache, ``x`` in % of
+    the full f16 cache.
+    """
     points = []
     for place in dict.fromkeys(row["place"] for row in rows):
         here = [row for row in rows if row["place"] == place]
@@ -134,7 +140,9 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     plots = list(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True).flat)
     looks = {name: _look(name, theme) for name in _names(points)}
     caches = list(dict.fromkeys(point.cache for point in points))
-    mixed = len({(point.panel, point.cache) for point in points if point.name != FULL}) > len(titles)
+    mixed = len({(point.panel, point.cache) for point in points if point.name != FULL}) > len(
+        titles
+    )
     for axes, title in zip(plots, titles, strict=False):
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.6)
@@ -153,7 +161,9 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     plots[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     plots[0].minorticks_off()
     if mixed:
-        looks |= {cache: {"color": theme["ink"], "linestyle": STYLES.get(cache, "-.")} for cache in caches}
+        looks |= {
+            cache: {"color": theme["ink"], "linestyle": STYLES.get(cache, "-.")} for cache in caches
+        }
     looks[FULL_LABEL] = {"color": theme["ink"], "linewidth": 0.8}
     legend(figure, looks, theme, n_columns + 1)
     return figure
@@ -175,19 +185,30 @@ def _look(name: str, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _panel(axes: Axes, points: Sequence[Point], looks: Mapping[str, Any], theme: Theme, *, mixed: bool) -> None:
-    for name, cache in dict.fromkeys((point.name, point.cache) for point in points if point.name != FULL):
-        line = sorted((p for p in points if (p.name, p.cache) == (name, cache)), key=lambda point: point.budget or 0)
+def _panel(
+    axes: Axes, points: Sequence[Point], looks: Mapping[str, Any], theme: Theme, *, mixed: bool
+) -> None:
+    for name, cache in dict.fromkeys(
+        (point.name, point.cache) for point in points if point.name != FULL
+    ):
+        line = sorted(
+            (p for p in points if (p.name, p.cache) == (name, cache)),
+            key=lambda point: point.budget or 0,
+        )
         look = dict(looks[name])
         if mixed and look["linestyle"] != "None":
             look["linestyle"] = STYLES.get(cache, "-.")
         axes.plot([p.x for p in line], [p.score for p in line], markersize=4, **look)
         for point in line:
             if point.low is not None and point.high is not None:
-                axes.vlines(point.x, point.low, point.high, color=look["color"], linewidth=0.6, alpha=0.6)
+                axes.vlines(
+                    point.x, point.low, point.high, color=look["color"], linewidth=0.6, alpha=0.6
+                )
     for point in points:
         if point.name == FULL and point.cache == "f16":
             axes.axhline(point.score, color=theme["ink"], linewidth=0.8)
         elif point.name == FULL:
             axes.plot(point.x, point.score, "|", markersize=9, color=theme["ink"])
-            axes.annotate(f"all in {point.cache}", (point.x, point.score + 4), ha="center", fontsize=7)
+            axes.annotate(
+                f"all in {point.cache}", (point.x, point.score + 4), ha="center", fontsize=7
+            )

@@ -30,7 +30,9 @@ class Records:
         if path is None:
             return
         if path.is_dir():
-            raise ValueError(f"--output {str(path)!r} is a directory, expected a file of records or none")
+            raise ValueError(
+                f"--output {str(path)!r} is a directory, expected a file of records or none"
+            )
         head = {"run": dict(run)}
         if path.exists() and path.stat().st_size > 0:
             self.all = _read(path, head)
@@ -43,7 +45,10 @@ class Records:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._file:
             self._file.close()
@@ -67,10 +72,14 @@ def _read(path: Path, head: Record) -> list[Record]:
     try:
         first, *lines = [json.loads(line) for line in whole.split(b"\n")[:-1]]
     except ValueError:
-        raise ValueError(f"--output {str(path)!r} is no file of records, expected one or none") from None
+        raise ValueError(
+            f"--output {str(path)!r} is no file of records, expected one or none"
+        ) from None
     if first != json.loads(json.dumps(head)):
         theirs, ours = (json.dumps(line)[:300] for line in (first, head))
-        raise ValueError(f"--output {str(path)!r} belongs to another run, {theirs}, expected {ours}")
+        raise ValueError(
+            f"--output {str(path)!r} belongs to another run, {theirs}, expected {ours}"
+        )
     if len(whole) < len(data):
         path.write_bytes(whole)
     return lines

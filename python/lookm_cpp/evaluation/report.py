@@ -41,7 +41,8 @@ class Row:
         score: Mean of the tasks' means, of 100.
         tasks: Mean of each task.
         against_full: Difference to the full cache, with its 95 % interval.
-        against_random: The same to cells at random of the same bytes; none where no such arm was run.
+        against_random: The same to cells at random of the same bytes; none where no such arm was
+            run.
         kept_share: Kept cells of all cells.
         bytes_share: Their bytes of the full f16 cache's.
         kv_bytes: Mean bytes of the kept cells.
@@ -70,11 +71,17 @@ def rows_of(run: SuiteRun, records: Sequence[Record]) -> list[Row]:
     """A row for each arm and place that was asked in full."""
     rows = []
     numbers = list(dict.fromkeys(context.number for context in run.contexts))
-    asked = list(dict.fromkeys(question.task for context in run.contexts for question in context.questions))
+    asked = list(
+        dict.fromkeys(question.task for context in run.contexts for question in context.questions)
+    )
     for place in run.places:
         by_arm: dict[str, list[Record]] = {arm.key: [] for arm in run.arms}
         for record in records:
-            if record["place"] == place and record["arm"] in by_arm and record["context"] in numbers:
+            if (
+                record["place"] == place
+                and record["arm"] in by_arm
+                and record["context"] in numbers
+            ):
                 by_arm[record["arm"]].append(record)
         full = by_arm[full_cache().key]
         tasks = [task for task in asked if any(record["task"] == task for record in full)]
@@ -99,12 +106,18 @@ def _row(
     tasks: Sequence[str],
 ) -> Row:
     mine, found = scores[arm.key], by_arm[arm.key]
-    total_bytes, total = (sum(record[name] for record in full) for name in ("kv_bytes", "prompt_cells"))
+    total_bytes, total = (
+        sum(record[name] for record in full) for name in ("kv_bytes", "prompt_cells")
+    )
     kv_bytes, kept = (sum(record[name] for record in found) for name in ("kv_bytes", "kept_cells"))
     rival = Arm(RANDOM, arm.cache, arm.budget, arm.compression).key
     beside = scores.get(rival) if arm.budget is not None and rival != arm.key else None
     # where text is a floor a method may keep more than its budget
-    if beside and abs(kv_bytes - sum(record["kv_bytes"] for record in by_arm[rival])) > SAME_BYTES * total_bytes:
+    if (
+        beside
+        and abs(kv_bytes - sum(record["kv_bytes"] for record in by_arm[rival]))
+        > SAME_BYTES * total_bytes
+    ):
         beside = None
     return Row(
         place,
@@ -134,12 +147,14 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the overview: a line for each name and cache, a column for each budget.
 
-    A cell is ``score mark (difference to the full cache: low to high)``, and the share of bytes where that is not the
-    budget's.
+    A cell is ``score mark (difference to the full cache: low to high)``, and the share of bytes
+    where that is not the budget's.
     """
     budgets = sorted({row.budget for row in rows if row.budget is not None}, reverse=True)
     lines = []
-    for name, cache in dict.fromkeys((row.name, row.cache) for row in rows if row.budget is not None):
+    for name, cache in dict.fromkeys(
+        (row.name, row.cache) for row in rows if row.budget is not None
+    ):
         found = {row.budget: row for row in rows if (row.name, row.cache) == (name, cache)}
         cells = [_cell(found[budget]) if budget in found else "" for budget in budgets]
         lines.append([name if cache == "f16" else f"{name}, {cache}", *cells])
@@ -167,7 +182,9 @@ def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def _overview(rows: Sequence[Row], title: str) -> Table:
     titles, lines = overview_cells(rows)
-    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % interval of its change from full)")
+    table = Table(
+        box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % interval of its change from full)"
+    )
     table.title_justify = "left"
     for heading in titles:
         table.add_column(heading, overflow="fold", no_wrap=heading == "method")
@@ -185,8 +202,22 @@ def task_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         name = row.name if row.cache == "f16" else f"{row.name}, {row.cache}"
         scores = [f"{row.tasks[task]:.0f}" for task in tasks]
-        lines.append([name, f"{100 * row.bytes_share:.1f}", f"{100 * row.kept_share:.1f}", f"{row.score:.0f}", *scores])
-    return ["method", "bytes %", "cells %", "mean", *(task.replace("_", " ") for task in tasks)], lines
+        lines.append(
+            [
+                name,
+                f"{100 * row.bytes_share:.1f}",
+                f"{100 * row.kept_share:.1f}",
+                f"{row.score:.0f}",
+                *scores,
+            ]
+        )
+    return [
+        "method",
+        "bytes %",
+        "cells %",
+        "mean",
+        *(task.replace("_", " ") for task in tasks),
+    ], lines
 
 
 def _by_task(rows: Sequence[Row], title: str) -> Table:
@@ -195,7 +226,9 @@ def _by_task(rows: Sequence[Row], title: str) -> Table:
     table.title_justify = "left"
     for heading in titles:
         left = heading == "method"
-        table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=left)
+        table.add_column(
+            heading, justify="left" if left else "right", overflow="fold", no_wrap=left
+        )
     for line in lines:
         table.add_row(*line)
     return table
@@ -205,7 +238,9 @@ def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
     """All tables, or one JSON object."""
     if as_json:
         n_contexts = len({context.number for context in run.contexts})
-        print_json({**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]})
+        print_json(
+            {**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]}
+        )
         return
     console = Console(highlight=False)
     console.width = max(MIN_WIDTH, console.width)

@@ -1,4 +1,6 @@
-"""Means over tasks, and how sure they are: a bootstrap over contexts, paired with what they are compared to."""
+"""Means over tasks, and how sure they are: a bootstrap over contexts, paired with what they are
+compared to.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class Difference:
 
 
 class Scores:
-    """Scores in [0, 1] of the same prompts, by context and task: ``[n_contexts, n_tasks]``, NaN where none was asked.
+    """Scores in [0, 1] of the same prompts, by context and task: ``[n_contexts, n_tasks]``, NaN
+    where none was asked.
 
     Questions about one context are not independent, so contexts are what is drawn again.
     """
@@ -61,7 +64,9 @@ def _resampled(differences: npt.NDArray[np.float64], seed: int) -> npt.NDArray[n
         return np.asarray(100 * np.nanmean(totals / counts, axis=1))
 
 
-def scores_of(found: Sequence[tuple[int, str, float]], contexts: Sequence[int], tasks: Sequence[str]) -> Scores:
+def scores_of(
+    found: Sequence[tuple[int, str, float]], contexts: Sequence[int], tasks: Sequence[str]
+) -> Scores:
     """From (context, task, score); what is missing becomes NaN.
 
     >>> scores_of([(7, "a", 1.0), (8, "a", 0.0), (8, "b", 1.0)], [7, 8], ["a", "b"]).by_task()

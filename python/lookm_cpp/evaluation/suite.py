@@ -93,7 +93,9 @@ class SuiteRun:
             if file:
                 with file.open("rb") as stream:
                     digest.update(hashlib.sha256(stream.read(_HASHED)).digest())
-                digest.update(b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode())
+                digest.update(
+                    b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode()
+                )
         digest.update(self.setup.chat_template.encode())
         return {"suite": self.name, "model": digest.hexdigest()[:16], "seed": self.seed}
 
@@ -108,14 +110,19 @@ def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], No
     caches = list(dict.fromkeys(arm.cache for arm in run.arms))
     total, n = len(caches) * len(run.places) * len(contexts), 0
     for cache in caches:
-        arms = sorted((arm for arm in run.arms if arm.cache == cache), key=lambda arm: looks_at_window(arm.compression))
+        arms = sorted(
+            (arm for arm in run.arms if arm.cache == cache),
+            key=lambda arm: looks_at_window(arm.compression),
+        )
         setup = Setup(**{**vars(run.setup), "cache": cache})
         with Lab(setup, run.max_tokens) as lab:
             # contexts come first, so that a run cut short has asked the same of every arm
             for context in contexts:
                 for place in run.places:
                     for asked in _asked_at_once(context, place):
-                        left = [arm for arm in arms if not _keys(context, place, arm, asked) <= done]
+                        left = [
+                            arm for arm in arms if not _keys(context, place, arm, asked) <= done
+                        ]
                         new = _ask(lab, context, place, asked, left)
                         records.add(record for record in new if _key(record) not in done)
                     n += 1
@@ -126,7 +133,9 @@ def _key(record: Record) -> tuple[str, str, int, str]:
     return record["place"], record["arm"], record["context"], record["task"]
 
 
-def _keys(context: Context, place: str, arm: Arm, asked: Sequence[Question]) -> set[tuple[str, str, int, str]]:
+def _keys(
+    context: Context, place: str, arm: Arm, asked: Sequence[Question]
+) -> set[tuple[str, str, int, str]]:
     return {(place, arm.key, context.number, question.task) for question in asked}
 
 
@@ -138,7 +147,9 @@ def _asked_at_once(context: Context, place: str) -> Iterator[tuple[Question, ...
         yield from ((question,) for question in context.questions)
 
 
-def _ask(lab: Lab, context: Context, place: str, asked: Sequence[Question], arms: Sequence[Arm]) -> list[Record]:
+def _ask(
+    lab: Lab, context: Context, place: str, asked: Sequence[Question], arms: Sequence[Arm]
+) -> list[Record]:
     before = place == "before"
     lab.prompt(
         context.text,

@@ -38,11 +38,16 @@ def tiny(
     chat_template: Template = None,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Names with commas; random and streaming_llm come along.  [default: all]"),
+        typer.Option(
+            "--methods",
+            help="Names with commas; random and streaming_llm come along.  [default: all]",
+        ),
     ] = None,
     ratios: Annotated[
         str | None,
-        typer.Option("--ratios", help="Shares of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]"),
+        typer.Option(
+            "--ratios", help="Shares of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]"
+        ),
     ] = None,
     caches: Annotated[
         str | None,
@@ -53,7 +58,10 @@ def tiny(
         ),
     ] = None,
     place: Annotated[
-        str, typer.Option("--place", help="Compress after the whole prompt, before the question, or both.")
+        str,
+        typer.Option(
+            "--place", help="Compress after the whole prompt, before the question, or both."
+        ),
     ] = "both",
     contexts: Annotated[
         int | None,
@@ -67,7 +75,10 @@ def tiny(
     threads: Threads = None,
     output: Output = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A first look in under a minute: few contexts, methods and ratios.")
+        bool,
+        typer.Option(
+            "--quick", help="A first look in under a minute: few contexts, methods and ratios."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +87,9 @@ def tiny(
     if n_contexts < 1:
         raise ValueError(f"--contexts is {n_contexts}, expected at least 1")
     names = words(methods) or (words(QUICK_METHODS) if quick else known_methods())
-    budgets = numbers(ratios or (QUICK_RATIOS if quick else ",".join(map(str, BUDGETS))), "--ratios")
+    budgets = numbers(
+        ratios or (QUICK_RATIOS if quick else ",".join(map(str, BUDGETS))), "--ratios"
+    )
     arms = make_arms(names, budgets, words(caches) or (["f16"] if quick else CACHES))
     pool = load_pictures()
     asked = [make_context(pool, number, seed) for number in range(n_contexts)]

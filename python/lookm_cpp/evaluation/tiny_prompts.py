@@ -43,24 +43,39 @@ class Description(Question):
 
 
 def make_context(pool: Sequence[Picture], number: int, seed: int) -> TinyContext:
-    """4, 8 or 16 pictures by turns, at least one of each kind, and the codes of one to three persons among them."""
+    """4, 8 or 16 pictures by turns, at least one of each kind, and the codes of one to three
+    persons among them.
+    """
     rng = random.Random(f"lookm eval tiny {seed} {number}")
     size = SIZES[number % len(SIZES)]
     kinds = [*_SHARES, *rng.choices(list(_SHARES), list(_SHARES.values()), k=size - len(_SHARES))]
     rng.shuffle(kinds)
-    pictures = tuple(rng.choice([picture for picture in pool if picture.kind == kind]) for kind in kinds)
-    codes = {person: str(rng.randint(2000, 9999)) for person in rng.sample(PEOPLE, 1 + number // len(SIZES) % 3)}
+    pictures = tuple(
+        rng.choice([picture for picture in pool if picture.kind == kind]) for kind in kinds
+    )
+    codes = {
+        person: str(rng.randint(2000, 9999))
+        for person in rng.sample(PEOPLE, 1 + number // len(SIZES) % 3)
+    }
     told = [""] * size
     for person, code in codes.items():
         told[rng.randrange(size)] += f" The code of {person} is {code}."
-    text = "".join(f"{line} Image {place}:{PLACEHOLDER}" for place, line in enumerate(told, start=1))
+    text = "".join(
+        f"{line} Image {place}:{PLACEHOLDER}" for place, line in enumerate(told, start=1)
+    )
     images = tuple(picture.image for picture in pictures)
-    return TinyContext(number, text.lstrip(), images, (), _questions(rng, pictures, codes), pictures)
+    return TinyContext(
+        number, text.lstrip(), images, (), _questions(rng, pictures, codes), pictures
+    )
 
 
-def _questions(rng: random.Random, pictures: Sequence[Picture], codes: dict[str, str]) -> tuple[Question, ...]:
+def _questions(
+    rng: random.Random, pictures: Sequence[Picture], codes: dict[str, str]
+) -> tuple[Question, ...]:
     def one_of(kind: Kind) -> tuple[int, Picture]:
-        return rng.choice([(i, picture) for i, picture in enumerate(pictures, start=1) if picture.kind == kind])
+        return rng.choice(
+            [(i, picture) for i, picture in enumerate(pictures, start=1) if picture.kind == kind]
+        )
 
     place, single = one_of("single")
     shown = f"Image {place} shows {single.description}."
@@ -75,8 +90,11 @@ def _questions(rng: random.Random, pictures: Sequence[Picture], codes: dict[str,
     told = f"The code of {person} is {codes[person]}."
     questions.append(Question("text_needle", f" What is the code of {person}?", told))
 
-    # where an emoji lies is asked of those that occur once: the model confuses the others with the full cache, too
-    seen = Counter(name for picture in pictures if picture.kind != "shape" for name in picture.names)
+    # where an emoji lies is asked of those that occur once: the model confuses the others with the
+    # full cache, too
+    seen = Counter(
+        name for picture in pictures if picture.kind != "shape" for name in picture.names
+    )
     lone = [
         (i, corner, name)
         for i, picture in enumerate(pictures, start=1)
@@ -87,7 +105,9 @@ def _questions(rng: random.Random, pictures: Sequence[Picture], codes: dict[str,
     if lone:
         place, corner, name = rng.choice(lone)
         found = f"The {name} is at the {corner} of image {place}."
-        questions.append(Question("retrieval", f" Which corner of image {place} shows the {name}?", found))
+        questions.append(
+            Question("retrieval", f" Which corner of image {place} shows the {name}?", found)
+        )
 
     place, shape = one_of("shape")
     answer = rng.choice(sorted({answer for _, answer in shape.questions}))
@@ -95,6 +115,8 @@ def _questions(rng: random.Random, pictures: Sequence[Picture], codes: dict[str,
     questions.append(Question("easy_vqa", f" In image {place}, {text}", f"The answer is {answer}."))
 
     if len(pictures) == DESCRIBED_SIZE:
-        sentences = (f"Image {i} shows {picture.description}." for i, picture in enumerate(pictures, start=1))
+        sentences = (
+            f"Image {i} shows {picture.description}." for i, picture in enumerate(pictures, start=1)
+        )
         questions.append(Description("description", " Describe all images.", " ".join(sentences)))
     return tuple(questions)

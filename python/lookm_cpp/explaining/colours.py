@@ -1,4 +1,6 @@
-"""One scale of colours for shares, on paper and on a dark screen: an evicted cell fades into the page."""
+"""One scale of colours for shares, on paper and on a dark screen: an evicted cell fades into the
+page.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the page, how much of an evicted cell it covers, and colours of shares from just above 0 to 1."""
+    """Colours of the page, how much of an evicted cell it covers, and colours of shares from just
+    above 0 to 1.
+    """
 
     page: RGB
     card: RGB

@@ -39,34 +39,51 @@ from lookm_cpp.flags import (
 )
 def explain(
     question: Annotated[
-        str, typer.Argument(help="Each <image> in it stands for the next image; otherwise images come first.")
+        str,
+        typer.Argument(
+            help="Each <image> in it stands for the next image; otherwise images come first."
+        ),
     ],
     *,
     model: Model,
     mmproj: Mmproj = None,
     system: System = None,
-    image: Annotated[list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")
+    ] = None,
     context_file: Annotated[
         list[str] | None,
-        typer.Option("--context-file", help="A UTF-8 text that comes first and may be evicted; may be repeated."),
+        typer.Option(
+            "--context-file",
+            help="A UTF-8 text that comes first and may be evicted; may be repeated.",
+        ),
     ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
-            "--output", "-o", help="A page (.html) or a picture (.png); may be repeated.  [default: report.html]"
+            "--output",
+            "-o",
+            help="A page (.html) or a picture (.png); may be repeated.  [default: report.html]",
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help=f"Compression method; may be repeated.  [default: {', '.join(METHODS)}]"),
+        typer.Option(
+            "--method",
+            help=f"Compression method; may be repeated.  [default: {', '.join(METHODS)}]",
+        ),
     ] = None,
     kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEFAULT_RATIO,
-    dark: Annotated[bool, typer.Option("--dark", help="Pictures for a dark page; pages follow the browser.")] = False,
+    dark: Annotated[
+        bool, typer.Option("--dark", help="Pictures for a dark page; pages follow the browser.")
+    ] = False,
     opened: dict[str, Any],
     how: dict[str, Any],
     answer: dict[str, Any],
 ) -> None:
-    """Show which cells each method keeps, as heat maps over the images, and where the others were merged."""
+    """Show which cells each method keeps, as heat maps over the images, and where the others were
+    merged.
+    """
     targets = [Path(one) for one in output or ["report.html"]]
     for target in targets:
         check_target(target)
@@ -74,7 +91,10 @@ def explain(
             raise ValueError(f"--output {str(target)!r}, expected a folder that exists")
     check_embedded(model, mmproj)
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
-    with open_model(model, mmproj, {**opened, **how, "kv_ratio": kv_ratio}) as llm, prompt_progress() as progress:
+    with (
+        open_model(model, mmproj, {**opened, **how, "kv_ratio": kv_ratio}) as llm,
+        prompt_progress() as progress,
+    ):
         found = llm.explain(
             question,
             image or (),
@@ -93,7 +113,12 @@ def explain(
 
 
 def _tell(found: Explanation) -> None:
-    rows = [["answer", found.answer], ["cells kept", str(found.stats.kept_cells)], ["of text", ""], ["of images", ""]]
+    rows = [
+        ["answer", found.answer],
+        ["cells kept", str(found.stats.kept_cells)],
+        ["of text", ""],
+        ["of images", ""],
+    ]
     notes = ["note", ""]
     for one in found.methods:
         kept = f"{one.stats.kept_cells} ({one.stats.kv_ratio:.1%})"

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from lookm_cpp.options import ChatOptions
 
 METHODS = (METHOD, PAPER_METHOD, "snapkv")
-"""What is explained unless something else is asked for: the paper's best, and two without text prior and merging."""
+"""What is explained unless something else is asked for: the paper's best, and two without text
+prior and merging.
+"""
 KV_RATIO = 0.2
-"""Share of the cells to keep where neither the model was opened with a ratio below 1 nor one is given."""
+"""Share of the cells to keep where neither the model was opened with a ratio below 1 nor one is
+given.
+"""
 
 
 class Outcome(NamedTuple):
@@ -41,11 +45,19 @@ class Shown(NamedTuple):
 
 def upright_images(images: Images, max_pixels: int) -> tuple[Image, ...]:
     """The images, loaded, and turned as their cameras meant them."""
-    return upright([load_image(image, f"image {i + 1}", max_pixels) for i, image in enumerate(image_list(images))])
+    return upright(
+        [
+            load_image(image, f"image {i + 1}", max_pixels)
+            for i, image in enumerate(image_list(images))
+        ]
+    )
 
 
 def explain_methods(
-    ask: Callable[[ChatOptions], Outcome], shown: Shown, methods: Sequence[str], options: ChatOptions
+    ask: Callable[[ChatOptions], Outcome],
+    shown: Shown,
+    methods: Sequence[str],
+    options: ChatOptions,
 ) -> Explanation:
     """Ask once with the full cache and once by each method.
 
@@ -53,7 +65,11 @@ def explain_methods(
         ValueError: ``methods`` names none or one twice, or as ``ask`` does.
     """
     names = [] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+    if (
+        not names
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+    ):
         raise ValueError(f"methods is {brief(methods)}, expected a sequence of names, each once")
     if options.get("method") is not None:
         raise ValueError(f"method is {brief(options['method'])}, expected methods=[...] here")

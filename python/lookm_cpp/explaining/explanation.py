@@ -26,8 +26,8 @@ class Piece:
     Attributes:
         image: Which image, from 0.
         tile: Whether it is one of the tiles that a model cuts an image into, and not the whole.
-        area: ``x0, y0, x1, y1`` that its grid covers, in widths and heights of the image, beyond 0 to 1 where padded;
-            ``None`` where that is not known.
+        area: ``x0, y0, x1, y1`` that its grid covers, in widths and heights of the image, beyond 0
+            to 1 where padded; ``None`` where that is not known.
         nx: Columns of its grid of cells; 0 where its cells have no place.
         ny: Rows.
         first: Its first cell.
@@ -50,8 +50,8 @@ class LayerCells:
     Attributes:
         il: The model's number of the layer.
         kept: ``[n_head_kv, n_keep]``: cells that stayed, ascending.
-        merged_into: ``[n_head_kv, n_cells]``: the kept cell that an evicted one was merged into; -1 for kept cells and
-            those that were dropped.
+        merged_into: ``[n_head_kv, n_cells]``: the kept cell that an evicted one was merged into; -1
+            for kept cells and those that were dropped.
         score: ``[n_head_kv, n_cells]``: what the method ranked cells by.
     """
 
@@ -67,7 +67,10 @@ class LayerCells:
 
 @dataclass(frozen=True)
 class MethodCells:
-    """One method's cache and answer. ``layers`` is empty where it compressed nothing; ``stats.note`` says why."""
+    """One method's cache and answer.
+
+    ``layers`` is empty where it compressed nothing; ``stats.note`` says why.
+    """
 
     method: str
     answer: str
@@ -80,7 +83,8 @@ class MethodCells:
         return sum(len(layer.kept) for layer in self.layers)
 
     def times_kept(self, layer: int | None = None) -> Ints:
-        """``[n_cells]``: how many (layer, KV head) pairs kept each cell, of all layers or of ``layers[layer]``.
+        """``[n_cells]``: how many (layer, KV head) pairs kept each cell, of all layers or of
+        ``layers[layer]``.
 
         All are 0 where nothing was compressed: there are no pairs.
         """
@@ -96,7 +100,9 @@ class MethodCells:
         return self.times_kept(layer) / n
 
     def merges(self, layer: int | None = None) -> Ints:
-        """``[n, 3]``: evicted cell, kept cell it was merged into, how many pairs did so; frequent ones first."""
+        """``[n, 3]``: evicted cell, kept cell it was merged into, how many pairs did so; frequent
+        ones first.
+        """
         some = self.layers if layer is None else self.layers[layer : layer + 1]
         n_cells = self.stats.prompt_cells
         found = []
@@ -120,7 +126,8 @@ class Explanation:
         stats: Of the full cache.
         is_text: ``[n_cells]``: cells that count as text; those of images and contexts do not.
         piece: ``[n_cells]``: index into ``pieces``, -1 for cells of text and contexts.
-        place: ``[n_cells, 2]``: column and row in the piece's grid; -1 for cells without a place, such as row breaks.
+        place: ``[n_cells, 2]``: column and row in the piece's grid; -1 for cells without a place,
+            such as row breaks.
         text: Each cell's token as bytes, empty for images; maybe part of a UTF-8 character.
         pieces: Of the images, in the order of the prompt.
         methods: One for each method asked for.
@@ -153,7 +160,9 @@ class Explanation:
         return page(self)
 
     def picture(self, *, layer: int | None = None, dark: bool = False) -> Image.Image:
-        """A row of heat maps for each method, of all layers or of the one with this index, with the answers."""
+        """A row of heat maps for each method, of all layers or of the one with this index, with the
+        answers.
+        """
         from lookm_cpp.explaining.picture import picture  # noqa: PLC0415
 
         return picture(self, layer=layer, dark=dark)
@@ -169,7 +178,9 @@ class Explanation:
         if target.suffix == ".html":
             target.write_text(self.html(), encoding="utf-8")
         else:
-            few = self.picture(dark=dark).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            few = self.picture(dark=dark).quantize(
+                256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            )
             few.save(target, optimize=True)
 
 

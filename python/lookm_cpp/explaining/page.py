@@ -29,7 +29,10 @@ N_MERGES = 3
 
 
 def page(explanation: Explanation) -> str:
-    """HTML that loads nothing from elsewhere. Data is packed, so that none of it can be read as markup."""
+    """HTML that loads nothing from elsewhere.
+
+    Data is packed, so that none of it can be read as markup.
+    """
     data = json.dumps(_data(explanation), separators=(",", ":")).encode()
     style = Template(_file("page.css")).substitute(light=_colours(LIGHT), dark=_colours(DARK))
     return Template(_file("page.html")).substitute(
@@ -51,7 +54,13 @@ def _file(name: str) -> str:
 
 
 def _colours(theme: Theme) -> str:
-    named = {"page": theme.page, "card": theme.card, "line": theme.line, "ink": theme.ink, "faint": theme.faint}
+    named = {
+        "page": theme.page,
+        "card": theme.card,
+        "line": theme.line,
+        "ink": theme.ink,
+        "faint": theme.faint,
+    }
     named |= {"accent": theme.scale[3], "focus": theme.focus, "pad": PADDING}
     scale = ",".join(css(colour) for colour in theme.scale)
     return (
@@ -95,13 +104,17 @@ def _view(view: View) -> dict[str, Any]:
         "picture": view.has_picture,
         "aspect": view.aspect,
         "frame": view.frame,
-        "boxes": [{"cells": box.cells, "box": [round(side, 6) for side in box.box]} for box in view.boxes],
+        "boxes": [
+            {"cells": box.cells, "box": [round(side, 6) for side in box.box]} for box in view.boxes
+        ],
         "apart": view.apart,
     }
 
 
 def _tokens(e: Explanation) -> list[list[Any]]:
-    """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row, piece of the image."""
+    """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row,
+    piece of the image.
+    """
     names = piece_names(e)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     out = []

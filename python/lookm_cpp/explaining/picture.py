@@ -29,7 +29,9 @@ APART = 12
 """Side of a cell without a place."""
 
 
-def picture(explanation: Explanation, *, layer: int | None = None, dark: bool = False) -> Image.Image:
+def picture(
+    explanation: Explanation, *, layer: int | None = None, dark: bool = False
+) -> Image.Image:
     """As ``Explanation.picture`` says.
 
     Raises:
@@ -37,7 +39,9 @@ def picture(explanation: Explanation, *, layer: int | None = None, dark: bool = 
     """
     for method in explanation.methods:
         if layer is not None and not 0 <= layer < len(method.layers):
-            raise ValueError(f"layer is {layer}, expected 0 to {len(method.layers) - 1}: {method.method}")
+            raise ValueError(
+                f"layer is {layer}, expected 0 to {len(method.layers) - 1}: {method.method}"
+            )
     return _Painter(explanation, DARK if dark else LIGHT, layer).paint()
 
 
@@ -50,7 +54,9 @@ class _Painter:
         n_lines = math.ceil(len(self.views) / n_columns) or 1
         self.n_columns = math.ceil(len(self.views) / n_lines) or 1
         self.width = min(MOST, (room + GAP) // self.n_columns - GAP)
-        self.sheet = Image.new("RGB", (WIDTH, 400 + len(explanation.methods) * (n_lines * 900 + 200)), theme.page)
+        self.sheet = Image.new(
+            "RGB", (WIDTH, 400 + len(explanation.methods) * (n_lines * 900 + 200)), theme.page
+        )
         self.draw = ImageDraw.Draw(self.sheet)
 
     def paint(self) -> Image.Image:
@@ -59,10 +65,22 @@ class _Painter:
         stats = e.stats
         context = f", {stats.context_cells} context" if stats.context_cells else ""
         cells = f"{stats.text_cells} text, {stats.image_cells} image{context}"
-        which = "all layers" if self.layer is None else f"layer {self.explanation.methods[0].layers[self.layer].il}"
+        which = (
+            "all layers"
+            if self.layer is None
+            else f"layer {self.explanation.methods[0].layers[self.layer].il}"
+        )
         about = f"{e.model}  ·  {stats.prompt_cells} cells ({cells})  ·  {which}"
         y = self._text(MARGIN, y + 6, about, 22, self.theme.faint, WIDTH - 2 * MARGIN)
-        y = self._text(MARGIN, y + 14, f"Full cache: {e.answer}", 24, self.theme.ink, WIDTH - 2 * MARGIN, most=3)
+        y = self._text(
+            MARGIN,
+            y + 14,
+            f"Full cache: {e.answer}",
+            24,
+            self.theme.ink,
+            WIDTH - 2 * MARGIN,
+            most=3,
+        )
         self._legend(WIDTH - MARGIN - 300, MARGIN)
         for method in e.methods:
             y += 28
@@ -75,12 +93,23 @@ class _Painter:
         ratio = f"{method.stats.kept_cells} cells kept, {method.stats.kv_ratio:.0%}"
         y = self._text(MARGIN, top, method.method, 26, self.theme.ink, LABEL - 40)
         y = self._text(MARGIN, y + 4, ratio, 22, self.theme.faint, LABEL - 40)
-        y = self._text(MARGIN, y + 4, f"of text {_mean(share[self.explanation.is_text])}", 22, self.theme.faint, LABEL)
+        y = self._text(
+            MARGIN,
+            y + 4,
+            f"of text {_mean(share[self.explanation.is_text])}",
+            22,
+            self.theme.faint,
+            LABEL,
+        )
         images = share[self.explanation.piece >= 0]
-        y = self._text(MARGIN, y + 4, f"of images {_mean(images)}", 22, self.theme.faint, LABEL - 40)
+        y = self._text(
+            MARGIN, y + 4, f"of images {_mean(images)}", 22, self.theme.faint, LABEL - 40
+        )
         y = self._text(MARGIN, y + 14, method.answer, 24, self.theme.ink, LABEL - 40, most=6)
         if method.stats.note:
-            y = self._text(MARGIN, y + 6, method.stats.note, 20, self.theme.faint, LABEL - 40, most=4)
+            y = self._text(
+                MARGIN, y + 6, method.stats.note, 20, self.theme.faint, LABEL - 40, most=4
+            )
         bottom, line_top = y, top
         for first in range(0, len(self.views), self.n_columns):
             heights = [
@@ -109,12 +138,20 @@ class _Painter:
             area = tuple(round(v) for v in (*left_top, *right_bottom))
             self._cover(canvas, (area[0], area[1], area[2], area[3]), value)
         self.sheet.paste(canvas, (left, top))
-        return height + self._apart(view, share, left, top + height + 8) + self._caption(view, left, top + height)
+        return (
+            height
+            + self._apart(view, share, left, top + height + 8)
+            + self._caption(view, left, top + height)
+        )
 
     def _caption(self, view: View, left: int, top: int) -> int:
         name = f"image {view.image + 1}" + (f", {view.title}" if view.title else "")
         rows = math.ceil(len(view.apart) / (self.width // APART))
-        return self._text(left, top + 8 + rows * APART, name, 18, self.theme.faint, self.width) - top - rows * APART
+        return (
+            self._text(left, top + 8 + rows * APART, name, 18, self.theme.faint, self.width)
+            - top
+            - rows * APART
+        )
 
     def _apart(self, view: View, share: Shares, left: int, top: int) -> int:
         per_row = self.width // APART
@@ -130,11 +167,15 @@ class _Painter:
         under = canvas.crop(area)
         colour = Image.new("RGB", under.size, self.theme.colour(share))
         over = ImageChops.multiply(under, colour) if share > 0 else colour
-        canvas.paste(Image.blend(under, over, OVER_KEPT if share > 0 else self.theme.over_evicted), area)
+        canvas.paste(
+            Image.blend(under, over, OVER_KEPT if share > 0 else self.theme.over_evicted), area
+        )
 
     def _legend(self, left: int, top: int) -> None:
         for i in range(300):
-            self.draw.line([(left + i, top), (left + i, top + 16)], self.theme.colour((i + 1) / 300))
+            self.draw.line(
+                [(left + i, top), (left + i, top + 16)], self.theme.colour((i + 1) / 300)
+            )
         self.draw.rectangle((left, top, left + 299, top + 16), None, self.theme.line)
         pale = Image.blend(
             _grey(Image.new("RGB", (1, 1), (128, 128, 128))),
@@ -145,9 +186,13 @@ class _Painter:
         self.draw.rectangle((left - 90, top, left - 21, top + 16), None, self.theme.line)
         self.draw.text((left - 90, top + 20), "evicted", self.theme.faint, _font(18))
         self.draw.text((left, top + 20), "kept by few", self.theme.faint, _font(18))
-        self.draw.text((left + 299, top + 20), "by all heads", self.theme.faint, _font(18), anchor="ra")
+        self.draw.text(
+            (left + 299, top + 20), "by all heads", self.theme.faint, _font(18), anchor="ra"
+        )
 
-    def _text(self, x: int, y: int, text: str, size: int, colour: RGB, width: int, *, most: int = 2) -> int:
+    def _text(
+        self, x: int, y: int, text: str, size: int, colour: RGB, width: int, *, most: int = 2
+    ) -> int:
         """Lower edge of what was written."""
         for line in _lines(text, size, width if y > MARGIN + 40 else width - 430, most):
             self.draw.text((x, y), line, colour, _font(size))

@@ -27,7 +27,8 @@ class CellBox:
 
 @dataclass(frozen=True)
 class View:
-    """One drawing: an image (or an empty canvas, where llama.cpp does not tell which part of it) and boxes over it.
+    """One drawing: an image (or an empty canvas, where llama.cpp does not tell which part of it)
+    and boxes over it.
 
     Attributes:
         image: Which image, from 0.
@@ -54,7 +55,11 @@ def views_of(explanation: Explanation) -> list[View]:
     views = []
     for image in range(len(explanation.images)):
         pieces = [i for i, piece in enumerate(explanation.pieces) if piece.image == image]
-        tiles = [i for i in pieces if explanation.pieces[i].tile and explanation.pieces[i].area is not None]
+        tiles = [
+            i
+            for i in pieces
+            if explanation.pieces[i].tile and explanation.pieces[i].area is not None
+        ]
         others = [i for i in pieces if i not in tiles]
         for i in others:
             views.append(_view(explanation, image, names[i], [i]))
@@ -82,7 +87,11 @@ def _view(explanation: Explanation, image: int, title: str, pieces: list[int]) -
         cells = range(piece.first, piece.first + piece.n_cells)
         area = piece.area or UNIT
         if piece.nx:
-            boxes += [_grid_box(c, area, piece, explanation.place[c]) for c in cells if explanation.place[c][0] >= 0]
+            boxes += [
+                _grid_box(c, area, piece, explanation.place[c])
+                for c in cells
+                if explanation.place[c][0] >= 0
+            ]
         elif piece.area is not None:
             boxes.append(CellBox(tuple(cells), area))
         apart += [c for c in cells if explanation.place[c][0] < 0]

@@ -1,0 +1,272 @@
+#include "lookm/cache/compressor.h"
+
+#include "lookm/cache/cell_lists.h"
+#include "lookm/core/select.h"
+#include "lookm/graph/compress_forms.h"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+
+namespace lookm {
+
+namespace {
+
+std::string why_nothing(const method & m, const budget & b, const compress_result & r) {
+    if (!m.evicts) {
+        return "method origin keeps the full cache";
+    }
+    if (m.prior == prior::text && r.n_image == 0) {
+        return "no image and no context in the prompt: a text-prior method keeps the full cache";
+    }
+    return "nothing to evict: the budget of " + std::to_string(b.n_keep()) +
+           " cells covers the prompt's " + std::to_string(b.n_kv);
+}
+
+// pivot [n_head_kv, n_evict] as an index into kept -> [n_head_kv, n_kv], see
+// compress_result::merged_into
+std::vector<int32_t> merged_into(std::span<const int32_t> kept, std::span<const int32_t> evicted,
+                                 std::span<const int32_t> pivot, int64_t n_head_kv) {
+    const size_t n_keep = kept.size() / n_head_kv, n_evict = evicted.size() / n_head_kv,
+                 n_kv = n_keep + n_evict;
+    std::vector<int32_t> out(n_head_kv * n_kv, -1);
+    for (size_t i = 0; i < pivot.size(); ++i) {
+        const size_t h = i / n_evict;
+        if (pivot[i] >= 0) {
+            out[h * n_kv + evicted[i]] = kept[h * n_keep + pivot[i]];
+        }
+    }
+    return out;
+}
+
+// Cells are of images, or of text; what text is declared evictable is a context.
+cell_counts counts_of(const std::vector<cell> & cells, std::span<const token_kind> kind) {
+    cell_counts out;
+    for (size_t i = 0; i < cells.size(); ++i) {
+        ++(cells[i].kind == token_kind::image ? out.image
+           : kind[i] == token_kind::image     ? out.context
+                                              : out.text);
+    }
+    return out;
+}
+
+// The same of the cells that stay, in the mean over layers and heads.
+cell_counts mean_counts(const std::vector<cell> & cells, std::span<const token_kind> kind,
+                        const std::vector<std::vector<int32_t>> & kept, int32_t n_keep) {
+    int64_t image = 0, context = 0, n = 0;
+    for (const std::vector<int32_t> & layer : kept) {
+        for (const int32_t c : layer) {
+            const bool is_image = cells[c].kind == token_kind::image;
+            image += is_image;
+            context += !is_image && kind[c] == token_kind::image;
+        }
+        n += static_cast<int64_t>(layer.size()) / n_keep;
+    }
+    const auto mean = [n](int64_t total) { return static_cast<int32_t>((total + n / 2) / n); };
+    return {n_keep - mean(image) - mean(context), mean(image), mean(context)};
+}
+
+bool host_memory(const kv_layer & layer) {
+    return ggml_backend_buffer_is_host(layer.k.storage->buffer) &&
+           ggml_backend_buffer_is_host(layer.v.storage->buffer);
+}
+
+} // namespace
+
+// Upstream compresses prompts with images only when text outranks images.
+budget budget_of(const compress_options & options, std::span<const token_kind> kind) {
+    const auto n_kv = static_cast<int32_t>(kind.size());
+    const bool all_text = std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
+    if (options.method.prior == prior::text && all_text) {
+        return {n_kv, n_kv, 0};
+    }
+    return make_budget(options.method, options.ratios, kind, options.n_prompt);
+}
+
+compressor::compressor(llama_context * ctx, size_t compute_bytes)
+    : kv_(ctx), tap_(kv_, compute_bytes), runners_(compute_bytes),
+      cpu_(kv_.cpu_backend(), compute_bytes) {}
+
+void compressor::restrict_to(const op_gate & gate) {
+    tap_.restrict_to(gate);
+    runners_.restrict_to(gate);
+}
+
+matches compressor::merge_layer(const kv_layer & layer, const compress_options & options,
+                                const layer_plan & plan) {
+    graph_runner & runner = runners_.of(kv_.backend_of_storage(layer.k.storage));
+    const bool on_device = options.on_device || !runner.on_cpu() || !host_memory(layer);
+    try {
+        return compress_layer(runner, layer, options.method, plan, on_device);
+    } catch (const refused_op &) {
+        ++n_staged_;
+        return compress_staged(cpu_, layer, options.method, plan);
+    }
+}
+
+void compressor::observe(const compress_options & options) {
+    const budget b = budget_of(options, options.kind);
+    observed_ = b.evicts() && needs_sums(options.method);
+    squeeze_peak_ = 0;
+    tap_.disarm();
+    if (observed_) {
+        tap_.arm({needs_squares(options.method), first_query(options.method, b, options.kind)});
+    }
+}
+
+void compressor::observe_all(const compress_options & options) {
+    observed_ = needs_sums(options.method);
+    squeeze_peak_ = 0;
+    tap_.disarm();
+    if (observed_) {
+        tap_.arm({needs_squares(options.method), 0});
+    }
+}
+
+void compressor::observe_nothing() {
+    observed_ = false;
+    squeeze_peak_ = 0;
+    tap_.disarm();
+}
+
+size_t compressor::peak_bytes() const {
+    return tap_.bytes() + std::max(observed_ ? tap_.compute_peak() : 0, squeeze_peak_);
+}
+
+void compressor::resume() {
+    if (observed_) {
+        tap_.listen();
+    }
+}
+
+bool compressor::covers(const compress_options & options) const {
+    const budget b = budget_of(options, options.kind);
+    if (!b.evicts() || !needs_sums(options.method)) {
+        return true;
+    }
+    return observed_ && tap_.plan().first_query == first_query(options.method, b, options.kind) &&
+           (tap_.plan().squares || !needs_squares(options.method));
+}
+
+void compressor::move(std::span<const cell_move> moves) {
+    if (moves.empty()) {
+        return;
+    }
+    kv_.settle();
+    for (const kv_layer & layer : kv_.layers()) {
+        move_rows(runners_.of(kv_.backend_of_storage(layer.k.storage)), cpu_, layer, moves);
+    }
+    runners_.clear();
+    kv_.move(moves);
+}
+
+void compressor::isolate(llama_seq_id seq, int32_t n) {
+    unite();
+    if (!kv_.can_isolate()) {
+        return;
+    }
+    if (const auto moves = kv_.moves_to_isolate(seq, n)) {
+        move(*moves);
+        kv_.isolate(seq, n);
+    }
+}
+
+void compressor::unite() {
+    if (kv_.can_isolate()) {
+        kv_.unite();
+        move(kv_.moves_to_pack());
+    }
+}
+
+ranking compressor::rank_layer(const method & m, const budget & b, int i,
+                               const std::vector<cell> & cells,
+                               std::span<const token_kind> kind) const {
+    std::vector<float> sum, squares;
+    if (needs_sums(m)) {
+        sum = tap_.scores(i, cells);
+    }
+    if (needs_squares(m)) {
+        squares = tap_.squares(i, cells);
+    }
+    return rank(m, b, {sum, squares}, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv, i);
+}
+
+cell_counts compressor::count(llama_seq_id seq, std::span<const token_kind> kind) const {
+    const std::vector<cell> cells = kv_.cells(seq);
+    return counts_of(cells, kinds_of(cells, {kind.begin(), kind.end()}));
+}
+
+compress_result compressor::compress(llama_seq_id seq, const compress_options & options,
+                                     const std::function<void(int, int)> & progress) {
+    const auto start = std::chrono::steady_clock::now();
+    kv_.check(seq);
+    tap_.disarm();
+    kv_.settle();
+    std::vector<cell> cells = kv_.cells(seq);
+    const std::vector<cell> packed(cells.begin(), cells.begin() + kv_.packed(seq).n);
+    cells.erase(cells.begin(), cells.begin() + static_cast<int64_t>(packed.size()));
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+
+    compress_result result;
+    result.n_text = static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::text));
+    result.n_image = static_cast<int32_t>(kind.size()) - result.n_text;
+    const budget b = budget_of(options, kind);
+    result.n_keep = b.n_keep();
+    if (!b.evicts()) {
+        result.note = why_nothing(options.method, b, result);
+        result.kept_of = counts_of(cells, kind);
+        return result;
+    }
+
+    n_staged_ = 0;
+    const std::vector<int32_t> target = kv_.targets(seq, b.n_keep(), packed);
+    const std::vector<token_kind> kind_of_cell = by_cell(kind, cells);
+    const std::vector<kv_layer> layers = kv_.layers(seq);
+    const auto n_layers = static_cast<int>(layers.size());
+    for (int i = 0; i < n_layers; ++i) {
+        if (progress) {
+            progress(i, n_layers);
+        }
+        const kv_layer & layer = layers[i];
+        const int64_t n_head_kv = layer.k.n_head_kv;
+        const int32_t n_evict = b.n_kv - b.n_keep();
+        std::vector<int32_t> kept(n_head_kv * b.n_keep());
+        std::vector<int32_t> evicted(n_head_kv * n_evict);
+        ranking ranks = rank_layer(options.method, b, i, cells, kind);
+        select(options.method, b, ranks, kind, kept);
+        for (int64_t h = 0; h < n_head_kv; ++h) {
+            complement({kept.data() + h * b.n_keep(), static_cast<size_t>(b.n_keep())},
+                       {evicted.data() + h * n_evict, static_cast<size_t>(n_evict)});
+        }
+        const std::vector<int32_t> kept_cells = to_cells(kept, cells);
+        const std::vector<int32_t> evicted_cells = to_cells(evicted, cells);
+        const matches merged =
+            merge_layer(layer, options, {kept_cells, evicted_cells, target, kind_of_cell});
+        if (options.explain) {
+            result.merged_into.push_back(merged_into(kept, evicted, merged.pivot, n_head_kv));
+            result.score.push_back(std::move(ranks.score));
+        }
+        result.kept.push_back(std::move(kept));
+    }
+    if (progress) {
+        progress(n_layers, n_layers);
+    }
+    std::vector<int32_t> stay = target;
+    for (const cell & c : packed) {
+        stay.push_back(c.index);
+    }
+    kv_.keep(seq, stay);
+    result.kept_of = mean_counts(cells, kind, result.kept, b.n_keep());
+    result.warning = starved(counts_of(cells, kind), result.kept_of);
+
+    result.score_seconds = score_seconds();
+    result.n_staged = n_staged_;
+    const size_t compute_peak = runners_.peak_bytes() + cpu_.peak_bytes();
+    runners_.clear();
+    result.peak_bytes = std::max(peak_bytes(), tap_.bytes() + compute_peak);
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+}
+
+} // namespace lookm

@@ -1,0 +1,664 @@
+#include "lookm/cache/kv_cache.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/host/memory_room.h"
+
+#include "llama-context.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache.h"
+#include "llama-memory-hybrid.h"
+#include "llama-model.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+
+#if defined(__GNUG__)
+#include <cxxabi.h>
+#endif
+
+namespace lookm {
+
+namespace {
+
+// Higher than any position of a prompt: marks the cells that are to be emptied.
+constexpr llama_pos pos_dropped = 1 << 30;
+
+std::string class_name(const llama_memory_i & memory) {
+    const char * raw = typeid(memory).name();
+#if defined(__GNUG__)
+    int status = 0;
+    char * demangled = abi::__cxa_demangle(raw, nullptr, nullptr, &status);
+    std::string name = status == 0 ? demangled : raw;
+    std::free(demangled);
+#else
+    std::string name = raw;
+#endif
+    for (const char * prefix : {"class ", "llama_"}) {
+        if (name.rfind(prefix, 0) == 0) {
+            name.erase(0, std::char_traits<char>::length(prefix));
+        }
+    }
+    return name;
+}
+
+// The cache whose layers see every earlier token, or nullptr. Exact types: a derived cache keeps
+// state of its own.
+llama_kv_cache * full_attention_cache(llama_memory_i * memory) {
+    if (!memory) {
+        return nullptr;
+    }
+    if (typeid(*memory) == typeid(llama_kv_cache)) {
+        return static_cast<llama_kv_cache *>(memory);
+    }
+    if (typeid(*memory) == typeid(llama_kv_cache_iswa)) {
+        return static_cast<llama_kv_cache_iswa *>(memory)->get_base();
+    }
+    if (typeid(*memory) == typeid(llama_memory_hybrid)) {
+        return static_cast<llama_memory_hybrid *>(memory)->get_mem_attn();
+    }
+    return nullptr;
+}
+
+// Where llama.cpp looks for the next free cell, in each stream. It has no setter, and the place
+// that an isolated sequence is read to depends on it. Naming a private member in an explicit
+// instantiation is allowed.
+std::vector<uint32_t> & heads_of(llama_kv_cache & kv);
+template <auto heads>
+struct opened {
+    friend std::vector<uint32_t> & heads_of(llama_kv_cache & kv) { return kv.*heads; }
+};
+template struct opened<&llama_kv_cache::v_heads>;
+
+// Stands in cells that are held free for the isolated sequence; contexts that use this id isolate
+// none.
+constexpr llama_seq_id seq_held = LLAMA_MAX_SEQ - 1;
+
+// As few moves as there are runs.
+class move_list {
+  public:
+    void add(int32_t from, int32_t to) {
+        if (from == to) {
+            return;
+        }
+        if (!moves_.empty() && moves_.back().from + moves_.back().n == from &&
+            moves_.back().to + moves_.back().n == to) {
+            ++moves_.back().n;
+        } else {
+            moves_.push_back({from, to, 1});
+        }
+    }
+    std::vector<cell_move> take() { return std::move(moves_); }
+
+  private:
+    std::vector<cell_move> moves_;
+};
+
+bool same_place(const llama_kv_cells & a, const llama_kv_cells & b, uint32_t i) {
+    const llama_kv_cell_ext x = a.ext_get(i), y = b.ext_get(i);
+    return a.pos_get(i) == b.pos_get(i) && std::tie(x.x, x.y, x.tok) == std::tie(y.x, y.y, y.tok);
+}
+
+// Layers that attend to this K: its own, and those without a cache that llama.cpp has pointed to
+// it. Of layers with sliding windows it points to a cache of windows.
+int count_readers(const llama_kv_cache & kv, const llama_hparams & hparams, const ggml_tensor * k) {
+    int n = 1;
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        if (!hparams.has_kv(il) && !hparams.is_swa(il) &&
+            kv.get_k_storage(static_cast<int32_t>(il)) == k) {
+            ++n;
+        }
+    }
+    return n;
+}
+
+// llama.cpp has no getter for V's storage: a view of one cell leads to it.
+ggml_tensor * v_storage(const llama_kv_cache & kv, int32_t il, bool & transposed) {
+    const ggml_context_ptr scratch{
+        ggml_init({4 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+    llama_kv_cache::slot_info one;
+    one.s0 = 0;
+    one.s1 = 0;
+    one.strm = {0};
+    one.idxs = {{0}};
+    ggml_tensor * v = kv.get_v(scratch.get(), il, 1, one);
+    transposed = v->nb[1] > v->nb[2];
+    ggml_tensor * at = v;
+    while (at->view_src) {
+        at = at->view_src;
+    }
+    return at;
+}
+
+} // namespace
+
+std::string kv_cache::memory_type(llama_context * ctx) {
+    const llama_memory_i * memory = llama_get_memory(ctx);
+    return memory ? class_name(*memory) : "none";
+}
+
+std::string kv_cache::unsupported(llama_context * ctx) {
+    const llama_hparams & hparams = ctx->get_model().hparams;
+    if (llama_model_has_encoder(&ctx->get_model())) {
+        return "a decoder beside an encoder is not a model that continues prompts";
+    }
+    const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx));
+    if (!kv) {
+        return "memory type " + memory_type(ctx) +
+               " cannot be compressed; expected a plain KV cache, one with sliding "
+               "windows, or a hybrid's attention part";
+    }
+    if (ctx->get_cparams().ctx_other) {
+        return "its cache is shared with another context, which compression would change";
+    }
+    if (hparams.is_mla()) {
+        return "multi-head latent attention (MLA) keeps no V rows and cannot be compressed";
+    }
+    if (hparams.use_alibi || hparams.f_max_alibi_bias > 0.0f) {
+        return "ALiBi biases attention by cell position, which compression changes";
+    }
+    if (kv->get_layer_ids().empty()) {
+        return "no layer of this model attends to all earlier tokens";
+    }
+    if (ctx->get_model().split_mode() == LLAMA_SPLIT_MODE_TENSOR) {
+        return "split mode tensor spreads a layer's cache over devices";
+    }
+    return "";
+}
+
+size_t kv_cache::bytes_per_token(llama_context * ctx) {
+    const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx));
+    const llama_hparams & hparams = ctx->get_model().hparams;
+    size_t bytes = 0;
+    for (const uint32_t il : kv ? kv->get_layer_ids() : std::vector<uint32_t>()) {
+        bytes += ggml_row_size(kv->type_k(), hparams.n_embd_k_gqa(il));
+        if (!hparams
+                 .is_mla()) { // a transposed V has as many rows in each layer as the widest needs
+            bool transposed = false;
+            bytes += ggml_row_size(kv->type_v(),
+                                   v_storage(*kv, static_cast<int32_t>(il), transposed)->ne[0]);
+        }
+    }
+    return bytes;
+}
+
+void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v,
+                           const std::string & prefix) {
+    const auto check = [&](const char * argument, ggml_type type, uint32_t head_dim) {
+        if (head_dim % ggml_blck_size(type) != 0) {
+            throw bad_argument(prefix + argument,
+                               std::string("\"") + ggml_type_name(type) + "\" stores blocks of " +
+                                   std::to_string(ggml_blck_size(type)) +
+                                   " numbers, but a head of this model has " +
+                                   std::to_string(head_dim) + "; expected f32, f16 or bf16");
+        }
+    };
+    for (uint32_t il = 0; il < model->hparams.n_layer(); ++il) {
+        check("type_k", type_k, model->hparams.n_embd_head_k(il));
+        check("type_v", type_v, model->hparams.n_embd_head_v(il));
+    }
+}
+
+std::vector<cache_form> kv_cache::forms(llama_context * ctx) {
+    llama_memory_i * memory = llama_get_memory(ctx);
+    std::vector<const llama_kv_cache *> caches;
+    if (const llama_kv_cache * kv = full_attention_cache(memory)) {
+        caches.push_back(kv);
+    }
+    if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
+        caches.push_back(windows->get_swa());
+    }
+    const ggml_context_ptr scratch{
+        ggml_init({8 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
+    const auto size = [](const ggml_tensor * t) { return t ? static_cast<int32_t>(t->ne[0]) : 0; };
+    std::vector<cache_form> out;
+    for (const llama_kv_cache * kv : caches) {
+        const std::vector<uint32_t> ids = kv->get_layer_ids();
+        cache_form form;
+        if (ids.empty()) { // has no rows, and so no types; the rest is alike in all caches of a
+                           // memory
+            form.v_transposed = out.front().v_transposed;
+        } else {
+            form.type_k = kv->type_k();
+            form.type_v = kv->type_v();
+            v_storage(*kv, static_cast<int32_t>(ids.front()), form.v_transposed);
+        }
+        form.rotation_k = size(kv->build_input_k_rot(scratch.get()));
+        form.rotation_v = size(kv->build_input_v_rot(scratch.get()));
+        form.cell_bytes = kv->has_cell_ext() ? static_cast<int32_t>(sizeof(llama_kv_cell_ext)) : 0;
+        out.push_back(form);
+    }
+    return out;
+}
+
+std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
+    llama_memory_i * memory = llama_get_memory(ctx);
+    const llama_kv_cache * kv = full_attention_cache(memory);
+    if (!kv) {
+        return std::nullopt;
+    }
+    uint32_t n = kv->get_cells(0).get_used();
+    if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
+        // what lies behind the window stays until its cell is needed
+        n = std::max(n, std::min(windows->get_swa()->get_cells(0).get_used(),
+                                 ctx->get_model().hparams.n_swa));
+    }
+    return static_cast<int32_t>(n);
+}
+
+int32_t kv_cache::window_cells(llama_context * ctx) {
+    const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
+    return windows ? static_cast<int32_t>(windows->get_swa()->get_size()) : 0;
+}
+
+bool kv_cache::size_changes_rope(llama_context * ctx) {
+    const auto & layers = ctx->get_model().layers;
+    return std::any_of(layers.begin(), layers.end(),
+                       [](const llama_layer & l) { return l.rope_long != nullptr; });
+}
+
+// A sequence that is read by itself. While it is shown, its cells have changed places with the
+// cache's.
+struct kv_cache::isolated {
+    llama_seq_id seq;
+    int32_t n;            // cells [0, n) are its own
+    llama_kv_cells cells; // its cells alone, or while they are shown everybody's
+    uint32_t head;        // where llama.cpp goes on in these cells
+    bool shown = false;
+};
+
+kv_cache::~kv_cache() = default;
+
+kv_cache::kv_cache(llama_context * ctx) : ctx_(ctx) {
+    const std::string why = unsupported(ctx);
+    if (!why.empty()) {
+        throw bad_argument("kv_ratio", why + " (kv_ratio 1 runs this model uncompressed)");
+    }
+    kv_ = full_attention_cache(llama_get_memory(ctx));
+    const llama_hparams & hparams = ctx->get_model().hparams;
+    const int64_t n_cells = kv_->get_size();
+    for (const uint32_t id : kv_->get_layer_ids()) {
+        const auto il = static_cast<int32_t>(id);
+        bool transposed = false;
+        ggml_tensor * k = kv_->get_k_storage(il);
+        ggml_tensor * v = v_storage(*kv_, il, transposed);
+        const int64_t n_h = hparams.n_head_kv(id);
+        layers_.push_back({il,
+                           {k, 0, n_cells, n_h, hparams.n_embd_head_k(id), false},
+                           {v, 0, n_cells, n_h, hparams.n_embd_head_v(id), transposed}});
+        n_readers_.push_back(count_readers(*kv_, hparams, k));
+    }
+}
+
+int32_t kv_cache::n_cells() const {
+    return static_cast<int32_t>(kv_->get_size());
+}
+
+std::vector<kv_layer> kv_cache::layers(llama_seq_id seq) const {
+    std::vector<kv_layer> out = layers_;
+    for (kv_layer & l : out) {
+        l.k.offset = kv_->get_stream(seq) * l.k.storage->nb[2];
+        l.v.offset = kv_->get_stream(seq) * l.v.storage->nb[2];
+    }
+    return out;
+}
+
+int32_t kv_cache::n_used_by(llama_seq_id seq) const {
+    return static_cast<int32_t>(kv_->get_cells(seq).seq_pos_get(seq).size());
+}
+
+int32_t kv_cache::n_used() const {
+    uint32_t n = 0;
+    for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s is that of sequence s
+        n += kv_->get_cells(static_cast<llama_seq_id>(s)).get_used();
+    }
+    if (isolated_) {
+        n -= static_cast<uint32_t>(kv_->get_cells(0).seq_pos_get(seq_held).size());
+    }
+    return static_cast<int32_t>(n);
+}
+
+size_t kv_cache::bytes_allocated(llama_context * ctx) {
+    size_t bytes = 0;
+    for (const auto & [buft, size] : llama_get_memory(ctx)->memory_breakdown()) {
+        bytes += size;
+    }
+    return bytes;
+}
+
+context_bytes kv_cache::bytes_by_use(llama_context * ctx) {
+    context_bytes out;
+    for (const auto & [buft, bytes] : ctx->memory_breakdown()) {
+        out.weights += bytes.model;
+        out.cells += bytes.context;
+        out.compute += bytes.compute;
+    }
+    return out;
+}
+
+host_bytes kv_cache::bytes_on_host(llama_context * ctx) {
+    host_bytes out;
+    for (const auto & [buft, bytes] : ctx->memory_breakdown()) {
+        ggml_backend_dev_t device = ggml_backend_buft_get_device(buft);
+        if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+            continue;
+        }
+        const bool as_in_file = buft == ggml_backend_cpu_buffer_type();
+        (as_in_file ? out.mapped : out.taken) += bytes.model;
+        out.taken += bytes.context + bytes.compute;
+    }
+    return out;
+}
+
+uint64_t kv_cache::graph_tables_of(const llama_context * ctx) {
+    return graph_tables(ctx->graph_max_nodes(std::min(llama_n_ubatch(ctx), llama_n_ctx(ctx))));
+}
+
+void kv_cache::settle() {
+    ctx_->memory_update(false);
+    ctx_->synchronize();
+}
+
+void kv_cache::check(llama_seq_id seq) const {
+    const auto n =
+        static_cast<llama_seq_id>(kv_->get_n_stream() > 1 ? kv_->get_n_stream() : LLAMA_MAX_SEQ);
+    if (seq < 0 || seq >= n) {
+        throw bad_argument("seq",
+                           std::to_string(seq) + " is outside [0, " + std::to_string(n - 1) + "]");
+    }
+}
+
+int32_t kv_cache::stream_of(llama_seq_id seq) const {
+    return static_cast<int32_t>(kv_->get_stream(seq));
+}
+
+std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    const int32_t stream = stream_of(seq);
+    std::vector<cell> out;
+    // Those of one image may share their position: then by their place in it, then by cell, as
+    // llama.cpp fills free cells upwards.
+    const auto & by_pos = cells.seq_pos_get(seq);
+    std::vector<std::pair<llama_pos, uint32_t>> order(by_pos.begin(), by_pos.end());
+    std::stable_sort(order.begin(), order.end(), [&](const auto & a, const auto & b) {
+        const llama_kv_cell_ext x = cells.ext_get(a.second), y = cells.ext_get(b.second);
+        return std::tie(a.first, x.y, x.x) < std::tie(b.first, y.y, y.x);
+    });
+    for (const auto & [pos, index] : order) {
+        const bool text = cells.ext_get(index).tok != LLAMA_TOKEN_NULL;
+        out.push_back(
+            {static_cast<int32_t>(index), text ? token_kind::text : token_kind::image, stream});
+    }
+    return out;
+}
+
+std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n,
+                                       std::span<const cell> but) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    std::vector<bool> taken(cells.size(), false);
+    for (const cell & c : but) {
+        taken[c.index] = true;
+    }
+    std::vector<int32_t> out;
+    for (uint32_t i = 0; i < cells.size() && static_cast<int32_t>(out.size()) < n; ++i) {
+        if (!taken[i] &&
+            (cells.is_empty(i) || (cells.seq_has(i, seq) && cells.seq_count(i) == 1))) {
+            out.push_back(static_cast<int32_t>(i));
+        }
+    }
+    if (static_cast<int32_t>(out.size()) < n) {
+        throw std::runtime_error(
+            "KV compression: sequence " + std::to_string(seq) + " shares cells with others, so " +
+            std::to_string(n) + " kept rows need cells of its own, but the cache of " +
+            std::to_string(cells.size()) + " has room for " + std::to_string(out.size()));
+    }
+    return out;
+}
+
+packed_cells kv_cache::packed(llama_seq_id seq) const {
+    // a sequence starts at position 0 unless keep() has moved its cells to the last one
+    packed_cells out;
+    for (const auto & [pos, index] : kv_->get_cells(seq).seq_pos_get(seq)) {
+        if (pos == 0 || (out.n > 0 && pos != out.pos)) {
+            break;
+        }
+        out.pos = pos;
+        ++out.n;
+    }
+    return out;
+}
+
+void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
+    // The cache object itself is not const; there is no public way to relabel cells.
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
+    const llama_pos pos_last = cells.seq_pos_max(seq);
+    const auto put = [&](uint32_t index, llama_pos pos, llama_kv_cell_ext ext) {
+        ext.x = ext.y = pos_last; // M-RoPE compares these where positions are equal
+        cells.pos_set(index, pos);
+        cells.ext_set(index, ext);
+        cells.seq_add(index, seq);
+    };
+
+    std::vector<bool> stays(cells.size(), false);
+    for (const int32_t index : target) {
+        stays[index] = true;
+    }
+    std::vector<llama_kv_cell_ext> ext;
+    for (const cell & c : this->cells(seq)) {
+        ext.push_back(cells.ext_get(c.index));
+        const bool emptied =
+            cells.seq_rm(c.index, seq); // not where another sequence shares the cell
+        if (emptied && !stays[c.index]) {
+            put(c.index, pos_dropped, {});
+        }
+    }
+    for (size_t r = 0; r < target.size(); ++r) {
+        put(target[r], pos_last, ext[r]);
+    }
+    // through the cache's own call, which also lets the next token take the first freed cell
+    kv_->seq_rm(seq, pos_dropped, -1);
+}
+
+void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> of, size_t n_keep) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
+    llama_pos pos_last = 0;
+    for (const int32_t index : of) {
+        pos_last = std::max(pos_last, cells.pos_get(index));
+    }
+    for (size_t r = 0; r < of.size(); ++r) {
+        llama_kv_cell_ext ext = cells.ext_get(of[r]);
+        ext.x = ext.y = pos_last; // no later than any cell of an image that is still being read
+        cells.seq_rm(of[r], seq);
+        cells.pos_set(of[r], r < n_keep ? pos_last : pos_dropped);
+        cells.ext_set(of[r], ext);
+        cells.seq_add(of[r], seq);
+    }
+    kv_->seq_rm(seq, pos_dropped, -1);
+}
+
+bool kv_cache::can_isolate() const {
+    const uint32_t n_seq = llama_n_seq_max(ctx_);
+    return kv_->get_n_stream() == 1 && n_seq > 1 && n_seq < LLAMA_MAX_SEQ;
+}
+
+std::optional<std::vector<cell_move>> kv_cache::moves_to_isolate(llama_seq_id seq,
+                                                                 int32_t n) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    move_list moves;
+    int32_t own = 0, other = n;
+    for (const cell & c : this->cells(seq)) {
+        moves.add(c.index, own++);
+    }
+    for (uint32_t i = 0; i < cells.size(); ++i) {
+        if (!cells.is_empty(i) && !cells.seq_has(i, seq)) {
+            moves.add(static_cast<int32_t>(i), other++);
+        }
+    }
+    if (own > n || other > n_cells()) {
+        return std::nullopt;
+    }
+    return moves.take();
+}
+
+std::vector<cell_move> kv_cache::moves_to_pack() const {
+    const llama_kv_cells & cells = kv_->get_cells(0);
+    move_list moves;
+    int32_t to = 0;
+    for (uint32_t i = 0; i < cells.size(); ++i) {
+        if (!cells.is_empty(i)) {
+            moves.add(static_cast<int32_t>(i), to++);
+        }
+    }
+    return moves.take();
+}
+
+void kv_cache::move(std::span<const cell_move> moves) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(0));
+    std::vector<uint32_t> from, to;
+    for (const cell_move & m : moves) {
+        for (int32_t i = 0; i < m.n; ++i) {
+            from.push_back(static_cast<uint32_t>(m.from + i));
+            to.push_back(static_cast<uint32_t>(m.to + i));
+        }
+    }
+    const llama_kv_cells moved = cells.cp(from);
+    for (const uint32_t i : from) {
+        cells.rm(i);
+    }
+    cells.set(to, moved);
+    heads_of(*kv_)[0] = 0;
+}
+
+void kv_cache::isolate(llama_seq_id seq, int32_t n) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
+    isolated_ = std::make_unique<isolated>();
+    isolated_->seq = seq;
+    isolated_->n = n;
+    llama_kv_cells & own = isolated_->cells;
+    own.resize(cells.size());
+    std::vector<uint32_t> index;
+    for (const cell & c : this->cells(seq)) {
+        index.push_back(static_cast<uint32_t>(c.index));
+    }
+    own.set(index, cells.cp(index));
+    for (const uint32_t i : index) {
+        own.seq_keep(i, seq); // other sequences may share it
+    }
+    isolated_->head = static_cast<uint32_t>(index.size());
+    for (uint32_t i = isolated_->head; i < static_cast<uint32_t>(n); ++i) {
+        cells.pos_set(i, 0);
+        cells.seq_add(i, seq_held);
+    }
+}
+
+void kv_cache::show_isolated() {
+    if (!isolated_ || isolated_->shown) {
+        return;
+    }
+    isolated & one = *isolated_;
+    std::swap(const_cast<llama_kv_cells &>(kv_->get_cells(one.seq)), one.cells);
+    std::swap(heads_of(*kv_)[0], one.head);
+    one.shown = true;
+}
+
+bool kv_cache::keeps_isolated(int32_t n_more) {
+    if (!isolated_) {
+        return false;
+    }
+    const llama_kv_cells & own =
+        isolated_->shown ? kv_->get_cells(isolated_->seq) : isolated_->cells;
+    int32_t n_free = 0;
+    for (int32_t i = 0; i < isolated_->n; ++i) {
+        n_free += own.is_empty(static_cast<uint32_t>(i));
+    }
+    if (n_free < n_more) {
+        unite();
+    }
+    return isolated_ != nullptr;
+}
+
+void kv_cache::show_all() {
+    if (!isolated_ || !isolated_->shown) {
+        return;
+    }
+    isolated & one = *isolated_;
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(one.seq));
+    std::swap(cells, one.cells);
+    std::swap(heads_of(*kv_)[0], one.head);
+    one.shown = false;
+    for (uint32_t i = 0; i < static_cast<uint32_t>(one.n); ++i) {
+        const bool is = !one.cells.is_empty(i);
+        const bool was = cells.seq_has(i, one.seq);
+        if (is == was && (!is || same_place(cells, one.cells, i))) {
+            continue;
+        }
+        for (const llama_seq_id seq : {one.seq, seq_held}) {
+            if (!cells.is_empty(i) && cells.seq_has(i, seq)) {
+                cells.seq_rm(i, seq);
+            }
+        }
+        if (cells.is_empty(i)) {
+            cells.pos_set(i, is ? one.cells.pos_get(i) : 0);
+            cells.ext_set(i, is ? one.cells.ext_get(i) : llama_kv_cell_ext());
+        }
+        cells.seq_add(i, is ? one.seq : seq_held);
+    }
+}
+
+void kv_cache::unite() {
+    if (!isolated_) {
+        return;
+    }
+    show_all();
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(isolated_->seq));
+    const auto held = cells.seq_pos_get(seq_held); // a copy: it shrinks
+    for (const auto & [pos, index] : held) {
+        cells.seq_rm(index, seq_held);
+    }
+    heads_of(*kv_)[0] = 0;
+    isolated_.reset();
+}
+
+void kv_cache::forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1) {
+    if (llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx))) {
+        kv->seq_rm(seq, p0, p1);
+    }
+}
+
+void kv_cache::set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data) {
+    // Two places: the context's parameters, read whenever a graph is rebuilt, and the scheduler,
+    // for a graph in reuse.
+    auto & cparams = const_cast<llama_cparams &>(ctx_->get_cparams());
+    cparams.cb_eval = callback;
+    cparams.cb_eval_user_data = user_data;
+    ggml_backend_sched_set_eval_callback(ctx_->get_sched(), callback, user_data);
+}
+
+ggml_backend_t kv_cache::backend_of(ggml_tensor * node) const {
+    return ggml_backend_sched_get_tensor_backend(ctx_->get_sched(), node);
+}
+
+ggml_backend_t kv_cache::backend_of_storage(const ggml_tensor * storage) const {
+    ggml_backend_sched_t sched = ctx_->get_sched();
+    const ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(storage->buffer);
+    for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); ++i) {
+        ggml_backend_t backend = ggml_backend_sched_get_backend(sched, i);
+        if (ggml_backend_supports_buft(backend, buft)) {
+            return backend;
+        }
+    }
+    throw std::runtime_error(std::string("KV compression: no backend for buffer ") +
+                             ggml_backend_buft_name(buft));
+}
+
+ggml_backend_t kv_cache::cpu_backend() const {
+    ggml_backend_sched_t sched = ctx_->get_sched();
+    return ggml_backend_sched_get_backend(sched, ggml_backend_sched_get_n_backends(sched) -
+                                                     1); // always the last
+}
+
+} // namespace lookm

@@ -1,0 +1,274 @@
+#include "lookm/cache/score_tap.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/graph/score_forms.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+// The view of the cache that a node's K is, before the cast that f32 caches get.
+const ggml_tensor * view_of(const ggml_tensor * k) {
+    while (k->op == GGML_OP_CPY || (k->view_src && k->view_src->op == GGML_OP_CPY)) {
+        k = k->op == GGML_OP_CPY ? k->src[0] : k->view_src;
+    }
+    return k;
+}
+
+const ggml_tensor * storage_of(const ggml_tensor * k) {
+    const ggml_tensor * view = view_of(k);
+    return view->view_src ? view->view_src : view;
+}
+
+// K of the product that kq_soft_max was made from, through scales and softcaps
+const ggml_tensor * k_of(const ggml_tensor * node) {
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+        return node->src[1];
+    }
+    while (node && node->op != GGML_OP_MUL_MAT) {
+        node = node->src[0];
+    }
+    return node ? node->src[0] : nullptr;
+}
+
+// n elements of t along one dimension: another tensor on the same data, good for as_leaf
+ggml_tensor part(const ggml_tensor * t, int dim, int64_t from, int64_t n) {
+    ggml_tensor p = *t;
+    p.ne[dim] = n;
+    p.data = static_cast<char *>(t->data) + from * t->nb[dim];
+    return p;
+}
+
+template <class Input>
+void add_scores_anywhere(graph_runner & runner, graph_runner & cpu, const Input & input,
+                         const score_sums & out) {
+    try {
+        add_scores(runner, input, out);
+    } catch (const refused_op &) {
+        add_scores_staged(cpu, input, out);
+    }
+}
+
+float op_param(const ggml_tensor * node, int i) {
+    float value;
+    std::memcpy(&value, reinterpret_cast<const char *>(node->op_params) + i * sizeof(float),
+                sizeof(float));
+    return value;
+}
+
+} // namespace
+
+// Queries of one attention node, the same number in each stream of the cache that it covers.
+struct score_tap::rows {
+    int64_t n;
+    int64_t stream, n_stream;
+};
+
+score_tap::score_tap(kv_cache & kv, size_t compute_bytes)
+    : kv_(kv), sums_(kv.layers()), runners_(compute_bytes), cpu_(kv.cpu_backend(), compute_bytes) {
+    for (size_t i = 0; i < kv.layers().size(); ++i) {
+        layer_by_storage_[kv.layers()[i].k.storage] = i;
+    }
+}
+
+score_tap::~score_tap() {
+    disarm();
+}
+
+void score_tap::arm(const tap_plan & plan) {
+    if (plan.first_query < 0) {
+        throw bad_argument("first_query",
+                           std::to_string(plan.first_query) + ", expected 0 or more");
+    }
+    plan_ = plan;
+    if (!plan.squares) {
+        squares_.reset();
+    } else if (!squares_) {
+        squares_.emplace(kv_.layers());
+    }
+    forget();
+    n_read_.assign(kv_.layers().size(), 0);
+    n_seen_.clear();
+    for (const kv_layer & layer : kv_.layers()) {
+        n_seen_.emplace_back(layer.k.storage->ne[2], 0);
+    }
+    error_ = nullptr;
+    seconds_ = 0.0;
+    compute_peak_ = 0;
+    listen();
+}
+
+void score_tap::forget(int64_t n_rows, llama_seq_id seq) {
+    sums_.clear();
+    if (squares_) {
+        squares_->clear();
+    }
+    for (const std::vector<int64_t> & layer : n_rows > 0 ? n_seen_ : decltype(n_seen_)()) {
+        const int64_t n_seen = layer[kv_.stream_of(seq)];
+        plan_.first_query =
+            static_cast<int32_t>(std::max(n_seen + n_rows, int64_t(plan_.first_query)));
+    }
+}
+
+void score_tap::restore(size_t i, const std::vector<cell> & cells,
+                        const std::vector<float> & scores) {
+    sums_.write(i, cells, scores);
+    for (int64_t & n : n_seen_[i]) {
+        n = std::max<int64_t>(n, 1);
+    }
+}
+
+void score_tap::move(size_t i, int32_t stream, std::span<const int32_t> from,
+                     std::span<const int32_t> to, std::span<const int32_t> emptied) {
+    sums_.move(i, stream, from, to, emptied);
+    if (squares_) {
+        squares_->move(i, stream, from, to, emptied);
+    }
+}
+
+void score_tap::listen() {
+    if (!armed_) {
+        kv_.set_eval_callback(on_node, this);
+        armed_ = true;
+    }
+}
+
+void score_tap::begin_after(int64_t n) {
+    plan_.first_query = static_cast<int32_t>(std::max<int64_t>(0, plan_.first_query - n));
+}
+
+void score_tap::disarm() {
+    if (armed_) {
+        kv_.set_eval_callback(nullptr, nullptr);
+        armed_ = false;
+        compute_peak_ = std::max(compute_peak_, runners_.peak_bytes() + cpu_.peak_bytes());
+        runners_.clear();
+    }
+}
+
+void score_tap::rethrow() {
+    if (error_) {
+        std::rethrow_exception(std::exchange(error_, nullptr));
+    }
+}
+
+bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
+    auto & tap = *static_cast<score_tap *>(self);
+    const int layer = tap.layer_of(node);
+    if (layer < 0) {
+        return !ask;
+    }
+    const auto i = static_cast<size_t>(layer);
+    const rows here = tap.rows_of(node, i);
+    if (ask) {
+        return !tap.skips(here, i);
+    }
+    const auto start = std::chrono::steady_clock::now();
+    try {
+        tap.observe(node, here, i);
+    } catch (...) { // C code lies above: carry the exception around it
+        tap.error_ = std::current_exception();
+        return false;
+    }
+    tap.seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return true;
+}
+
+int score_tap::layer_of(const ggml_tensor * node) const {
+    if (node->op != GGML_OP_FLASH_ATTN_EXT && node->op != GGML_OP_SOFT_MAX) {
+        return -1;
+    }
+    const ggml_tensor * k = k_of(node);
+    const auto found = k ? layer_by_storage_.find(storage_of(k)) : layer_by_storage_.end();
+    return found == layer_by_storage_.end() ? -1 : static_cast<int>(found->second);
+}
+
+score_tap::rows score_tap::rows_of(const ggml_tensor * node, size_t i) const {
+    const ggml_tensor * by_query = node->op == GGML_OP_FLASH_ATTN_EXT ? node->src[0] : node;
+    const ggml_tensor * storage = kv_.layers()[i].k.storage;
+    rows here = {by_query->ne[1], 0, by_query->ne[3]};
+    if (const ggml_tensor * k = storage->ne[2] > 1 ? k_of(node) : nullptr) {
+        here.stream = static_cast<int64_t>(view_of(k)->view_offs / storage->nb[2]);
+    }
+    return here;
+}
+
+// Whether no row counts; then they are counted here, as the node will not be seen again.
+bool score_tap::skips(const rows & here, size_t i) {
+    const auto first = n_seen_[i].begin() + here.stream;
+    if (*std::max_element(first, first + here.n_stream) + here.n > plan_.first_query) {
+        return false;
+    }
+    count(here, i);
+    return true;
+}
+
+// The same rows come again for each further layer that reads this one's cache.
+void score_tap::count(const rows & here, size_t i) {
+    if (++n_read_[i] < kv_.n_readers(i)) {
+        return;
+    }
+    n_read_[i] = 0;
+    const auto first = n_seen_[i].begin() + here.stream;
+    std::for_each(first, first + here.n_stream, [&](int64_t & n) { n += here.n; });
+}
+
+void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
+    graph_runner & runner = runners_.of(kv_.backend_of(node));
+    for (int64_t s = 0; s < here.n_stream; ++s) {
+        const int64_t from =
+            std::clamp<int64_t>(plan_.first_query - n_seen_[i][here.stream + s], 0, here.n);
+        if (from == here.n) {
+            continue;
+        }
+        const auto of_stream = [s](const ggml_tensor * t) { return part(t, 3, s, 1); };
+        const auto from_row = [from](const ggml_tensor & t) {
+            return part(&t, 1, from, t.ne[1] - from);
+        };
+        const ggml_tensor sum = part(sums_.tensor(i), 2, here.stream + s, 1);
+        const ggml_tensor square =
+            squares_ ? part(squares_->tensor(i), 2, here.stream + s, 1) : sum;
+        const score_sums out = {&sum, squares_ ? &square : nullptr};
+        if (node->op == GGML_OP_SOFT_MAX) {
+            const ggml_tensor probs = from_row(of_stream(node));
+            add_scores_anywhere(runner, cpu_, &probs, out);
+            continue;
+        }
+        const ggml_tensor q = from_row(of_stream(node->src[0]));
+        const ggml_tensor k = of_stream(node->src[1]);
+        const ggml_tensor mask = from_row(of_stream(node->src[3]));
+        const attention attn = {
+            &q, &k, &mask, node->src[4], op_param(node, 0), op_param(node, 1), op_param(node, 2)};
+        add_scores_anywhere(runner, cpu_, attn, out);
+    }
+    count(here, i);
+}
+
+std::vector<float> score_tap::scores(size_t i, const std::vector<cell> & cells) const {
+    if (*std::max_element(n_seen_.at(i).begin(), n_seen_.at(i).end()) == 0) {
+        throw std::runtime_error(
+            "KV compression: attention of layer " + std::to_string(kv_.layers()[i].il) +
+            " ran where its cache does not lie; expected flash_attn auto or off on this device");
+    }
+    return sums_.read(i, cells);
+}
+
+std::vector<float> score_tap::squares(size_t i, const std::vector<cell> & cells) const {
+    if (!squares_) {
+        throw std::logic_error("score_tap: squares were not asked for");
+    }
+    return squares_->read(i, cells);
+}
+
+size_t score_tap::bytes() const {
+    return sums_.bytes() + (squares_ ? squares_->bytes() : 0);
+}
+
+} // namespace lookm

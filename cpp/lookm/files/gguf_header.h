@@ -1,0 +1,48 @@
+#pragma once
+
+#include "ggml-cpp.h"
+#include "gguf.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lookm {
+
+// Keys, and names, types and shapes of tensors, of a GGUF file or of all parts of one that is
+// split; no weights.
+class gguf_header {
+  public:
+    struct tensor {
+        ggml_type type = GGML_TYPE_F32;
+        int n_dims = 1;
+        int64_t shape[GGML_MAX_DIMS] = {};
+    };
+
+    explicit gguf_header(
+        const std::vector<std::string> & parts); // one that cannot be read is empty
+
+    bool has(const std::string & key) const { return find(key) >= 0; }
+    std::optional<gguf_type> type(const std::string & key) const;
+    std::string type_name(const std::string & key) const; // "u32", "arr"
+    // None where the key is not there, or of another type.
+    std::optional<uint32_t> u32(const std::string & key) const;
+    std::optional<float> f32(const std::string & key) const;
+    std::optional<std::string> text(const std::string & key) const;
+    std::vector<const char *> texts(const std::string & key) const; // of an array
+
+    const std::map<std::string, tensor> & tensors() const { return tensors_; }
+    const tensor * find_tensor(const std::string & name) const;
+
+  private:
+    int64_t find(const std::string & key) const;
+    bool is(const std::string & key, gguf_type type) const { return this->type(key) == type; }
+
+    gguf_context_ptr keys_; // of the first part
+    std::map<std::string, tensor> tensors_;
+};
+
+} // namespace lookm

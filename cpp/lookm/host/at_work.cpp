@@ -1,0 +1,111 @@
+#include "lookm/host/at_work.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+namespace lookm {
+
+namespace {
+
+std::atomic<int> n_at_work = 0; // threads
+thread_local int depth = 0;     // of the calling thread: work calls back, and that may call work
+std::atomic<bool> stopped = false;
+thread_local bool stops_others = false;
+std::atomic<int> generation = 0;
+std::atomic<const char *> unusable = nullptr; // why, in a child
+
+#if defined(LOOKM_OWN_THREADS)
+constexpr bool threads_survive = true;
+#else
+constexpr bool threads_survive = false; // libgomp waits for its threads of before for ever
+#endif
+
+void enter() {
+    n_at_work += depth++ == 0 ? 1 : 0;
+}
+
+void leave() {
+    n_at_work -= --depth == 0 ? 1 : 0;
+}
+
+int n_others() {
+    return n_at_work - (depth > 0 ? 1 : 0);
+}
+
+void after_fork_in_child() {
+    ++generation;
+    if (n_others() > 0) {
+        unusable = "this process was forked while another thread was at work in lookm_cpp, and "
+                   "cannot use it";
+    } else if (!threads_survive && !unusable) {
+        unusable = "this process was forked after its parent had used lookm_cpp, and this build "
+                   "cannot go on with that";
+    }
+    n_at_work = depth > 0 ? 1 : 0;
+}
+
+} // namespace
+
+const char * const instead_of_fork = "; expected multiprocessing's start method \"spawn\"";
+
+const char * work_stopped::what() const noexcept {
+    return "the interpreter is at its end";
+}
+
+at_work::at_work() {
+    static const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+    static_cast<void>(registered);
+    check_forked_at_rest();
+    enter(); // before it looks: either it sees stop_work(), or wait_for_work() sees it
+    if (work_is_stopped()) {
+        leave();
+        throw work_stopped();
+    }
+}
+
+at_work::~at_work() {
+    leave();
+}
+
+void stop_work() {
+    stops_others = true;
+    stopped = true;
+}
+
+bool work_is_stopped() {
+    return stopped && !stops_others;
+}
+
+void check_work_goes_on() {
+    if (work_is_stopped()) {
+        throw work_stopped();
+    }
+}
+
+bool wait_for_work(std::chrono::milliseconds most) {
+    const auto end = std::chrono::steady_clock::now() + most;
+    while (n_others() > 0 && std::chrono::steady_clock::now() < end) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return n_others() == 0;
+}
+
+int fork_generation() {
+    return generation;
+}
+
+bool forked_at_rest() {
+    return !unusable;
+}
+
+void check_forked_at_rest() {
+    if (unusable) {
+        throw std::runtime_error(std::string(unusable) + instead_of_fork);
+    }
+}
+
+} // namespace lookm

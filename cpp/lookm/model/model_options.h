@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lookm {
+
+// How to load a model and make its context; names and meanings are llama.cpp's.
+struct model_options {
+    std::string model_path;
+    std::string mmproj_path; // "": text only
+    int32_t n_ctx = 0;       // 0: what the model was trained with
+    int32_t n_batch = 2048;
+    int32_t n_ubatch = 512;
+    int32_t n_threads = 0;     // 0: one per physical core
+    int32_t n_gpu_layers = -1; // -1: all
+    std::string rpc_servers;   // "host:port,...": layers on ggml-rpc-servers, too
+    std::vector<float>
+        tensor_split; // share of the layers for each device; empty: by their free memory
+    std::string flash_attn = "auto"; // auto, on, off
+    std::string type_k = "f16";
+    std::string type_v = "f16";
+    std::string kept_type_k; // of the cache that an answer is given from, once the prompt is read;
+                             // "": type_k
+    std::string kept_type_v;
+    bool verbose = false;
+    int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
+    bool scored = false;  // prompts will be scored by all their queries; flash_attn "auto" takes it
+                          // into account
+    int32_t kv_cells = 0; // most cells in use at once; 0: n_ctx
+    int64_t kv_memory = 0; // most bytes of KV buffers at once; 0: what kv_cells or n_ctx takes
+    bool shrink = true;    // contexts no larger than what is in them (sized_context)
+    bool swa_full = false; // sliding windows' layers keep all cells, and can go back to any token
+    std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
+    bool cpu_only = false;     // whatever accelerators there are
+    bool no_alloc =
+        false; // only to learn sizes: no weights are loaded, nothing is allocated for contexts
+};
+
+// visit(name, member) for each field that a user may set.
+template <class Visit>
+void for_each_field(const model_options * /*of*/, Visit && visit) {
+    visit("model_path", &model_options::model_path);
+    visit("mmproj_path", &model_options::mmproj_path);
+    visit("n_ctx", &model_options::n_ctx);
+    visit("n_batch", &model_options::n_batch);
+    visit("n_ubatch", &model_options::n_ubatch);
+    visit("n_threads", &model_options::n_threads);
+    visit("n_gpu_layers", &model_options::n_gpu_layers);
+    visit("rpc_servers", &model_options::rpc_servers);
+    visit("tensor_split", &model_options::tensor_split);
+    visit("flash_attn", &model_options::flash_attn);
+    visit("type_k", &model_options::type_k);
+    visit("type_v", &model_options::type_v);
+    visit("kept_type_k", &model_options::kept_type_k);
+    visit("kept_type_v", &model_options::kept_type_v);
+    visit("verbose", &model_options::verbose);
+    visit("compute_bytes", &model_options::compute_bytes);
+    visit("scored", &model_options::scored);
+    visit("kv_cells", &model_options::kv_cells);
+    visit("kv_memory", &model_options::kv_memory);
+    visit("shrink", &model_options::shrink);
+    visit("swa_full", &model_options::swa_full);
+    visit("chat_template", &model_options::chat_template);
+}
+
+} // namespace lookm

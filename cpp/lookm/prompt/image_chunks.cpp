@@ -1,0 +1,126 @@
+#include "lookm/prompt/image_chunks.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/host/log.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+mtmd::bitmap blank(const mtmd::bitmap & other) {
+    mtmd::bitmap made(other.nx(), other.ny(), nullptr);
+    made.set_id(other.id().c_str());
+    return made;
+}
+
+mtmd::input_chunks_ptr tokenize_media(const mtmd_context * mmproj, const std::string & text,
+                                      std::span<const mtmd::bitmap> bitmaps, bool begins) {
+    std::vector<const mtmd_bitmap *> pointers;
+    for (const mtmd::bitmap & b : bitmaps) {
+        pointers.push_back(b.ptr.get());
+    }
+    const mtmd_input_text input = {text.data(), text.size(), /*add_special =*/begins,
+                                   /*parse_special =*/true};
+    mtmd::input_chunks_ptr chunks(mtmd_input_chunks_init());
+    forget_errors();
+    if (mtmd_tokenize(mmproj, chunks.get(), &input, pointers.data(), pointers.size()) != 0) {
+        throw bad_argument("images", "the image encoder refuses them: " + last_logged_error());
+    }
+    return chunks;
+}
+
+std::vector<const mtmd_input_chunk *> pieces_of(const mtmd::input_chunks_ptr & chunks) {
+    std::vector<const mtmd_input_chunk *> pieces;
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_IMAGE) {
+            pieces.push_back(chunk);
+        }
+    }
+    return pieces;
+}
+
+bool same(std::span<const mtmd_input_chunk * const> a,
+          std::span<const mtmd_input_chunk * const> b) {
+    for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+        if (saved_bytes(a[i]) != saved_bytes(b[i])) {
+            return false;
+        }
+    }
+    return a.size() == b.size();
+}
+
+// The part of a text that ends with its marker number i.
+std::string up_to(const std::string & text, const std::string & marker, size_t i) {
+    size_t at = text.find(marker);
+    for (; i > 0; --i) {
+        at = text.find(marker, at + marker.size());
+    }
+    return text.substr(0, at + marker.size());
+}
+
+} // namespace
+
+std::vector<char> saved_bytes(const mtmd_input_chunk * chunk) {
+    size_t n = 0;
+    std::vector<char> bytes;
+    if (mtmd_input_chunk_save(chunk, nullptr, 0, &n) == 0) {
+        bytes.resize(n);
+        if (mtmd_input_chunk_save(chunk, bytes.data(), n, &n) != 0) {
+            bytes.clear();
+        }
+    }
+    return bytes;
+}
+
+image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & text,
+                               std::span<const image_source> images, bool begins) {
+    const std::string marker = mtmd_get_marker(mmproj);
+    image_chunks out;
+    std::vector<mtmd::bitmap> blanks;
+    for (const image_source & load : images) {
+        const mtmd::bitmap bitmap = load();
+        out.sizes.push_back({bitmap.nx(), bitmap.ny()});
+        out.images.push_back(tokenize_media(mmproj, marker, {&bitmap, 1}, /*begins =*/false));
+        blanks.push_back(blank(bitmap));
+    }
+    out.outline = tokenize_media(mmproj, text, blanks, begins);
+    const std::vector<const mtmd_input_chunk *> outline = pieces_of(out.outline);
+    for (size_t i = 0; i < images.size(); ++i) {
+        std::vector<const mtmd_input_chunk *> pieces = pieces_of(out.images[i]);
+        const size_t first = out.pieces.size();
+        const auto expected = std::span(outline).subspan(std::min(first, outline.size()));
+        const auto n = std::min(pieces.size(), expected.size());
+        if (!same(pieces,
+                  expected.first(
+                      n))) { // where it stands is part of the image: once more, in its place
+            pieces.clear();
+            out.images[i].reset();
+            std::vector<mtmd::bitmap> before;
+            for (size_t k = 0; k < i; ++k) {
+                before.push_back(blank(blanks[k]));
+            }
+            before.push_back(images[i]());
+            out.images[i] = tokenize_media(mmproj, up_to(text, marker, i), before, begins);
+            const std::vector<const mtmd_input_chunk *> all = pieces_of(out.images[i]);
+            pieces.assign(all.begin() + static_cast<int64_t>(std::min(first, all.size())),
+                          all.end());
+            if (!same(pieces, expected.first(std::min(pieces.size(), expected.size())))) {
+                throw std::runtime_error("mtmd cuts image " + std::to_string(i + 1) +
+                                         " in two ways");
+            }
+        }
+        out.pieces.insert(out.pieces.end(), pieces.begin(), pieces.end());
+        out.ends.push_back(out.pieces.size());
+    }
+    if (out.pieces.size() != outline.size()) {
+        throw std::runtime_error("mtmd cuts the prompt's images in two ways");
+    }
+    return out;
+}
+
+} // namespace lookm

@@ -1,0 +1,196 @@
+#include "lookm/prompt/prompt.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/prompt/text_run.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+namespace lookm {
+
+namespace {
+
+size_t count(const std::string & text, const std::string & part) {
+    size_t n = 0;
+    for (size_t at = text.find(part); at != std::string::npos;
+         at = text.find(part, at + part.size())) {
+        ++n;
+    }
+    return n;
+}
+
+void check_markers(const char * argument, const char * what, size_t n_given, size_t n_markers) {
+    if (n_markers != n_given) {
+        throw bad_argument(argument, std::to_string(n_given) + " given, but the prompt has " +
+                                         std::to_string(n_markers) + " " + what + " placeholders");
+    }
+}
+
+// The tokens of text, for every run of it between two image markers; empty runs are left out.
+std::vector<text_run> tokenize_runs(const llama_model * model, const std::string & text,
+                                    const prompt_markers & markers,
+                                    std::span<const std::string> contexts) {
+    std::vector<text_run> runs;
+    for (size_t start = 0; start <= text.size();) {
+        const size_t end = std::min(text.find(markers.image, start), text.size());
+        const std::string part = text.substr(start, end - start);
+        const size_t n = count(part, markers.context);
+        if (!part.empty()) {
+            runs.push_back(tokenize_run(model, part, markers.context, contexts.first(n)));
+        }
+        contexts = contexts.subspan(n);
+        start = end + markers.image.size();
+    }
+    return runs;
+}
+
+prompt_chunk chunk_of(text_run run) {
+    return {std::move(run.tokens), std::move(run.kind)};
+}
+
+// Without images: the runs are one.
+prompt text_prompt(const llama_model * model, std::vector<text_run> runs, bool begins) {
+    const llama_vocab * vocab = llama_model_get_vocab(model);
+    text_run run = runs.empty() ? text_run() : std::move(runs.front());
+    if (begins && llama_vocab_get_add_bos(vocab)) {
+        run.tokens.insert(run.tokens.begin(), llama_vocab_bos(vocab));
+        run.kind.insert(run.kind.begin(), token_kind::text);
+    }
+    if (llama_vocab_get_add_eos(vocab)) {
+        run.tokens.push_back(llama_vocab_eos(vocab));
+        run.kind.push_back(token_kind::text);
+    }
+    prompt p;
+    p.chunks.push_back(chunk_of(std::move(run)));
+    return p;
+}
+
+// mtmd puts tokens of its own around images, and does not say which: it is given a stand-in for
+// every run of text, and the run's own tokens take its place.
+std::string with_stand_ins(const std::string & text, const prompt_markers & markers) {
+    std::string out;
+    for (size_t start = 0; start <= text.size();) {
+        const size_t end = std::min(text.find(markers.image, start), text.size());
+        out += end > start ? markers.context : "";
+        out += end < text.size() ? markers.image : "";
+        start = end + markers.image.size();
+    }
+    return out;
+}
+
+// tokens of one chunk of mtmd's, with the next of runs where the stand-in is; at most one is, since
+// images divide runs
+text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token> stand_in,
+                std::span<text_run> & runs) {
+    text_run out = {{tokens.begin(), tokens.end()},
+                    std::vector<token_kind>(tokens.size(), token_kind::text)};
+    const auto at = std::search(tokens.begin(), tokens.end(), stand_in.begin(), stand_in.end()) -
+                    tokens.begin();
+    if (at == std::ssize(tokens) || runs.empty()) {
+        return out;
+    }
+    const auto n = std::ssize(stand_in);
+    out.tokens.erase(out.tokens.begin() + at, out.tokens.begin() + at + n);
+    out.tokens.insert(out.tokens.begin() + at, runs.front().tokens.begin(),
+                      runs.front().tokens.end());
+    out.kind.erase(out.kind.begin() + at, out.kind.begin() + at + n);
+    out.kind.insert(out.kind.begin() + at, runs.front().kind.begin(), runs.front().kind.end());
+    runs = runs.subspan(1);
+    return out;
+}
+
+} // namespace
+
+int32_t prompt_chunk::n_cells() const {
+    return static_cast<int32_t>(image ? mtmd_input_chunk_get_n_tokens(image) : tokens.size());
+}
+
+int32_t prompt_chunk::n_context() const {
+    return static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::image));
+}
+
+int32_t prompt::n_context() const {
+    return std::accumulate(chunks.begin(), chunks.end(), 0,
+                           [](int32_t n, const prompt_chunk & c) { return n + c.n_context(); });
+}
+
+std::vector<token_kind> prompt::kinds() const {
+    std::vector<token_kind> out;
+    for (const prompt_chunk & c : chunks) {
+        out.insert(out.end(), c.kind.begin(), c.kind.end());
+        out.insert(out.end(), c.image ? c.n_cells() : 0, token_kind::image);
+    }
+    return out;
+}
+
+int32_t prompt::n_cells() const {
+    return std::accumulate(chunks.begin(), chunks.end(), 0,
+                           [](int32_t n, const prompt_chunk & c) { return n + c.n_cells(); });
+}
+
+int32_t prompt::n_tiles() const {
+    return static_cast<int32_t>(
+        std::count_if(chunks.begin(), chunks.end(), [](const auto & c) { return c.image; }));
+}
+
+prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
+                const prompt_markers & markers, std::span<const image_source> images,
+                std::span<const std::string> contexts, bool begins) {
+    check_markers("images", "image", images.size(), count(text, markers.image));
+    check_markers("contexts", "context", contexts.size(), count(text, markers.context));
+    for (const std::string & part : contexts) {
+        if (part.size() > std::numeric_limits<int32_t>::max() / 2) {
+            throw bad_argument("contexts", std::to_string(part.size()) + " bytes exceed 1 GiB");
+        }
+    }
+    if (!mmproj && !images.empty()) {
+        throw bad_argument("images", std::to_string(images.size()) +
+                                         " given, but the model was opened without an mmproj file");
+    }
+    std::vector<text_run> runs = tokenize_runs(model, text, markers, contexts);
+    if (!mmproj) {
+        return text_prompt(model, std::move(runs), begins);
+    }
+    prompt p;
+    p.n_images = static_cast<int32_t>(images.size());
+    const std::vector<llama_token> stand_in =
+        tokenize_run(model, markers.context, markers.image, {}).tokens;
+    image_chunks media = make_image_chunks(mmproj, with_stand_ins(text, markers), images, begins);
+    p.images = std::move(media.images);
+    p.image_sizes = std::move(media.sizes);
+    auto piece = media.pieces.begin();
+    std::span<text_run> left = runs;
+    for (size_t i = 0; i < mtmd_input_chunks_size(media.outline.get()); ++i) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(media.outline.get(), i);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT) {
+            size_t n = 0;
+            const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
+            if (std::find(tokens, tokens + n, LLAMA_TOKEN_NULL) != tokens + n) {
+                throw bad_argument("mmproj",
+                                   "it puts marks around images that the model's vocabulary lacks; "
+                                   "expected the multimodal projector made for this model");
+            }
+            p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
+        } else {
+            p.chunks.push_back({{}, {}, *piece++});
+        }
+    }
+    if (!left.empty()) {
+        throw std::runtime_error("mtmd lost " + std::to_string(left.size()) +
+                                 " parts of the prompt's text");
+    }
+    return p;
+}
+
+prompt_markers random_markers() {
+    std::random_device device;
+    char name[24];
+    std::snprintf(name, sizeof(name), "%08x%08x", device(), device());
+    return {std::string("<__image_") + name + "__>", std::string("<__context_") + name + "__>"};
+}
+
+} // namespace lookm

@@ -1,0 +1,45 @@
+#pragma once
+
+#include "lookm/cache/compressor.h"
+#include "lookm/prompt/image_places.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lookm {
+
+// One cell of a prompt.
+struct explained_cell {
+    token_kind kind;    // image: it may be evicted as an image's cells are
+    int32_t piece = -1; // of an image (explanation::pieces); -1: text, a context's or not
+    std::array<int32_t, 2> place{-1, -1}; // column and row in the piece's grid
+    std::string text; // of its token, control tokens by name; maybe half a UTF-8 character
+};
+
+// What happened to one layer's cells.
+struct explained_layer {
+    int32_t il; // the model's number of it
+    int32_t n_head_kv;
+    std::vector<int32_t> kept; // [n_head_kv, n_keep] ascending
+    std::vector<int32_t>
+        merged_into; // [n_head_kv, n_cells] the kept cell that an evicted one went into, or -1
+    std::vector<float> score; // [n_head_kv, n_cells] what cells were ranked by
+};
+
+// What became of the last prompt, cell by cell, in the order of its tokens.
+struct explanation {
+    std::vector<image_piece> pieces;
+    std::vector<explained_cell> cells;
+    std::vector<explained_layer> layers; // empty if nothing was compressed
+
+    void take(compress_result && result, std::span<const kv_layer> layers);
+};
+
+// Cells, and their places in images. Layers are still to come.
+explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj,
+                           const std::string & mmproj_path, const std::string & image_marker,
+                           const prompt & p);
+
+} // namespace lookm

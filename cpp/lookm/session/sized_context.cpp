@@ -1,0 +1,293 @@
+#include "lookm/session/sized_context.h"
+
+#include "lookm/cache/sequence_numbers.h"
+#include "lookm/core/bad_argument.h"
+#include "lookm/host/log.h"
+#include "lookm/host/memory_room.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+namespace lookm {
+
+namespace {
+
+constexpr int32_t n_least = 256; // llama.cpp's own granularity
+constexpr int32_t n_ubatch_decode =
+    32; // a context that only decodes needs no compute buffer for a prompt
+
+int32_t padded(int64_t n_cells) {
+    const int64_t n = (n_cells + n_least - 1) / n_least * n_least;
+    return static_cast<int32_t>(std::min<int64_t>(n, INT32_MAX / n_least * n_least));
+}
+
+void return_to_system() {
+#if defined(__GLIBC__)
+    malloc_trim(0); // small buffers lie in the heap, which the C library keeps
+#endif
+}
+
+} // namespace
+
+sized_context::sized_context(llama_model * model, const model_options & options)
+    : model_(model), options_(options), limit_(padded(context_limit(model, options))) {
+    make(n_least, options_.n_ubatch);
+    unsupported_ = kv_cache::unsupported(get());
+    bytes_per_cell_ = kv_cache::bytes_per_token(get());
+    cap_ = read_cap();
+    check_kept_types();
+    options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
+    open(0);
+}
+
+// Called while the smallest context is there.
+void sized_context::check_kept_types() {
+    options_.kept_type_k = options_.kept_type_k.empty() ? options_.type_k : options_.kept_type_k;
+    options_.kept_type_v = options_.kept_type_v.empty() ? options_.type_v : options_.kept_type_v;
+    const ggml_type k = parse_cache_type("kept_type_k", options_.kept_type_k);
+    const ggml_type v = parse_cache_type("kept_type_v", options_.kept_type_v);
+    other_types_ = k != parse_cache_type("type_k", options_.type_k) ||
+                   v != parse_cache_type("type_v", options_.type_v);
+    if (!other_types_) {
+        return;
+    }
+    const bool other_k = k != parse_cache_type("type_k", options_.type_k);
+    const char * const asked = other_k ? "kept_type_k" : "kept_type_v";
+    const std::string value = "\"" + (other_k ? options_.kept_type_k : options_.kept_type_v) + "\"";
+    if (!unsupported_.empty()) {
+        throw bad_argument(asked, value + " asks for cells of another type, but " + unsupported_);
+    }
+    if (!options_.shrink || kv_cache::size_changes_rope(get())) {
+        throw bad_argument(
+            asked, value + " asks for a second cache, but " +
+                       (options_.shrink
+                            ? "the size of this model's context decides how positions are rotated"
+                            : "shrink is False; expected True") +
+                       "; type_k and type_v hold from the start");
+    }
+    kv_cache::check_types(model_, k, v, "kept_");
+    make(n_least, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
+    if (options_.kv_memory > 0 && bytes_per_cell() > bytes_per_cell_) {
+        throw bad_argument(
+            asked,
+            value + " is wider than what prompts are read into, which kv_memory is shared out by; "
+                    "expected kv_cells, or no wider type");
+    }
+}
+
+int32_t sized_context::size() const {
+    return ctx_ ? static_cast<int32_t>(llama_n_ctx(get())) : 0;
+}
+
+// Called while the smallest context is there, whose buffers tell what cells take.
+int32_t sized_context::read_cap() const {
+    const bool by_bytes = options_.kv_memory != 0;
+    if (options_.kv_cells == 0 && !by_bytes) {
+        return 0;
+    }
+    const char * const name = by_bytes ? "kv_memory" : "kv_cells";
+    const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
+    if (by_bytes && options_.kv_cells != 0) {
+        throw bad_argument(name, value + " is given with kv_cells, expected one of them");
+    }
+    if (!unsupported_.empty()) {
+        throw bad_argument(name, value + " asks for compression, but " + unsupported_);
+    }
+    if (kv_cache::size_changes_rope(get())) {
+        throw bad_argument(
+            name, value + " asks for a context smaller than its prompts, but the size of this "
+                          "model's context decides how positions are rotated");
+    }
+    // windows are as long however few cells the other layers have
+    const int32_t n_swa = llama_model_n_swa(model_);
+    const int32_t n_window = n_swa > 0 ? n_swa + std::min(options_.n_batch, options_.n_ubatch) : 0;
+    const int32_t n_fewest = std::max(padded(n_window), by_bytes ? n_least : 1);
+    const size_t others = bytes() - bytes_per_cell_ * n_least;
+    const size_t fixed = n_window > 0 ? others / n_least * padded(n_window) : others;
+    const auto bytes_of = [&](int64_t n) {
+        return static_cast<int64_t>(fixed + bytes_per_cell_ * n);
+    };
+    if (!by_bytes) {
+        if (options_.kv_cells < n_fewest) {
+            throw bad_argument(name,
+                               value + ", expected " + std::to_string(n_fewest) + " or more" +
+                                   (n_window > 0 ? ", as many as this model's windows need" : ""));
+        }
+        return std::min(options_.kv_cells, limit_);
+    }
+    if (options_.kv_memory < bytes_of(n_fewest)) {
+        throw bad_argument(name, value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
+                                     " or more, which this model's first " +
+                                     std::to_string(n_fewest) + " cells take");
+    }
+    const int64_t n = (options_.kv_memory - bytes_of(0)) / static_cast<int64_t>(bytes_per_cell_);
+    return static_cast<int32_t>(std::min<int64_t>(n, limit_) / n_least * n_least);
+}
+
+int32_t sized_context::most() const {
+    return cap_ > 0 ? std::min(padded(cap_), limit_) : limit_;
+}
+
+int32_t sized_context::cells_for(int32_t n_cells) const {
+    return options_.shrink ? std::clamp(padded(n_cells), n_least, most()) : most();
+}
+
+std::optional<int32_t> sized_context::n_used() const {
+    return ctx_ ? kv_cache::cells_in_use(get()) : 0; // making one may have failed
+}
+
+size_t sized_context::bytes() const {
+    return kv_cache::bytes_allocated(get());
+}
+
+// A cache that memory cannot hold would end the process, or the machine's work.
+void sized_context::check_memory(int32_t n_cells) const {
+    if (options_.no_alloc) {
+        return;
+    }
+    const uint64_t wanted = bytes_per_cell_ * static_cast<uint64_t>(n_cells);
+    uint64_t memory = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        size_t free = 0, total = 0;
+        ggml_backend_dev_memory(ggml_backend_dev_get(i), &free, &total);
+        memory += total;
+    }
+    if (wanted > memory) {
+        throw bad_argument("n_ctx", "a KV cache of " + std::to_string(n_cells) + " cells takes " +
+                                        std::to_string(wanted >> 20) +
+                                        " MiB, more than all memory here, " +
+                                        std::to_string(memory >> 20) +
+                                        " MiB; expected fewer cells (0 takes the model's " +
+                                        std::to_string(llama_model_n_ctx_train(model_)) + ")");
+    }
+    if (!lies_on_devices(options_.rpc_servers)) {
+        check_room("a KV cache of " + std::to_string(n_cells) + " cells", {wanted, 0, tables_});
+    }
+}
+
+void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
+    model_options sized = options_;
+    kept_ = kept && other_types_;
+    if (kept_) {
+        sized.type_k = options_.kept_type_k;
+        sized.type_v = options_.kept_type_v;
+        if (sized.flash_attn == "off" &&
+            ggml_is_quantized(parse_cache_type("kept_type_v", sized.type_v))) {
+            sized.flash_attn = "auto"; // off holds for the reading of prompts
+        }
+    }
+    sized.n_ctx = n_cells;
+    sized.n_ubatch = std::min(options_.n_ubatch, n_ubatch);
+    sized.n_batch = sized.n_ubatch < options_.n_ubatch ? sized.n_ubatch : options_.n_batch;
+    reads_prompts_ = n_ubatch == options_.n_ubatch && !kept_;
+    compressor_.reset();
+    ctx_.reset(); // before the next one takes memory
+    check_memory(n_cells);
+    ctx_ = make_context(model_, sized);
+    tables_ = std::max(tables_, kv_cache::graph_tables_of(get()));
+}
+
+void sized_context::clear() {
+    if (ctx_) {
+        llama_memory_clear(llama_get_memory(get()), false);
+    }
+}
+
+void sized_context::open(int32_t n_cells) {
+    const int32_t wanted = cells_for(n_cells);
+    if (ctx_ && reads_prompts_ && size() == wanted) {
+        clear();
+    } else {
+        make(wanted, options_.n_ubatch);
+    }
+    make_compressor();
+}
+
+void sized_context::make_compressor() {
+    if (!compressor_ && unsupported_.empty() && !options_.no_alloc) {
+        compressor_ =
+            std::make_unique<lookm::compressor>(get(), static_cast<size_t>(options_.compute_bytes));
+    }
+}
+
+void sized_context::open_for_answer(int32_t n_cells) {
+    // a sliding window's cache is sized by n_ubatch
+    const bool plain = kv_cache::memory_type(get()) == "kv_cache";
+    make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch, true);
+}
+
+std::vector<uint8_t> sized_context::sequence() const {
+    // by way of the host: llama.cpp's copy on the device is wrong for quantized caches
+    std::vector<uint8_t> cells(llama_state_seq_get_size(get(), 0));
+    forget_errors();
+    const size_t n_read = llama_state_seq_get_data(get(), cells.data(), cells.size(), 0);
+    if (n_read == 0 || n_read > cells.size()) {
+        throw std::runtime_error("the KV cache of " + std::to_string(size()) +
+                                 " cells cannot be read out: " + last_logged_error());
+    }
+    cells.resize(n_read);
+    return cells;
+}
+
+void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
+    open(n_cells);
+    if (!holds_numbers(sequence, kv_cache::forms(get()))) {
+        throw std::invalid_argument(
+            "state: a cell holds what is no number; expected what state() gave");
+    }
+    forget_errors();
+    if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
+        clear();
+        throw bad_argument("state",
+                           "it does not fit this model's KV cache: " + last_logged_error());
+    }
+}
+
+void sized_context::move(int32_t n_cells, bool to_read) {
+    const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
+    if (size() == wanted && (to_read ? reads_prompts_ : kept_ == other_types_)) {
+        if (to_read) {
+            make_compressor();
+        }
+        return;
+    }
+    std::vector<uint8_t> cells = sequence();
+    const std::vector<cache_form> form = forms();
+    if (to_read) {
+        make(wanted, options_.n_ubatch);
+    } else {
+        open_for_answer(wanted);
+    }
+    put(std::move(cells), form);
+    if (to_read) {
+        make_compressor();
+    }
+    return_to_system();
+}
+
+void sized_context::take_over(const sized_context & other, int32_t n_cells) {
+    open_for_answer(n_cells);
+    put(other.sequence(), other.forms());
+}
+
+std::vector<cache_form> sized_context::forms() const {
+    return other_types_ ? kv_cache::forms(get()) : std::vector<cache_form>();
+}
+
+void sized_context::put(std::vector<uint8_t> cells, const std::vector<cache_form> & form) {
+    if (const std::vector<cache_form> here = forms(); here != form) {
+        cells = convert_sequence(cells, form, here, thread_count(options_));
+    }
+    forget_errors();
+    if (llama_state_seq_set_data(get(), cells.data(), cells.size(), 0) != cells.size()) {
+        throw std::runtime_error("the sequence cannot be moved to a KV cache of " +
+                                 std::to_string(size()) + " cells: " + last_logged_error());
+    }
+}
+
+} // namespace lookm
