@@ -100,3 +100,17 @@ def byte_count(argument: str, size: int | str | None) -> int:
             f"{argument} is {brief(size)}, expected bytes such as 512MiB, 8GiB or 16GB"
         )
     return count
+
+
+def format_bytes(count: float) -> str:
+    """Bytes for people.
+
+    >>> format_bytes(1536), format_bytes(5 << 20)
+    ('1.5 KiB', '5.0 MiB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

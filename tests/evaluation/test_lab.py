@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from lookm_cpp import Llava
+from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.compression import Compression
 from lookm_cpp.embedded import demo_prompts
 from lookm_cpp.evaluation.lab import Lab
-from lookm_cpp.evaluation.options import make_setup
 from session.tiny_models import write_llama
 
 PROMPT = next(

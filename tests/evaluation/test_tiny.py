@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from lookm_cpp import methods
 from lookm_cpp.cli import main
+from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.evaluation.arms import full_cache, known_methods, make_arms
-from lookm_cpp.evaluation.options import make_setup
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.records import Records
 from lookm_cpp.evaluation.report import rows_of

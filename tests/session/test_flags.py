@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from lookm_cpp.cli import main
+from lookm_cpp.cli.flags import ANSWER, COMPRESSION, OPENING, SEED, Flag
 from lookm_cpp.compression import CompressionOverrides
 from lookm_cpp.embedded import DEMO
-from lookm_cpp.flags import ANSWER, COMPRESSION, OPENING, SEED, Flag
 from lookm_cpp.options import LlavaOptions, Sampling
 
 OWL = str(DEMO / "pic08.png")

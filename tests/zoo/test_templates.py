@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from lookm_cpp import Llava, chat_templates, plan
 from lookm_cpp.cli import main
+from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.embedded import MMPROJ, MODEL
 from lookm_cpp.evaluation.lab import Lab
-from lookm_cpp.evaluation.options import make_setup
 from lookm_cpp.evaluation.suite import SuiteRun, places_of
 from lookm_cpp.templates import template_text
 from PIL import Image

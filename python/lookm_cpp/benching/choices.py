@@ -14,10 +14,9 @@ from lookm_cpp.benching.shapes import SHAPES
 from lookm_cpp.benching.subject import Subject, embedded_subject, own_subject, random_subject
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
-from lookm_cpp.evaluation.options import numbers, words
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.info import model_info
-from lookm_cpp.plan_command import image_pixels
+from lookm_cpp.parsing import image_pixels, numbers, words
 
 NAMES = (*SHAPES, embedded.NAME)
 CELLS = "1k,2k,4k,8k,16k"

@@ -24,8 +24,8 @@ from lookm_cpp.benching.rows import rows_of
 from lookm_cpp.benching.runs import FILE, PAGE, as_json, new_folder, new_run, write
 from lookm_cpp.benching.subject import runs_on_cpu
 from lookm_cpp.benching.suite import Plan, measure, plan_run
+from lookm_cpp.cli.console import print_json
 from lookm_cpp.compression import METHOD
-from lookm_cpp.console import print_json
 from lookm_cpp.plotting import NO_PLOTS
 
 MIN_WIDTH = 110

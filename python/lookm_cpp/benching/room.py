@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from lookm_cpp.benching.job import FULL_CACHE, Job
 from lookm_cpp.benching.machine import MIB, available_memory
 from lookm_cpp.benching.subject import Subject
-from lookm_cpp.console import format_bytes
 from lookm_cpp.info import devices
 from lookm_cpp.planning import plan
+from lookm_cpp.sizes import format_bytes
 
 N_UBATCH = 512
 _SLACK = 256 * MIB

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import CACHES, FULL, RANDOM, TEXT_ONLY
@@ -94,7 +93,7 @@ def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None
         drawn = f"Drawn: {NO_PLOTS}."
     except OSError as error:
         drawn = f"Drawn: no plots, {error}."
-    Console(stderr=True, highlight=False).print(drawn, markup=False, soft_wrap=True)
+    sys.stderr.write(f"{drawn}\n")
 
 
 def suite_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:

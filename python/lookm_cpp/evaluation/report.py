@@ -1,28 +1,18 @@
-"""What a suite found, as numbers and as tables."""
+"""What a suite found, as numbers and as the cells of tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-
-from lookm_cpp.console import print_json
 from lookm_cpp.evaluation.arms import FULL, RANDOM, TEXT_ONLY, Arm, full_cache
 from lookm_cpp.evaluation.records import Record
 from lookm_cpp.evaluation.statistics import Difference, Scores, scores_of
 from lookm_cpp.evaluation.suite import SuiteRun
 
-PLACE_TITLES = {
-    "after": "Compressed after the whole prompt",
-    "before": "Compressed before the question; every question on a copy",
-}
 MARKS = {1: "+", 0: "", -1: "-"}
 LEAST_CONTEXTS = 8  # fewer say nothing about others: no intervals are shown
-MIN_WIDTH = 130
 SAME_BYTES = 0.01
 """Of the full cache's: arms that differ by no more are compared."""
 
@@ -136,14 +126,6 @@ def _row(
     )
 
 
-def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """For each place the methods by budget, then every task's score of what was run."""
-    for place in dict.fromkeys(row.place for row in rows):
-        yield _overview([row for row in rows if row.place == place], PLACE_TITLES[place])
-    for place in dict.fromkeys(row.place for row in rows):
-        yield _by_task([row for row in rows if row.place == place], PLACE_TITLES[place])
-
-
 def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the overview: a line for each name and cache, a column for each budget.
 
@@ -180,21 +162,6 @@ def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
     ]
 
 
-def _overview(rows: Sequence[Row], title: str) -> Table:
-    titles, lines = overview_cells(rows)
-    table = Table(
-        box=SIMPLE, pad_edge=False, title=f"{title}: score (95 % interval of its change from full)"
-    )
-    table.title_justify = "left"
-    for heading in titles:
-        table.add_column(heading, overflow="fold", no_wrap=heading == "method")
-    for name, cell in fixed_cells(rows):
-        table.add_row(name, cell)
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
 def task_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the tasks' table."""
     tasks = list(rows[0].tasks)
@@ -218,40 +185,3 @@ def task_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "mean",
         *(task.replace("_", " ") for task in tasks),
     ], lines
-
-
-def _by_task(rows: Sequence[Row], title: str) -> Table:
-    titles, lines = task_cells(rows)
-    table = Table(box=SIMPLE, pad_edge=False, title=f"{title}: every task, of 100")
-    table.title_justify = "left"
-    for heading in titles:
-        left = heading == "method"
-        table.add_column(
-            heading, justify="left" if left else "right", overflow="fold", no_wrap=left
-        )
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
-def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
-    """All tables, or one JSON object."""
-    if as_json:
-        n_contexts = len({context.number for context in run.contexts})
-        print_json(
-            {**run.identity(), "contexts": n_contexts, "rows": [row.as_dict() for row in rows]}
-        )
-        return
-    console = Console(highlight=False)
-    console.width = max(MIN_WIDTH, console.width)
-    for table in tables(rows):
-        console.print(table)
-    certainty = (
-        "+ and -: better and worse than random cells of the same bytes, with 95 % certainty"
-        if rows[0].contexts >= LEAST_CONTEXTS
-        else f"of {rows[0].contexts} contexts no intervals can be given, {LEAST_CONTEXTS} are the fewest"
-    )
-    console.print(
-        f"{rows[0].prompts} prompts in each cell; {certainty}. The first token of an answer comes from the full cache "
-        "where compression follows the prompt."
-    )

@@ -5,19 +5,34 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
+import typer
 from rich.console import Console
 
 from lookm_cpp import embedded
 from lookm_cpp.chat import question_messages
-from lookm_cpp.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
+from lookm_cpp.cli.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
+from lookm_cpp.cli.flags import (
+    ANSWER,
+    COMPRESSION,
+    KV_RATIO,
+    OPENING,
+    SEED,
+    Json,
+    Mmproj,
+    Model,
+    System,
+    check_embedded,
+    with_flags,
+)
+from lookm_cpp.files import read_text
 from lookm_cpp.images import ImageLike
 from lookm_cpp.llava import Llava
+from lookm_cpp.options import ChatOptions
 from lookm_cpp.stats import Stats
 
-if TYPE_CHECKING:
-    from lookm_cpp.options import ChatOptions
+COMPARED_RATIO = 0.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = Fa
     return Run(answer.rstrip(), reason, llm.stats)
 
 
-def ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
+def _ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
     """Answer on stdout, a line about it on stderr; or both as JSON."""
     result = run(llm, question, options, echo=not as_json)
     if as_json:
@@ -88,7 +103,7 @@ def ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: b
         sys.stderr.write(f"[{stats_line(result.stats)}]\n")
 
 
-def ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
+def _ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
     """The same question with the full and with the compressed cache, side by side."""
     full = run(llm, question, {**options, "kv_ratio": 1.0})
     small = run(llm, question, options)
@@ -102,3 +117,64 @@ def ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: 
     Console(highlight=False).print(
         side_by_side(("full cache", f"compressed by {small.stats.method}"), rows)
     )
+
+
+@with_flags(
+    opened=(*OPENING, SEED),
+    how=[flag for flag in COMPRESSION if flag is not KV_RATIO],
+    answer=ANSWER,
+)
+def ask(
+    question: Annotated[
+        str,
+        typer.Argument(
+            help="Each <image> in it stands for the next image; otherwise images come first."
+        ),
+    ],
+    *,
+    model: Model,
+    mmproj: Mmproj = None,
+    system: System = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="A model without a projector: no images.")
+    ] = False,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")
+    ] = None,
+    context_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context-file",
+            help="A UTF-8 text that comes first and may be evicted; may be repeated.",
+        ),
+    ] = None,
+    kv_ratio: Annotated[
+        float | None,
+        typer.Option("--kv-ratio", help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]"),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Answer with the full cache as well, side by side.")
+    ] = False,
+    as_json: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
+    answer: dict[str, Any],
+) -> None:
+    """Answer a question about images and texts."""
+    ratios_given = (kv_ratio, how["important_ratio"], how["recent_ratio"]) != (None, None, None)
+    default_ratio = COMPARED_RATIO if compare and not ratios_given else 1.0
+    how["kv_ratio"] = default_ratio if kv_ratio is None else kv_ratio
+    check_embedded(model, mmproj)
+    if text_only and (model == embedded.NAME or mmproj is not None):
+        raise ValueError("--text-only is given with a projector, expected one or the other")
+    if compare and (opened["kv_cells"] is not None or opened["kv_memory"] is not None):
+        raise ValueError(
+            "--compare needs the full cache, expected no --kv-cells or --kv-memory with it"
+        )
+    contexts = [read_text(file, "--context-file") for file in context_file or ()]
+    asked = Question(question, image or (), contexts, system)
+    projector: str | Literal[False] | None = False if text_only else mmproj
+    with open_model(model, projector, {**opened, **how}) as llm:
+        (_ask_twice if compare else _ask_once)(
+            llm, asked, cast("ChatOptions", answer), as_json=as_json
+        )

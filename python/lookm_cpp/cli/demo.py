@@ -5,19 +5,24 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp import _core
-from lookm_cpp.asking import Question, Run, run
-from lookm_cpp.compression import Compression
-from lookm_cpp.console import print_json, side_by_side, stats_rows
+from lookm_cpp.cli.ask import Question, Run, run
+from lookm_cpp.cli.console import print_json, side_by_side, stats_rows
+from lookm_cpp.cli.flags import KV_RATIO, Json
+from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
 from lookm_cpp.stats import Stats
+
+DEMO_RATIO = 0.2
+DEMO_METHODS = (METHOD, PAPER_METHOD)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,24 @@ class Result:
         }
 
 
-def run_demo(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
+def demo(
+    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEMO_RATIO,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help=f"Compression method; may be repeated.  [default: {' and '.join(DEMO_METHODS)}]",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Let the embedded model answer all shipped questions, with the full and with compressed
+    caches.
+    """
+    _run(kv_ratio, method or DEMO_METHODS, as_json=as_json)
+
+
+def _run(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
     """Ask all prompts in the order of their file, greedily, and show every answer.
 
     Raises:

@@ -18,6 +18,7 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.options import RANDOM_SEED, SAMPLING
+from lookm_cpp.parsing import numbers
 
 _MODEL = _core.ModelOptions()
 _HOW = Compression()
@@ -72,13 +73,8 @@ def _switch(word: str) -> bool | Literal["auto"]:
     return "auto" if word == "auto" else word == "on"
 
 
-def _numbers(words: str | None) -> list[float] | None:
-    try:
-        return None if words is None else [float(word) for word in words.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"--tensor-split is {words!r}, expected numbers with commas between them"
-        ) from None
+def _shares(words: str | None) -> list[float] | None:
+    return None if words is None else numbers(words, "--tensor-split")
 
 
 KV_RATIO = Flag("kv_ratio", float, ("--kv-ratio",), "Fraction of the cells to keep.", _HOW.kv_ratio)
@@ -211,7 +207,7 @@ OPENING: tuple[Flag, ...] = (
         str | None,
         ("--tensor-split", "-ts"),
         "Fraction of the layers for each device, such as 3,1.",
-        read=_numbers,
+        read=_shares,
     ),
     Flag(
         "kv_cells",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from lookm_cpp.evaluation.milebench_command import milebench
-from lookm_cpp.evaluation.passkey_command import passkey
-from lookm_cpp.evaluation.tiny_command import tiny
+from lookm_cpp.cli.eval_milebench import milebench
+from lookm_cpp.cli.eval_passkey import passkey
+from lookm_cpp.cli.eval_tiny import tiny
 
 app = typer.Typer(invoke_without_command=True)
 

@@ -7,24 +7,24 @@ from typing import Annotated
 import typer
 
 from lookm_cpp import embedded
-from lookm_cpp.compression import METHOD, PAPER_METHOD
-from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
-from lookm_cpp.evaluation.options import (
+from lookm_cpp.cli.eval_options import (
     Output,
     Template,
     Threads,
     make_setup,
-    numbers,
     progress_bar,
-    words,
 )
+from lookm_cpp.cli.eval_tables import print_report
+from lookm_cpp.cli.flags import Json, Mmproj, Model
+from lookm_cpp.compression import METHOD, PAPER_METHOD
+from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.pictures import load_pictures
 from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
 from lookm_cpp.evaluation.records import Records
-from lookm_cpp.evaluation.report import print_report, rows_of
+from lookm_cpp.evaluation.report import rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
 from lookm_cpp.evaluation.tiny_prompts import make_context
-from lookm_cpp.flags import Json, Mmproj, Model
+from lookm_cpp.parsing import numbers, words
 
 N_CONTEXTS = 42
 MAX_TOKENS = 160  # a question and the longest right answer take 90

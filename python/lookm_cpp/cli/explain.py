@@ -11,13 +11,9 @@ import numpy.typing as npt
 import typer
 from rich.console import Console
 
-from lookm_cpp.asking import open_model
-from lookm_cpp.console import prompt_progress, side_by_side
-from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
-from lookm_cpp.explaining.explain import METHODS
-from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
-from lookm_cpp.files import read_text
-from lookm_cpp.flags import (
+from lookm_cpp.cli.ask import open_model
+from lookm_cpp.cli.console import prompt_progress, side_by_side
+from lookm_cpp.cli.flags import (
     ANSWER,
     COMPRESSION,
     KV_RATIO,
@@ -30,6 +26,10 @@ from lookm_cpp.flags import (
     check_embedded,
     with_flags,
 )
+from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
+from lookm_cpp.explaining.explain import METHODS
+from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
+from lookm_cpp.files import read_text
 
 
 @with_flags(

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lookm_cpp import embedded
+from lookm_cpp.cli.flags import check_embedded
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
-from lookm_cpp.flags import check_embedded
 from lookm_cpp.sizes import whole
 from lookm_cpp.templates import template_text
 
@@ -76,29 +76,6 @@ def make_setup(
         None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
     )
     return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx, template)
-
-
-def words(text: str | None) -> list[str]:
-    """What stands between commas.
-
-    >>> words("h2o, snapkv")
-    ['h2o', 'snapkv']
-    """
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
-
-
-def numbers(text: str, option: str) -> list[float]:
-    """Numbers between commas; ``option`` is the name that an error gives them.
-
-    Raises:
-        ValueError: One is none.
-    """
-    try:
-        return [float(word) for word in words(text)]
-    except ValueError:
-        raise ValueError(
-            f"{option} is {text!r}, expected numbers with commas between them"
-        ) from None
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lookm_cpp import embedded
-from lookm_cpp.console import format_bytes, print_json, side_by_side
-from lookm_cpp.flags import (
+from lookm_cpp import embedded, planning
+from lookm_cpp.cli.console import print_json, side_by_side
+from lookm_cpp.cli.flags import (
     COMPRESSION,
     OPENING,
     Json,
@@ -24,7 +24,8 @@ from lookm_cpp.flags import (
     check_embedded,
     with_flags,
 )
-from lookm_cpp.planning import IMAGE_SIZE, QUESTION, plan
+from lookm_cpp.parsing import image_pixels
+from lookm_cpp.sizes import format_bytes
 
 if TYPE_CHECKING:
     from lookm_cpp._core import MemoryPlan, StageBytes
@@ -52,17 +53,17 @@ PARTS: tuple[tuple[Part, str], ...] = (
 
 
 @with_flags(opened=OPENING, how=COMPRESSION)
-def plan_command(
+def plan(
     *,
     model: Model,
     images: Annotated[int, typer.Option("--images", help="How many images the prompt has.")],
     mmproj: Mmproj = None,
     image_size: Annotated[
         str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
-    ] = "x".join(map(str, IMAGE_SIZE)),
+    ] = "x".join(map(str, planning.IMAGE_SIZE)),
     question: Annotated[
         str, typer.Option("--question", help="The text after the images.")
-    ] = QUESTION,
+    ] = planning.QUESTION,
     system: System = None,
     max_tokens: Annotated[
         int,
@@ -81,7 +82,7 @@ def plan_command(
     """Say whether a prompt about images will fit into memory; no weights are loaded."""
     check_embedded(model, mmproj)
     size = image_pixels(image_size)
-    found = plan(
+    found = planning.plan(
         embedded.MODEL if model == embedded.NAME else model,
         mmproj=embedded.MMPROJ if model == embedded.NAME else mmproj,
         images=images,
@@ -101,22 +102,6 @@ def plan_command(
     console.print(_stages(found))
     for line in _verdict(found):
         console.print(Text(line))
-
-
-def image_pixels(text: str) -> tuple[int, int]:
-    """``--image-size`` as width and height.
-
-    Raises:
-        ValueError: It is no size.
-    """
-    width, x, height = text.partition("x")
-    if not (
-        x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()
-    ):
-        raise ValueError(f"--image-size is {text!r}, expected WxH such as 1024x768")
-    if len(width) > 9 or len(height) > 9:
-        raise ValueError(f"--image-size is {text!r:.80}, expected fewer pixels")
-    return int(width), int(height)
 
 
 def _summary(found: MemoryPlan, size: tuple[int, int]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp.options import Progress as ProgressCallback
+from lookm_cpp.sizes import format_bytes
 from lookm_cpp.stats import Stats
 
 PHASES = {
@@ -48,20 +49,6 @@ def prompt_progress() -> Iterator[ProgressCallback | None]:
             bars.update(tasks[phase], completed=done, total=total)
 
         yield report
-
-
-def format_bytes(count: float) -> str:
-    """Bytes for people.
-
-    >>> format_bytes(1536), format_bytes(5 << 20)
-    ('1.5 KiB', '5.0 MiB')
-    """
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def format_rate(rate: float) -> str:

@@ -11,25 +11,25 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from lookm_cpp.compression import METHOD, PAPER_METHOD
-from lookm_cpp.console import format_bytes, print_json
-from lookm_cpp.evaluation.arms import ratio_arms
-from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
-from lookm_cpp.evaluation.milebench_data import TASKS, Dataset, read_dataset
-from lookm_cpp.evaluation.options import (
+from lookm_cpp.cli.console import print_json
+from lookm_cpp.cli.eval_options import (
     GpuLayers,
     NCtx,
     Output,
     Template,
     Threads,
     make_setup,
-    numbers,
     progress_bar,
-    words,
 )
+from lookm_cpp.cli.flags import Json, Mmproj, Model
+from lookm_cpp.compression import METHOD, PAPER_METHOD
+from lookm_cpp.evaluation.arms import ratio_arms
+from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
+from lookm_cpp.evaluation.milebench_data import TASKS, Dataset, read_dataset
 from lookm_cpp.evaluation.plots import MIB, draw_beside, milebench_points
 from lookm_cpp.evaluation.records import Records
-from lookm_cpp.flags import Json, Mmproj, Model
+from lookm_cpp.parsing import numbers, words
+from lookm_cpp.sizes import format_bytes
 
 
 def milebench(

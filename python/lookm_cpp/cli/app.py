@@ -1,0 +1,47 @@
+"""The commands of ``lookm``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lookm_cpp import __version__, llama_cpp_version
+from lookm_cpp.benching.command import bench
+from lookm_cpp.cli.ask import ask
+from lookm_cpp.cli.demo import demo
+from lookm_cpp.cli.eval import app as evaluation
+from lookm_cpp.cli.explain import explain
+from lookm_cpp.cli.info import info
+from lookm_cpp.cli.plan import plan
+from lookm_cpp.cli.serve import OWN_ARGUMENTS, serve
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"lookm_cpp {__version__} (llama.cpp {llama_cpp_version})\n")
+        raise typer.Exit
+
+
+@app.callback()
+def lookm(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """LOOK-M: long prompts with many images in a small KV cache, on llama.cpp."""
+
+
+app.command()(demo)
+app.command()(ask)
+app.command()(explain)
+app.command()(bench)
+app.command()(info)
+app.command(add_help_option=False, context_settings=OWN_ARGUMENTS)(serve)  # --help is the server's
+app.command()(plan)
+app.add_typer(evaluation, name="eval")

@@ -1,0 +1,48 @@
+"""Values that users write as one word: lists with commas, and sizes of an image."""
+
+from __future__ import annotations
+
+
+def words(text: str | None) -> list[str]:
+    """The words between commas.
+
+    >>> words("h2o, snapkv")
+    ['h2o', 'snapkv']
+    """
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """The numbers between commas; ``option`` is the name that an error gives them.
+
+    Raises:
+        ValueError: One of them is not a number.
+
+    >>> numbers("0.5,0.2", "--ratios")
+    [0.5, 0.2]
+    """
+    try:
+        return [float(word) for word in words(text)]
+    except ValueError:
+        raise ValueError(
+            f"{option} is {text!r}, expected numbers with commas between them"
+        ) from None
+
+
+def image_pixels(text: str) -> tuple[int, int]:
+    """``--image-size`` as width and height.
+
+    Raises:
+        ValueError: It is no size.
+
+    >>> image_pixels("1024x768")
+    (1024, 768)
+    """
+    width, x, height = text.partition("x")
+    if not (
+        x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()
+    ):
+        raise ValueError(f"--image-size is {text!r}, expected WxH such as 1024x768")
+    if len(width) > 9 or len(height) > 9:
+        raise ValueError(f"--image-size is {text!r:.80}, expected fewer pixels")
+    return int(width), int(height)
