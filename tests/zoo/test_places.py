@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from core_session import Session
-from lookm_cpp.explaining.explanation import Piece, pieces_of
+from lookm_cpp.explaining.cells import Piece, pieces_of
 
 from zoo.pairs import PAIRS, Files, Size, write_pair
 

@@ -26,9 +26,10 @@ from lookm_cpp.cli.flags import (
     check_embedded,
     with_flags,
 )
+from lookm_cpp.explaining.cells import MethodCells
 from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
 from lookm_cpp.explaining.explain import METHODS
-from lookm_cpp.explaining.explanation import Explanation, MethodCells, check_target
+from lookm_cpp.explaining.explanation import Explanation, check_target
 from lookm_cpp.files import read_text
 
 

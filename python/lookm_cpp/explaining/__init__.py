@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lookm_cpp.explaining.explanation import Explanation, LayerCells, MethodCells, Piece
+from lookm_cpp.explaining.cells import LayerCells, MethodCells, Piece
+from lookm_cpp.explaining.explanation import Explanation
 
 __all__ = ["Explanation", "LayerCells", "MethodCells", "Piece"]

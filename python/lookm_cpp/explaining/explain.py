@@ -9,7 +9,8 @@ from PIL.Image import Image
 
 from lookm_cpp.brief import brief
 from lookm_cpp.compression import METHOD, PAPER_METHOD
-from lookm_cpp.explaining.explanation import Explanation, MethodCells, layers_of, pieces_of, upright
+from lookm_cpp.explaining.cells import MethodCells, layers_of, pieces_of, upright
+from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.images import Images, image_list, load_image
 from lookm_cpp.stats import Stats
 

@@ -1,121 +1,19 @@
-"""Counts of kept and merged cells, by method, layer and place."""
+"""What ``Llava.explain`` returns: an explained prompt that can be shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from lookm_cpp.stats import Stats
-
-if TYPE_CHECKING:
-    from lookm_cpp import _core
-
-Ints = npt.NDArray[np.int32]
+from lookm_cpp.explaining.cells import ExplainedPrompt
+from lookm_cpp.explaining.page import page
+from lookm_cpp.explaining.picture import picture
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A piece of an image that the encoder sees at once.
-
-    Attributes:
-        image: Which image, from 0.
-        tile: Whether it is one of the tiles that a model cuts an image into, and not the whole.
-        area: ``x0, y0, x1, y1`` that its grid covers, in widths and heights of the image, beyond 0
-            to 1 where padded; ``None`` where that is not known.
-        nx: Columns of its grid of cells; 0 where its cells have no place.
-        ny: Rows.
-        first: Its first cell.
-        n_cells: Cells, those without a place among them.
-    """
-
-    image: int
-    tile: bool
-    area: tuple[float, float, float, float] | None
-    nx: int
-    ny: int
-    first: int
-    n_cells: int
-
-
-@dataclass(frozen=True)
-class LayerCells:
-    """One layer of one compressed cache.
-
-    Attributes:
-        il: The model's number of the layer.
-        kept: ``[n_head_kv, n_keep]``: cells that stayed, ascending.
-        merged_into: ``[n_head_kv, n_cells]``: the kept cell that an evicted one was merged into; -1
-            for kept cells and those that were dropped.
-        score: ``[n_head_kv, n_cells]``: what the method ranked cells by.
-    """
-
-    il: int
-    kept: Ints
-    merged_into: Ints
-    score: npt.NDArray[np.float32]
-
-    def times_kept(self) -> Ints:
-        """``[n_cells]``: how many KV heads kept each cell."""
-        return np.bincount(self.kept.ravel(), minlength=self.score.shape[1]).astype(np.int32)
-
-
-@dataclass(frozen=True)
-class MethodCells:
-    """One method's cache and answer.
-
-    ``layers`` is empty where it compressed nothing; ``stats.note`` says why.
-    """
-
-    method: str
-    answer: str
-    stats: Stats
-    layers: tuple[LayerCells, ...]
-
-    @property
-    def n_pairs(self) -> int:
-        """(layer, KV head) pairs that were compressed."""
-        return sum(len(layer.kept) for layer in self.layers)
-
-    def times_kept(self, layer: int | None = None) -> Ints:
-        """``[n_cells]``: how many (layer, KV head) pairs kept each cell, of all layers or of
-        ``layers[layer]``.
-
-        All are 0 where nothing was compressed: there are no pairs.
-        """
-        some = self.layers if layer is None else self.layers[layer : layer + 1]
-        none = np.zeros(self.stats.prompt_cells, np.int32)
-        return sum((one.times_kept() for one in some), none)
-
-    def share_kept(self, layer: int | None = None) -> npt.NDArray[np.float64]:
-        """``[n_cells]``: the same as a share of all pairs; 1 where nothing was compressed."""
-        if not self.layers:
-            return np.ones(self.stats.prompt_cells)
-        n = self.n_pairs if layer is None else len(self.layers[layer].kept)
-        return self.times_kept(layer) / n
-
-    def merges(self, layer: int | None = None) -> Ints:
-        """``[n, 3]``: evicted cell, kept cell it was merged into, how many pairs did so; frequent
-        ones first.
-        """
-        some = self.layers if layer is None else self.layers[layer : layer + 1]
-        n_cells = self.stats.prompt_cells
-        found = []
-        for one in some:
-            _, cell = np.nonzero(one.merged_into >= 0)
-            found.append(cell * np.int64(n_cells) + one.merged_into[one.merged_into >= 0])
-        both, times = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
-        rows = np.stack([both // n_cells, both % n_cells, times], axis=1)
-        return rows[np.lexsort((rows[:, 1], -rows[:, 2], rows[:, 0]))].astype(np.int32)
-
-
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(ExplainedPrompt):
     """A prompt, cell by cell, and what each method made of it; from ``Llava.explain``.
 
     Attributes:
@@ -133,38 +31,14 @@ class Explanation:
         methods: One for each method asked for.
     """
 
-    model: str
-    question: str
-    images: tuple[Image.Image, ...]
-    answer: str
-    stats: Stats
-    is_text: npt.NDArray[np.bool_]
-    piece: Ints
-    place: Ints
-    text: tuple[bytes, ...]
-    pieces: tuple[Piece, ...]
-    methods: tuple[MethodCells, ...]
-
-    def grid(self, piece: int, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """``[ny, nx]``: values ``[n_cells]`` of one piece, each at its place."""
-        here = self.pieces[piece]
-        out = np.full((here.ny, here.nx), np.nan)
-        cells = np.flatnonzero((self.piece == piece) & (self.place[:, 0] >= 0))
-        out[self.place[cells, 1], self.place[cells, 0]] = values[cells]
-        return out
-
     def html(self) -> str:
         """One page that holds everything, pictures and script included."""
-        from lookm_cpp.explaining.page import page  # noqa: PLC0415  (a page refers to this module)
-
         return page(self)
 
     def picture(self, *, layer: int | None = None, dark: bool = False) -> Image.Image:
         """A row of heat maps for each method, of all layers or of the one with this index, with the
         answers.
         """
-        from lookm_cpp.explaining.picture import picture  # noqa: PLC0415
-
         return picture(self, layer=layer, dark=dark)
 
     def save(self, path: str | Path, *, dark: bool = False) -> None:
@@ -188,22 +62,3 @@ def check_target(path: Path) -> None:
     """Raise ``ValueError`` unless ``Explanation.save`` knows what to write there."""
     if path.suffix not in (".html", ".png"):
         raise ValueError(f"output {str(path)!r}, expected a name that ends in .html or .png")
-
-
-def pieces_of(found: _core.Explanation) -> tuple[Piece, ...]:
-    """The session's pieces, with the cells that are theirs."""
-    pieces = []
-    for i, piece in enumerate(found["pieces"]):
-        cells = np.flatnonzero(found["piece"] == i)
-        pieces.append(Piece(**piece, first=int(cells[0]), n_cells=len(cells)))
-    return tuple(pieces)
-
-
-def layers_of(found: _core.Explanation) -> tuple[LayerCells, ...]:
-    """The session's layers."""
-    return tuple(LayerCells(**layer) for layer in found["layers"])
-
-
-def upright(images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Image.Image, ...]:
-    """RGB arrays as pictures."""
-    return tuple(Image.fromarray(image) for image in images)

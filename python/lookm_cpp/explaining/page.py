@@ -10,17 +10,15 @@ import json
 import zlib
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.explaining.cells import ExplainedPrompt, Ints, MethodCells
 from lookm_cpp.explaining.colours import DARK, LIGHT, OVER_KEPT, PADDING, Theme, css
 from lookm_cpp.explaining.views import View, piece_names, views_of
-
-if TYPE_CHECKING:
-    from lookm_cpp.explaining.explanation import Explanation, Ints, MethodCells
 
 LARGEST = 640
 """Longest side of a picture on the page, in pixels."""
@@ -28,7 +26,7 @@ N_MERGES = 3
 """Kept cells that are named for an evicted one: those it was merged into most often."""
 
 
-def page(explanation: Explanation) -> str:
+def page(explanation: ExplainedPrompt) -> str:
     """HTML that loads nothing from elsewhere.
 
     Data is packed, so that none of it can be read as markup.
@@ -69,7 +67,7 @@ def _colours(theme: Theme) -> str:
     )
 
 
-def _data(e: Explanation) -> dict[str, Any]:
+def _data(e: ExplainedPrompt) -> dict[str, Any]:
     stats = e.stats
     context = f", {stats.context_cells} context" if stats.context_cells else ""
     return {
@@ -111,7 +109,7 @@ def _view(view: View) -> dict[str, Any]:
     }
 
 
-def _tokens(e: Explanation) -> list[list[Any]]:
+def _tokens(e: ExplainedPrompt) -> list[list[Any]]:
     """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row,
     piece of the image.
     """

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
+from lookm_cpp.explaining.cells import ExplainedPrompt, MethodCells
 from lookm_cpp.explaining.colours import DARK, LIGHT, OVER_KEPT, PADDING, RGB, Theme
 from lookm_cpp.explaining.page import shown
 from lookm_cpp.explaining.views import View, views_of
-
-if TYPE_CHECKING:
-    from lookm_cpp.explaining.explanation import Explanation, MethodCells
 
 Shares = npt.NDArray[np.float64]
 
@@ -30,7 +27,7 @@ APART = 12
 
 
 def picture(
-    explanation: Explanation, *, layer: int | None = None, dark: bool = False
+    explanation: ExplainedPrompt, *, layer: int | None = None, dark: bool = False
 ) -> Image.Image:
     """As ``Explanation.picture`` says.
 
@@ -46,7 +43,7 @@ def picture(
 
 
 class _Painter:
-    def __init__(self, explanation: Explanation, theme: Theme, layer: int | None) -> None:
+    def __init__(self, explanation: ExplainedPrompt, theme: Theme, layer: int | None) -> None:
         self.explanation, self.theme, self.layer = explanation, theme, layer
         self.views = views_of(explanation)
         room = WIDTH - 2 * MARGIN - LABEL

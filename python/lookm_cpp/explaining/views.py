@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from lookm_cpp.explaining.explanation import Explanation, Piece
+from lookm_cpp.explaining.cells import ExplainedPrompt, Piece
 
 Box = tuple[float, float, float, float]
 """``x0, y0, x1, y1``, in widths and heights of an image."""
@@ -49,7 +47,7 @@ class View:
     apart: tuple[int, ...]
 
 
-def views_of(explanation: Explanation) -> list[View]:
+def views_of(explanation: ExplainedPrompt) -> list[View]:
     """Of every image the whole, then its tiles, in the order of the images."""
     names = piece_names(explanation)
     views = []
@@ -68,7 +66,7 @@ def views_of(explanation: Explanation) -> list[View]:
     return views
 
 
-def piece_names(explanation: Explanation) -> list[str]:
+def piece_names(explanation: ExplainedPrompt) -> list[str]:
     """Of each piece: the whole, or which tile of its image; nothing where an image is one piece."""
     names: list[str] = []
     for image in range(len(explanation.images)):
@@ -79,7 +77,7 @@ def piece_names(explanation: Explanation) -> list[str]:
     return names
 
 
-def _view(explanation: Explanation, image: int, title: str, pieces: list[int]) -> View:
+def _view(explanation: ExplainedPrompt, image: int, title: str, pieces: list[int]) -> View:
     boxes: list[CellBox] = []
     apart: list[int] = []
     for i in pieces:
