@@ -1,4 +1,4 @@
-"""What the README's figures are made by: ``python -m benchmarks``, or ``make bench``."""
+"""Measures the figures of ``benchmarks/README.md``: ``python -m benchmarks``, or ``make bench``."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lookm_cpp.benching import machine
-from lookm_cpp.benching.machine import CORES
+from lookm_cpp.bench import machine
+from lookm_cpp.bench.machine import CORES
+from lookm_cpp.cli.bench_tables import time_bar, wide_console
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.commit import commit
-from benchmarks.report import show, update_readme
-from benchmarks.results import Results
-from benchmarks.suite import Settings, run
+from benchmarks.cost_record import Results
+from benchmarks.cost_report import show, update_readme
+from benchmarks.cost_suite import Settings, run
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 DEFAULT = Settings()
 QUICK = {"cells": (512,), "ratios": (1.0, 0.2), "layers": 2, "flash_layers": 1, "n_blocks": 4}
-MIN_WIDTH = 110
 
 
 def auto_flash_attn() -> bool:
-    """As ``Llava`` resolves ``"auto"`` for LLaVA-1.5-7B, which has more layers than are measured
-    here.
+    """What ``"auto"`` means for LLaVA-1.5-7B, which has more layers than are measured here.
 
-    Asked in a process of its own: it computes on one thread, and OpenMP would then bind the next
-    ones to the same core.
+    A process of its own answers: it computes on one thread, and OpenMP would then bind the next
+    threads to the same core.
     """
     ask = "import lookm_cpp; print(any(device['type'] != 'CPU' for device in lookm_cpp.devices()))"
     return (
@@ -45,7 +43,7 @@ def auto_flash_attn() -> bool:
 
 
 def measure(settings: Settings, console: Console) -> Results:
-    """One run, with a bar whose remaining time goes by cells and layers."""
+    """Measure everything, with a bar whose remaining time is estimated from cells and layers."""
     results = Results(
         machine=machine.describe(),
         versions=machine.versions(),
@@ -55,18 +53,11 @@ def measure(settings: Settings, console: Console) -> Results:
         settings=settings.as_dict(),
         read_bandwidth=machine.read_bandwidth(settings.n_threads),
     )
-    if results.machine["load"] > settings.n_threads / 4:
-        console.print(
-            f"[yellow]load {results.machine['load']}: with other work running the figures mean little[/]"
-        )
+    warning = machine.busy_warning(results.machine["load"], settings.n_threads)
+    if warning:
+        console.print(f"[yellow]{warning}[/]")
     start = time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(True),
-    )
-    with Progress(*columns, console=console) as bars:
+    with time_bar(console) as bars:
         task = bars.add_task("", total=settings.cells_to_read)
 
         def advance(step: str, n_cells: int) -> None:
@@ -76,7 +67,7 @@ def measure(settings: Settings, console: Console) -> Results:
 
         run(settings, BUILD, results, advance)
     results.seconds = time.monotonic() - start
-    # the better of before and after: whatever else the machine did makes it smaller, nothing larger
+    # the better of before and after: other work on the machine can only make it smaller
     results.read_bandwidth = max(results.read_bandwidth, machine.read_bandwidth(settings.n_threads))
     return results
 
@@ -111,8 +102,7 @@ def main(
         Path, typer.Option(help="Folder of results.json and README.md.", show_default="benchmarks")
     ] = HERE,
 ) -> None:
-    """Measure decode speed, scoring and compression cost, and peak memory; write results.json and
-    README.md.
+    """Measure decode speed, cost and peak memory; write results.json and README.md.
 
     Takes about 10 minutes on two cores. A quick run is shown and goes to the build folder only.
     """
@@ -130,7 +120,7 @@ def main(
         )
         measure(settings.replace(**QUICK) if quick else settings, console).write(raw)
     results = Results.read(raw)
-    show(results, Console(width=max(MIN_WIDTH, Console().width)))
+    show(results, wide_console())
     if not quick:
         update_readme(output / "README.md", results)
 

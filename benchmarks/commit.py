@@ -1,4 +1,4 @@
-"""Which commit figures belong to."""
+"""Finds the commit that figures were measured at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def commit(folder: Path) -> str:
-    """The commit that is checked out, marked when tracked files differ from it."""
+    """The commit that is checked out, with a mark if tracked files differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -20,9 +20,8 @@ def commit(folder: Path) -> str:
 
     try:
         head = git("rev-parse", "HEAD")
-        ours = [
-            f":(exclude){name}" for name in ("README.md", "results.json")
-        ]  # what a run itself rewrites
+        # a run itself writes these
+        ours = [f":(exclude){name}" for name in ("README.md", "results.json")]
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *ours)
         return head + (" with local changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):

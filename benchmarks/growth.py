@@ -1,16 +1,16 @@
-"""How the cost of scoring and compression grows with the prompt: ``python -m benchmarks.growth``.
+"""Measures how cost grows with the length of the prompt: ``python -m benchmarks.growth``.
 
-At n = 512 ... 16k cells one layer of LLaVA-1.5-7B's shape reads a prompt plain, and scored and
-compressed by the default (scores of all queries, evicted rows merged into their nearest) and by
-``lookm_plus`` (scores of the question, nothing merged), with flash attention on and off; the figure
-sets scoring and compression beside the plain prefill. Weights cost n, attention n^2, and so do
-scores and matching, so all of it grows as prefill's attention grows. Beside each stands its floor,
-see ``floors``.
+At n = 512 ... 16k cells, one layer of LLaVA-1.5-7B's shape reads a prompt in three ways: plain,
+compressed by the paper's method (scores from all queries, evicted rows merged into their nearest
+kept ones), and compressed by ``lookm_plus`` (scores from the question, nothing merged), each with
+flash attention on and off. Scoring and compression are compared with the plain prefill. Weights
+cost n, attention n^2, and so do scores and matching, so all of this grows like prefill's attention.
+Each figure comes with its floor, see ``floors``.
 
-Writes ``benchmarks/growth.json``, which ``python docs/growth.py`` draws; about 15 minutes on two
-idle cores, most of it at 16k. ``growth-avx2.json`` beside it is of a build for AVX2:
-``CMAKE_ARGS=-DGGML_NATIVE=OFF make setup``, then with ``OPENBLAS_CORETYPE=Haswell`` in the
-environment, so that the floors are AVX2's too.
+The result is ``benchmarks/growth.json``, which ``python docs/growth.py`` draws. This takes about 15
+minutes on two idle cores, most of it at 16k. ``growth-avx2.json`` comes from a build for AVX2:
+``CMAKE_ARGS=-DGGML_NATIVE=OFF make setup``, then ``OPENBLAS_CORETYPE=Haswell`` in the environment,
+so that the floors are those of AVX2.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from lookm_cpp.benching import machine
-from lookm_cpp.benching.machine import CORES
+from lookm_cpp.bench import machine
+from lookm_cpp.bench.machine import CORES
 from lookm_cpp.compression import PAPER_METHOD
 
 from benchmarks.commit import commit
-from benchmarks.measure import (
+from benchmarks.context_timing import (
     N_UBATCH,
     PLUS,
     compressed_prefill,
@@ -47,17 +47,17 @@ METHODS = (PAPER_METHOD, PLUS)
 def floors(
     n: int, n_keep: int, *, flash_attn: bool, macs: float, bandwidth: float
 ) -> dict[str, dict[str, float]]:
-    """Seconds that the arithmetic alone takes at ``macs`` f32 multiply-adds and ``bandwidth`` bytes
-    a second.
+    """Seconds that the arithmetic alone takes.
 
-    Scores: with flash attention on, QK^T of the scored queries with the cells that they see, once
-        more; with it off,
-    the probabilities are there and are read once, f32. Compression: K and V of what is kept read
-    and written once, f16; and if what is evicted is merged, the same of that read, and the products
-    of kept and evicted keys.
+    ``macs`` are f32 multiply-adds per second, ``bandwidth`` is in bytes per second.
+
+    Scores: with flash attention on, QK^T of the scored queries with the cells that they see is
+    computed once more. With flash attention off, the probabilities exist already and are read once,
+    in f32. Compression: K and V of kept cells are read and written once, in f16. If evicted cells
+    are merged, their K and V are read as well, and kept and evicted keys are multiplied.
     """
     shape = llava_shape(1)
-    width = shape.n_embd  # heads times head size; K and V have as many
+    width = shape.n_embd  # heads times head size, the same for K and V
     pairs = {PAPER_METHOD: n * n / 2, PLUS: n_question(n) * n}
     evicted = {PAPER_METHOD: n - n_keep, PLUS: 0}
     return {
@@ -73,7 +73,7 @@ def floors(
 def measure(
     cells: list[int], rounds: int, n_threads: int, macs: float, bandwidth: float
 ) -> list[dict[str, Any]]:
-    """Medians over rounds, seconds; scoring and compression by their own clocks."""
+    """Seconds, medians over rounds; scoring and compression by their own clocks."""
     model = load(BUILD, 1)
     points = []
     for n in cells:
@@ -128,7 +128,7 @@ def main(
     ] = False,
     output: Annotated[Path, typer.Option(help="JSON file to write.")] = HERE / "growth.json",
 ) -> None:
-    """Measure and write."""
+    """Measure how the cost grows with the prompt, and write the figures as JSON."""
     n_threads = threads or len(CORES)
     run: dict[str, Any] = {
         "machine": machine.describe(),

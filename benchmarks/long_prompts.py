@@ -1,24 +1,20 @@
-"""Prompts read through few cells: what a cap costs in right answers, and whether it holds memory.
+"""Measures what a cap costs in right answers, and whether it limits memory.
 
-    python -m benchmarks.long_prompts accuracy      # the embedded model, about 5 minutes
-    python -m benchmarks.long_prompts talks         # the same in conversations of six turns
-    python -m benchmarks.long_prompts memory        # the 7B layer shape with random weights, about
-    5 minutes
+    python -m benchmarks.long_prompts accuracy  # the embedded model, about 5 minutes
+    python -m benchmarks.long_prompts talks     # the same in conversations of six turns
+    python -m benchmarks.long_prompts memory    # random weights in the 7B shape, about 5 minutes
 
-Accuracy: every demo prompt and as many generated ones as asked for (the demo's pictures in random
-    order behind the
-numbers that the model knows, with codes between them) are answered with the full cache, with a
-share of it kept by one compression after the prompt was read, and under a cap of the same share
-while it is read. Answers count if they are right word for word.
+Accuracy: the prompts are those of the demo and generated ones, with the demo's pictures in random
+order and codes between them. Each is answered with the full cache, with a fraction of it kept by
+one compression after the prompt, and under a cap of the same fraction while it is read. An answer
+counts if every word is right.
 
-Talks: four turns bring two to four pictures each and ask about one of them; the last two ask the
-    questions of the first
-and of the third turn again.
+Talks: each of the first four turns shows two to four pictures and asks about one of them. The last
+two turns repeat the questions of the first and the third.
 
-Memory: a process for each run, and its peak (VmHWM). What a cap should cost is what llama.cpp
-    itself takes for weights,
-compute buffers and a cache as large as the cap: the peak of a run whose prompt just fits,
-uncompressed.
+Memory: each run has a process of its own, whose peak (VmHWM) is reported. It is compared with what
+llama.cpp itself needs for weights, compute buffers and a cache of the cap's size: the peak of a run
+whose prompt just fits, uncompressed.
 """
 
 from __future__ import annotations
@@ -31,10 +27,11 @@ from typing import Annotated, NamedTuple
 
 import typer
 from lookm_cpp import Llava
+from lookm_cpp.bench.random_model import model_file
 from lookm_cpp.embedded import DEMO, demo_prompts
 from lookm_cpp.options import LlavaOptions
 
-from benchmarks.models import write_llava_shape
+from benchmarks.models import llava_shape
 
 SHARES = (0.5, 0.25, 0.1)
 SIZES = (4, 8, 12, 16)
@@ -64,9 +61,7 @@ class Prompt(NamedTuple):
 
 
 def generated(rng: random.Random) -> Prompt:
-    """4 to 16 pictures with two codes between them, and a question of a kind that the model was
-    trained on.
-    """
+    """4 to 16 pictures, two codes between them, and a question that the model was trained on."""
     n = rng.choice(SIZES)
     names = [rng.choice([*GRIDS, *SINGLES]) for _ in range(n)]
     codes = {name: rng.randrange(1000, 10000) for name in rng.sample(NAMES, 2)}
@@ -92,7 +87,7 @@ def generated(rng: random.Random) -> Prompt:
 
 
 def right(prompt: Prompt, **options: float) -> tuple[bool, int, int]:
-    """Whether the answer is right; cells of the prompt, and those kept."""
+    """Whether the answer is right, cells of the prompt, and kept cells."""
     given: LlavaOptions = options  # type: ignore[assignment]
     with Llava.embedded(**given) as llm:
         answer = llm.ask(prompt.content, prompt.images, max_tokens=96)
@@ -103,7 +98,7 @@ def right(prompt: Prompt, **options: float) -> tuple[bool, int, int]:
 def accuracy(
     n_generated: Annotated[int, typer.Option(help="Prompts to generate.")] = 96, seed: int = 1
 ) -> None:
-    """Right answers, a Markdown table."""
+    """Count right answers, in a Markdown table."""
     rng = random.Random(seed)
     sets = {
         "demo": [Prompt(p.content, list(p.images), p.answer) for p in demo_prompts()],
@@ -140,7 +135,7 @@ class Turn(NamedTuple):
 
 
 def talk(rng: random.Random) -> list[Turn]:
-    """Six turns, images in four of them."""
+    """Six turns, the first four of them with images."""
     turns: list[Turn] = []
     again: list[Turn] = []
     n = 0
@@ -168,7 +163,7 @@ def talk(rng: random.Random) -> list[Turn]:
 def talks(
     n_talks: Annotated[int, typer.Option(help="Conversations to generate.")] = 24, seed: int = 1
 ) -> None:
-    """Right answers of new and of repeated questions, a Markdown table."""
+    """Count right answers to new and to repeated questions, in a Markdown table."""
     rng = random.Random(seed)
     generated_talks = [talk(rng) for _ in range(n_talks)]
     settings: dict[str, LlavaOptions] = {
@@ -199,15 +194,16 @@ def talks(
 
 
 PEAK = """
-import re, sys
+import sys
 from lookm_cpp import Llava
+from lookm_cpp.bench.process_memory import status_bytes
 model, n_cells, cap = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-with Llava(model, mmproj=False, chat_template="chatml", kv_cells=cap, n_ctx=n_cells + 512, n_batch=512) as llm:
+options = {"kv_cells": cap, "n_ctx": n_cells + 512, "n_batch": 512}
+with Llava(model, mmproj=False, chat_template="chatml", **options) as llm:
     llm.ask("Why?", context="x" * (n_cells - 64), max_tokens=16)
     stats = llm.stats
-with open("/proc/self/status") as f:
-    peak = int(re.search(r"VmHWM:\\s+([0-9]+) kB", f.read())[1]) * 1024
-print(stats.prompt_cells, stats.squeezed_cells, stats.kept_cells, stats.kv_bytes_allocated_before, peak)
+cells = (stats.prompt_cells, stats.squeezed_cells, stats.kept_cells)
+print(*cells, stats.kv_bytes_allocated_before, status_bytes("VmHWM"))
 """
 
 
@@ -217,11 +213,8 @@ def memory(
     cap: int = 1024,
     cells: Annotated[list[int] | None, typer.Option(help="Repeat.")] = None,
 ) -> None:
-    """Peak memory of prompts of several lengths under one cap, a Markdown table."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    model = BUILD / f"llava-shape-{layers}.gguf"
-    if not model.exists():
-        write_llava_shape(model, layers)
+    """Peak memory for prompts of several lengths under one cap, in a Markdown table."""
+    model = model_file(BUILD, llava_shape(layers))
     base = 0
     sys.stdout.write(
         "| prompt cells | squeezed | kept | KV allocated, MiB | peak, MiB | over the first |\n"

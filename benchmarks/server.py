@@ -1,15 +1,16 @@
-"""Requests a minute and decode speed of lookm-server beside llama-server: ``make bench-server``.
+"""Compares lookm-server with llama-server in requests per minute and speed: ``make bench-server``.
 
-A cache of the same cells, and so of the same bytes, for each of three servers: the unmodified
-llama-server of this build, lookm-server at ratio 1 and at ratio 0.2. It holds ``FIT`` conversations
-whole; so llama-server and ratio 1 have no more slots than that, however many clients ask, while
-compressed prompts leave room for more. Each client asks one request after the other, and nothing is
-reused. All three servers run at once and one works: a round asks the same requests of one after the
-other, the next round in another order, and each round gives ratios. Their median counts, as a
-machine's speed drifts more between rounds than within one.
+Three servers have a cache of the same number of cells, and so of the same bytes: the unmodified
+llama-server of this build, lookm-server at ratio 1, and lookm-server at ratio 0.2. The cache holds
+``FIT`` whole conversations. So llama-server and ratio 1 have this many slots at most, however many
+clients there are, while compressed prompts leave space for more. Each client sends one request
+after the other, and nothing is reused. All three servers run, but only one works at a time: a round
+sends the same requests to one after the other, the next round in another order. Each round gives
+ratios, and their median counts, because a machine's speed drifts more between rounds than within
+one.
 
-Writes ``benchmarks/server.json``, and the tables of ``docs/server.md`` from it (``--report`` does
-only that).
+The result is ``benchmarks/server.json``, and the tables of ``docs/server.md`` are made from it
+(``--report`` does only that).
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ import httpx
 import numpy as np
 import typer
 from lookm_cpp import embedded
-from lookm_cpp.benching import machine
-from lookm_cpp.benching.machine import CORES
-from lookm_cpp.benching.table import Table
+from lookm_cpp.bench import machine
+from lookm_cpp.bench.machine import CORES
+from lookm_cpp.bench.random_model import model_file
+from lookm_cpp.bench.text_table import Table
 from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.cli.bench_tables import rich_table
 from lookm_cpp.serve import server_arguments, server_path
 from rich.console import Console
 
 from benchmarks.commit import commit
-from benchmarks.models import N_VOCAB, write_llava_shape
-from benchmarks.report import replace_between
+from benchmarks.cost_report import replace_between
+from benchmarks.models import N_VOCAB, llava_shape
 
 ROOT = Path(__file__).parents[1]
 RAW = ROOT / "benchmarks" / "server.json"
@@ -51,7 +54,7 @@ UPSTREAM = ROOT / "build" / "dev" / "llama.cpp" / "tools" / "server" / "llama-se
 BEGIN = "<!-- throughput: written by python -m benchmarks.server -->"
 END = "<!-- end of throughput -->"
 
-FIT = 4  # conversations that the cache holds whole
+FIT = 4  # whole conversations that the cache holds
 SLOTS = (1, 4, 8)
 N_ANSWER = 48
 N_PROMPT = 512  # of the random model; the embedded one's prompts have eight pictures
@@ -63,7 +66,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Workload:
-    """A model, and what it is asked."""
+    """A model, and the requests that it gets."""
 
     name: str
     model: tuple[str, ...]
@@ -96,11 +99,8 @@ class Workload:
 
 
 def workloads(layers: int) -> list[Workload]:
-    """The embedded model with pictures, and a random one of LLaVA-1.5-7B's layer shape with text."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    model = BUILD / f"llava-shape-{layers}.gguf"
-    if not model.exists():
-        write_llava_shape(model, layers)
+    """The embedded model with pictures, and a random model of LLaVA-1.5-7B's shape with text."""
+    model = model_file(BUILD, llava_shape(layers))
     by_text = ("--kv-method", "pivot_merge")  # a text prior leaves prompts without images alone
     return [
         Workload(
@@ -118,7 +118,7 @@ def workloads(layers: int) -> list[Workload]:
 
 @contextlib.contextmanager
 def running(server: str, workload: Workload, slots: int, threads: int) -> Iterator[httpx.Client]:
-    """One of the three, ready to be asked."""
+    """Start one of the three servers and wait until it is ready."""
     ratio = () if server == SERVERS[0] else ("--kv-ratio", server.split()[1], *workload.compress)
     n_slots = slots if server == SERVERS[2] else min(slots, FIT)
     with socket.socket() as probe:
@@ -163,7 +163,7 @@ def running(server: str, workload: Workload, slots: int, threads: int) -> Iterat
 
 
 def ask(client: httpx.Client, workload: Workload, body: Json) -> Json:
-    """The timings of one answer, which must be as long as it was asked for."""
+    """The timings of one answer, which must have the requested length."""
     response = client.post(workload.path, json=body)
     response.raise_for_status()
     timings: Json = response.json()["timings"]
@@ -173,7 +173,7 @@ def ask(client: httpx.Client, workload: Workload, body: Json) -> Json:
 
 
 def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Sequence[Json]) -> Json:
-    """All requests, ``n_clients`` at a time."""
+    """Send all requests, ``n_clients`` at a time."""
     start = time.perf_counter()
     with ThreadPoolExecutor(n_clients) as pool:
         timings = list(pool.map(lambda body: ask(client, workload, body), bodies))
@@ -190,7 +190,7 @@ def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Seque
 def measure(
     workload: Workload, slots: int, rounds: int, per_client: int, threads: int, say: Any
 ) -> list[Json]:
-    """Rounds, each with what every server did in it."""
+    """The figures of every server in every round."""
     done = []
     with contextlib.ExitStack() as stack:
         clients = {
@@ -212,7 +212,7 @@ def measure(
 
 
 def tables(results: Json) -> list[Table]:
-    """Ratios to llama-server in the same round: median, and the lowest and highest of the rounds."""
+    """Ratios to llama-server in the same round: median, lowest and highest of the rounds."""
     columns = (
         "model",
         "slots",
@@ -238,21 +238,23 @@ def tables(results: Json) -> list[Table]:
                 cells += [f"{median(ratios):.2f} x", f"{min(ratios):.2f} - {max(ratios):.2f}"]
             table.rows.append([name, str(slots), str(rounds[0]["cells"]), server, *cells])
     table.note = (
-        f"Ratios to the unmodified llama-server in the same round, {results['rounds_each']} rounds. llama-server and "
-        f"ratio 1 have at most {FIT} slots, which is what the cache holds; the number of clients is that of the slots "
-        "in the table. Decode is that of one answer while the others' prompts and answers are in progress. Answers "
-        f"have {N_ANSWER} tokens. "
+        "Ratios to the unmodified llama-server in the same round, "
+        f"{results['rounds_each']} rounds. llama-server and ratio 1 have at most {FIT} slots, "
+        "which is what the cache holds; the number of clients is that of the slots in "
+        "the table. Decode is that of one answer while "
+        f"the others' prompts and answers are in progress. Answers have {N_ANSWER} tokens. "
         "Ratio 1 runs llama-server's own code: its rows show the noise."
     )
     return [table]
 
 
 def markdown(results: Json) -> str:
-    """The page's part that is made of figures."""
+    """The part of the page that is made from figures."""
     where = results["machine"]
     lines = [
-        f"{where['cpu']}, {where['cores']} cores, {results['threads']} threads a server; load {where['load']} before, "
-        f"{results['load_after']} after; {results['date']}, commit {results['commit']}.",
+        f"{where['cpu']}, {where['cores']} cores, {results['threads']} threads a server; "
+        f"load {where['load']} before, {results['load_after']} after; "
+        f"{results['date']}, commit {results['commit']}.",
         "",
     ]
     return "\n".join(lines) + "\n" + "\n\n".join(table.markdown() for table in tables(results))
@@ -271,15 +273,14 @@ def main(
         Path, typer.Option(help="Where the raw figures go.", show_default="server.json")
     ] = RAW,
 ) -> None:
-    """Measure lookm-server beside llama-server; write server.json and the tables of docs/server.md."""
+    """Compare lookm-server with llama-server; write server.json and tables in docs/server.md."""
     console = Console(stderr=True)
     if not report:
         if not UPSTREAM.exists():
             raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
         n_threads = threads or len(CORES)
-        if hasattr(
-            os, "sched_setaffinity"
-        ):  # OpenMP has bound this thread to one, and servers would inherit that
+        if hasattr(os, "sched_setaffinity"):
+            # OpenMP has bound this thread to one core, and the servers would inherit that
             os.sched_setaffinity(0, CORES)
         results: Json = {
             "machine": machine.describe(),
@@ -299,7 +300,7 @@ def main(
         output.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(output.read_text())
     for table in tables(results):
-        console.print(table.rich())
+        console.print(rich_table(table))
     if output == RAW:
         replace_between(PAGE, BEGIN, END, markdown(results))
 

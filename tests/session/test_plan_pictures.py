@@ -22,7 +22,7 @@ MIB = 1 << 20
 RUN = """
 import json, sys
 from lookm_cpp import Llava
-from lookm_cpp.benching.machine import PeakMemory, give_back, status_bytes
+from lookm_cpp.bench.process_memory import PeakMemory, give_back, status_bytes
 from lookm_cpp.images import Picture
 
 model, mmproj, picture, small, n = json.loads(sys.argv[1])

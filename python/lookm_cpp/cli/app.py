@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lookm_cpp import __version__, llama_cpp_version
-from lookm_cpp.benching.command import bench
 from lookm_cpp.cli.ask import ask
+from lookm_cpp.cli.bench import bench
 from lookm_cpp.cli.demo import demo
 from lookm_cpp.cli.eval import app as evaluation
 from lookm_cpp.cli.explain import explain

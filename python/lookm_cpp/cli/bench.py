@@ -1,0 +1,234 @@
+"""The command ``lookm bench``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lookm_cpp.bench import machine
+from lookm_cpp.bench.models import runs_on_cpu
+from lookm_cpp.bench.plots import draw_all
+from lookm_cpp.bench.report import left_out, markdown, origin, tables
+from lookm_cpp.bench.result_rows import rows_of
+from lookm_cpp.bench.run_file import FILE, PAGE, as_json, new_folder, new_run, write
+from lookm_cpp.bench.schedule import Task, run_tasks, schedule_run
+from lookm_cpp.bench.settings import Settings, settings_of
+from lookm_cpp.bench.workload import Case
+from lookm_cpp.cli.bench_tables import rich_table, time_bar, wide_console
+from lookm_cpp.cli.console import print_json
+from lookm_cpp.compression import METHOD
+from lookm_cpp.plotting import NO_PLOTS
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A GGUF file of your own, or 'embedded', in place of --shapes."
+        ),
+    ] = None,
+    mmproj: Annotated[
+        str | None,
+        typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model."),
+    ] = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="A model without a projector: prompts of text.")
+    ] = False,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            "--shapes", help="7b, 3b and 0.5b are random weights.  [default: 7b,3b,0.5b,embedded]"
+        ),
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers", help="Layers of each shape, 0 for all.  [default: 4, with --quick 1]"
+        ),
+    ] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            "--cells", help="Lengths of the prompt.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"
+        ),
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option(
+            "--ratios",
+            help="Shares of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]",
+        ),
+    ] = None,
+    caches: Annotated[
+        str | None,
+        typer.Option(
+            "--caches",
+            help="Types of cache to compress, READ:KEPT for two; full ones of f16, q8_0, q4_0 "
+            "come along.  [default: f16,q8_0]",
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="Compression method.")] = METHOD,
+    answer: Annotated[
+        int, typer.Option("--answer", help="Tokens of the answer that is timed as a whole.")
+    ] = 32,
+    blocks: Annotated[
+        int | None,
+        typer.Option(
+            "--blocks", help="Rounds of decoding by turns.  [default: 16, with --quick 6]"
+        ),
+    ] = None,
+    block_tokens: Annotated[int, typer.Option("--block-tokens", help="Tokens of a round.")] = 4,
+    image_size: Annotated[
+        str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
+    ] = "1024x768",
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    gpu_layers: Annotated[
+        int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")
+    ] = -1,
+    flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(
+            "--bandwidth", help="GB/s of the device's memory.  [default: measured, on a CPU]"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", help="Leave out what takes longest, until the rest fits into these."
+        ),
+    ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-dir",
+            help="Where models of random weights are written and found again.  [default: nowhere]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run.  [default: lookm-bench-DATE-TIME]"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look in under a minute.")] = False,
+    as_json_: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead.")
+    ] = False,
+) -> None:
+    """Measure time and memory of compressed caches, beside llama.cpp's own decode and quantized
+    caches.
+
+    Writes bench.json (every timing), bench.md and, with matplotlib, plots.
+    """
+    chosen = settings_of(
+        model=model,
+        mmproj=mmproj,
+        text_only=text_only,
+        shapes=shapes,
+        layers=layers,
+        cells=cells,
+        ratios=ratios,
+        caches=caches,
+        method=method,
+        answer=answer,
+        blocks=blocks,
+        block_tokens=block_tokens,
+        image_size=image_size,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        flash_attn=flash_attn,
+        bandwidth=bandwidth,
+        minutes=minutes,
+        quick=quick,
+    )
+    folder = new_folder(output)
+    with tempfile.TemporaryDirectory(prefix="lookm-bench-") as scratch:
+        run = _measured(chosen, model_dir or Path(scratch), folder, timed=not quick)
+    _show(run, folder, as_json_=as_json_)
+
+
+def _measured(chosen: Settings, model_dir: Path, folder: Path, *, timed: bool) -> dict[str, Any]:
+    start = time.monotonic()
+    console = Console(stderr=True, highlight=False)
+    run = new_run(shlex.join(["lookm", *sys.argv[1:]]), chosen.record)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    warning = machine.busy_warning(run["machine"]["load"], run["machine"]["cores"])
+    if warning:
+        say(warning)
+    on_cpu = runs_on_cpu(chosen.pattern.n_gpu_layers)
+    run["bandwidth"] = chosen.bandwidth
+    if run["bandwidth"] is None and on_cpu:
+        run["bandwidth"] = machine.read_bandwidth(len(machine.CORES))
+    bench_models = chosen.bench_models(model_dir, on_cpu=on_cpu)
+    run["models"] = [bench_model.as_dict() for bench_model in bench_models]
+    most = chosen.most_seconds
+    timed = timed or most is not None
+    tasks = schedule_run(
+        bench_models, chosen.cells, chosen.pattern, run, say, timed=timed, most_seconds=most
+    )
+    with _bars(tasks, console) as advance:
+
+        def found(task: Task, case: Case | None) -> None:
+            run["seconds"] = time.monotonic() - start
+            write(run, folder)
+            advance(task, case)
+
+        run_tasks(tasks, run, say, found)
+    run["seconds"] = time.monotonic() - start
+    write(run, folder)
+    return run
+
+
+@contextmanager
+def _bars(tasks: Sequence[Task], console: Console) -> Iterator[Callable[[Task, Case | None], None]]:
+    """A progress bar by estimated time; lines instead if the terminal cannot draw it."""
+    drawn = console.is_terminal and not console.is_dumb_terminal
+    with time_bar(console, transient=True, disable=not drawn) as bars:
+        bar = bars.add_task(
+            "", total=sum(task.case(case) for task in tasks for case in task.workload.cases)
+        )
+
+        def advance(task: Task, case: Case | None) -> None:
+            bars.update(bar, description=task.label, advance=task.case(case) if case else 0)
+            if case and not drawn:
+                console.print(
+                    f"{task.label}, {case.cache} at {100 * case.kv_ratio:g} %: measured",
+                    markup=False,
+                    soft_wrap=True,
+                )
+
+        yield advance
+
+
+def _show(run: dict[str, Any], folder: Path, *, as_json_: bool) -> None:
+    rows = rows_of(run)
+    if not rows:
+        raise RuntimeError(f"nothing was measured: {left_out(run)[-1]}")
+    (folder / PAGE).write_text(markdown(run, rows), encoding="utf-8")
+    try:
+        plots = [path.name for path in draw_all(run, rows, folder)]
+        drawn = ", ".join(plots)
+    except ImportError:
+        drawn = NO_PLOTS
+    if as_json_:
+        print_json(as_json(run, rows))
+        return
+    console = wide_console()
+    for name, value in origin(run):
+        console.print(f"{name:14} {value}", markup=False, soft_wrap=True)
+    for table in tables(run, rows):
+        console.print(rich_table(table))
+    for line in left_out(run):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"In {folder}: {FILE}, {PAGE}, {drawn}.", markup=False, soft_wrap=True)
