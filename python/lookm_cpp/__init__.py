@@ -11,30 +11,27 @@ True
 
 from __future__ import annotations
 
-from lookm_cpp import arrays
-from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
-from lookm_cpp.compression import Compression
-from lookm_cpp.conversation import Chat
-from lookm_cpp.explaining import Explanation
-from lookm_cpp.images import ImageLike
-from lookm_cpp.info import devices, model_info
-from lookm_cpp.llava import Llava
-from lookm_cpp.planning import plan
-from lookm_cpp.stats import Stats
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Chat",
-    "Compression",
-    "Explanation",
-    "ImageLike",
-    "Llava",
-    "Stats",
-    "__version__",
-    "arrays",
-    "chat_templates",
-    "devices",
-    "llama_cpp_version",
-    "methods",
-    "model_info",
-    "plan",
-]
+if TYPE_CHECKING:
+    from lookm_cpp._public import *  # noqa: F403
+    from lookm_cpp._public import __all__ as __all__
+else:
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    def __getattr__(name: str) -> object:
+        """Import the library when its first name is asked for.
+
+        Until then ``import lookm_cpp.cli`` takes no time, so that ``lookm`` answers Ctrl-C from the
+        start.
+        """
+        if find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        public = import_module(f"{__name__}._public")
+        if name != "__all__" and name not in public.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, getattr(public, name))
+
+    def __dir__() -> list[str]:
+        return __getattr__("__all__")

@@ -1,0 +1,31 @@
+"""Everything that ``import lookm_cpp`` offers."""
+
+from __future__ import annotations
+
+from lookm_cpp import arrays
+from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
+from lookm_cpp.compression import Compression
+from lookm_cpp.conversation import Chat
+from lookm_cpp.explaining import Explanation
+from lookm_cpp.images import ImageLike
+from lookm_cpp.info import devices, model_info
+from lookm_cpp.llava import Llava
+from lookm_cpp.planning import plan
+from lookm_cpp.stats import Stats
+
+__all__ = [
+    "Chat",
+    "Compression",
+    "Explanation",
+    "ImageLike",
+    "Llava",
+    "Stats",
+    "__version__",
+    "arrays",
+    "chat_templates",
+    "devices",
+    "llama_cpp_version",
+    "methods",
+    "model_info",
+    "plan",
+]
