@@ -1,9 +1,9 @@
 """The C++ extension module: sessions on llama.cpp, and single-layer functions on NumPy arrays.
 
-Python checks types and file names; everything else is checked, computed and named here. A bad
-argument raises ``ValueError`` whose text names the argument, its value and what was expected, a
-file that is not what it should be among them; a failure of llama.cpp or of memory raises
-``RuntimeError``. Every call that computes releases the GIL.
+Python checks types and file names; C++ checks and computes everything else. A bad argument, an
+unusable file included, raises ``ValueError`` with the argument's name, its value and what was
+expected. A failure of llama.cpp or of memory raises ``RuntimeError``. Every call that computes
+releases the GIL.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
 
 @type_check_only
 class Stats(TypedDict):
-    """What happened to the last prompt. Counts are cells, sizes bytes, times seconds."""
+    """Statistics of the last prompt: counts are cells, sizes bytes, times seconds."""
 
     prompt_cells: int
     text_cells: int
@@ -49,7 +49,7 @@ class Stats(TypedDict):
 
 @type_check_only
 class ExplainedPiece(TypedDict):
-    """A piece of an image; as in ``lookm_cpp.explaining.Piece``."""
+    """A piece of an image, as in ``lookm_cpp.explaining.Piece``."""
 
     image: int
     tile: bool
@@ -59,7 +59,7 @@ class ExplainedPiece(TypedDict):
 
 @type_check_only
 class ExplainedLayer(TypedDict):
-    """One layer's cells, each ``[n_head_kv, n]``; as in ``lookm_cpp.explaining.LayerCells``."""
+    """One layer's cells, each ``[n_head_kv, n]``, as in ``lookm_cpp.explaining.LayerCells``."""
 
     il: int
     kept: npt.NDArray[np.int32]
@@ -68,10 +68,12 @@ class ExplainedLayer(TypedDict):
 
 @type_check_only
 class Explanation(TypedDict):
-    """The last prompt, cell by cell: ``is_text``, ``piece`` (of ``pieces``; -1: text), ``text`` are
-    ``[n_cells]``, and
-    ``place`` is ``[n_cells, 2]``: column and row, or -1. ``layers`` is empty where nothing was
-    compressed."""
+    """The last prompt, cell by cell.
+
+    ``is_text``, ``piece`` (an index into ``pieces``; -1 for text) and ``text`` are ``[n_cells]``.
+    ``place`` is ``[n_cells, 2]``: column and row, or -1. ``layers`` is empty if nothing was
+    compressed.
+    """
 
     is_text: npt.NDArray[np.bool_]
     piece: npt.NDArray[np.int32]
@@ -82,7 +84,7 @@ class Explanation(TypedDict):
 
 @type_check_only
 class StageBytes(TypedDict):
-    """What a session holds at one time, in bytes."""
+    """The memory of a session at one time, in bytes."""
 
     weights: int
     encoder_weights: int
@@ -96,7 +98,7 @@ class StageBytes(TypedDict):
 
 @type_check_only
 class MemoryPlan(TypedDict):
-    """What a prompt about images will take. Counts are cells, sizes bytes."""
+    """The memory that a prompt about images will take: counts are cells, sizes bytes."""
 
     images: int
     tiles_per_image: int
@@ -121,7 +123,7 @@ class MemoryPlan(TypedDict):
 
 @type_check_only
 class ModelInfo(TypedDict):
-    """What a GGUF file holds, as far as KV compression cares."""
+    """What a GGUF file contains, with regard to KV compression."""
 
     architecture: str
     name: str
@@ -138,7 +140,7 @@ class ModelInfo(TypedDict):
 
 @type_check_only
 class DeviceInfo(TypedDict):
-    """A device that can hold a KV cache. Sizes are bytes."""
+    """A device that can hold a KV cache; sizes are bytes."""
 
     name: str
     description: str
@@ -153,9 +155,11 @@ def chat_templates() -> list[str]:
 
 @type_check_only
 class MethodDefaults(TypedDict):
-    """What a method is unless a compression says otherwise. ``window`` ``None``: the text after the
-    last image;
-    ``recent_share``: of a ``kv_ratio`` that is not split."""
+    """What a method does if a compression does not set it.
+
+    ``window`` is ``None`` for the text after the last image. ``recent_share`` is the fraction of
+    ``kv_ratio`` that goes to the last cells.
+    """
 
     scorer: str
     window: int | None
@@ -164,13 +168,12 @@ class MethodDefaults(TypedDict):
     recent_share: float
 
 def methods() -> dict[str, MethodDefaults]:
-    """The compression methods by name, ``origin`` (none) first."""
+    """The compression methods by name, with their defaults; ``origin``, which keeps all, is first."""
 
 class Compression:
-    """How a prompt is compressed; fields and defaults as of ``lookm_cpp.Compression``.
+    """How a prompt is compressed; fields and defaults are those of ``lookm_cpp.Compression``.
 
-    A field of another type raises ``ValueError``; whether a value makes sense is checked where it
-    is used.
+    A field of the wrong type raises ``ValueError``. A value is checked when it is used.
     """
 
     def __init__(self, **fields: Any) -> None: ...
@@ -198,48 +201,48 @@ class Compression:
     def visual_quota(self) -> float | None: ...
     @property
     def seed(self) -> int:
-        """Of the method ``random``."""
+        """Random seed of the method ``random``."""
 
 class ModelOptions:
-    """How a model is opened, with the core's defaults; as ``Compression`` checked by type. Meanings
-    are in
-    ``model_options.h``, and in ``Llava`` of what it passes on."""
+    """How a model is opened, with the core's defaults; types are checked as in ``Compression``.
+
+    ``Llava`` documents the options that it passes on, and ``model_options.h`` all of them.
+    """
 
     def __init__(self, **fields: Any) -> None: ...
     def __getattr__(self, name: str) -> Any: ...
 
 def parse_bytes(text: str) -> int | None:
-    """Bytes as users write them, ``"512MiB"`` or ``"1.5 G"``; ``None`` for other text, less than 1,
-    or too many.
+    """Bytes in the form that users write, ``"512MiB"`` or ``"1.5 G"``.
+
+    ``None`` for any other text, and for a number that is less than 1 or too large.
     """
 
 def scores_all_queries(compression: Compression) -> bool:
-    """Whether prompts compressed like this are scored by all their queries. Raises ``ValueError``
-    for an option that is
-    wrong."""
+    """Whether prompts are scored by all their queries; ``ValueError`` for an invalid option."""
 
 def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
-    """Describe a model file; loads its weights by mmap and makes a minimal context."""
+    """Describe a model file; maps its weights into memory and makes a minimal context."""
 
 def check_files(model_path: str, mmproj_path: str, command: Sequence[str]) -> None:
-    """Try files that were not found good before in a child process, ``command`` with paths and a
-    pipe behind it.
+    """Try files in a child process, unless they are known to be good.
+
+    The child is ``command`` with the two paths and a pipe as further arguments.
     """
 
 def file_doubts(parts: list[str]) -> list[str]: ...
 def model_parts(model_path: str) -> list[str]:
-    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the
-    file alone.
-    """
+    """The files that llama.cpp reads for this one: all parts of a split model, or the file alone."""
 
 def try_files(model_path: str, mmproj_path: str, pipe: int) -> None:
-    """What the child does: writes on the pipe how it goes, and ends the process."""
+    """The work of the child: report on the pipe how it goes, and end the process."""
 
 def devices(rpc_servers: str = "", type_k: str = "f16", type_v: str = "f16") -> list[DeviceInfo]:
-    """The CPU, the RPC servers' devices and the accelerators. ``type`` is CPU, GPU, IGPU or RPC;
-    ``on_device``: it can
-    run every node of the graphs that compress caches of these types; ``note``: the op it lacks, or
-    a remark."""
+    """The CPU, the devices of the RPC servers, and the accelerators.
+
+    ``type`` is CPU, GPU, IGPU or RPC. ``on_device``: whether it runs every node of the graphs that
+    compress caches of these types. ``note``: the operation that it lacks, or a remark.
+    """
 
 class Session:
     """One model, one multimodal projector, one conversation."""
@@ -251,46 +254,46 @@ class Session:
         *,
         weights_of: Session | None = None,
     ) -> None:
-        """``compression``: of the prompts to come, where it is known: ``flash_attn="auto"`` takes
-        it into account, and what is wrong with it, or with this model for it, is a ``ValueError``
-        now. ``weights_of``: of the same file; how
-        it was loaded holds for both."""
+        """Open a model.
 
-    @property
-    def flash_attn(self) -> str:
-        """As given, or ``off`` where ``auto`` means that here."""
-
-    @property
-    def media_marker(self) -> str:
-        """Stands for one image in a prompt; random for each session, so that no user text can hold
-        it.
+        ``compression``: that of later prompts, if it is known. ``flash_attn="auto"`` takes it into
+        account, and an invalid option, or a model that cannot be compressed, raises ``ValueError``
+        at once. ``weights_of``: a session of the same file, whose weights and loading options are
+        shared.
         """
 
     @property
+    def flash_attn(self) -> str:
+        """As given, or ``off`` if that is what ``auto`` chose."""
+
+    @property
+    def media_marker(self) -> str:
+        """Stands for one image in a prompt; random, so that no user text contains it."""
+
+    @property
     def context_marker(self) -> str:
-        """Stands for one context in a prompt, as ``media_marker`` for an image."""
+        """Stands for one context in a prompt, as ``media_marker`` does for an image."""
 
     @property
     def n_ctx(self) -> int: ...
     @property
     def kv_cells(self) -> int:
-        """Most cells in use at once, 0: any number."""
+        """Maximum number of cells in use at once; 0 for no cap."""
 
     @property
     def model_name(self) -> str: ...
     def apply_template(self, messages: str) -> str:
-        """Prompt of OpenAI-style ``messages`` (JSON text; content a string, or parts of type
-        ``text`` and ``media_marker``) by the chat template, ending where the assistant's answer
-        begins. Raises ``ValueError`` as
-        ``check_template`` does, too."""
+        """The prompt of OpenAI-style ``messages``, ending where the assistant's answer begins.
+
+        ``messages`` is JSON text. Content is a string, or parts of type ``text`` and
+        ``media_marker``. Raises ``ValueError`` in the same cases as ``check_template``.
+        """
 
     def check_template(self) -> None:
         """Raise ``ValueError`` if neither ``chat_template`` was given nor the GGUF has one."""
 
     def check(self, compression: Compression) -> None:
-        """Raise ``ValueError`` for an option that is wrong, or where this model cannot be
-        compressed.
-        """
+        """Raise ``ValueError`` for an invalid option, or if this model cannot be compressed."""
 
     def prefill(
         self,
@@ -303,18 +306,19 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
     ) -> None:
-        """Forget the last prompt, process this one, compress its KV cache, and free what it and
-        ``n_answer`` more cells do not need (unless ``shrink`` is off). The answer may be longer, up
-        to ``n_ctx`` cells, or without end under a cap (``kv_cells``, ``kv_memory``), through which
-        longer prompts are read, too.
+        """Forget the last prompt, read this one, and compress its KV cache.
+
+        What the kept cells and ``n_answer`` more do not need is freed, unless ``shrink`` is off.
+        The answer may be longer, up to ``n_ctx`` cells, or without limit under a cap (``kv_cells``,
+        ``kv_memory``). Longer prompts than the cap are squeezed while they are read.
 
         ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``; or
-        functions that return them, each called when its image's turn comes, and maybe again.
-        ``contexts``: texts, one for each ``context_marker``; their cells are evicted as an image's
-        are, and control tokens in them are only text. ``progress(phase, done, total)`` is called
-        between steps, phase one of ``encode`` (images, or the tiles a model cuts them into),
-        ``prefill`` (cells), ``compress`` (layers); an exception it raises stops the work and passes
-        through. Signals are looked at between steps too.
+        functions that return them, each called when its image is needed, possibly more than once.
+        ``contexts``: texts, one for each ``context_marker``; their cells may be evicted like those
+        of an image, and control tokens in them are read as text. ``progress(phase, done, total)``
+        is called between steps. The phases are ``encode`` (images, or the tiles that a model cuts
+        them into), ``prefill`` (cells) and ``compress`` (layers). An exception that it raises stops
+        the work and is passed on. Signals are handled between steps as well.
         """
 
     def converse(
@@ -328,11 +332,13 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
     ) -> None:
-        """``prefill`` after what is there: the first call begins a conversation, each later one
-        goes on after the last answer, with the template's text from that answer's end on. Then
-        evictable parts of all turns shrink, the oldest first, to ``kv_ratio`` of all cells so far.
-        Raises ``ValueError`` and leaves the conversation as it is
-        where something is wrong before anything is read."""
+        """Read the next turn of a conversation; the first call begins one.
+
+        As ``prefill``, but after what is there: ``prompt`` is the template's text after the end of
+        the last answer. Then evictable parts of all turns shrink, the oldest first, until
+        ``kv_ratio`` of all cells so far is left. If something is wrong before anything is read, it
+        raises ``ValueError`` and leaves the conversation as it is.
+        """
 
     def converse_anew(
         self,
@@ -345,24 +351,26 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
     ) -> None:
-        """``converse``, which begins a conversation in any case."""
+        """As ``converse``, but always begins a conversation."""
 
     @property
     def talking(self) -> bool:
-        """Whether a conversation is there; one is lost when an error stops its reading."""
+        """Whether there is a conversation; an error while it is read or answered ends it."""
 
     @property
     def epoch(self) -> int:
-        """Another number whenever what was there is forgotten; what is refused before leaves it as
-        it is.
+        """Increases each time the current prompt is discarded.
+
+        Calls that are rejected before that do not change it.
         """
 
     def state(self) -> bytes:
-        """The conversation between two turns, for ``restore``; ``ValueError`` without one."""
+        """The conversation between two turns, for ``restore``; ``ValueError`` if there is none."""
 
     def restore(self, state: bytes, compression: Compression) -> None:
-        """Take up a conversation; ``ValueError`` for a state of another model or other types of
-        cache.
+        """Continue a saved conversation.
+
+        Raises ``ValueError`` for a state of another model or of other cache types.
         """
 
     @staticmethod
@@ -377,7 +385,7 @@ class Session:
         presence_penalty: float,
         seed: int,
     ) -> None:
-        """``ValueError`` for what ``start`` would refuse."""
+        """Raise ``ValueError`` for the options that ``start`` would refuse."""
 
     def start(
         self,
@@ -392,14 +400,17 @@ class Session:
         seed: int = 0xFFFFFFFF,
         ignore_eos: bool = False,
     ) -> None:
-        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy. With
-        ``ignore_eos`` no
-        token ends it."""
+        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy.
+
+        With ``ignore_eos``, no token ends it.
+        """
 
     def next(self) -> bytes | None:
-        """Sample and decode one token; its text as bytes (may be half a UTF-8 character), ``None``
-        at the end of the
-        answer. Raises ``RuntimeError`` when the context is full (see ``can_continue``)."""
+        """Sample and decode one token; ``None`` at the end of the answer.
+
+        The result is the token's text in UTF-8, possibly part of a character. Raises
+        ``RuntimeError`` if the context is full (see ``can_continue``).
+        """
 
     def read(
         self,
@@ -412,41 +423,42 @@ class Session:
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
     ) -> None:
-        """As ``prefill``, but every cell stays, and a copy of all is kept for trials. The prompt
-        may end with an image,
-        where ``follow`` adds what is to be answered. The method says which attention is observed.
+        """As ``prefill``, but keep every cell, and a copy of all of them for trials.
+
+        The prompt may end with an image; then ``follow`` adds the text that is to be answered. The
+        method determines which attention is observed.
         """
 
     def trial(self, compression: Compression) -> None:
-        """The cells as they were read, compressed like this, whatever a trial before has made of
-        them. Raises
-        ``ValueError`` where it takes attention that was not observed."""
+        """Compress the cells as they were read, regardless of earlier trials.
+
+        Raises ``ValueError`` if this needs attention that was not observed.
+        """
 
     def follow(self, text: str) -> None:
-        """Text behind the compressed prompt, uncompressed, in the place of all that came behind it
-        since ``trial``.
+        """Append uncompressed text after the compressed prompt.
+
+        It replaces anything appended since the last ``trial``.
         """
 
     def tokens_of(self, text: str) -> list[int]:
-        """Tokens of a text, without those that begin or end a prompt; control tokens are only text."""
+        """Tokens of a text, without begin and end tokens; control tokens are read as text."""
 
     def text_of(self, tokens: list[int]) -> bytes:
-        """Text of tokens, as UTF-8 that may be cut within a character."""
+        """Text of tokens in UTF-8, which may end within a character."""
 
     @property
     def can_continue(self) -> bool:
-        """Whether a free cell is left for another token."""
+        """Whether a cell is free for another token."""
 
     @property
     def stats(self) -> Stats: ...
     @property
     def explanation(self) -> Explanation | None:
-        """What became of the last prompt's cells; ``None`` unless it was read with
-        ``explain=True``.
-        """
+        """What happened to the last prompt's cells; ``None`` unless it was read with ``explain``."""
 
     def close(self) -> None:
-        """Free model and caches; any later call raises ``ValueError``."""
+        """Free the model and its caches; any later call raises ``ValueError``."""
 
 def scores(
     q: npt.NDArray[np.float32],
@@ -455,20 +467,21 @@ def scores(
     n_past: int = 0,
     on_device: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Column sums of softmax(scale * q @ k^T) under a causal mask, mean over each group's query
-    heads.
+    """Column sums of ``softmax(scale * q @ k^T)`` under a causal mask.
 
-    ``q``: ``[n_head, n_tokens, head_dim]`` f32; ``k``: ``[n_head_kv, n_kv, head_dim]`` f32 or f16;
-    query i sees cells ``0..n_past+i``. ``on_device`` takes the graph that accelerators run instead
-    of the CPU's own loop. Returns ``[n_head_kv, n_kv]`` f32.
+    ``q``: ``[n_head, n_tokens, head_dim]`` f32. ``k``: ``[n_head_kv, n_kv, head_dim]`` f32 or f16.
+    Query i sees the cells ``0`` to ``n_past + i``. ``on_device`` uses the graph that accelerators
+    run instead of the CPU's own loop. Returns ``[n_head_kv, n_kv]`` f32, the mean over each group's
+    query heads.
     """
 
 def first_query(
     is_text: npt.NDArray[np.bool_],
     compression: Compression,
 ) -> int:
-    """``is_text [n_kv]`` -> index of the first query whose attention counts; 0 unless the scorer is
-    a window.
+    """Index of the first query whose attention counts; 0 unless the scorer is ``window``.
+
+    ``is_text``: ``[n_kv]``.
     """
 
 def select(
@@ -479,8 +492,9 @@ def select(
     squares: npt.NDArray[np.float32] | None = None,
     layer: int = 0,
 ) -> npt.NDArray[np.int32]:
-    """``scores``, ``squares [n_head_kv, n_kv]``, ``is_text [n_kv]`` -> ``kept [n_head_kv,
-    n_keep]``, ascending.
+    """The kept cells ``[n_head_kv, n_keep]``, ascending in each row.
+
+    ``scores``, ``squares``: ``[n_head_kv, n_kv]``; ``is_text``: ``[n_kv]``.
     """
 
 def compress(
@@ -494,20 +508,20 @@ def compress(
     layer: int = 0,
     on_device: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """One layer: ``k [n_head_kv, n_kv, head_dim_k]``, ``v [n_head_kv, n_kv, head_dim_v]``, f32 or
-    f16 alike.
+    """One layer: ``k [n_head_kv, n_kv, head_dim_k]`` and ``v [n_head_kv, n_kv, head_dim_v]``.
 
-    Returns ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's
-    type, ``kept [n_head_kv, n_keep]`` ascending, ``merged_into [n_head_kv, n_kv]``: for an evicted
-    cell the kept cell (an index into ``n_kv``) it was merged into, -1 for kept cells and those that
-    are dropped. ``on_device`` merges by the graph that accelerators run instead of the host's
-    scatter-add; both agree to rounding.
+    Both are f32 or both are f16. Returns ``(k, v, kept, merged_into)``: rows
+    ``[n_head_kv, n_keep, head_dim]`` in the input's type, ``kept [n_head_kv, n_keep]`` ascending,
+    and ``merged_into [n_head_kv, n_kv]``: for an evicted cell, the kept cell (an index into
+    ``n_kv``) it was merged into; -1 for kept cells and for cells that were dropped. ``on_device``
+    merges with the graph that accelerators run instead of the CPU's own loop; both agree up to
+    rounding.
     """
 
 class Planner:
-    """A model and its projector without their weights, to learn what memory a session would take.
+    """A model and its projector without their weights, to plan the memory of a session.
 
-    Options as of ``Session``; bytes are those of all devices together.
+    Options are those of ``Session``; bytes are the sum over all devices.
     """
 
     def __init__(self, options: ModelOptions, compression: Compression) -> None: ...
@@ -516,7 +530,7 @@ class Planner:
     @property
     def context_marker(self) -> str: ...
     def apply_template(self, messages: str) -> str:
-        """As of ``Session``."""
+        """As in ``Session``."""
     def plan(
         self,
         one: str,
@@ -528,6 +542,8 @@ class Planner:
         n_answer: int = 0,
         memory: int = 0,
     ) -> MemoryPlan:
-        """``one``, ``two``: formatted prompts with one image marker and with two. ``image_size``:
-        width and height. ``memory`` 0: all that the devices report.
+        """Plan a prompt with ``n_images``.
+
+        ``one`` and ``two`` are prompts with one and two image markers. ``image_size`` is width and
+        height. ``memory`` 0 is all that the devices report.
         """

@@ -1,4 +1,4 @@
-"""From a session's token bytes to text that a user may see."""
+"""From a session's token bytes to the text that a user sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """``stop`` as llama-cpp-python takes it: nothing, one string, or several.
+    """``stop`` as llama-cpp-python takes it: ``None``, one string, or several.
 
     Raises:
         ValueError: One of them is not a string or is empty.
@@ -30,10 +30,10 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def answer_cells(max_tokens: int | None, n_ctx: int) -> int:
-    """Cells to have ready for an answer: ``max_tokens``, 0 where it is for the context to end it.
+    """Number of cells to reserve for an answer; 0 if only the context limits it.
 
     Raises:
-        ValueError: It is no whole number.
+        ValueError: ``max_tokens`` is not a whole number.
 
     >>> answer_cells(64, 4096), answer_cells(None, 4096), answer_cells(10000, 4096)
     (64, 0, 4096)
@@ -42,7 +42,7 @@ def answer_cells(max_tokens: int | None, n_ctx: int) -> int:
 
 
 class TextStream:
-    """Holds back what may still become a whole character or a stop string.
+    """Holds text back while it may be part of a character or of a stop string.
 
     >>> stream = TextStream(["END"])
     >>> [stream.feed(piece) for piece in (b"to\\xc3", b"\\xa9 E", b"N", b"T E", b"NDless")]
@@ -58,7 +58,7 @@ class TextStream:
         self._held = ""
 
     def feed(self, piece: bytes) -> str:
-        """Take a token's bytes, give the text that is certain now."""
+        """Take the bytes of a token, and return the text that is certain now."""
         self._held += self._decoder.decode(piece)
         ends = [at for string in self._stop if (at := self._held.find(string)) >= 0]
         if ends:
@@ -70,14 +70,12 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """The text still held back when no more comes; bytes of a character that was cut off are
-        dropped.
-        """
+        """The text still held back, at the end; bytes of an incomplete character are dropped."""
         text, self._held = self._held, ""
         return text
 
     def _begun_stop(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
+        """Length of the longest end of the held text that a stop string begins with."""
         begun = (
             n
             for string in self._stop
@@ -88,18 +86,18 @@ class TextStream:
 
 
 class Answer:
-    """One answer while it is generated: an iterator over its text, each piece not empty.
+    """One answer while it is generated: an iterator over its text, in pieces that are not empty.
 
     Attributes:
-        n_tokens: Tokens so far.
-        finish_reason: Why it ended; of meaning only when the iterator is exhausted.
+        n_tokens: Number of tokens so far.
+        finish_reason: Why it ended; valid once the iterator is exhausted.
     """
 
     def __init__(self, session: _core.Session, stop: Sequence[str], max_tokens: int | None) -> None:
         self.n_tokens = 0
         self.finish_reason: FinishReason = "stop"
         self._session = session
-        # under a cap there is always a cell more: an answer that never ends would never end
+        # Under a cap there is always a free cell, so something else must end the answer.
         self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else session.n_ctx
         self._stream = TextStream(stop)
         self._ended = False

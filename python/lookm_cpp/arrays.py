@@ -1,6 +1,6 @@
-"""LOOK-M on NumPy arrays, one layer at a time: the very code that compresses a session's KV cache.
+"""LOOK-M on NumPy arrays, one layer at a time, by the code that compresses real KV caches.
 
-Arrays of heads come first, cells second. Every call runs on the CPU and releases the GIL.
+Arrays have heads first and cells second. Every call runs on the CPU and releases the GIL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["compress", "first_query", "scores", "select"]
 
 
 class ArrayOptions(MethodOverrides, total=False):
-    """Further fields of a ``lookm_cpp.Compression``, and the seed of ``random``."""
+    """Further fields of ``lookm_cpp.Compression``, and the seed of ``random``."""
 
     seed: int
 
@@ -36,23 +36,22 @@ def scores(
     n_past: int = 0,
     on_device: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Attention that each cell received: column sums of ``softmax(scale * q @ k^T)`` under a causal
-    mask.
+    """Attention that each cell receives: column sums of the causal softmax of ``scale * q @ k^T``.
 
     Args:
-        q: Queries ``[n_head, n_tokens, head_dim]``, taken as f32.
-        k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16; ``n_head`` is a multiple of
+        q: Queries ``[n_head, n_tokens, head_dim]``, converted to f32.
+        k: Keys ``[n_head_kv, n_kv, head_dim]``, f32 or f16. ``n_head`` is a multiple of
             ``n_head_kv``.
-        scale: Factor before the softmax; ``1 / sqrt(head_dim)`` unless given.
-        n_past: Query ``i`` sees the cells ``0 .. n_past + i``.
-        on_device: Score by the graph that accelerators run instead of the CPU's own loop; it rounds
-            ``q`` to f16 where ``k`` is f16.
+        scale: Factor before the softmax. Default: ``1 / sqrt(head_dim)``.
+        n_past: Query ``i`` sees the cells ``0`` to ``n_past + i``.
+        on_device: Use the graph that accelerators run instead of the CPU's own loop. The graph
+            rounds ``q`` to f16 if ``k`` is f16.
 
     Returns:
         ``[n_head_kv, n_kv]`` f32, the mean over each group's query heads.
 
     Raises:
-        ValueError: The shapes do not fit each other, or a number is not finite.
+        ValueError: The shapes do not match, or a number is not finite.
 
     Two queries that attend evenly; the first sees one cell, the second both:
 
@@ -78,7 +77,7 @@ def first_query(
     recent_ratio: float = RECENT_RATIO,
     **options: Unpack[ArrayOptions],
 ) -> int:
-    """Index of the first query of a prompt whose attention counts; 0 unless the scorer is a window.
+    """Index of the first query whose attention counts; 0 unless the scorer is ``window``.
 
     Args:
         is_text: ``[n_kv]``, true for text cells.
@@ -88,9 +87,9 @@ def first_query(
         **options: As in ``select``.
 
     Raises:
-        ValueError: An argument is outside its range.
+        ValueError: An argument is out of range.
 
-    The text after the last image; or as many as the user says:
+    By default the window is the text after the last image; ``window`` sets its length:
 
     >>> is_text = [True, False, False, True, True, True, True, True, True, True]
     >>> first_query(is_text), first_query(is_text, window=2), first_query(is_text, method="h2o")
@@ -113,31 +112,32 @@ def select(
     layer: int = 0,
     **options: Unpack[ArrayOptions],
 ) -> npt.NDArray[np.int32]:
-    """Which cells stay, for each KV head.
+    """Choose the cells to keep, for each KV head.
 
     Args:
-        scores: ``[n_head_kv, n_kv]``, taken as f32: attention summed over the queries from
-            ``first_query`` on. Only their shape counts where the scorer is ``none``.
+        scores: ``[n_head_kv, n_kv]``, converted to f32: attention summed over the queries from
+            ``first_query`` on. With the scorer ``none``, only the shape is used.
         is_text: ``[n_kv]``, true for text cells.
-        method: A name of ``lookm_cpp.methods()``.
-        important_ratio: ``floor(important_ratio * n_kv)`` cells stay for their score.
-        recent_ratio: The last ``floor(recent_ratio * n_kv)`` cells always stay.
-        squares: As ``scores``, of squared attention; for ``roco``.
-        layer: Of the model; ``random`` draws other cells in every layer.
+        method: A name from ``lookm_cpp.methods()``.
+        important_ratio: ``floor(important_ratio * n_kv)`` cells are kept for their score.
+        recent_ratio: The last ``floor(recent_ratio * n_kv)`` cells are always kept.
+        squares: Sums of squared attention, in the shape of ``scores``; for ``roco``.
+        layer: Number of the layer; ``random`` draws other cells in every layer.
         **options: ``text_overflow``, ``fidelity``, ``scorer``, ``window``, ``merge_keys``,
-            ``merge_within_modality``
-            and ``visual_quota`` as in ``Llava``; ``seed``, 0 unless given, of ``random``.
+            ``merge_within_modality`` and ``visual_quota``, as for ``Llava``, and ``seed`` of the
+            method ``random`` (default: 0).
 
     Returns:
         ``kept [n_head_kv, n_keep]`` i32, ascending in each row.
 
     Raises:
-        ValueError: An argument is outside its range, or the shapes do not fit each other.
+        ValueError: An argument is out of range, or the shapes do not match.
 
-    All text stays (cells 0, 3 and the recent 5), then the best image cell:
+    All text is kept (cells 0, 3 and the recent 5), then the best image cell:
 
     >>> is_text = [True, False, False, True, False, True]
-    >>> select([[1, 9, 8, 2, 7, 0]], is_text, method="text_prior_h2o", important_ratio=0.5, recent_ratio=0.17)
+    >>> scores = [[1, 9, 8, 2, 7, 0]]
+    >>> select(scores, is_text, method="text_prior_h2o", important_ratio=0.5, recent_ratio=0.17)
     array([[0, 1, 3, 5]], dtype=int32)
     """
     return _core.select(
@@ -163,11 +163,11 @@ def compress(
     on_device: bool = False,
     **options: Unpack[ArrayOptions],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Select cells and merge the evicted ones into them.
+    """Select cells, and merge the evicted cells into them.
 
     Args:
         k: Keys ``[n_head_kv, n_kv, head_dim_k]``, f32 or f16.
-        v: Values ``[n_head_kv, n_kv, head_dim_v]``, of the keys' type.
+        v: Values ``[n_head_kv, n_kv, head_dim_v]``, of the same type as ``k``.
         scores: As in ``select``.
         is_text: ``[n_kv]``, true for text cells.
         method: As in ``select``.
@@ -175,20 +175,20 @@ def compress(
         recent_ratio: As in ``select``.
         squares: As in ``select``.
         layer: As in ``select``.
-        on_device: Merge by the graph that accelerators run instead of the host's scatter-add; equal
-            to rounding.
+        on_device: Merge with the graph that accelerators run instead of the CPU's own loop. The
+            results agree up to rounding.
         **options: As in ``select``.
 
     Returns:
         ``(k, v, kept, merged_into)``: rows ``[n_head_kv, n_keep, head_dim]`` in the input's type,
         ``kept [n_head_kv, n_keep]`` ascending, and ``merged_into [n_head_kv, n_kv]``: for an
-        evicted cell the kept cell that took it in, -1 for kept cells and for those that are
+        evicted cell, the kept cell it was merged into; -1 for kept cells and for cells that were
         dropped.
 
     Raises:
-        ValueError: An argument is outside its range, or the shapes do not fit each other.
+        ValueError: An argument is out of range, or the shapes do not match.
 
-    The image cells 1 and 2 are merged into cell 0, whose key is nearest to theirs:
+    The image cells 1 and 2 are merged into cell 0, whose key is most similar to theirs:
 
     >>> k = np.array([[[1, 0], [2, 0], [3, 1], [0, 1]]], np.float32)
     >>> v = np.array([[[10], [20], [30], [99]]], np.float32)
@@ -216,17 +216,17 @@ def compress(
 def _how(
     method: str, important_ratio: float, recent_ratio: float, options: ArrayOptions
 ) -> _core.Compression:
-    """What the core takes of a method.
+    """The options as the core takes them.
 
     Raises:
         TypeError: There is no such option.
-        ValueError: One is no number, string or switch where that is expected.
+        ValueError: An option has the wrong type.
     """
     named: dict[str, Any] = {**options}
     seed = seed_of(named.pop("seed", 0))
     for name in named:
         if name not in ArrayOptions.__annotations__:
-            raise TypeError(f"{name} is no option of a method on arrays")
+            raise TypeError(f"{name} is not an option of a method on arrays")
     ratios = {"important_ratio": important_ratio, "recent_ratio": recent_ratio}
     return _core.Compression(method=method, seed=seed, **ratios, **named)
 
@@ -236,7 +236,7 @@ def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
 
 
 def _finite(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A softmax would make plausible numbers of what is none."""
+    """Reject NaN and infinity, which a softmax would turn into plausible numbers."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} has NaN or infinity, expected finite numbers")
     return array

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 def brief(value: object) -> str:
-    """As Python writes it, at most 80 characters; the type alone of what cannot be written: it is
-    nested too deep, or its ``repr`` fails.
+    """The value as Python writes it, cut to 80 characters.
+
+    If Python cannot write it (nested too deeply, or its ``repr`` fails), only its type is named.
 
     >>> brief([1, "x"])
     "[1, 'x']"

@@ -18,15 +18,14 @@ PLACEHOLDER = "<image>"
 def question_messages(
     question: str, images: Images, contexts: Sequence[str] = (), system: str | None = None
 ) -> list[dict[str, Any]]:
-    """One user message; images stand where ``<image>`` is, or before the question when it has no
-    placeholder.
+    """One user message, after a system message if there is one.
 
-    Contexts come first, each with a line break after it unless it ends in one; a system message
-    comes before it all.
+    Contexts come first, each followed by a line break unless it ends with one. Images replace
+    ``<image>``, or come before the question if it has no placeholder.
 
     Raises:
-        ValueError: The number of placeholders is not the number of images, a context is empty, or
-            the question or ``system`` is no text.
+        ValueError: The numbers of placeholders and of images differ, a context is empty, or the
+            question or ``system`` is not a string.
 
     >>> question_messages("Is <image> larger than <image>?", ["a.png", "b.png"])[0]["content"]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -40,12 +39,13 @@ def question_messages(
     """
     for name, text in (("question", question), ("system", "" if system is None else system)):
         if not isinstance(text, str):
-            raise ValueError(f"{name} is {brief(text)}, expected a text")
+            raise ValueError(f"{name} is {brief(text)}, expected a string")
     images = image_list(images)
     first, *rest = question.split(PLACEHOLDER)
     if rest and len(rest) != len(images):
         raise ValueError(
-            f"question has {len(rest)} placeholders {PLACEHOLDER} for {len(images)} images, expected one each"
+            f"question has {len(rest)} placeholders {PLACEHOLDER} for {len(images)} images, "
+            "expected one each"
         )
     content = [_image_part(image) for image in images] if not rest else []
     content.append({"type": "text", "text": first})
@@ -57,19 +57,19 @@ def question_messages(
 
 
 def contexts_of(context: str | Sequence[str] | None) -> tuple[str, ...]:
-    """``context`` as ``Llava.ask`` takes it: nothing, one text, or several.
+    """``context`` as ``Llava.ask`` takes it: ``None``, one text, or several.
 
     Raises:
         ValueError: It is something else.
     """
     if context is not None and not isinstance(context, Sequence):
-        raise ValueError(f"context is {brief(context)}, expected a text or several")
+        raise ValueError(f"context is {brief(context)}, expected a string or several")
     return (context,) if isinstance(context, str) else tuple(context or ())
 
 
 def _context_part(text: str) -> dict[str, Any]:
     if not isinstance(text, str) or not text:
-        raise ValueError(f"context has {brief(text)}, expected text that is not empty")
+        raise ValueError(f"context has {brief(text)}, expected strings that are not empty")
     return {"type": "text", "text": text if text.endswith("\n") else f"{text}\n", "evictable": True}
 
 

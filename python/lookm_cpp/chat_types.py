@@ -1,18 +1,18 @@
-"""The dict shapes of OpenAI's chat completions, as llama-cpp-python's users know them."""
+"""The dicts of OpenAI's chat completions, in the form that users of llama-cpp-python know."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
 FinishReason: TypeAlias = Literal["stop", "length"]
-"""``stop``: the model ended or a stop string came.
+"""``stop``: the model ended the answer, or a stop string came.
 
-``length``: ``max_tokens`` reached or the context full.
+``length``: ``max_tokens`` was reached, or the context is full.
 """
 
 
 class Usage(TypedDict):
-    """Tokens of prompt (image cells included) and answer."""
+    """Tokens of the prompt (image cells included) and of the answer."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -54,7 +54,7 @@ class Delta(TypedDict, total=False):
 
 
 class ChunkChoice(TypedDict):
-    """A chunk's part of the one answer."""
+    """A chunk's part of the only answer."""
 
     index: int
     delta: Delta

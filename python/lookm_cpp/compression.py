@@ -1,6 +1,4 @@
-"""How a prompt's KV cache is compressed: the options, with one set of names and defaults for the
-whole package.
-"""
+"""How a prompt is compressed: one set of options and defaults for the whole package."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 PAPER_METHOD = "text_prior_pivot_merge"
-"""LOOK-M's best, by its paper."""
+"""LOOK-M's best method, according to its paper."""
 IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
 
@@ -26,7 +24,7 @@ FIDELITY = _CORE.fidelity
 
 
 class MethodOverrides(TypedDict, total=False):
-    """Fields of a ``Compression`` that change a method; ``None`` for no difference."""
+    """Fields of a ``Compression`` that change a method; ``None`` leaves a field as it is."""
 
     text_overflow: str | None
     fidelity: str | None
@@ -38,7 +36,7 @@ class MethodOverrides(TypedDict, total=False):
 
 
 class CompressionOverrides(MethodOverrides, total=False):
-    """Fields of a ``Compression`` in place of what was said before; ``None`` for no difference."""
+    """Fields that replace those of another ``Compression``; ``None`` leaves a field as it is."""
 
     kv_ratio: float | None
     method: str | None
@@ -48,30 +46,33 @@ class CompressionOverrides(MethodOverrides, total=False):
 
 @dataclass(frozen=True)
 class Compression:
-    """Options of one compression; ``docs/methods.md`` says more of each.
+    """Options for compressing a prompt.
 
-    Raises:
-        ValueError: A field has a value of another type. Whether it makes sense is checked where it
-            is used.
+    ``docs/methods.md`` explains each of them. For an option whose default is ``None``, the method
+    decides.
 
     Attributes:
-        kv_ratio: Share of the prompt's cells to keep, in (0, 1]; 1 keeps all.
-        method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their score; 0.9 of ``kv_ratio`` unless given, half of it
-            with all methods but ``lookm_plus``.
-        recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the
-            budget exactly; the method's own unless given: ``evict`` with ``lookm_plus``, else
-            ``keep``.
-        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its
-            published code differ.
-        scorer: ``cumulative``, ``window`` or ``none`` in place of the method's own.
-        window: The last so many queries are the window scorer's; the method's own unless given: 64
-            with ``snapkv``, else the text after the last image.
-        merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
-        merge_within_modality: Merge text into text and images into images only.
-        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the
-            method's own unless given: 0.5 with ``lookm_plus``, else 0.
+        kv_ratio: Fraction of the prompt's cells to keep, in (0, 1]; 1 keeps all.
+        method: A name from ``lookm_cpp.methods()``.
+        important_ratio: Fraction of the cells kept for their score. If unset: 0.9 of ``kv_ratio``
+            with ``lookm_plus``, half of it with the other methods.
+        recent_ratio: Fraction of the cells kept because they are the last. If unset: what
+            ``important_ratio`` leaves of ``kv_ratio``.
+        text_overflow: ``"keep"`` keeps every text cell, even beyond the budget; ``"evict"`` holds
+            the budget exactly. If unset: ``"evict"`` with ``lookm_plus``, otherwise ``"keep"``.
+        fidelity: Where LOOK-M's paper and its published code differ, follow the ``"paper"`` or the
+            code (``"upstream"``).
+        scorer: Whose attention is added up: all queries (``"cumulative"``), the last ones
+            (``"window"``) or none (``"none"``). If unset: the method's.
+        window: Number of last queries that the scorer ``"window"`` uses. If unset: 64 with
+            ``snapkv``, otherwise the text after the last image.
+        merge_keys: Merge keys in the same way as values; ``False`` leaves kept keys unchanged.
+        merge_within_modality: Merge text only into text, and images only into images.
+        visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1]. If
+            unset: 0.5 with ``lookm_plus``, otherwise 0.
+
+    Raises:
+        ValueError: A field has the wrong type. Its value is checked when it is used.
     """
 
     kv_ratio: float = _CORE.kv_ratio
@@ -90,20 +91,20 @@ class Compression:
         self.core()
 
     def core(self, seed: int = 0) -> _core.Compression:
-        """As the core takes it; ``seed`` of the method ``random``."""
+        """The same options for the core; ``seed`` is that of the method ``random``."""
         return _core.Compression(**asdict(self), seed=seed)
 
     @property
     def has_ratio(self) -> bool:
-        """Whether a share below 1 was asked for."""
+        """Whether this asks for fewer cells than there are."""
         return (
             self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
         )
 
     def override(self, **given: Unpack[CompressionOverrides]) -> Compression:
-        """These options with the given ones in their place; ``None`` gives nothing.
+        """A copy with some fields replaced; ``None`` replaces nothing.
 
-        The three ratios go together: when one is given, none of the old ones is left.
+        The three ratios belong together: if one is given, it replaces all three.
         """
         new = {name: value for name, value in given.items() if value is not None}
         if any(name in new for name in RATIOS):
@@ -112,11 +113,12 @@ class Compression:
 
 
 def compression_of(before: Compression, options: dict[str, Any]) -> Compression:
-    """Take ``compression`` and the fields of one out of keyword arguments: how they differ from
-    ``before``.
+    """Take ``compression`` and the fields of one out of keyword arguments.
+
+    The result is ``compression``, or else ``before``, with these fields replaced.
 
     Raises:
-        ValueError: ``compression`` is none, or a field is of the wrong type.
+        ValueError: ``compression`` is not a ``Compression``, or a field has the wrong type.
 
     >>> given = {"kv_ratio": 0.2, "n_ctx": 512}
     >>> compression_of(Compression(method="h2o"), given).kv_ratio, given

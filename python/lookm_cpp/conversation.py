@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Fingerprints(TypedDict):
-    """Of the weights that made what is in the cache."""
+    """Fingerprints of the files whose weights made the cells of a cache."""
 
     model: str
     mmproj: str | None
@@ -38,9 +38,7 @@ class Fingerprints(TypedDict):
 
 @dataclass(frozen=True)
 class Place:
-    """Where conversations take place: a session, whose turn it is, and what their states must agree
-    with.
-    """
+    """What conversations of one ``Llava`` share: its session and the settings of saved states."""
 
     session: _core.Session
     turns: Turns
@@ -52,7 +50,7 @@ class Place:
     max_pixels: int
 
     def fingerprints(self) -> Fingerprints:
-        """Of the weights that made what is in the cache."""
+        """Fingerprints of the model and projector files."""
         return {
             "model": fingerprint(model_parts(self.model)),
             "mmproj": fingerprint([self.projector]) if self.projector else None,
@@ -60,15 +58,16 @@ class Place:
 
 
 class Chat:
-    """A conversation with a model: each question is read after all earlier ones and their answers.
+    """A conversation: each question is read after all earlier questions and answers.
 
-    What a turn brings is compressed together with what is left of earlier turns, so that
-    ``kv_ratio`` of all cells so far is left after it, and never more than the ``kv_cells`` of the
-    ``Llava``. Images give way first, the oldest ones before the newest; text does under
-    ``kv_cells`` alone, when no image is left to. ``docs/conversations.md``
+    ``Llava.chat`` and ``Llava.load_state`` make one. After each turn has been read, it is
+    compressed together with what is left of earlier turns, so that ``kv_ratio`` of all cells so far
+    remain, and never more than the ``kv_cells`` of the ``Llava``. Images shrink first, the oldest
+    before the newest. Text shrinks only under ``kv_cells``, once no image can shrink further. See
+    ``docs/conversations.md``.
 
-    Made by ``Llava.chat`` and ``Llava.load_state``. One conversation at a time per ``Llava``:
-    another one, or another prompt, ends it, and the next call raises ``RuntimeError``.
+    A ``Llava`` holds one conversation at a time. Another conversation, or another prompt, ends it,
+    and its next call raises ``RuntimeError``.
     """
 
     def __init__(
@@ -92,18 +91,19 @@ class Chat:
 
     @property
     def n_turns(self) -> int:
-        """Questions answered so far."""
+        """Number of questions answered so far."""
         return self._n_turns
 
     @property
     def stats(self) -> Stats:
-        """Cells and bytes of the whole conversation, answers included; times of the last turn."""
+        """Cells and bytes of the whole conversation, including answers; times of the last turn."""
         return self._stats
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the last answer ended: by itself or a stop string, or by its length; ``None`` while
-        there is none.
+        """Why the last answer ended; ``None`` before it has.
+
+        ``"stop"``: the model ended it, or a stop string came. ``"length"``: it reached a limit.
         """
         return self._finish_reason
 
@@ -115,20 +115,21 @@ class Chat:
         context: str | Sequence[str] | None = None,
         **options: Unpack[AnswerOptions],
     ) -> str:
-        """One more turn; arguments as of ``Llava.ask``. What is wrong with them leaves the
-        conversation as it is.
+        """Ask the next question, and return the answer.
+
+        An invalid argument leaves the conversation as it is.
 
         Args:
-            question: As of ``Llava.ask``, as all that follow.
-            images: Where ``<image>`` is, or before the question.
-            context: Texts to come first.
-            **options: ``max_tokens``, ``temperature`` (0 unless given) and the other options of
-                sampling, ``seed``, ``stop``, ``progress``.
+            question: As in ``Llava.ask``.
+            images: As in ``Llava.ask``.
+            context: As in ``Llava.ask``.
+            **options: Those of ``Llava.create_chat_completion`` that concern the answer:
+                ``max_tokens``, ``temperature`` (default: 0) and the other sampling options,
+                ``seed``, ``stop`` and ``progress``.
 
         Raises:
-            ValueError: As ``Llava.ask``, or the chat template rewrites earlier turns.
-            RuntimeError: Another prompt or conversation has taken this one's place, or llama.cpp
-                failed.
+            ValueError: As in ``Llava.ask``, or the chat template rewrites earlier turns.
+            RuntimeError: Another prompt or conversation has replaced this one, or llama.cpp failed.
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
@@ -142,10 +143,10 @@ class Chat:
         context: str | Sequence[str] | None = None,
         **options: Unpack[AnswerOptions],
     ) -> Iterator[str]:
-        """``ask``, whose answer comes piece by piece; the turn is read before the call returns.
+        """``ask``, with the answer in pieces; the turn is read before the call returns.
 
-        A stream may simply be dropped: the next turn goes on from what was answered so far, and
-        ends it.
+        You may abandon a stream. The next turn ends it, and continues after the part of the answer
+        that was generated.
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
@@ -181,7 +182,7 @@ class Chat:
         turn = self._turn
         if self._lost:
             raise RuntimeError(
-                "this conversation was lost in an error while its last turn was read or answered"
+                "this conversation ended with an error while its last turn was read or answered"
             )
         if turn is not None:
             place.turns.check(turn)
@@ -205,7 +206,7 @@ class Chat:
         return Answer(session, stops, max_tokens)
 
     def _step(self, answer: Answer) -> str | None:
-        """The next piece of an answer, ``None`` behind the last."""
+        """The next piece of an answer, or ``None`` after the last."""
         session = self._place.session
         try:
             text = next(answer, None)
@@ -217,21 +218,21 @@ class Chat:
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation to a file, for ``Llava.load_state``. If this fails the old file
-        stays as it was.
+        """Write the conversation to a file, for ``Llava.load_state``.
 
-        A link is followed, and a file that is there keeps its mode.
+        If this fails, the old file stays as it was. A link is followed, and an existing file keeps
+        its mode.
 
         Raises:
-            ValueError: Nothing has been asked yet, the path is empty, or something else than a
-                regular file is there.
-            RuntimeError: Another prompt or conversation has taken this one's place.
+            ValueError: No question has been asked yet, the path is empty, or it names something
+                other than a regular file.
+            RuntimeError: Another prompt or conversation has replaced this one.
             OSError: The file cannot be written.
         """
         place = self._place
         with place.turns.hold():
             if self._turn is None:
-                raise ValueError("chat has no turn yet, expected a conversation to save")
+                raise ValueError("chat has no turn yet, expected at least one to save")
             place.turns.check(self._turn)
             state = place.session.state()
         header = StateHeader(
@@ -246,19 +247,20 @@ class Chat:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], place: Place) -> Chat:
-        """The conversation of a file; see ``Llava.load_state``."""
+        """Load a conversation from a file; see ``Llava.load_state``."""
         found, state = read_state(path)
         name = f"state file {os.fspath(path)!r}"
         header, here = StateHeader.of(found, name), place.fingerprints()
         if header.model != here["model"]:
             raise ValueError(
-                f"{name} is of another model than {place.model.name!r}, expected a conversation with it"
+                f"{name} was made with another model, expected one made with {place.model.name!r}"
             )
-        # either may be without a projector: text goes on from cells that images have left, and the
-        # other way round
+        # Either side may lack a projector: text can continue after cells of images, and the other
+        # way round.
         if place.projector and header.mmproj not in (None, here["mmproj"]):
             raise ValueError(
-                f"{name} is of another projector than {place.projector.name!r}, expected a conversation with it"
+                f"{name} was made with another projector, "
+                f"expected one made with {place.projector.name!r}"
             )
         for key, value in place.cache.items():
             if header.cache.get(key) != value:
@@ -283,7 +285,7 @@ class Chat:
             )
 
     def _prompt(self, message: dict[str, Any], *, goes_on: bool) -> _Prompt:
-        """The template's text of this turn: of a later one what comes after the last answer."""
+        """The template's text for this turn; of a later turn, what comes after the last answer."""
         place, answer = self._place, f"answer{uuid.uuid4().hex}"
         session = place.session
         earlier: list[dict[str, Any]] = (

@@ -1,4 +1,4 @@
-"""The model that ships with the package, and the demo prompts it was never trained on."""
+"""The model that ships with the package, and demo prompts with pictures it was not trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from lookm_cpp.chat import PLACEHOLDER
 
 NAME = "embedded"
-"""What a command line calls it."""
+"""The model's name on the command line."""
 FOLDER = Path(__file__).parent / "models"
 MODEL = FOLDER / "tiny-llava-q8_0.gguf"
 MMPROJ = FOLDER / "mmproj-tiny-llava-f16.gguf"
@@ -22,7 +22,7 @@ class DemoPrompt:
     """A question about held-out pictures, with the right answer.
 
     Attributes:
-        task: What kind of question it is.
+        task: The kind of question.
         images: The pictures, in the order of their placeholders.
         content: The user's turn; each ``<image>`` stands for the next picture.
         answer: The right answer, word for word.
@@ -35,12 +35,12 @@ class DemoPrompt:
 
     @property
     def question(self) -> str:
-        """What comes after the last picture."""
+        """The text after the last picture."""
         return self.content.rpartition(PLACEHOLDER)[2].strip()
 
 
 def demo_prompts() -> list[DemoPrompt]:
-    """All shipped prompts, in the order of their file.
+    """All demo prompts, in the order of their file.
 
     >>> prompt = demo_prompts()[0]
     >>> prompt.question

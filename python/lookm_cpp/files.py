@@ -1,4 +1,4 @@
-"""Which files a model is made of, and texts from files."""
+"""The files of a model, and text files."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from lookm_cpp import _core
 from lookm_cpp.regular_files import path_of, read_pipe, regular_file, regular_file_or_pipe
 
 MMPROJ_PATTERN = "mmproj*.gguf"
-"""The name by which llama.cpp finds the other parts of a model that is split over several files."""
+"""The names by which a projector is found in a model's folder."""
 MAGIC = b"GGUF"
 
 
 def check_text(word: str, argument: str) -> None:
-    """Make sure that the core can take it.
+    """Check that the core can take a text.
 
     Raises:
-        ValueError: It is not UTF-8: a file's name, or an argument, of other bytes.
+        ValueError: It is not valid Unicode, such as a file name that is not UTF-8.
     """
     try:
         word.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{argument} {word!a} is not UTF-8, expected text that is") from None
+        raise ValueError(f"{argument} {word!a} is not UTF-8, expected UTF-8 text") from None
 
 
 def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
-    """``path`` as a ``Path``; ``argument`` is the name that an error gives it.
+    """A path to a regular file; ``argument`` is its name in error messages.
 
     Raises:
-        FileNotFoundError: Nothing is there.
-        ValueError: What is there is no regular file, or the name is not UTF-8.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not a regular file, or its name is not UTF-8.
     """
     file = path_of(path, argument, "a GGUF file")
     check_text(str(file), argument)
@@ -38,8 +38,7 @@ def existing_file(path: str | os.PathLike[str], argument: str) -> Path:
 
 
 def model_parts(model: Path) -> list[Path]:
-    """The files that llama.cpp reads when it is given this one: the parts of a split model, or the
-    file alone.
+    """The files that llama.cpp reads for this one: all parts of a split model, or the file alone.
 
     >>> [part.name for part in model_parts(Path("a-00001-of-00002.gguf"))]
     ['a-00001-of-00002.gguf', 'a-00002-of-00002.gguf']
@@ -50,10 +49,10 @@ def model_parts(model: Path) -> list[Path]:
 
 
 def find_mmproj(model: Path) -> Path:
-    """The one multimodal projector that lies beside a model.
+    """The only projector in the folder of a model.
 
     Raises:
-        ValueError: There is none, or more than one; or the model is no GGUF file.
+        ValueError: There is none, or more than one, or the model is not a GGUF file.
     """
     found = sorted(model.parent.glob(MMPROJ_PATTERN))
     if len(found) == 1:
@@ -61,23 +60,18 @@ def find_mmproj(model: Path) -> Path:
     with model.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{str(model)!r} is not a GGUF file")
-    there = (
-        f"there are {', '.join(file.name for file in found)}"
-        if found
-        else f"there is no {MMPROJ_PATTERN}"
-    )
+    there = ", ".join(file.name for file in found) if found else f"no {MMPROJ_PATTERN}"
     raise ValueError(
-        f"mmproj was not given, and beside {str(model)!r} {there}; expected one, or the name of the projector that "
-        "belongs to the model"
+        f"mmproj was not given, and the folder of {str(model)!r} has {there}; "
+        "expected exactly one, or mmproj= with the model's projector"
     )
 
 
 def read_text(path: str | os.PathLike[str], argument: str) -> str:
-    """The text of a UTF-8 file, a byte order mark left out; ``argument`` is the name that an error
-    gives it.
+    """The text of a UTF-8 file, without a byte order mark; ``argument`` is its name in errors.
 
     Raises:
-        FileNotFoundError: Nothing is there.
+        FileNotFoundError: The file does not exist.
         ValueError: It cannot be read, is empty, or is not UTF-8 text.
     """
     name = f"{argument} {str(path)!r}"
@@ -95,5 +89,5 @@ def read_text(path: str | os.PathLike[str], argument: str) -> str:
     if not text:
         raise ValueError(f"{name} is empty, expected a text file")
     if "\0" in text:
-        raise ValueError(f"{name} holds a zero byte, expected a text file")
+        raise ValueError(f"{name} contains a zero byte, expected a text file")
     return text

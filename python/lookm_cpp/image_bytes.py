@@ -1,6 +1,4 @@
-"""Where the bytes of an encoded image come from: a file, a pipe, a URI, base64 text, an open file,
-a buffer.
-"""
+"""The bytes of an encoded image: from a file, pipe, URI, base64 text, open file or buffer."""
 
 from __future__ import annotations
 
@@ -21,11 +19,10 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def bytes_or_path(image: object, label: str) -> bytes | Path | None:
-    """The bytes of an encoded image, or the regular file that holds them; ``None`` for a thing that
-    has neither.
+    """The bytes of an encoded image, or the regular file that holds them; ``None`` for other types.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: It cannot be read, or is a network address.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -49,7 +46,7 @@ def _read(file: BinaryIO, label: str) -> bytes:
         raise ValueError(f"{label} cannot be read, expected an open file: {error}") from error
     if not isinstance(data, bytes):
         raise ValueError(
-            f"{label} gives {type(data).__name__}, expected a file that is open in binary mode"
+            f"{label} returns {type(data).__name__}, expected a file opened in binary mode"
         )
     return data
 
@@ -61,7 +58,8 @@ def _path(image: str | os.PathLike[str], label: str) -> Path:
     uri = urllib.parse.urlsplit(str(image))
     if (scheme[1] or scheme[2]).lower() != "file" or uri.netloc not in ("", "localhost"):
         raise ValueError(
-            f"{label} is a network address, expected a file path, file:// or data: URI; images are never downloaded"
+            f"{label} is a network address, expected a file path, file:// or data: URI; "
+            "images are never downloaded"
         )
     return Path(urllib.request.url2pathname(uri.path))
 
@@ -82,17 +80,13 @@ def _data_uri(uri: str, label: str) -> bytes:
 
 
 def _base64(text: bytes) -> bytes:
-    """As clients send it: with line breaks, without padding, or with the letters that are safe in a
-    URL.
-    """
+    """Decode base64 as clients send it: with line breaks, without padding, in either alphabet."""
     text = text.translate(_URL_SAFE, _SPACE).rstrip(b"=")
     return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
 
 
 def plain_base64(image: object) -> bytes | None:
-    """The bytes of base64 text without ``data:`` before it, as ollama's clients send it; ``None``
-    for anything else.
-    """
+    """The bytes of base64 text without ``data:``, as in ollama's form; otherwise ``None``."""
     try:
         return _base64(image.encode("ascii")) if isinstance(image, str) else None
     except (UnicodeEncodeError, binascii.Error):

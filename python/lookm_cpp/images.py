@@ -1,4 +1,4 @@
-"""Images in every form that a prompt may hold, as RGB arrays."""
+"""Images in every form that a prompt accepts, converted to RGB arrays."""
 
 from __future__ import annotations
 
@@ -29,35 +29,40 @@ ImageLike: TypeAlias = (
     | Image.Image
     | npt.NDArray[np.uint8]
 )
-"""A file path, a ``file://`` or ``data:`` URI or base64 text; an encoded image's bytes, or a file
-that is open; a PIL
-image, or a NumPy array of bytes: ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA,
-``[height, width]`` grey."""
+"""An image, in one of these forms.
+
+Encoded: a file path, a ``file://`` or ``data:`` URI, base64 text, bytes, or an open binary file.
+Decoded: a PIL image, or a NumPy array of bytes, ``[height, width, 3]`` RGB,
+``[height, width, 4]`` RGBA or ``[height, width]`` grey.
+"""
 
 Images: TypeAlias = Sequence[ImageLike] | ImageLike | None
-"""Several, one, or none."""
+"""Several images, one, or none."""
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may read for us: formats that its own code and libraries decode, whose header says
-how large the image
-is. To others, such as EPS, it would start a program."""
+"""The formats that Pillow may read.
+
+Their headers state the size of the image, and Pillow decodes them itself. For others, such as
+EPS, it would start a program.
+"""
 
 MAX_PIXELS = 8192 * 8192
-"""Most pixels of an image, unless more are allowed: what cameras of 64 megapixels take. While one
-is decoded, it
-takes seven bytes a pixel (WebP 16, JPEG 2000 19): 450 MiB."""
+"""The default of ``max_pixels``: enough for 64-megapixel cameras.
+
+Decoding takes seven bytes a pixel (WebP 16, JPEG 2000 19), which is 450 MiB for such an image.
+"""
 
 MOST_PIXELS = 178_956_970
-"""Most that may be allowed: where Pillow, too, calls an image a decompression bomb."""
+"""The largest allowed ``max_pixels``, above which Pillow reports a decompression bomb."""
 
 TAKEN = "a path, URI, base64 text, bytes, open file, PIL image or NumPy array"
 
 
 def image_list(images: Images) -> list[ImageLike]:
-    """Each image by itself.
+    """A list of images, from one, several or none.
 
     Raises:
-        TypeError: It is neither an image nor several.
+        TypeError: The argument is neither an image nor several.
 
     >>> image_list("a.png"), image_list(["a.png", "b.png"]), image_list(None)
     (['a.png'], ['a.png', 'b.png'], [])
@@ -71,15 +76,16 @@ def image_list(images: Images) -> list[ImageLike]:
         return list(images)
     except TypeError:
         raise TypeError(
-            f"images is {brief(images)} of type {type(images).__name__}, expected an image or several: {TAKEN}"
+            f"images is {brief(images)} of type {type(images).__name__}, "
+            f"expected an image or several: {TAKEN}"
         ) from None
 
 
 def pixel_limit(argument: str, pixels: int) -> int:
-    """Most pixels of an image.
+    """Check a maximum number of pixels.
 
     Raises:
-        ValueError: It is no whole number, or one that no image can have.
+        ValueError: It is not a whole number, or not a possible one.
     """
     if not 1 <= index(argument, pixels) <= MOST_PIXELS:
         raise ValueError(f"{argument} is {pixels}, expected 1 to {MOST_PIXELS}")
@@ -87,33 +93,33 @@ def pixel_limit(argument: str, pixels: int) -> int:
 
 
 class Picture:
-    """An image that is decoded when its pixels are wanted, and not kept then.
+    """An image that is decoded when its pixels are requested, and not kept afterwards.
 
-    What its header says is looked at before. It is turned upright as its EXIF data says; what is
-    transparent shows white; of an animation the first picture is taken. Nothing is fetched over the
+    Its header is checked at once. It is turned upright according to its EXIF data. Transparent
+    pixels become white. Of an animation, the first frame is used. Nothing is fetched over the
     network.
 
     Args:
-        image: Where the image is, or the image itself.
-        name: What errors call it, such as ``image 2``.
-        max_pixels: Most pixels that it may have.
+        image: The image, or where it is.
+        name: Its name in error messages, such as ``image 2``.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is empty, not an image of ``FORMATS``, too large, a network address, or has
-            pixels of 32 bits, whose white is anywhere.
-        TypeError: It is none of the forms of ``ImageLike``.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is empty, not an image in one of ``FORMATS``, too large, a network address,
+            or has 32-bit pixels, for which it is unknown which value is white.
+        TypeError: It is not an ``ImageLike``.
     """
 
     def __init__(self, image: ImageLike, name: str, max_pixels: int = MAX_PIXELS) -> None:
-        if isinstance(image, Mapping):  # as OpenAI's clients have it
+        if isinstance(image, Mapping):  # the form of OpenAI's clients
             image = image.get("url", image)
         self._label = f"{name} {_describe(image)}"
         self._max_pixels = max_pixels
         self._source = self._checked(image)
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """RGB, ``[height, width, 3]``.
+        """The pixels in RGB, ``[height, width, 3]``.
 
         Raises:
             ValueError: The image is damaged, or its file has changed.
@@ -131,8 +137,8 @@ class Picture:
         if isinstance(image, Image.Image):
             if isinstance(image, ImageFile.ImageFile) and image.format not in FORMATS:
                 raise ValueError(
-                    f"{self._label} is a file of format {image.format}, which Pillow may need a program for; expected "
-                    f"one of {', '.join(FORMATS)}, or its image.convert('RGB')"
+                    f"{self._label} has the format {image.format}, for which Pillow may start a "
+                    f"program; expected one of {', '.join(FORMATS)}, or image.convert('RGB')"
                 )
             self._check(image)
             return image
@@ -158,14 +164,15 @@ class Picture:
         height, width, *channels = array.shape if array.ndim in (2, 3) else (0, 0, 0)
         if array.dtype != np.uint8 or channels not in ([], [3], [4]) or not height or not width:
             raise ValueError(
-                f"{self._label} has shape {array.shape} of {array.dtype}, expected uint8 [height, width, 3]"
+                f"{self._label} has shape {array.shape} of {array.dtype}, "
+                "expected uint8 [height, width, 3]"
             )
         self._check_size(width, height)
         return array if channels == [3] else to_rgb(Image.fromarray(array), own=True)
 
     @contextmanager
     def _opened(self, source: bytes | Path) -> Iterator[Image.Image]:
-        """A file's header; its pixels are read when the image is loaded."""
+        """Open an encoded image and check its header; its pixels are read later."""
         try:
             file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         except OSError as error:
@@ -176,9 +183,8 @@ class Picture:
             if not file.read(1):
                 raise ValueError(f"{self._label} is empty (0 bytes), expected an image")
             try:
-                with (
-                    warnings.catch_warnings()
-                ):  # of images half as large as Pillow's own limit; ours may be lower
+                # Pillow warns above half of its own limit; the limit here may be lower or higher.
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                     picture = Image.open(file, formats=_formats())
             except Image.DecompressionBombError as error:
@@ -187,9 +193,8 @@ class Picture:
                 ) from error
             except MemoryError:
                 raise
-            except (
-                Exception
-            ) as error:  # Pillow's readers raise anything from SyntaxError to struct.error
+            # Pillow's readers raise anything from SyntaxError to struct.error.
+            except Exception as error:
                 raise ValueError(
                     f"{self._label} is not a readable image, expected one of {', '.join(FORMATS)}"
                 ) from error
@@ -234,7 +239,7 @@ def load_image(image: ImageLike, name: str, max_pixels: int = MAX_PIXELS) -> npt
 
 
 def _formats() -> list[str]:
-    """Those that this Pillow knows."""
+    """Those of ``FORMATS`` that this Pillow can read."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

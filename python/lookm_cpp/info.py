@@ -1,4 +1,4 @@
-"""What a model file holds, and what this machine has, as far as KV compression cares."""
+"""What a model file contains and what devices this machine has, with regard to KV compression."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ def model_info(
     type_v: str = "f16",
     check_files: bool = CHECK_FILES,
 ) -> ModelInfo:
-    """Describe a GGUF language model: shape, KV bytes a token, and whether its cache can be
-    compressed.
+    """Describe a GGUF language model, and whether its cache can be compressed.
 
     Args:
         model_path: The GGUF file.
-        type_k: Type of the K cache that the bytes are counted for.
-        type_v: Type of the V cache that the bytes are counted for.
-        check_files: As of ``Llava``.
+        type_k: Type of the K cache, for the bytes per token.
+        type_v: Type of the V cache, for the bytes per token.
+        check_files: As for ``Llava``.
 
     Returns:
-        A dict; ``supported`` tells whether compression is possible and ``reason`` why not.
+        A dict. ``supported`` says whether compression is possible, and ``reason`` why not.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a GGUF file, or damaged.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged or not a GGUF.
 
     >>> from lookm_cpp.embedded import MODEL
     >>> info = model_info(MODEL)
@@ -51,20 +50,21 @@ def model_info(
 def devices(
     *, rpc_servers: str | None = None, type_k: str = "f16", type_v: str = "f16"
 ) -> list[DeviceInfo]:
-    """Describe what a cache can lie on, and whether it is compressed there.
+    """List the devices that can hold a KV cache, and whether they can compress it.
 
     Args:
-        rpc_servers: Servers to look at, too, as ``"host:port,host:port"``.
-        type_k: Type of the K cache that is asked about.
-        type_v: Type of the V cache that is asked about.
+        rpc_servers: RPC servers to include, as ``"host:port,host:port"``.
+        type_k: Type of the K cache.
+        type_v: Type of the V cache.
 
     Returns:
-        A list of dicts, the CPU first. ``on_device``: every node of the graphs that score and merge
-        was accepted. Otherwise ``note`` names the op that is missing, and such steps run on the CPU
-        with copies of the cache's rows.
+        A list of dicts, the CPU first. ``on_device`` is true if the device accepts every node of
+        the graphs that score and merge. Otherwise ``note`` names the operation that it lacks, and
+        such steps run on the CPU with copies of the cache's rows.
 
     Raises:
-        ValueError: A type is unknown, or a server is no address, cannot be reached or is busy.
+        ValueError: A type is unknown, or a server's address is invalid, or it cannot be reached or
+            is busy.
 
     >>> [(device["type"], device["on_device"]) for device in devices()][0]
     ('CPU', True)

@@ -40,95 +40,107 @@ if TYPE_CHECKING:
 
 
 class Llava:
-    """A GGUF language model with its multimodal projector, answering one prompt at a time.
+    """A GGUF model with its image projector, which answers one prompt at a time.
 
-    Right after a prompt is prefilled, its KV cache is compressed to about ``kv_ratio`` of its cells
-    by LOOK-M; the prompt itself is read, and the answer's first token chosen, with the full cache.
+    Each prompt is read with the full KV cache, which also chooses the first token of the answer.
+    Then LOOK-M compresses the cache to about ``kv_ratio`` of its cells, and the rest of the answer
+    is decoded from those.
 
-    Calls from several threads are served one after the other. There is one conversation: a new
-    prompt, from whatever thread, ends a stream that is not exhausted yet, and the next step of that
-    stream raises ``RuntimeError``. A stream may also simply be dropped. Ctrl-C stops the work
-    within a token and leaves the object usable.
+    Calls from several threads run one after the other. A ``Llava`` holds one conversation: a new
+    prompt, from any thread, ends a stream that is not exhausted, and the next step of that stream
+    raises ``RuntimeError``. You may also abandon a stream. Ctrl-C stops the work within a token and
+    leaves the object usable.
 
-    A forked child may use its parent's object on the CPU, unless another thread was at work when it
-    was forked; what it cannot use raises ``RuntimeError``. A daemon thread's work is stopped when
-    the interpreter ends: ``SystemExit``.
+    On the CPU, a forked child may use its parent's object, unless another thread was at work during
+    the fork. What the child cannot use raises ``RuntimeError``. When the interpreter ends, work in
+    a daemon thread is stopped with ``SystemExit``.
 
-    Args:
+    Args: Model
         model_path: The GGUF language model.
-        mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model;
-            ``False`` for text alone.
-        chat_template: In place of the model's own: a name that llama.cpp knows
-            (``lookm_cpp.chat_templates()``), a file, or Jinja text. A model without one needs it:
-            ``"vicuna"`` is LLaVA-1.5's.
-        kv_ratio: Share of a prompt's cells to keep, in (0, 1]; 1 compresses nothing.
-        method: A name of ``lookm_cpp.methods()``.
-        important_ratio: Share kept for their attention score; 0.9 of ``kv_ratio`` unless given,
-            half of it with all methods but ``lookm_plus``.
-        recent_ratio: Share kept because they are the last; the rest of ``kv_ratio`` unless given.
-        text_overflow: ``keep`` keeps every text cell even past the budget, ``evict`` holds the
-            budget exactly; the method's own unless given: ``evict`` with ``lookm_plus``, else
-            ``keep``.
-        fidelity: ``paper`` or ``upstream``: whose meaning holds where LOOK-M's paper and its
-            published code differ.
-        scorer: ``cumulative`` (all queries), ``window`` (the last) or ``none``, in place of the
-            method's own.
-        window: The last so many queries are the window's; unless given, 64 with ``snapkv``, else
-            those of the text after the last image.
-        merge_keys: Merge K as V; ``False`` leaves kept keys as they are.
-        merge_within_modality: Merge text into text and images into images only.
-        visual_quota: Least share of the important cells that are image cells, in [0, 1]; the
-            method's own unless given: 0.5 with ``lookm_plus``, else 0.
-        n_ctx: Most cells of prompt and answer together, in steps of 256; 0 takes the model's own
-            training length.
-        n_batch: Tokens handed to llama.cpp at once.
-        n_ubatch: Tokens computed at once.
-        n_threads: CPU threads; ``None`` lets the core choose.
-        n_gpu_layers: Layers on the accelerator; -1 for all.
-        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, but off on
-            a CPU alone where ``kv_ratio`` asks for scores of all queries or K is quantized, V is
-            not, and the attention probabilities that are then kept (``4 * n_ubatch * n_head`` bytes
-            a cell) are at most a quarter of the KV cache.
-        type_k: Type of the K cache, as llama.cpp names it.
-        type_v: Type of the V cache.
-        kept_type_k: Type that K is kept in once the prompt is read and compressed, ``"q4_0"`` for
-            example: it is read as fast as ``type_k`` is, and answered from less memory. ``type_k``
-            unless given. Not for conversations.
-        kept_type_v: The same for V; a quantized one is answered from with flash attention, whatever
-            ``flash_attn`` is.
+        mmproj: The GGUF projector, or ``False`` for text only. Default: the only ``mmproj*.gguf``
+            in the model's folder.
+        chat_template: A name from ``lookm_cpp.chat_templates()``, a file, or Jinja text. Required
+            if the model has none; LLaVA-1.5's is ``"vicuna"``. Default: the model's own.
+        n_gpu_layers: Number of layers on the accelerator; -1 for all. Default: -1.
         rpc_servers: Machines that run llama.cpp's ``ggml-rpc-server``, as
-            ``"host:port,host:port"``: layers and their caches lie there, too, and are compressed
-            there. A server that dies later ends this process.
-        tensor_split: Share of the layers for each device, servers first; by their free memory
-            unless given.
-        compute_bytes: Memory that scoring and compression may take on a device, from 1 MiB on,
-            beside the scores themselves (4 bytes a cell, layer and KV head) and never less than the
-            kept rows of one KV head.
-        seed: Of the sampler, a new one for every answer unless given; and of the method ``random``,
-            0 unless given.
-        shrink: Allocate the KV cache by need: for the prompt while it is read; then, once it is
-            compressed, for the kept cells and ``max_tokens`` more, and what is over goes back to
-            the system. ``False`` allocates ``n_ctx`` cells once.
-        kv_cells: Most cells of the KV cache in use at any time, however long a prompt or its
-            answer: what is cached is squeezed while the prompt is read. llama.cpp allocates them in
-            steps of 256. ``docs/long_prompts.md``
-        kv_memory: The same in bytes of the KV buffers, as a number or like ``"512MiB"``; instead of
-            ``kv_cells``.
-        max_pixels: Most pixels of an image; a larger one is refused before it is decoded. The
-            default, 8192 x 8192, lets pass what cameras of 64 megapixels take. While an image is
-            decoded, it takes about seven bytes a pixel.
+            ``"host:port,host:port"``. They hold some of the layers with their caches, and compress
+            these. If a server dies later, this process ends. Default: none.
+        tensor_split: Fraction of the layers for each device, RPC servers first. Default: in
+            proportion to their free memory.
         check_files: Open files that were not seen before in a child process first, because
-            llama.cpp ends the process on many a damaged one: ``docs/models.md``. ``False`` is for
-            files that you trust.
-        verbose: Let llama.cpp write its log to stderr.
+            llama.cpp aborts on many damaged files (``docs/models.md``). ``False`` is for files that
+            you trust. Default: ``True``.
+        verbose: Let llama.cpp write its log to stderr. Default: ``False``.
+
+    Args: Context
+        n_ctx: Maximum number of cells for a prompt and its answer, in steps of 256. Default: 0, the
+            length that the model was trained with.
+        n_batch: Maximum number of tokens passed to llama.cpp at once. Default: 2048.
+        n_ubatch: Maximum number of tokens computed at once. Default: 512.
+        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, with one
+            exception: flash attention is off if all of the following hold. The model runs on the
+            CPU alone. ``kv_ratio`` needs scores of all queries, or K is quantized. V is not
+            quantized. The attention probabilities that are then kept (``4 * n_ubatch * n_head``
+            bytes a cell) take at most a quarter of the KV cache. Default: ``"auto"``.
+
+    Args: Cache
+        type_k: Type of the K cache, by llama.cpp's name. Default: ``"f16"``.
+        type_v: Type of the V cache. Default: ``"f16"``.
+        kept_type_k: Type that K is converted to after compression, for example ``"q4_0"``. Reading
+            is as fast as with ``type_k``, and the answer needs less memory. Not for conversations.
+            Default: ``type_k``.
+        kept_type_v: The same for V. With a quantized V the answer uses flash attention, regardless
+            of ``flash_attn``. Default: ``type_v``.
+        kv_cells: Maximum number of cells in use at any time, however long the prompt and its answer
+            are. Cached cells are squeezed while the prompt is read. llama.cpp allocates cells in
+            steps of 256. See ``docs/long_prompts.md``. Default: no cap.
+        kv_memory: The same cap in bytes of the KV buffers, as a number or a text such as
+            ``"512MiB"``. Give this or ``kv_cells``. Default: no cap.
+        shrink: Allocate only the cells that are needed: those of the prompt while it is read, then
+            the kept cells and ``max_tokens`` more. The rest goes back to the system. ``False``
+            allocates ``n_ctx`` cells once. Default: ``True``.
+
+    Args: Compression
+        compression: All options of this group in one ``lookm_cpp.Compression``. Options given by
+            name replace its fields. Default: ``Compression()``.
+        kv_ratio: Fraction of a prompt's cells to keep, in (0, 1]. Default: 1, which keeps all.
+        method: A name from ``lookm_cpp.methods()``. Default: ``"lookm_plus"``.
+        important_ratio: Fraction of the cells kept for their attention score. Default: 0.9 of
+            ``kv_ratio`` with ``lookm_plus``, half of it with the other methods.
+        recent_ratio: Fraction of the cells kept because they are the last. Default: what
+            ``important_ratio`` leaves of ``kv_ratio``.
+        text_overflow: ``"keep"`` keeps every text cell, even beyond the budget. ``"evict"`` holds
+            the budget exactly. Default: ``"evict"`` with ``lookm_plus``, otherwise ``"keep"``.
+        fidelity: Where LOOK-M's paper and its published code differ, follow the ``"paper"`` or the
+            code (``"upstream"``). Default: ``"paper"``.
+        scorer: Whose attention is added up: all queries (``"cumulative"``), the last ones
+            (``"window"``) or none (``"none"``). Default: the method's.
+        window: Number of last queries that the scorer ``"window"`` uses. Default: 64 with
+            ``snapkv``, otherwise the text after the last image.
+        merge_keys: Merge keys in the same way as values; ``False`` leaves kept keys unchanged.
+            Default: ``True``.
+        merge_within_modality: Merge text only into text, and images only into images. Default:
+            ``False``.
+        visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1].
+            Default: 0.5 with ``lookm_plus``, otherwise 0.
+        compute_bytes: Maximum memory for scoring and compression on a device, at least 1 MiB. The
+            scores themselves (4 bytes for each cell, layer and KV head) are not counted. The
+            kept rows of one KV head are held even if they alone exceed it. Default: 64 MiB.
+
+    Args: Images, threads and sampling
+        max_pixels: Maximum number of pixels of an image. A larger image is refused before it is
+            decoded. Decoding takes about seven bytes a pixel. Default: 8192 x 8192, enough for
+            64-megapixel cameras.
+        n_threads: Number of CPU threads. Default: ``None``, one for each physical core.
+        seed: Random seed of the sampler, and of the method ``random``. Default: a new seed for each
+            answer, and 0 for ``random``.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: An argument is outside its range, a file is not a GGUF or damaged, model and
-            projector do not belong together, the model has no chat template, or no single projector
-            lies beside it.
-        MemoryError: It does not fit into memory, by its plan; or a limit (``ulimit``, cgroup) is in
-            its way.
+        ValueError: An argument is out of range; a file is damaged or not a GGUF; model and
+            projector do not belong together; the model has no chat template; or its folder does not
+            hold exactly one projector.
+        MemoryError: The model does not fit into memory or into a limit (``ulimit``, cgroup).
         RuntimeError: llama.cpp cannot make a context.
 
     >>> with Llava.embedded(kv_ratio=0.2) as llm:
@@ -174,10 +186,10 @@ class Llava:
 
     @classmethod
     def embedded(cls, **options: Unpack[LlavaOptions]) -> Self:
-        """The small model that ships with the package; takes every option of ``Llava`` but the
-        files.
+        """Open the small model that ships with the package.
 
-        ``n_threads`` is 1 unless given: the model is too small to be worth sharing.
+        It takes every option of ``Llava`` except the files. The default of ``n_threads`` is 1,
+        because the model is too small to gain from more.
         """
         if options.get("n_threads") is None:
             options["n_threads"] = 1
@@ -185,26 +197,29 @@ class Llava:
 
     @property
     def n_ctx(self) -> int:
-        """Cells of the context, prompt and answer together."""
+        """Maximum number of cells for a prompt and its answer."""
         self._check_open()
         return self._session.n_ctx
 
     @property
     def kv_cells(self) -> int | None:
-        """Most cells in use at any time, by ``kv_cells`` or ``kv_memory``."""
+        """Maximum number of cells in use at any time, set by ``kv_cells`` or ``kv_memory``.
+
+        ``None`` if there is no cap.
+        """
         self._check_open()
         return self._session.kv_cells or None
 
     @property
     def model_name(self) -> str:
-        """The model's name for itself, or its file's."""
+        """The name that the model's file states, or else the file's name."""
         return self._name
 
     @property
     def stats(self) -> Stats:
-        """What happened to the last prompt; all zero before the first.
+        """Cells, bytes and times of the last prompt; all zero before the first.
 
-        A conversation has its own (``Chat.stats``).
+        A conversation has statistics of its own (``Chat.stats``).
         """
         self._check_open()
         return self._stats
@@ -234,49 +249,51 @@ class Llava:
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation of OpenAI-style messages.
 
-        The prompt is processed before the call returns, with ``stream`` too.
+        The prompt is read before the call returns, also with ``stream=True``.
 
         Args:
-            messages: Dicts with ``role`` and ``content``: a string, or parts ``{"type": "text",
-                "text": ...}`` and ``{"type": "image_url", "image_url": IMAGE}``. An image, or
-                ``{"url": IMAGE}``, is a file path, a ``file://`` or ``data:`` URI, bytes, a PIL
-                image or an array (``lookm_cpp.images.ImageLike``); what is transparent in it shows
-                white. Any message may hold several; in ollama's form, ``images`` beside
-                ``content``, they come before the text. Cells of a text part with ``"evictable":
-                True`` may be evicted as an image's may; its control tokens are only text.
-                ``tool_calls``, ``tool_call_id``, ``name`` and ``reasoning_content`` are handed to
-                the chat template. ``detail``, ``cache_control`` and ``annotations`` have no effect;
-                any other key that has a value is an error.
-            stream: Yield the answer in chunks.
-            max_tokens: Most tokens of the answer; ``None`` or less than 1 for as many as fit the
-                context (with ``kv_cells``, under which an answer never runs out of cells:
-                ``n_ctx``).
-            temperature: 0 is greedy; 0.2 unless given. ``None``, here and for what follows, is the
-                default.
-            top_p: Nucleus sampling; 0.95 unless given.
-            top_k: Sample among so many tokens; 40 unless given.
-            min_p: Least probability of a token, as a share of the best token's; 0.05 unless given.
-            repeat_penalty: As in llama.cpp; 1 for none.
-            frequency_penalty: As in llama.cpp; 0 for none.
-            presence_penalty: As in llama.cpp; 0 for none.
-            seed: Of this answer; the object's own unless given.
-            stop: Strings that end the answer; no part of them is given out.
-            compression: How this prompt is compressed, in place of the object's own way.
-            kv_ratio: For this prompt, in place of the object's own; as are ``method`` and the other
-                fields of a ``Compression``. A ratio given here replaces all three.
-            progress: Called as ``progress(phase, done, total)`` between steps of ``encode``
-                (images, or the tiles a model cuts them into), ``prefill`` (cells) and ``compress``
-                (layers); what it raises ends the call.
+            messages: Dicts with ``role`` and ``content``. The content is a string, or a list of
+                parts ``{"type": "text", "text": ...}`` and
+                ``{"type": "image_url", "image_url": IMAGE}``. ``IMAGE``, or ``{"url": IMAGE}``, is
+                a file path, a ``file://`` or ``data:`` URI, bytes, a PIL image or an array
+                (``lookm_cpp.images.ImageLike``). Any message may hold several images. In ollama's
+                form, a message has ``images`` next to ``content``; they come before the text. The
+                cells of a text part with ``"evictable": True`` may be evicted like those of an
+                image, and control tokens in it are read as text. ``tool_calls``, ``tool_call_id``,
+                ``name`` and ``reasoning_content`` go to the chat template. ``detail``,
+                ``cache_control`` and ``annotations`` have no effect. Any other key with a value is
+                an error.
+            stream: Return an iterator over the pieces of the answer.
+            max_tokens: Maximum number of tokens in the answer. ``None`` or a number below 1: as
+                many as fit into the context. With ``kv_cells``, whose answers never run out of
+                cells, that is ``n_ctx``. Default: ``None``.
+            temperature: Sampling temperature; 0 is greedy. Default: 0.2. ``None`` means the
+                default, for the next seven options as well.
+            top_p: Nucleus sampling. Default: 0.95.
+            top_k: Sample among this many tokens. Default: 40.
+            min_p: Minimum probability of a token, relative to the most likely one. Default: 0.05.
+            repeat_penalty: As in llama.cpp. Default: 1, no penalty.
+            frequency_penalty: As in llama.cpp. Default: 0, no penalty.
+            presence_penalty: As in llama.cpp. Default: 0, no penalty.
+            seed: Random seed of this answer. Default: the object's.
+            stop: One string or several that end the answer. They are not part of it. Default: none.
+            compression: A ``lookm_cpp.Compression`` for this prompt. Default: the object's.
+            kv_ratio: For this prompt, in place of the object's; likewise ``method`` and the other
+                fields of ``Compression``. If you give one of the three ratios, it replaces all
+                three.
+            progress: Called as ``progress(phase, done, total)`` between steps. The phases are
+                ``"encode"`` (images, or the tiles that a model cuts them into), ``"prefill"``
+                (cells) and ``"compress"`` (layers). An exception that it raises ends the call.
 
         Returns:
-            A dict of the shape ``ChatCompletion``, or an iterator of ``ChatCompletionChunk``: the
-            role first, then text, at last a ``finish_reason``.
+            A dict of the form ``ChatCompletion``, or an iterator of ``ChatCompletionChunk``: first
+            the role, then text, at the end a ``finish_reason``.
 
         Raises:
-            ValueError: Messages, images or arguments cannot be used, the prompt does not fit the
+            ValueError: Messages, images or arguments are invalid, the prompt does not fit into the
                 context, or the object is closed.
-            FileNotFoundError: An image's file does not exist.
-            TypeError: Something is given as an image that is none.
+            FileNotFoundError: An image file does not exist.
+            TypeError: An image has a type that is not supported, or an option does not exist.
             RuntimeError: llama.cpp failed.
         """
         self._check_open()
@@ -300,28 +317,32 @@ class Llava:
         system: str | None = None,
         **options: Unpack[ChatOptions],
     ) -> str:
-        """Answer one question about images, greedily unless a ``temperature`` is given; space
-        around is cut off.
+        """Answer one question about images, greedily by default.
+
+        White space around the answer is removed.
 
         Args:
-            question: Images stand where ``<image>`` is; without any placeholder they come before
-                the question.
-            images: File paths, ``data:`` URIs, bytes, PIL images, arrays
-                (``lookm_cpp.images.ImageLike``); one alone needs no list.
-            context: A long text, or several, to come first, each ended by a line break. Its cells
-                may be evicted as an image's may; the question's stay where text is kept first.
+            question: Each ``<image>`` stands for one image. Without ``<image>``, the images come
+                before the question.
+            images: File paths, URIs, bytes, PIL images or arrays (``lookm_cpp.images.ImageLike``).
+                A single image needs no list.
+            context: One long text or several. They come first, each followed by a line break. Their
+                cells may be evicted like those of an image; methods that keep text first do not
+                evict the question.
             system: A system message, before everything else.
-            **options: As of ``create_chat_completion``; ``temperature`` is 0 unless given.
+            **options: The options of ``create_chat_completion`` except ``stream``. The default of
+                ``temperature`` is 0.
 
         Raises:
-            ValueError: Placeholders and images differ in number, or as in
+            ValueError: The numbers of ``<image>`` and of images differ, or as in
                 ``create_chat_completion``.
-            FileNotFoundError: An image's file does not exist.
-            TypeError: Something is given as an image that is none.
+            FileNotFoundError: An image file does not exist.
+            TypeError: An image has a type that is not supported.
         """
         if "stream" in options:
             raise ValueError(
-                "stream is given to ask, which returns a text; expected create_chat_completion for streams"
+                "stream is given to ask, which returns a str, expected create_chat_completion for "
+                "streams"
             )
         options["temperature"] = greedy_unless(options.get("temperature"))
         messages = question_messages(question, images, contexts_of(context), system)
@@ -338,23 +359,23 @@ class Llava:
         methods: Sequence[str] = METHODS,
         **options: Unpack[ChatOptions],
     ) -> Explanation:
-        """Answer a question with the full cache and by each method, and say what became of every
-        cell.
+        """Answer with the full cache and with each method, and record what happens to every cell.
 
         ``explanation.save("report.html")`` writes a page with heat maps over the images, and
-        ``save("report.png")`` a picture of them.
+        ``explanation.save("report.png")`` a picture of them.
 
         Args:
-            question: As of ``ask``.
-            images: As of ``ask``.
-            context: As of ``ask``.
-            system: As of ``ask``.
-            methods: Names of ``lookm_cpp.methods()``.
-            **options: As of ``ask``, but ``method``; ``kv_ratio`` is 0.2 unless given here or to
-                the constructor.
+            question: As in ``ask``.
+            images: As in ``ask``.
+            context: As in ``ask``.
+            system: As in ``ask``.
+            methods: Names from ``lookm_cpp.methods()``. Default: ``lookm_plus``,
+                ``text_prior_pivot_merge`` and ``snapkv``.
+            **options: As in ``ask``, without ``method``. The default of ``kv_ratio`` is the
+                object's, or 0.2 if that keeps all cells.
 
         Raises:
-            ValueError: A method is named twice or none is, or as in ``ask``.
+            ValueError: ``methods`` is empty or names a method twice, or as in ``ask``.
 
         >>> with Llava.embedded() as llm:
         ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
@@ -382,9 +403,7 @@ class Llava:
             answer = request.begin(self._session, explain=True)
             found, self._stats = self._session.explanation, Stats(**self._session.stats)
             if found is None:
-                raise RuntimeError(
-                    "the session has nothing to explain of a prompt that it was to explain"
-                )
+                raise RuntimeError("the session did not record the prompt that it should explain")
             return Outcome("".join(answer).strip(), self._stats, found)
 
     def _request(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Request:
@@ -398,14 +417,14 @@ class Llava:
         )
 
     def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
-        """A conversation; options in place of the object's own, for all its turns.
+        """Start a conversation.
 
         Args:
-            system: What comes before everything else, if the chat template has a place for it.
-            **options: As of ``create_chat_completion``.
+            system: A system message, before everything else, if the chat template supports one.
+            **options: ``compression``, or fields of one, for all turns. Default: the object's.
 
         Raises:
-            ValueError: An option is wrong.
+            ValueError: An option is invalid.
 
         >>> with Llava.embedded(kv_ratio=0.6) as llm:
         ...     chat = llm.chat()
@@ -417,20 +436,19 @@ class Llava:
         given: dict[str, Any] = {**options}
         compression = compression_of(self._compression, given)
         for name in given:
-            raise TypeError(f"{name} is no option of a conversation")
+            raise TypeError(f"{name} is not an option of a conversation")
         self._session.check(compression.core())
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:
-        """The conversation that ``Chat.save`` wrote, with the same files, template, cache types and
-        flash attention.
+        """Restore the conversation that ``Chat.save`` wrote.
 
-        It goes on where it was.
+        It must have been made with the same files, chat template, cache types and flash attention.
 
         Raises:
-            ValueError: The file holds no conversation, is damaged, or is of another model, or its
-                cells do not fit.
-            OSError: It cannot be read.
+            ValueError: The file does not hold a conversation, is damaged, was made with another
+                model or other settings, or its cells do not fit.
+            OSError: The file cannot be read.
         """
         self._check_open()
         return Chat.load(path, self._place())
@@ -448,9 +466,9 @@ class Llava:
         )
 
     def close(self) -> None:
-        """Free model and caches.
+        """Free the model and its caches.
 
-        May be called again; whatever else is called then raises ``ValueError``.
+        Later calls of ``close`` do nothing; all others raise ``ValueError``.
         """
         with self._turns.hold():
             if not self._closed:
@@ -466,7 +484,7 @@ class Llava:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError("Llava is closed, expected an open one")
+            raise ValueError("this Llava is closed, expected an open one")
 
     def _chunks(self, answer: Answer, turn: int) -> Iterator[ChatCompletionChunk]:
         reply = Reply(self._name)

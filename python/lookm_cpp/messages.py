@@ -1,4 +1,4 @@
-"""From messages, in OpenAI's form or ollama's, to a chat template's input."""
+"""From messages in OpenAI's or ollama's form to the input of a chat template."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TEMPLATE_FIELDS = {
     "tool_name": "name",  # these two are ollama's
     "thinking": "reasoning_content",
 }
-"""What a message may say beside its content, and what a chat template calls it."""
+"""Further fields of a message, and their names in chat templates."""
 WITHOUT_EFFECT = ("cache_control", "annotations")
-"""What clients send along that says nothing about the prompt."""
+"""Fields that clients send and that do not change the prompt."""
 MESSAGE_KEYS = ("role", "content", "images", "refusal", *TEMPLATE_FIELDS, *WITHOUT_EFFECT)
 TEXT_KEYS = ("type", "text", "evictable", "cache_control")
 IMAGE_KEYS = ("type", "image_url", "evictable", "cache_control")
@@ -27,7 +27,7 @@ URL_KEYS = ("url", "detail")
 
 
 class TemplateInput(NamedTuple):
-    """JSON for ``Session.apply_template``, and in order what markers stand for in it."""
+    """JSON for ``Session.apply_template``, and what its markers stand for, in order."""
 
     messages: str
     images: list[Picture]
@@ -40,14 +40,13 @@ def template_input(
     context_marker: str,
     max_pixels: int = MAX_PIXELS,
 ) -> TemplateInput:
-    """Put a marker in the place of each image, of at most so many pixels, and of each evictable
-    text.
+    """Replace each image and each evictable text by a marker.
 
-    Keys without a value are as if they were not there.
+    Keys without a value are ignored. ``max_pixels`` limits the size of each image.
 
     Raises:
-        ValueError: A message or a part of it is in neither form, or has a key that is not known; or
-            an image cannot be used.
+        ValueError: A message or a part of it has neither form or an unknown key, or an image cannot
+            be used.
     """
     if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
         raise ValueError(f"messages is {brief(messages)}, expected a list of dicts")
@@ -60,7 +59,7 @@ def template_input(
 
 
 class _Reader:
-    """Reads messages in order, and collects what markers stand for."""
+    """Reads messages in order, and collects what the markers stand for."""
 
     def __init__(self, media_marker: str, context_marker: str, max_pixels: int) -> None:
         self._media_marker = media_marker
@@ -104,7 +103,8 @@ class _Reader:
         image = _get(part, "image_url", object, name)
         if _known(part, IMAGE_KEYS, name).get("evictable") is False:
             raise ValueError(
-                f"{name}.evictable is False, expected none: an image's cells may always be evicted"
+                f"{name}.evictable is False, expected True or no such key: "
+                "an image's cells may always be evicted"
             )
         if isinstance(image, Mapping):
             name = f"{name}.image_url"
@@ -125,7 +125,7 @@ def _as_parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]
 
 
 def _known(mapping: Mapping[str, Any] | object, keys: Sequence[str], name: str) -> dict[str, Any]:
-    """Keys with values; a key that nobody would look at is an error."""
+    """The keys that have a value; an unknown key is an error."""
     assert isinstance(mapping, Mapping)
     known = {key: value for key, value in mapping.items() if value is not None}
     for key in known:
@@ -152,7 +152,7 @@ def _as_json(message: dict[str, Any], name: str) -> str:
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         fields = ", ".join(TEMPLATE_FIELDS)
-        raise ValueError(f"{name}: {error}, expected fields of JSON in {fields}") from error
+        raise ValueError(f"{name}: {error}, expected JSON values in {fields}") from error
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -162,7 +162,7 @@ def _as_json(message: dict[str, Any], name: str) -> str:
 
 def _context_text(text: str, name: str) -> str:
     if not text:
-        raise ValueError(f"{name} is empty, expected text where it is evictable")
+        raise ValueError(f"{name} is empty, expected text in an evictable part")
     try:
         text.encode()
     except UnicodeEncodeError as error:

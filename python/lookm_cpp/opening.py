@@ -1,4 +1,4 @@
-"""How a model is opened, as the core takes it."""
+"""How a model is opened, in the form that the core takes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "kv_cells": lambda value: cell_count("kv_cells", value),
     "kv_memory": lambda value: byte_count("kv_memory", value),
 }
-"""What users may say in another way than the core."""
+"""Options that users give in another form than the core takes."""
 
 
 def model_options(
     model: Path, projector: Path | None, **given: Unpack[ModelOptions]
 ) -> _core.ModelOptions:
-    """The core's options; what is not given, or ``None`` where that is allowed, is the core's
-    default.
+    """The core's options; what is not given, or ``None`` where that is allowed, has its default.
 
     Raises:
-        ValueError: A value is of the wrong type, or no size.
+        ValueError: A value has the wrong type, or is not a size.
         TypeError: There is no option of that name.
     """
     for name in given:
         if name not in ModelOptions.__annotations__:
-            raise TypeError(f"{name} is no option of a model")
+            raise TypeError(f"{name} is not an option of a model")
     fields = {
         name: _CONVERTED[name](value) if name in _CONVERTED else value
         for name, value in given.items()

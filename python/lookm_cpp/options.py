@@ -1,4 +1,4 @@
-"""Keyword arguments, typed once for every function that passes them on."""
+"""Keyword arguments, typed once for all functions that pass them on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from lookm_cpp.compression import Compression, CompressionOverrides
 from lookm_cpp.sizes import long_whole, number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""``progress(phase, done, total)``; phases ``encode`` (images, or tiles of them), ``prefill``
-(cells),
-``compress`` (layers)."""
+"""``progress(phase, done, total)``, as in ``Llava.create_chat_completion``."""
 
 RANDOM_SEED = 0xFFFFFFFF
-"""The seed that stands for a new one in every answer."""
+"""The seed that means a new one for each answer."""
 
 
 class Sampling(TypedDict):
-    """How the tokens of an answer are chosen; as in ``Llava.create_chat_completion``."""
+    """How the tokens of an answer are chosen, as in ``Llava.create_chat_completion``."""
 
     temperature: float
     top_p: float
@@ -43,20 +41,19 @@ SAMPLING: Sampling = {
     "presence_penalty": 0.0,
     "seed": RANDOM_SEED,
 }
-"""What ``create_chat_completion`` takes unless told otherwise."""
+"""The defaults of ``create_chat_completion``."""
 
 
 def sampling_of(**given: float | None) -> Sampling:
-    """Options by name, ``None`` for the default; whether the numbers make sense is for the core to
-    say.
+    """Sampling options by name, with ``None`` for the default; the core checks their ranges.
 
     Raises:
-        ValueError: One is no number.
+        ValueError: A value is not a number.
         TypeError: There is no option of that name.
     """
     for name in given:
         if name not in SAMPLING:
-            raise TypeError(f"{name} is no option of an answer")
+            raise TypeError(f"{name} is not an option of an answer")
     checks: dict[str, Callable[[str, Any], float]] = {
         "seed": lambda _, seed: seed_of(seed),
         "top_k": long_whole,
@@ -70,20 +67,20 @@ def sampling_of(**given: float | None) -> Sampling:
 
 
 def method_seed(sampling: Sampling) -> int:
-    """Of the method ``random``: the answer's, or 0 where that is a new one every time."""
+    """The seed of the method ``random``: the answer's, or 0 if that is a new one each time."""
     return 0 if sampling["seed"] == RANDOM_SEED else sampling["seed"]
 
 
 def greedy_unless(temperature: float | None) -> float:
-    """A temperature, 0 for ``None``."""
+    """The temperature, with 0 for ``None``."""
     return 0.0 if temperature is None else temperature
 
 
 def seed_of(seed: int) -> int:
-    """The seed as llama.cpp has it.
+    """The seed as llama.cpp takes it.
 
     Raises:
-        ValueError: It is no whole number, or has more than 32 bits.
+        ValueError: It is not a whole number, or has more than 32 bits.
 
     >>> seed_of(-1) == RANDOM_SEED
     True
@@ -92,17 +89,18 @@ def seed_of(seed: int) -> int:
         seed = operator.index(seed)
     except TypeError:
         raise ValueError(
-            f"seed: {brief(seed)} is no whole number; expected 0 to {RANDOM_SEED}, or -1"
+            f"seed: {brief(seed)} is not a whole number; expected 0 to {RANDOM_SEED}, or -1"
         ) from None
     if not -1 <= seed <= RANDOM_SEED:
         raise ValueError(
-            f"seed: {seed} is out of range; expected 0 to {RANDOM_SEED}, or -1 for a new one every time"
+            f"seed: {seed} is out of range; "
+            f"expected 0 to {RANDOM_SEED}, or -1 for a new one each time"
         )
     return RANDOM_SEED if seed == -1 else seed
 
 
 class ModelOptions(TypedDict, total=False):
-    """How a model is opened; as of ``Llava``."""
+    """How a model is opened, as in ``Llava``."""
 
     chat_template: str | os.PathLike[str] | None
     n_ctx: int
@@ -125,7 +123,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 class LlavaOptions(CompressionOverrides, ModelOptions, total=False):
-    """Keyword arguments of ``Llava`` but for its files."""
+    """Keyword arguments of ``Llava``, without the files."""
 
     compression: Compression | None
     seed: int
@@ -134,7 +132,7 @@ class LlavaOptions(CompressionOverrides, ModelOptions, total=False):
 
 
 class AnswerOptions(TypedDict, total=False):
-    """How an answer is chosen and where it ends; as of ``create_chat_completion``."""
+    """How an answer is chosen and where it ends, as in ``create_chat_completion``."""
 
     max_tokens: int | None
     temperature: float | None

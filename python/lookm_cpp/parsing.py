@@ -13,7 +13,7 @@ def words(text: str | None) -> list[str]:
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """The numbers between commas; ``option`` is the name that an error gives them.
+    """The numbers between commas; ``option`` is its name in error messages.
 
     Raises:
         ValueError: One of them is not a number.
@@ -33,7 +33,7 @@ def image_pixels(text: str) -> tuple[int, int]:
     """``--image-size`` as width and height.
 
     Raises:
-        ValueError: It is no size.
+        ValueError: The text is not a size.
 
     >>> image_pixels("1024x768")
     (1024, 768)

@@ -1,4 +1,4 @@
-"""Whether a prompt about images will fit into memory, before any weight is loaded."""
+"""Whether a prompt about images will fit into memory, without loading any weights."""
 
 from __future__ import annotations
 
@@ -41,35 +41,34 @@ def plan(
     memory: int | str | None = None,
     **options: Unpack[LlavaOptions],
 ) -> MemoryPlan:
-    """Say what memory ``Llava`` would take for a question about images, from the files' headers
-    alone.
+    """Say how much memory a question about images would take, from the headers of the files.
 
-    llama.cpp and its image library are asked to cut and count the images and to size all buffers as
-    for a real run, but nothing is read into them. The prompt's last stage is taken at its longest:
-    ``max_tokens`` of answer.
+    llama.cpp and its image library count the images' cells and size all buffers as in a real run,
+    but nothing is loaded into them. The answer is taken to have ``max_tokens``.
 
     Args:
         model_path: The GGUF language model.
-        images: How many images the prompt has, all of one size.
-        mmproj: The GGUF projector; unless given, the one ``mmproj*.gguf`` beside the model.
-        image_size: ``(width, height)`` of an image in pixels.
-        question: What comes after the images; all of it counts as text.
-        system: A system message before it.
+        images: Number of images in the prompt, all of one size.
+        mmproj: The GGUF projector. Default: the only ``mmproj*.gguf`` in the model's folder.
+        image_size: ``(width, height)`` of each image in pixels.
+        question: The text after the images.
+        system: A system message before the images.
         max_tokens: Cells for the answer.
-        memory: What there is, in bytes or as ``"8GiB"``; unless given, all memory that this
-            machine's devices report.
-        **options: As of ``Llava``. Bytes are those of all devices together.
+        memory: Available memory, in bytes or as ``"8GiB"``. Default: all memory that this machine's
+            devices report.
+        **options: As for ``Llava``. Bytes are the sum over all devices.
 
     Returns:
         A dict of counts in cells and sizes in bytes. ``preparing``, ``reading`` and ``answering``
         are the stages, each with its parts and their ``total``; ``peak_bytes`` is the largest
-        total. ``scratch_bytes`` bounds what scoring and compression take for a moment; ``fits`` and
-        ``most_images``, the largest number of such images that fits into memory and ``n_ctx``,
-        leave room for it. Not counted: Python and libraries themselves.
+        total. ``scratch_bytes`` is an upper bound of what scoring and compression take for a
+        moment. ``fits`` says whether the prompt fits into ``memory``, and ``most_images`` how many
+        such images fit into it and into ``n_ctx``; both include ``scratch_bytes``. Python itself
+        and libraries are not counted.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: An argument is outside its range, or as of ``Llava``.
+        ValueError: An argument is out of range, or as for ``Llava``.
 
     >>> from lookm_cpp.embedded import MMPROJ, MODEL
     >>> found = plan(MODEL, mmproj=MMPROJ, images=20, kv_ratio=0.5, memory="1GiB")
@@ -79,11 +78,12 @@ def plan(
     given: dict[str, Any] = {**options}
     how = compression_of(Compression(), given).core()
     size = _checked_size(image_size, pixel_limit("max_pixels", given.pop("max_pixels", MAX_PIXELS)))
-    given.pop("seed", None)  # of answers
+    given.pop("seed", None)  # changes answers, not memory
     checks = flag("check_files", given.pop("check_files", CHECK_FILES))
     if PLACEHOLDER in word("question", question):
         raise ValueError(
-            f"question is {question!r:.80}, expected a text without {PLACEHOLDER}: images come before it"
+            f"question is {question!r:.80}, expected text without {PLACEHOLDER}: "
+            "images come before it"
         )
     model = existing_file(model_path, "model_path")
     projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
@@ -117,6 +117,7 @@ def _checked_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
         ) from None
     if width < 1 or height < 1 or width * height > max_pixels:
         raise ValueError(
-            f"image_size is {width}x{height}, expected WxH of 1 to {max_pixels} pixels in all (max_pixels)"
+            f"image_size is {width}x{height}, expected WxH of 1 to {max_pixels} pixels in total "
+            "(max_pixels)"
         )
     return width, height

@@ -1,4 +1,4 @@
-"""The look of plots, by matplotlib: light and dark, and the same bytes again for the same figures."""
+"""The style of plots by matplotlib, light and dark; the same figures give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ NO_PLOTS = "no plots, which need `pip install matplotlib`"
 
 
 def draw_themed(draw: Callable[[Theme], Figure], folder: Path, name: str) -> list[Path]:
-    """Write ``NAME-light.svg`` and ``NAME-dark.svg``, each the figure that ``draw`` makes for that
-    theme.
+    """Write ``NAME-light.svg`` and ``NAME-dark.svg``; ``draw`` makes the figure for a theme.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -43,7 +42,7 @@ def draw_themed(draw: Callable[[Theme], Figure], folder: Path, name: str) -> lis
 
 
 def shade(theme: Theme, at: float) -> Any:
-    """A colour of the theme's scale, ``at`` from 0 to 1."""
+    """A colour of the theme's scale, with ``at`` from 0 to 1."""
     import matplotlib as mpl  # noqa: PLC0415
 
     low, high = theme["map"]
@@ -56,7 +55,7 @@ def legend(
     theme: Theme,
     n_columns: int | None = None,
 ) -> None:
-    """Below the panels, a line or marker for each name."""
+    """Draw a legend below the panels, with a line or marker for each name."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     lines = [

@@ -1,4 +1,4 @@
-"""Files that can be read to their end: regular ones, and pipes that somebody writes to."""
+"""Files that can be read to their end: regular files, and pipes that somebody writes to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 PIPE_SECONDS = 60.0
-"""How long a pipe may say nothing before it is given up."""
+"""How long a pipe may be silent before reading stops with an error."""
 PIPE_BYTES = 1 << 30
-"""Most that is read from a pipe."""
+"""Maximum number of bytes read from a pipe."""
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -23,10 +23,10 @@ KINDS = {
 
 
 def path_of(path: str | os.PathLike[str], name: str, expected: str) -> Path:
-    """The path; ``Path("")`` alone would be the folder that one is in.
+    """The path, which must not be empty: ``Path("")`` would be the current folder.
 
     Raises:
-        ValueError: It is empty.
+        ValueError: The path is empty.
     """
     if os.fspath(path) == "":
         raise ValueError(f"{name} is an empty path, expected {expected}")
@@ -34,16 +34,16 @@ def path_of(path: str | os.PathLike[str], name: str, expected: str) -> Path:
 
 
 def regular_file(path: Path, name: str, expected: str) -> Path:
-    """``path``, if a regular file is there: one that can be read to its end, and again.
+    """Check that ``path`` is a regular file, which can be read to its end more than once.
 
     Args:
-        path: Where it should be.
-        name: What errors call it.
-        expected: What errors say should be there.
+        path: The file.
+        name: Its name in error messages.
+        expected: What error messages say was expected.
 
     Raises:
-        FileNotFoundError: Nothing is there.
-        ValueError: Something else is there, or nobody may look.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is something other than a regular file, or may not be read.
     """
     if regular_file_or_pipe(path, name, expected).is_fifo():
         raise ValueError(f"{name} is a pipe, expected {expected}")
@@ -51,31 +51,31 @@ def regular_file(path: Path, name: str, expected: str) -> Path:
 
 
 def regular_file_or_pipe(path: Path, name: str, expected: str) -> Path:
-    """As ``regular_file``; a pipe will do."""
+    """As ``regular_file``, but a pipe is allowed too."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise FileNotFoundError(f"{name} does not exist, expected {expected}") from None
         raise ValueError(f"{name} cannot be read, expected {expected}: {error.strerror}") from error
-    except ValueError as error:  # a zero byte, or a character that no file's name can have
-        raise ValueError(f"{name} is no file's name, expected {expected}") from error
+    except ValueError as error:  # a zero byte, or a character that no file name can have
+        raise ValueError(f"{name} is not a file name, expected {expected}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise ValueError(
-            f"{name} is {KINDS.get(stat.S_IFMT(mode), 'no file')}, expected {expected}"
+            f"{name} is {KINDS.get(stat.S_IFMT(mode), 'not a file')}, expected {expected}"
         )
     return path
 
 
 def read_pipe(path: Path, name: str) -> bytes:
-    """All that comes through a pipe, such as the shell's ``<(command)``.
+    """Read everything from a pipe, such as the shell's ``<(command)``.
 
     Raises:
-        ValueError: Nothing comes for ``PIPE_SECONDS``, or more than ``PIPE_BYTES``.
+        ValueError: The pipe is silent for ``PIPE_SECONDS``, or gives more than ``PIPE_BYTES``.
     """
     pieces: list[bytes] = []
     size = 0
-    # opened like this, it does not wait for somebody to write
+    # Without O_NONBLOCK, opening would wait until somebody writes.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         waiting = select.poll()
         waiting.register(pipe, select.POLLIN)
@@ -90,8 +90,9 @@ def read_pipe(path: Path, name: str) -> bytes:
                 until = time.monotonic() + PIPE_SECONDS
             if size > PIPE_BYTES:
                 raise ValueError(
-                    f"{name} is a pipe that gives more than {PIPE_BYTES} bytes, expected fewer"
+                    f"{name} is a pipe with more than {PIPE_BYTES} bytes, expected fewer"
                 )
     raise ValueError(
-        f"{name} is a pipe that gave nothing for {PIPE_SECONDS:g} seconds, expected one that is written to"
+        f"{name} is a pipe that was silent for {PIPE_SECONDS:g} seconds, "
+        "expected one that somebody writes to"
     )

@@ -1,4 +1,4 @@
-"""One prompt with everything that was said about it."""
+"""One prompt, together with all options for it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """Checked as far as that is possible before the prompt is read.
+    """A request whose options have been checked before its prompt is read.
 
     Attributes:
         found: The messages, their images and contexts.
         compression: How the prompt is compressed.
-        sampling: How the answer is chosen.
-        stops: Strings that end it.
-        max_tokens: Most tokens of it, ``None`` for any number.
-        n_answer: Cells to have ready for it.
+        sampling: How the tokens of the answer are chosen.
+        stops: Strings that end the answer.
+        max_tokens: Maximum number of tokens in the answer; ``None`` for no limit.
+        n_answer: Number of cells to reserve for the answer.
         progress: Called while the prompt is read.
     """
 
@@ -49,11 +49,12 @@ class Request:
         seed: int,
         max_pixels: int,
     ) -> Request:
-        """From the arguments of ``create_chat_completion``; the last three hold where ``options``
-        say nothing else.
+        """Make a request from the arguments of ``create_chat_completion``.
+
+        The last three arguments are the defaults of what ``options`` do not set.
 
         Raises:
-            ValueError: An argument is wrong, or the messages cannot be used.
+            ValueError: An argument is invalid, or the messages cannot be used.
             TypeError: There is no option of that name.
         """
         given: dict[str, Any] = {**options}

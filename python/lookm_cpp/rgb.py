@@ -7,30 +7,31 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 _16_BITS_AS_32 = ("PNG", "PPM")
-"""Formats whose grey pixels of 16 bits Pillow may give as mode I."""
+"""Formats whose 16-bit grey pixels Pillow may return in mode I."""
 
 _STRIP_PIXELS = 1 << 15
-"""What is converted at once."""
+"""Number of pixels that are converted at once."""
 
 
 def check_mode(picture: Image.Image, label: str) -> None:
-    """Make sure that it is known how bright a pixel is.
+    """Check that the brightness of a pixel is known.
 
     Raises:
-        ValueError: Its numbers have 32 bits or a sign, and white may be any of them.
+        ValueError: Pixels have 32 bits or a sign, so any value may be white.
     """
     if picture.mode in ("F", "I") and (picture.mode == "F" or picture.format not in _16_BITS_AS_32):
         raise ValueError(
-            f"{label} has 32 bits a pixel, or signed numbers (mode {picture.mode!r}), expected 8 or 16 bits a channel"
+            f"{label} has 32-bit or signed pixels (mode {picture.mode!r}), "
+            "expected 8 or 16 bits a channel"
         )
 
 
 def to_rgb(picture: Image.Image, *, own: bool) -> npt.NDArray[np.uint8]:
-    """Pixels of the upright image, ``[height, width, 3]``; what is transparent is white.
+    """Pixels of the upright image, ``[height, width, 3]``; transparent ones are white.
 
     Args:
-        picture: Any mode that ``check_mode`` lets pass.
-        own: Whether nobody else needs it: then it may be changed.
+        picture: An image in any mode that ``check_mode`` accepts.
+        own: Whether the image may be changed, because nobody else uses it.
     """
     picture.load()
     if own:
@@ -59,5 +60,5 @@ def _8_bits(strip: Image.Image) -> Image.Image:
 def _opaque(strip: Image.Image) -> Image.Image:
     if not strip.has_transparency_data:
         return strip
-    strip = strip.convert("RGBA")  # colours that nobody sees may lie below
+    strip = strip.convert("RGBA")  # transparent pixels may have any colour
     return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)

@@ -1,4 +1,4 @@
-"""Numbers of cells and bytes, as users say them."""
+"""Numbers, and counts of cells and bytes, in the forms that users give."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MOST_BYTES = (1 << 63) - 1
 
 
 def number(argument: str, value: float) -> float:
-    """A number, whole or not; whether it makes sense is for the core to say.
+    """Any number; the core checks its range.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a number.
 
     >>> number("kv_ratio", 0.5)
     0.5
@@ -32,7 +32,7 @@ def index(argument: str, value: int) -> int:
     """A whole number of any size.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a whole number.
     """
     try:
         return operator.index(value)
@@ -41,10 +41,10 @@ def index(argument: str, value: int) -> int:
 
 
 def whole(argument: str, value: int) -> int:
-    """A whole number that the core can hold; whether it makes sense is for the core to say.
+    """A whole number of at most 32 bits; the core checks its range.
 
     Raises:
-        ValueError: It is no whole number, or has more than 32 bits.
+        ValueError: The value is not a whole number, or has more than 32 bits.
 
     >>> whole("n_ctx", 4096)
     4096
@@ -56,7 +56,7 @@ def whole(argument: str, value: int) -> int:
 
 
 def long_whole(argument: str, value: int) -> int:
-    """As ``whole``, of 64 bits."""
+    """As ``whole``, but of at most 64 bits."""
     value = index(argument, value)
     if not -MOST_BYTES <= value <= MOST_BYTES:
         raise ValueError(f"{argument} is {value}, expected at most {MOST_BYTES}")
@@ -64,10 +64,10 @@ def long_whole(argument: str, value: int) -> int:
 
 
 def cell_count(argument: str, count: int | None) -> int:
-    """A number of cells for the core, 0 for ``None``.
+    """A number of cells for the core; 0 for ``None``.
 
     Raises:
-        ValueError: It is less than 1 or too large.
+        ValueError: The number is less than 1 or too large.
     """
     if count is None:
         return 0
@@ -77,15 +77,15 @@ def cell_count(argument: str, count: int | None) -> int:
 
 
 def byte_count(argument: str, size: int | str | None) -> int:
-    """Bytes for the core, 0 for ``None``.
+    """A number of bytes for the core; 0 for ``None``.
 
-    A unit is K, M, G or T, in capitals or not: alone or with iB for powers of 1024, with B for
+    Units are K, M, G and T, in upper or lower case: alone or with iB for powers of 1024, with B for
     powers of 1000.
 
     Raises:
-        ValueError: It is no size, less than 1 or too large.
+        ValueError: The text is not a size, or the size is less than 1 or too large.
 
-    >>> byte_count("kv_memory", "512MiB"), byte_count("kv_memory", "1.5 GB"), byte_count("kv_memory", 4096)
+    >>> byte_count("memory", "512MiB"), byte_count("memory", "1.5 GB"), byte_count("memory", 4096)
     (536870912, 1500000000, 4096)
     """
     if size is None:
@@ -103,7 +103,7 @@ def byte_count(argument: str, size: int | str | None) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people.
+    """A number of bytes in a form for people.
 
     >>> format_bytes(1536), format_bytes(5 << 20)
     ('1.5 KiB', '5.0 MiB')

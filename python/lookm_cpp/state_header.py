@@ -1,4 +1,4 @@
-"""What a file says of the conversation in it."""
+"""The header of a saved conversation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lookm_cpp.compression import Compression
 
 @dataclass(frozen=True)
 class StateHeader:
-    """What the next session must agree with, and how the conversation goes on.
+    """What the next session must agree with, and how the conversation continues.
 
     Attributes:
         model: Fingerprint of the model's files.
-        mmproj: Of its projector, if it was opened with one.
+        mmproj: Fingerprint of the projector, if there was one.
         cache: Types of K and V, and whether flash attention was on.
-        chat_template: As it was given; empty for the model's own.
+        chat_template: As given to ``Llava``; empty for the model's own.
         compression: How turns are compressed.
         system: The system message.
-        turns: Questions answered so far.
+        turns: Number of questions answered so far.
     """
 
     model: str
@@ -34,15 +34,15 @@ class StateHeader:
     turns: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The header as a dict, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def of(cls, found: object, name: str) -> StateHeader:
-        """From JSON; ``name`` is what errors call the file.
+        """Read a header from JSON; ``name`` is the name of the file in error messages.
 
         Raises:
-            ValueError: A key is missing, unknown, or has a value of another type.
+            ValueError: A key is missing or unknown, or a value has the wrong type.
         """
         values = _values(cls, found, name)
         if values["turns"] < 1:

@@ -1,6 +1,7 @@
 """Files that hold a conversation: a header, the core's bytes, and a checksum of both.
 
-LOOKMTLK | version u32 | length of header u32 | header, JSON | length of state u64 | state | SHA-256 of all before it
+LOOKMTLK | version u32 | length of header u32 | header, JSON | length of state u64 | state
+| SHA-256 of all before it
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ N_SAMPLES, N_BLOCK = 1024, 4096
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 of the files that a model is made of: of each its size, its first MiB, and 1024
-    blocks all over it, which
-    is quick for large models as well."""
+    """SHA-256 of samples of the files that a model consists of.
+
+    The samples of each file are its size, its first MiB, and 1024 blocks spread over it. That is
+    quick for large models as well.
+    """
     digest = hashlib.sha256()
     for name in files:
         size = name.stat().st_size
@@ -39,10 +42,10 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: bytes) -> None:
-    """Put a new file in the place of the old one, or leave that as it is.
+    """Write a new file, or leave the old one as it is.
 
     Raises:
-        ValueError: The path is empty, or something is there that is no regular file.
+        ValueError: The path is empty, or names something other than a regular file.
         OSError: The file cannot be written.
     """
     words = json.dumps(header).encode()
@@ -60,31 +63,31 @@ def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: byt
 
 
 def read_state(path: str | os.PathLike[str]) -> tuple[object, bytes]:
-    """Header, whatever JSON it is, and state.
+    """Read the header, which may be any JSON, and the state.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such file, of another version, cut off, or damaged.
+        ValueError: The file is not a saved conversation, has another version, or is damaged.
     """
     name = f"state file {os.fspath(path)!r}"
     expected = "a file that chat.save() wrote"
     whole = regular_file(path_of(path, name, expected), name, expected).read_bytes()
     n_fixed = len(MAGIC) + 8
     if whole[: len(MAGIC)] != MAGIC or len(whole) < n_fixed + N_CHECKSUM:
-        raise ValueError(f"{name} holds no conversation, expected {expected}")
+        raise ValueError(f"{name} is not a saved conversation, expected {expected}")
     version, n_header = struct.unpack_from("<II", whole, len(MAGIC))
     if version != VERSION:
-        raise ValueError(f"{name} is of version {version}, expected {VERSION}")
+        raise ValueError(f"{name} has version {version}, expected {VERSION}")
     body, checksum = whole[:-N_CHECKSUM], whole[-N_CHECKSUM:]
     if hashlib.sha256(body).digest() != checksum:
-        raise ValueError(f"{name} is cut off or damaged, expected the bytes that chat.save() wrote")
+        raise ValueError(f"{name} is truncated or damaged, expected {expected}")
     at = n_fixed + n_header
     n_state = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
     if n_state != len(body) - at - 8:
-        raise ValueError(f"{name} has parts of other lengths than it says, expected {expected}")
+        raise ValueError(f"{name} states lengths that its parts do not have, expected {expected}")
     try:
         return json.loads(body[n_fixed:at]), body[at + 8 :]
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{name} has a header that is no JSON, expected {expected}: {error}"
+            f"{name} has a header that is not JSON, expected {expected}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""What happened to the last prompt."""
+"""Statistics of the last prompt."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ def _rate(count: int, seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts, bytes and times of one prompt and its answer. A cell is one token or image token of
-    the KV cache.
+    """Cells, bytes and times of one prompt and its answer.
+
+    A cell holds one token of text or of an image in the KV cache.
 
     Attributes:
         prompt_cells: Cells of the prompt.
-        text_cells: Those of text, template included, contexts not.
-        image_cells: Those of images.
-        context_cells: Those of contexts: text that may be evicted as an image may.
-        squeezed_cells: Cells given up while the prompt was read, so that no more than ``kv_cells``
-            were in use; in a conversation those of earlier turns' answers too.
-        kept_cells: Cells left after compression; the same number in every layer and head.
-        kept_text_cells: Those of text, in the mean over layers and heads, as each keeps cells of
-            its own.
-        kept_image_cells: Those of images, likewise.
-        kept_context_cells: Those of contexts, likewise.
-        kv_ratio: The real share kept, ``kept_cells / prompt_cells``.
+        text_cells: Of these, cells of text, including the chat template but not contexts.
+        image_cells: Of these, cells of images.
+        context_cells: Of these, cells of contexts: text that may be evicted like an image.
+        squeezed_cells: Cells evicted while the prompt was read, so that it fits into ``kv_cells``.
+            In a conversation, also those of earlier answers.
+        kept_cells: Cells left after compression, the same number in every layer and head.
+        kept_text_cells: Of these, cells of text: the mean over layers and heads, because each keeps
+            cells of its own.
+        kept_image_cells: Of these, cells of images; also a mean.
+        kept_context_cells: Of these, cells of contexts; also a mean.
+        kv_ratio: Fraction that was really kept, ``kept_cells / prompt_cells``.
         method: The method that ran.
-        note: Why nothing was compressed; or which of text, images and contexts keeps less than a
-            tenth of an even share of the kept cells; else empty.
+        note: Why nothing was compressed, or which of text, images and contexts kept less than a
+            tenth of an even share of the kept cells. Otherwise empty.
         kv_bytes_used_before: Bytes of the cells in use before compression.
-        kv_bytes_used_after: The same after compression.
+        kv_bytes_used_after: Bytes of the cells in use after compression.
         kv_bytes_allocated_before: Bytes of the KV buffers before compression.
-        kv_bytes_allocated_after: The same after compression, room for the answer included.
-        compress_bytes_peak: Memory that compression itself needed at most.
+        kv_bytes_allocated_after: Bytes of the KV buffers after it, including space for the answer.
+        compress_bytes_peak: Peak memory of the compression itself.
         encode_seconds: Time of the vision encoder.
         prefill_seconds: Time of the language model over the prompt.
-        score_seconds: Time of taking the attention scores.
+        score_seconds: Time of adding up attention scores.
         compress_seconds: Time of selecting, merging and packing.
-        move_seconds: Time of giving memory back, which moves the kept cells to smaller buffers.
+        move_seconds: Time of moving the kept cells to smaller buffers.
         decode_seconds: Time of the answer's tokens.
-        encode_images: Images of the prompt.
-        decode_tokens: Tokens of the answer.
+        encode_images: Number of images in the prompt.
+        decode_tokens: Number of tokens in the answer.
     """
 
     prompt_cells: int = 0
@@ -75,31 +76,31 @@ class Stats:
 
     @property
     def encode_tokens_per_second(self) -> float:
-        """Image cells a second of the vision encoder; 0 when it did not run."""
+        """Image cells per second of the vision encoder; 0 if it did not run."""
         return _rate(self.image_cells, self.encode_seconds)
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Prompt cells a second of prefill."""
+        """Prompt cells per second of prefill."""
         return _rate(self.prompt_cells, self.prefill_seconds)
 
     @property
     def score_tokens_per_second(self) -> float:
-        """Prompt cells a second of taking scores; 0 when none were taken."""
+        """Prompt cells per second of scoring; 0 if nothing was scored."""
         return _rate(self.prompt_cells, self.score_seconds)
 
     @property
     def compress_tokens_per_second(self) -> float:
-        """Prompt cells a second of compression; 0 when nothing was compressed."""
+        """Prompt cells per second of compression; 0 if nothing was compressed."""
         return _rate(self.prompt_cells, self.compress_seconds)
 
     @property
     def decode_tokens_per_second(self) -> float:
-        """Answer tokens a second; 0 before the first."""
+        """Answer tokens per second; 0 before the first."""
         return _rate(self.decode_tokens, self.decode_seconds)
 
     def as_dict(self) -> dict[str, int | float | str]:
-        """Every field and every rate by name, ready for JSON."""
+        """All fields and rates by name, ready for JSON."""
         rates = {
             f"{name}_tokens_per_second": getattr(self, f"{name}_tokens_per_second")
             for name in RATES

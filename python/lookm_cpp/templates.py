@@ -1,4 +1,4 @@
-"""Chat templates, as users say them."""
+"""Chat templates as users give them: by name, as a file, or as text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _JINJA = re.compile(r"{[{%#]")
 
 
 def template_text(given: str | os.PathLike[str] | None) -> str:
-    """What the core takes: a name that llama.cpp knows, or Jinja text; ``""`` for the model's own
-    template.
+    """A template as the core takes it: a name that llama.cpp knows, or Jinja text.
 
     Args:
-        given: A name, text that holds ``{{``, ``{%`` or ``{#``, or else a file.
+        given: A name, text that contains ``{{``, ``{%`` or ``{#``, or else a file. ``None`` is the
+            model's own template, ``""`` for the core.
 
     Raises:
-        FileNotFoundError: It is neither, and there is no such file.
-        ValueError: The file cannot be read, or holds no template.
+        FileNotFoundError: It is neither a name nor Jinja text, and there is no such file.
+        ValueError: The file cannot be read or does not contain a template.
 
     >>> template_text("vicuna"), template_text("{{ messages[0].content }}"), template_text(None)
     ('vicuna', '{{ messages[0].content }}', '')
@@ -39,11 +39,11 @@ def template_text(given: str | os.PathLike[str] | None) -> str:
         text = read_text(given, "chat_template")
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"chat_template {os.fspath(given)!r:.80} is no file, expected one, the template's text, or one of "
-            f"{', '.join(_core.chat_templates())}"
+            f"chat_template {os.fspath(given)!r:.80} is not a file, expected one, the template's "
+            f"text, or one of {', '.join(_core.chat_templates())}"
         ) from None
     if not _JINJA.search(text):
         raise ValueError(
-            f"chat_template {os.fspath(given)!r} holds no Jinja, expected a chat template"
+            f"chat_template {os.fspath(given)!r} contains no Jinja, expected a chat template"
         )
     return text

@@ -1,4 +1,4 @@
-"""Who may drive a session now."""
+"""Who may use a session now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Lets one thread at a time at a session, and knows whether a prompt is still what it holds."""
+    """Gives a session to one thread at a time, and tells whether it still holds some prompt."""
 
     def __init__(self, session: _core.Session) -> None:
         self._session = session
@@ -24,10 +24,10 @@ class Turns:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Wait for the session and keep it for a while.
+        """Wait for the session, and hold it inside the ``with`` block.
 
         Raises:
-            RuntimeError: This thread holds it already: it came back through a callback.
+            RuntimeError: This thread already holds it, because a callback called back.
         """
         if self._holder == threading.get_ident():
             raise RuntimeError("Llava was called from its own progress callback")
@@ -43,20 +43,20 @@ class Turns:
         return self._session.epoch
 
     def check(self, turn: int) -> None:
-        """Make sure that the prompt of this number is still there.
+        """Check that the session still holds the prompt of this number.
 
         Raises:
-            RuntimeError: A newer one took its place.
+            RuntimeError: A newer prompt has replaced it.
         """
         if turn != self.now():
             raise RuntimeError(
-                "this answer or conversation was ended by a newer prompt of the same Llava"
+                "this answer or conversation was ended by a newer prompt to the same Llava"
             )
 
     def renew(self) -> None:
-        """In a forked child: nobody holds the session but, maybe, this thread.
+        """Make a new lock in a forked child, where the thread that held the old one does not exist.
 
-        The others are not there.
+        A lock that this thread holds stays as it is.
         """
         if self._lock.locked() and self._holder != threading.get_ident():
             self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Writing a file so that there is always a whole one: the old, until the new one is complete."""
+"""Writing a file completely or not at all: the old one stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_SECONDS = 60.0
-"""How long another process may be writing the same file before it is given up."""
+"""How long to wait for another process that writes the same file."""
 _NO_FOLLOW = (
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 
 
 def write_whole(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
-    """Write a new file in the place of the old one, or leave that as it is.
+    """Replace a file, or leave the old one as it is.
 
-    A link is followed, and a file that is there keeps its mode. The new file is written beside the
-    old one, as ``.NAME.saving``; what a process that was killed has left there is written over by
-    the next one.
+    A link is followed, and an existing file keeps its mode. The new file is first written next to
+    the old one, as ``.NAME.saving``. If a process was killed while writing it, the next one writes
+    over it.
 
     Raises:
-        ValueError: The path is empty, or something is there that is no regular file.
+        ValueError: The path is empty, or names something other than a regular file.
         OSError: The file cannot be written.
     """
     name = f"path {os.fspath(path)!r}"
@@ -61,7 +61,7 @@ def write_whole(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[int]:
-    """The file, new or left behind, while nobody else writes it."""
+    """Open the file, new or left behind, when no other process writes it."""
     until = time.monotonic() + LOCK_SECONDS
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
@@ -79,7 +79,7 @@ def _alone(path: Path) -> Iterator[int]:
 def _locked(handle: int) -> bool:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         raise FileExistsError(
-            errno.EEXIST, "something else than a file is in the way of a temporary one"
+            errno.EEXIST, "something other than a file has the name of the temporary file"
         )
     if sys.platform == "win32":
         return True
@@ -87,14 +87,14 @@ def _locked(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # a file system without locks
+    except OSError as error:  # some file systems have no locks
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
     return True
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """Whether nobody has renamed it while we waited."""
+    """Whether the path still names this file, which another process may have renamed meanwhile."""
     with suppress(FileNotFoundError):
         return os.path.samestat(path.lstat(), os.fstat(handle))
     return False

@@ -1,6 +1,4 @@
-"""Arguments that are words, switches and shares: what the core takes, or an error that names the
-argument.
-"""
+"""Arguments that are words, switches or fractions: conversions for the core, with clear errors."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from lookm_cpp.sizes import number
 
 
 def word(argument: str, value: str) -> str:
-    """A text that the core can take; whether it knows it is for the core to say.
+    """A text that the core can take; the core checks whether it knows it.
 
     Raises:
-        ValueError: It is no string, or no Unicode text.
+        ValueError: The value is not a string, or not Unicode text.
 
     >>> word("type_k", "q8_0")
     'q8_0'
@@ -29,12 +27,12 @@ def word(argument: str, value: str) -> str:
 
 
 def word_or_none(argument: str, value: str | None) -> str:
-    """``""`` for ``None``; see ``word``."""
+    """As ``word``, with ``""`` for ``None``."""
     return "" if value is None else word(argument, value)
 
 
 def flag(argument: str, value: bool) -> bool:
-    """``True`` or ``False``.
+    """Check that a value is ``True`` or ``False``.
 
     Raises:
         ValueError: It is neither.
@@ -45,10 +43,10 @@ def flag(argument: str, value: bool) -> bool:
 
 
 def flash_attention(value: bool | str) -> str:
-    """``flash_attn`` as the core has it.
+    """``flash_attn`` as the core takes it.
 
     Raises:
-        ValueError: It is neither a switch nor a string.
+        ValueError: The value is neither a bool nor a string.
 
     >>> flash_attention("auto"), flash_attention(True)
     ('auto', 'on')
@@ -61,10 +59,10 @@ def flash_attention(value: bool | str) -> str:
 
 
 def shares(argument: str, values: Sequence[float] | None) -> list[float]:
-    """Numbers, none for ``None``.
+    """A list of numbers; empty for ``None``.
 
     Raises:
-        ValueError: They are none.
+        ValueError: The value is not a sequence of numbers.
     """
     if values is None:
         return []

@@ -63,8 +63,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"top_k": 1.5}, "top_k is 1.5, expected a whole number"),
     ({"top_k": 1 << 64}, "top_k is 18446744073709551616, expected at most"),
     ({"temperature": []}, r"temperature is \[\], expected a number"),
-    ({"seed": "1"}, "seed: '1' is no whole number"),
-    ({"seed": 1.5}, r"seed: 1\.5 is no whole number"),
+    ({"seed": "1"}, "seed: '1' is not a whole number"),
+    ({"seed": 1.5}, r"seed: 1\.5 is not a whole number"),
     ({"stop": 5}, "stop is 5, expected a string or several"),
     ({"kv_ratio": "0.5"}, "kv_ratio is '0.5', expected a number"),
     ({"method": 3}, "method is 3, expected a string"),
@@ -87,7 +87,7 @@ def test_types(llm: Llava, options: dict[str, Any], message: str) -> None:
 def test_types_of_what_is_opened_and_asked() -> None:
     with pytest.raises(ValueError, match="n_ctx is None, expected a whole number"):
         Llava.embedded(n_ctx=None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"seed: 1\.5 is no whole number"):
+    with pytest.raises(ValueError, match=r"seed: 1\.5 is not a whole number"):
         Llava.embedded(seed=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="images is 'many', expected a whole number"):
         plan(MODEL, mmproj=MMPROJ, images="many")  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ def test_types_of_what_arrays_are_compressed_by(options: dict[str, Any], message
     rows = np.ones((1, 4, 2), np.float32)
     with pytest.raises(ValueError, match=message):
         arrays.compress(rows, rows, np.ones((1, 4)), [True] * 4, **options)
-    with pytest.raises(TypeError, match="kv_ratio is no option of a method on arrays"):
+    with pytest.raises(TypeError, match="kv_ratio is not an option of a method on arrays"):
         arrays.select(np.ones((1, 4)), [True] * 4, kv_ratio=0.5)  # type: ignore[call-arg]
 
 
@@ -246,7 +246,7 @@ def test_one_image_needs_no_list(llm: Llava) -> None:
         assert llm.ask(QUESTION, image) == "Image 1 shows an owl."
     assert llm.chat().ask(QUESTION, OWL) == "Image 1 shows an owl."
     assert llm.ask("Hello", None)
-    with pytest.raises(ValueError, match="question is None, expected a text"):
+    with pytest.raises(ValueError, match="question is None, expected a string"):
         llm.ask(None)  # type: ignore[arg-type]
 
 

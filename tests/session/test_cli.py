@@ -190,7 +190,7 @@ def test_bad_context_files(tmp_path: Path, capfd: Capture) -> None:
         "empty.txt": "is empty, expected a text file",
         "mark.txt": "is empty, expected a text file",
         "latin.txt": "is not UTF-8 at byte 6, expected a text file",
-        "zero.txt": "holds a zero byte, expected a text file",
+        "zero.txt": "contains a zero byte, expected a text file",
         "nowhere.txt": "does not exist, expected a text file",
         "": "is a directory, expected a text file",
     }

@@ -323,10 +323,10 @@ def test_a_model_of_text_alone(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
-        ("", "context has '', expected text that is not empty"),
-        (["a", ""], "context has '', expected text that is not empty"),
-        ([3], "context has 3, expected text"),
-        (3, "context is 3, expected a text or several"),
+        ("", "context has '', expected strings that are not empty"),
+        (["a", ""], "context has '', expected strings that are not empty"),
+        ([3], "context has 3, expected strings"),
+        (3, "context is 3, expected a string or several"),
         ("a\ud800", r"content\[0\].text has a lone surrogate at 1"),
     ],
 )
@@ -340,7 +340,7 @@ def test_bad_contexts(llm: Llava, context: Any, expected: str) -> None:
     [
         (
             _evictable(""),
-            r"messages\[0\].content\[0\].text is empty, expected text where it is evictable",
+            r"messages\[0\].content\[0\].text is empty, expected text in an evictable part",
         ),
         (
             {"type": "text", "text": "a", "evictable": "yes"},

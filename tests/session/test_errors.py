@@ -120,14 +120,16 @@ def test_mmproj_is_found_beside_the_model(tmp_path: Path) -> None:
     shutil.copy(MODEL, model)
     with pytest.raises(
         ValueError,
-        match=r"mmproj was not given, and beside .* there is no mmproj\*\.gguf; expected one",
+        match=r"mmproj was not given, and the folder of .* has no mmproj\*\.gguf; expected exactly one",
     ):
         Llava(model)
     shutil.copy(MMPROJ, tmp_path / "mmproj-a.gguf")
     with Llava(model) as llm:
         assert llm.ask("<image> What is this?", [OWL])
     (tmp_path / "mmproj-b.gguf").touch()
-    with pytest.raises(ValueError, match=r"there are mmproj-a\.gguf, mmproj-b\.gguf; expected one"):
+    with pytest.raises(
+        ValueError, match=r"has mmproj-a\.gguf, mmproj-b\.gguf; expected exactly one"
+    ):
         Llava(model)
 
 
@@ -253,7 +255,7 @@ def test_pixels_of_32_bits_have_no_white(tmp_path: Path, dtype: type) -> None:
     for image in (picture, tmp_path / "deep.tiff"):
         with pytest.raises(
             ValueError,
-            match=r"image 1 .* has 32 bits a pixel, or signed numbers .*, expected 8 or 16 bits a channel",
+            match=r"image 1 .* has 32-bit or signed pixels .*, expected 8 or 16 bits a channel",
         ):
             load_image(image, "image 1")
 

@@ -320,10 +320,10 @@ def test_grey_arrays() -> None:
         ),
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\) of uint8, expected"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"shape \(2, 4, 4, 3\) of uint8, expected"),
-        (io.StringIO("text"), "gives str, expected a file that is open in binary mode"),
+        (io.StringIO("text"), "returns str, expected a file opened in binary mode"),
         ("", "image 1 '' is an empty path, expected an image file"),
-        ("a\0b.png", r"image 1 'a\\x00b.png' is no file's name, expected an image file"),
-        ("a\ud800.png", r"image 1 'a\\ud800.png' is no file's name, expected an image file"),
+        ("a\0b.png", r"image 1 'a\\x00b.png' is not a file name, expected an image file"),
+        ("a\ud800.png", r"image 1 'a\\ud800.png' is not a file name, expected an image file"),
         ("a\udcff.png", r"image 1 'a\\udcff.png' does not exist, expected an image file"),
         ("file:///nowhere/a.png", "image 1 'file:///nowhere/a.png' does not exist"),
         ("nowhere/owl", "image 1 'nowhere/owl' does not exist"),
@@ -413,11 +413,11 @@ def test_pipes(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     monkeypatch.setattr(regular_files, "PIPE_SECONDS", 0.2)
-    with pytest.raises(ValueError, match=r"pipe' is a pipe that gave nothing for 0\.2 seconds"):
+    with pytest.raises(ValueError, match=r"pipe' is a pipe that was silent for 0\.2 seconds"):
         load_image(pipe, "image 1")
     for command in (["-i", str(pipe), QUESTION], ["--context-file", str(pipe), "What?"]):
         assert main(["ask", "-m", "embedded", *command]) == 2
-        assert "is a pipe that gave nothing for 0.2 seconds" in capfd.readouterr().err
+        assert "is a pipe that was silent for 0.2 seconds" in capfd.readouterr().err
     monkeypatch.setattr(regular_files, "PIPE_SECONDS", 20)
     for data in (OWL.read_bytes(), b"no picture"):
         writer = threading.Thread(target=pipe.write_bytes, args=(data,))
@@ -431,7 +431,7 @@ def test_pipes(
     monkeypatch.setattr(regular_files, "PIPE_BYTES", 10)
     writer = threading.Thread(target=pipe.write_bytes, args=(b"x" * 11,))
     writer.start()
-    with pytest.raises(ValueError, match="is a pipe that gives more than 10 bytes"):
+    with pytest.raises(ValueError, match="is a pipe with more than 10 bytes"):
         load_image(pipe, "image 1")
     writer.join()
 

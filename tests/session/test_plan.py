@@ -322,7 +322,7 @@ def test_the_command(capfd: Capture) -> None:
         (["-m", "embedded", "--images", "1", "--n-ubatch", "0"], "n_ubatch: 0 is outside"),
         (
             ["-m", "embedded", "--images", "1", "--question", "a <image>"],
-            "expected a text without <image>",
+            "expected text without <image>",
         ),
     ],
 )

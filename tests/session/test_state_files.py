@@ -297,7 +297,7 @@ def test_an_error_leaves_the_old_file_alone(tmp_path: Path) -> None:
         write_whole(file, [b"new"])
     (tmp_path / ".talk.saving").rmdir()
     os.mkfifo(tmp_path / ".talk.saving")
-    with pytest.raises(FileExistsError, match="in the way of a temporary one"):
+    with pytest.raises(FileExistsError, match="has the name of the temporary file"):
         write_whole(file, [b"new"])
     (tmp_path / ".talk.saving").unlink()
     other = tmp_path / "other"
@@ -390,12 +390,12 @@ def _file(
 @pytest.mark.parametrize(
     ("whole", "message"),
     [
-        (_file(b"{", b"state"), "has a header that is no JSON"),
-        (_file(b"\xff", b"state"), "has a header that is no JSON"),
-        (_file(b"[" * 200_000, b"state"), "has a header that is no JSON"),
-        (_file(b"{}", b"state", n_words=1 << 31), "has parts of other lengths than it says"),
-        (_file(b"{}", b"state", n_state=6), "has parts of other lengths than it says"),
-        (_file(b"{}", b"state", n_state=1 << 63), "has parts of other lengths than it says"),
+        (_file(b"{", b"state"), "has a header that is not JSON"),
+        (_file(b"\xff", b"state"), "has a header that is not JSON"),
+        (_file(b"[" * 200_000, b"state"), "has a header that is not JSON"),
+        (_file(b"{}", b"state", n_words=1 << 31), "states lengths that its parts do not have"),
+        (_file(b"{}", b"state", n_state=6), "states lengths that its parts do not have"),
+        (_file(b"{}", b"state", n_state=1 << 63), "states lengths that its parts do not have"),
         (_file(b"{}", b""), "has the keys"),
     ],
 )

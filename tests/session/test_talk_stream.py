@@ -57,6 +57,6 @@ def test_a_dropped_stream_is_where_the_next_turn_goes_on() -> None:
 def test_options_are_named() -> None:
     with (
         Llava.embedded() as llm,
-        pytest.raises(TypeError, match="kv_ratio is no option of an answer"),
+        pytest.raises(TypeError, match="kv_ratio is not an option of an answer"),
     ):
         llm.chat().ask("Hello", kv_ratio=0.5)  # type: ignore[call-arg]

@@ -160,12 +160,12 @@ def test_every_name(name: str, llava: Files) -> None:
     [
         (
             "vicunna",
-            "chat_template 'vicunna' is no file, expected one, the template's text, or one of .*vicuna",
+            "chat_template 'vicunna' is not a file, expected one, the template's text, or one of .*vicuna",
         ),
         ("", "chat_template '' is an empty path"),
         ("/dev/zero", "chat_template '/dev/zero' is a device"),
-        (Path("nowhere.jinja"), r"chat_template 'nowhere\.jinja' is no file"),
-        (MODEL, "chat_template .* is not UTF-8|holds a zero byte"),
+        (Path("nowhere.jinja"), r"chat_template 'nowhere\.jinja' is not a file"),
+        (MODEL, "chat_template .* is not UTF-8|contains a zero byte"),
         (5, "chat_template is 5, expected a name, a file or the template's text"),
         ("{% for m in messages %}", "chat_template: it cannot be read: .*"),
         ("{{ messages[0].content ", "chat_template: it cannot be read: .*"),
@@ -180,7 +180,7 @@ def test_what_is_no_template(given: Any, message: str, capfd: Capture) -> None:
 
 def test_a_file_without_jinja(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no Jinja, expected a chat template"):
+    with pytest.raises(ValueError, match="contains no Jinja, expected a chat template"):
         template_text(tmp_path / "notes.txt")
 
 
@@ -219,7 +219,7 @@ def test_system_messages(pictures: list[Path], capfd: Capture) -> None:
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
         llm.create_chat_completion(messages, max_tokens=1)
         assert llm.stats.text_cells - without == more > 0
-        with pytest.raises(ValueError, match="system is 5, expected a text"):
+        with pytest.raises(ValueError, match="system is 5, expected a string"):
             llm.ask("Hi", system=5)  # type: ignore[arg-type]
     assert (
         main(

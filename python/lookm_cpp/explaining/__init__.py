@@ -1,4 +1,4 @@
-"""What became of a prompt's cells: kept, evicted, merged, and where they lie in its images."""
+"""What happened to the cells of a prompt: kept, evicted or merged, and their place in its images."""
 
 from __future__ import annotations
 

@@ -20,17 +20,17 @@ Ints = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of an image that the encoder sees at once.
+    """A piece of an image that the encoder processes at once.
 
     Attributes:
-        image: Which image, from 0.
+        image: Number of the image, from 0.
         tile: Whether it is one of the tiles that a model cuts an image into, and not the whole.
-        area: ``x0, y0, x1, y1`` that its grid covers, in widths and heights of the image, beyond 0
-            to 1 where padded; ``None`` where that is not known.
-        nx: Columns of its grid of cells; 0 where its cells have no place.
-        ny: Rows.
+        area: ``x0, y0, x1, y1`` of its grid, in units of the image's width and height. With
+            padding, it reaches beyond 0 and 1. ``None`` if it is unknown.
+        nx: Columns of its grid of cells; 0 if its cells have no place.
+        ny: Rows of its grid.
         first: Its first cell.
-        n_cells: Cells, those without a place among them.
+        n_cells: Number of its cells, including those without a place.
     """
 
     image: int
@@ -47,11 +47,11 @@ class LayerCells:
     """One layer of one compressed cache.
 
     Attributes:
-        il: The model's number of the layer.
-        kept: ``[n_head_kv, n_keep]``: cells that stayed, ascending.
-        merged_into: ``[n_head_kv, n_cells]``: the kept cell that an evicted one was merged into; -1
-            for kept cells and those that were dropped.
-        score: ``[n_head_kv, n_cells]``: what the method ranked cells by.
+        il: Number of the layer in the model.
+        kept: ``[n_head_kv, n_keep]``: kept cells, ascending.
+        merged_into: ``[n_head_kv, n_cells]``: for an evicted cell, the kept cell it was merged
+            into; -1 for kept cells and for cells that were dropped.
+        score: ``[n_head_kv, n_cells]``: the score by which the method ranked the cells.
     """
 
     il: int
@@ -60,7 +60,7 @@ class LayerCells:
     score: npt.NDArray[np.float32]
 
     def times_kept(self) -> Ints:
-        """``[n_cells]``: how many KV heads kept each cell."""
+        """``[n_cells]``: number of KV heads that kept each cell."""
         return np.bincount(self.kept.ravel(), minlength=self.score.shape[1]).astype(np.int32)
 
 
@@ -68,7 +68,7 @@ class LayerCells:
 class MethodCells:
     """One method's cache and answer.
 
-    ``layers`` is empty where it compressed nothing; ``stats.note`` says why.
+    ``layers`` is empty if nothing was compressed; then ``stats.note`` says why.
     """
 
     method: str
@@ -78,29 +78,30 @@ class MethodCells:
 
     @property
     def n_pairs(self) -> int:
-        """(layer, KV head) pairs that were compressed."""
+        """Number of (layer, KV head) pairs that were compressed."""
         return sum(len(layer.kept) for layer in self.layers)
 
     def times_kept(self, layer: int | None = None) -> Ints:
-        """``[n_cells]``: how many (layer, KV head) pairs kept each cell, of all layers or of
-        ``layers[layer]``.
+        """``[n_cells]``: number of (layer, KV head) pairs that kept each cell.
 
-        All are 0 where nothing was compressed: there are no pairs.
+        With ``layer``, only the heads of ``layers[layer]`` count. All numbers are 0 if nothing was
+        compressed, because there are no pairs.
         """
         some = self.layers if layer is None else self.layers[layer : layer + 1]
         none = np.zeros(self.stats.prompt_cells, np.int32)
         return sum((one.times_kept() for one in some), none)
 
     def share_kept(self, layer: int | None = None) -> npt.NDArray[np.float64]:
-        """``[n_cells]``: the same as a share of all pairs; 1 where nothing was compressed."""
+        """``[n_cells]``: the same as a fraction of all pairs; 1 if nothing was compressed."""
         if not self.layers:
             return np.ones(self.stats.prompt_cells)
         n = self.n_pairs if layer is None else len(self.layers[layer].kept)
         return self.times_kept(layer) / n
 
     def merges(self, layer: int | None = None) -> Ints:
-        """``[n, 3]``: evicted cell, kept cell it was merged into, how many pairs did so; frequent
-        ones first.
+        """``[n, 3]``: evicted cell, kept cell it was merged into, number of pairs that did so.
+
+        The rows of an evicted cell are sorted, the most frequent one first.
         """
         some = self.layers if layer is None else self.layers[layer : layer + 1]
         n_cells = self.stats.prompt_cells
@@ -115,7 +116,7 @@ class MethodCells:
 
 @dataclass(frozen=True)
 class ExplainedPrompt:
-    """The data of an ``Explanation``, which says what each field is."""
+    """The data of an ``Explanation``, which documents each field."""
 
     model: str
     question: str
@@ -130,7 +131,7 @@ class ExplainedPrompt:
     methods: tuple[MethodCells, ...]
 
     def grid(self, piece: int, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """``[ny, nx]``: values ``[n_cells]`` of one piece, each at its place."""
+        """``[ny, nx]``: the values ``[n_cells]`` of one piece, each at its place."""
         here = self.pieces[piece]
         out = np.full((here.ny, here.nx), np.nan)
         cells = np.flatnonzero((self.piece == piece) & (self.place[:, 0] >= 0))
@@ -139,7 +140,7 @@ class ExplainedPrompt:
 
 
 def pieces_of(found: _core.Explanation) -> tuple[Piece, ...]:
-    """The session's pieces, with the cells that are theirs."""
+    """The session's pieces, with their cells."""
     pieces = []
     for i, piece in enumerate(found["pieces"]):
         cells = np.flatnonzero(found["piece"] == i)

@@ -1,6 +1,4 @@
-"""One scale of colours for shares, on paper and on a dark screen: an evicted cell fades into the
-page.
-"""
+"""One scale of colours for fractions, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -14,8 +12,10 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the page, how much of an evicted cell it covers, and colours of shares from just
-    above 0 to 1.
+    """Colours of a page.
+
+    ``over_evicted`` is how much of the picture an evicted cell covers with the page's colour.
+    ``scale`` has the colours of fractions from just above 0 to 1.
     """
 
     page: RGB
@@ -28,7 +28,7 @@ class Theme:
     scale: tuple[RGB, ...]
 
     def colour(self, share: float) -> RGB:
-        """Of a share in (0, 1]; of 0 the page's own."""
+        """The colour of a fraction; that of 0 is the page's own."""
         if share <= 0:
             return self.page
         red, green, blue = (self._channel(share, i) for i in range(3))
@@ -61,13 +61,13 @@ DARK = Theme(
 )
 
 OVER_KEPT = 0.95
-"""How much of a grey picture a kept cell covers, as a transparent colour would."""
+"""How much of a grey picture a kept cell covers, like a transparent colour."""
 PADDING: RGB = (203, 208, 214)
-"""What a model sees around an image that does not fill its canvas."""
+"""The colour around an image that does not fill the encoder's canvas."""
 
 
 def css(colour: RGB) -> str:
-    """As a style sheet writes it.
+    """The colour in a style sheet's notation.
 
     >>> css((255, 0, 16))
     '#ff0010'

@@ -1,4 +1,4 @@
-"""Ask one question with the full cache and by each method, and keep what became of its cells."""
+"""Ask one question with the full cache and with each method, and record what happens to its cells."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     from lookm_cpp.options import ChatOptions
 
 METHODS = (METHOD, PAPER_METHOD, "snapkv")
-"""What is explained unless something else is asked for: the paper's best, and two without text
-prior and merging.
-"""
+"""The default methods: this project's, the paper's best, and one without text prior and merging."""
 KV_RATIO = 0.2
-"""Share of the cells to keep where neither the model was opened with a ratio below 1 nor one is
-given.
-"""
+"""The default ratio, if neither the model nor the call has one below 1."""
 
 
 class Outcome(NamedTuple):
-    """One answer, and what the session says about its prompt."""
+    """One answer, and the session's record of its prompt."""
 
     answer: str
     stats: Stats
@@ -37,7 +33,7 @@ class Outcome(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What all methods are asked."""
+    """The question that all methods are asked."""
 
     model: str
     question: str
@@ -45,7 +41,7 @@ class Shown(NamedTuple):
 
 
 def upright_images(images: Images, max_pixels: int) -> tuple[Image, ...]:
-    """The images, loaded, and turned as their cameras meant them."""
+    """Load the images, turned upright."""
     return upright(
         [
             load_image(image, f"image {i + 1}", max_pixels)
@@ -60,10 +56,10 @@ def explain_methods(
     methods: Sequence[str],
     options: ChatOptions,
 ) -> Explanation:
-    """Ask once with the full cache and once by each method.
+    """Ask once with the full cache and once with each method.
 
     Raises:
-        ValueError: ``methods`` names none or one twice, or as ``ask`` does.
+        ValueError: ``methods`` is empty or names a method twice, or ``ask`` raises it.
     """
     names = [] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
     if (

@@ -1,4 +1,4 @@
-"""What ``Llava.explain`` returns: an explained prompt that can be shown."""
+"""The result of ``Llava.explain``: an explained prompt that can be shown."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from lookm_cpp.explaining.picture import picture
 
 @dataclass(frozen=True)
 class Explanation(ExplainedPrompt):
-    """A prompt, cell by cell, and what each method made of it; from ``Llava.explain``.
+    """A prompt, cell by cell, and what each method kept of it; made by ``Llava.explain``.
 
     Attributes:
         model: The model's name.
-        question: As asked.
-        images: As given, upright.
-        answer: With the full cache.
-        stats: Of the full cache.
-        is_text: ``[n_cells]``: cells that count as text; those of images and contexts do not.
-        piece: ``[n_cells]``: index into ``pieces``, -1 for cells of text and contexts.
+        question: The question.
+        images: The images, upright.
+        answer: The answer with the full cache.
+        stats: Statistics with the full cache.
+        is_text: ``[n_cells]``: whether a cell counts as text. Cells of images and contexts do not.
+        piece: ``[n_cells]``: index into ``pieces``; -1 for cells of text and contexts.
         place: ``[n_cells, 2]``: column and row in the piece's grid; -1 for cells without a place,
             such as row breaks.
-        text: Each cell's token as bytes, empty for images; maybe part of a UTF-8 character.
-        pieces: Of the images, in the order of the prompt.
-        methods: One for each method asked for.
+        text: The token of each cell as bytes, possibly part of a UTF-8 character; empty for images.
+        pieces: Pieces of the images, in the order of the prompt.
+        methods: One entry for each method.
     """
 
     def html(self) -> str:
-        """One page that holds everything, pictures and script included."""
+        """One page that contains everything, pictures and script included."""
         return page(self)
 
     def picture(self, *, layer: int | None = None, dark: bool = False) -> Image.Image:
-        """A row of heat maps for each method, of all layers or of the one with this index, with the
-        answers.
+        """For each method, a row of heat maps and the answer.
+
+        ``layer`` is an index into ``MethodCells.layers``. By default all layers are added up.
         """
         return picture(self, layer=layer, dark=dark)
 
@@ -59,6 +60,6 @@ class Explanation(ExplainedPrompt):
 
 
 def check_target(path: Path) -> None:
-    """Raise ``ValueError`` unless ``Explanation.save`` knows what to write there."""
+    """Raise ``ValueError`` if ``Explanation.save`` cannot write a file of this name."""
     if path.suffix not in (".html", ".png"):
         raise ValueError(f"output {str(path)!r}, expected a name that ends in .html or .png")

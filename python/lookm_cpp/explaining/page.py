@@ -23,13 +23,13 @@ from lookm_cpp.explaining.views import View, piece_names, views_of
 LARGEST = 640
 """Longest side of a picture on the page, in pixels."""
 N_MERGES = 3
-"""Kept cells that are named for an evicted one: those it was merged into most often."""
+"""Number of kept cells named for an evicted one: those it was merged into most often."""
 
 
 def page(explanation: ExplainedPrompt) -> str:
     """HTML that loads nothing from elsewhere.
 
-    Data is packed, so that none of it can be read as markup.
+    The data is compressed and base64-encoded, so none of it can be parsed as markup.
     """
     data = json.dumps(_data(explanation), separators=(",", ":")).encode()
     style = Template(_file("page.css")).substitute(light=_colours(LIGHT), dark=_colours(DARK))
@@ -42,7 +42,7 @@ def page(explanation: ExplainedPrompt) -> str:
 
 
 def shown(question: str) -> str:
-    """What comes after the last image; all of it where that is nothing."""
+    """The text after the last image, or the whole question if there is none."""
     *_, last = question.split(PLACEHOLDER)
     return " ".join(last.split()) or " ".join(question.replace(PLACEHOLDER, " ").split())
 
@@ -70,9 +70,10 @@ def _colours(theme: Theme) -> str:
 def _data(e: ExplainedPrompt) -> dict[str, Any]:
     stats = e.stats
     context = f", {stats.context_cells} context" if stats.context_cells else ""
+    cells = f"{stats.text_cells} text, {stats.image_cells} image{context}"
     return {
         "question": shown(e.question),
-        "about": f"{e.model} · {stats.prompt_cells} cells: {stats.text_cells} text, {stats.image_cells} image{context}",
+        "about": f"{e.model} · {stats.prompt_cells} cells: {cells}",
         "answer": e.answer,
         "cells": stats.prompt_cells,
         "over": OVER_KEPT,
@@ -110,8 +111,9 @@ def _view(view: View) -> dict[str, Any]:
 
 
 def _tokens(e: ExplainedPrompt) -> list[list[Any]]:
-    """Of every cell: number, text, image (-1: none), whether text may be evicted, column, row,
-    piece of the image.
+    """For each cell: number, text, image (-1: none), evictable, column, row, name of its piece.
+
+    Only cells of contexts are marked as evictable; those of images always are.
     """
     names = piece_names(e)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -144,7 +146,7 @@ def _method(method: MethodCells) -> dict[str, Any]:
 
 
 def _most_frequent(merges: Ints) -> list[list[int]]:
-    """The first few of each cell."""
+    """The first few merges of each evicted cell."""
     if not len(merges):
         return []
     starts = np.flatnonzero(np.r_[True, merges[1:, 0] != merges[:-1, 0]])

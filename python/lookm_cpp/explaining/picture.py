@@ -1,4 +1,4 @@
-"""Heat maps as one picture: a row of images for each method."""
+"""Heat maps in one picture: a row of images for each method."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Shares = npt.NDArray[np.float64]
 
 WIDTH, MARGIN, GAP = 1600, 48, 20
 LABEL = 400
-"""Width of the column that names methods."""
+"""Width of the column with the methods' names."""
 MOST, LEAST = 268, 120
-"""Widths of a view."""
+"""Largest and smallest width of a view."""
 TALLEST = 1.25
-"""Height of a view, in widths."""
+"""Largest height of a view, relative to its width."""
 APART = 12
 """Side of a cell without a place."""
 
@@ -29,7 +29,7 @@ APART = 12
 def picture(
     explanation: ExplainedPrompt, *, layer: int | None = None, dark: bool = False
 ) -> Image.Image:
-    """As ``Explanation.picture`` says.
+    """Draw what ``Explanation.picture`` returns.
 
     Raises:
         ValueError: A method has no layer of this index.
@@ -117,7 +117,7 @@ class _Painter:
         return max(bottom, line_top - GAP if self.views else 0)
 
     def _view(self, view: View, share: Shares, left: int, top: int) -> int:
-        """Height that it took."""
+        """Draw a view, and return the height that it took."""
         x0, y0, x1, y1 = view.frame
         tall = (y1 - y0) / (x1 - x0) / view.aspect
         width = max(1, round(min(self.width, TALLEST * self.width / tall)))
@@ -190,7 +190,7 @@ class _Painter:
     def _text(
         self, x: int, y: int, text: str, size: int, colour: RGB, width: int, *, most: int = 2
     ) -> int:
-        """Lower edge of what was written."""
+        """Write a text, and return its lower edge."""
         for line in _lines(text, size, width if y > MARGIN + 40 else width - 430, most):
             self.draw.text((x, y), line, colour, _font(size))
             y += round(size * 1.3)
@@ -202,7 +202,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Pale, so that colours over it keep their meaning."""
+    """A pale grey picture, so that colours over it keep their meaning."""
     return image.convert("L").point([round(153 + 0.4 * v) for v in range(256)]).convert("RGB")
 
 
@@ -211,7 +211,7 @@ def _mean(values: Shares) -> str:
 
 
 def _lines(text: str, size: int, width: int, most: int) -> list[str]:
-    """Broken between words to fit; the last line ends in dots where there is more."""
+    """Break a text between words to fit; the last line ends in dots if there is more."""
     font, lines = _font(size), [""]
     for word in text.split() or [""]:
         longer = f"{lines[-1]} {word}".strip()

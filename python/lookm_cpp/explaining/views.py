@@ -1,4 +1,4 @@
-"""What is drawn over an image: grids of cells, and cells that have no place in them."""
+"""What is drawn over an image: grids of cells, and cells that have no place in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from lookm_cpp.explaining.cells import ExplainedPrompt, Piece
 
 Box = tuple[float, float, float, float]
-"""``x0, y0, x1, y1``, in widths and heights of an image."""
+"""``x0, y0, x1, y1``, in units of an image's width and height."""
 
 UNIT: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class CellBox:
-    """Cells at one place: one cell of a grid, or all cells of a piece that has none."""
+    """Cells at one place: one cell of a grid, or all cells of a piece without a grid."""
 
     cells: tuple[int, ...]
     box: Box
@@ -25,15 +25,17 @@ class CellBox:
 
 @dataclass(frozen=True)
 class View:
-    """One drawing: an image (or an empty canvas, where llama.cpp does not tell which part of it)
-    and boxes over it.
+    """One drawing: an image with boxes over it.
+
+    Without a picture, the boxes are on an empty canvas, because llama.cpp does not tell which part
+    of the image they are.
 
     Attributes:
-        image: Which image, from 0.
-        title: ``""`` for the only one of an image.
-        has_picture: Whether boxes are parts of the image.
-        aspect: Width by height of the image, or of the grid on an empty canvas.
-        frame: What is drawn: the image and what boxes reach beyond it.
+        image: Number of the image, from 0.
+        title: ``""`` if it is the only view of its image.
+        has_picture: Whether the boxes are parts of the image.
+        aspect: Width divided by height, of the image or of the grid on an empty canvas.
+        frame: The area drawn: the image and boxes that reach beyond it.
         boxes: Cells and their places.
         apart: Cells without a place: row breaks, newlines, begin and end of an image.
     """
@@ -48,7 +50,7 @@ class View:
 
 
 def views_of(explanation: ExplainedPrompt) -> list[View]:
-    """Of every image the whole, then its tiles, in the order of the images."""
+    """For each image in order, the whole image and then its tiles."""
     names = piece_names(explanation)
     views = []
     for image in range(len(explanation.images)):
@@ -67,7 +69,7 @@ def views_of(explanation: ExplainedPrompt) -> list[View]:
 
 
 def piece_names(explanation: ExplainedPrompt) -> list[str]:
-    """Of each piece: the whole, or which tile of its image; nothing where an image is one piece."""
+    """A name for each piece: ``the whole`` or ``tile N``, or ``""`` if its image is one piece."""
     names: list[str] = []
     for image in range(len(explanation.images)):
         pieces = [piece for piece in explanation.pieces if piece.image == image]
