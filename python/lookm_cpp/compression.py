@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lookm_cpp import _core
@@ -73,6 +73,9 @@ class Compression:
 
     Raises:
         ValueError: A field has the wrong type. Its value is checked when it is used.
+
+    >>> Compression(kv_ratio=0.2, method="h2o")
+    Compression(kv_ratio=0.2, method='h2o')
     """
 
     kv_ratio: float = _CORE.kv_ratio
@@ -89,6 +92,15 @@ class Compression:
 
     def __post_init__(self) -> None:
         self.core()
+
+    def __repr__(self) -> str:
+        """The ratio, the method, and whatever differs from the defaults."""
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name in ("kv_ratio", "method") or getattr(self, field.name) != field.default
+        ]
+        return f"Compression({', '.join(shown)})"
 
     def core(self, seed: int = 0) -> _core.Compression:
         """The same options for the core; ``seed`` is that of the method ``random``."""

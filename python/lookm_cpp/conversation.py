@@ -89,6 +89,10 @@ class Chat:
         self._stats = stats or Stats()
         self._finish_reason: FinishReason | None = None
 
+    def __repr__(self) -> str:
+        model = self._place.model.name
+        return f"<Chat with {model!r}: n_turns={self._n_turns}, compression={self._compression}>"
+
     @property
     def n_turns(self) -> int:
         """Number of questions answered so far."""

@@ -195,6 +195,13 @@ class Llava:
             options["n_threads"] = 1
         return cls(embedded.MODEL, mmproj=embedded.MMPROJ, **options)
 
+    def __repr__(self) -> str:
+        name = f"{type(self).__name__}({self._model.name!r}"
+        if self._closed:
+            return f"<closed {name})>"
+        cap = f", kv_cells={self._session.kv_cells}" if self._session.kv_cells else ""
+        return f"{name}, n_ctx={self._session.n_ctx}{cap}, compression={self._compression})"
+
     @property
     def n_ctx(self) -> int:
         """Maximum number of cells for a prompt and its answer."""

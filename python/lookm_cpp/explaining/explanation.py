@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lookm_cpp.brief import brief
 from lookm_cpp.explaining.cells import ExplainedPrompt
 from lookm_cpp.explaining.page import page
 from lookm_cpp.explaining.picture import picture
@@ -30,6 +31,13 @@ class Explanation(ExplainedPrompt):
         pieces: Pieces of the images, in the order of the prompt.
         methods: One entry for each method.
     """
+
+    def __repr__(self) -> str:
+        """The question and the numbers of cells; the arrays would fill pages."""
+        kept = ", ".join(f"{cells.method} keeps {cells.stats.kept_cells}" for cells in self.methods)
+        n = len(self.images)
+        about = f"{n} image{'s' * (n != 1)}, {self.stats.prompt_cells} cells"
+        return f"<Explanation of {brief(self.question)} by {self.model}: {about}; {kept}>"
 
     def html(self) -> str:
         """One page that contains everything, pictures and script included."""
