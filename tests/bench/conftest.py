@@ -26,13 +26,16 @@ def make_workload(tiny: Path) -> Callable[..., Workload]:
             "mmproj": None,
             "cells": 300,
             "cases": cases_of(["f16", "q8_0"], [0.2]),
-            "method": "text_prior_pivot_merge",
             "answer_tokens": 5,
             "n_blocks": 3,
             "block_tokens": 2,
-            "n_threads": 1,
-            "n_gpu_layers": 0,
-            "flash_attn": "auto",
+            "opened": {
+                "n_threads": 1,
+                "n_gpu_layers": 0,
+                "n_ubatch": 512,
+                "flash_attn": "auto",
+            },
+            "compression": {"method": "text_prior_pivot_merge"},
         }
         return Workload(**{**usual, **changes})  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -18,9 +19,12 @@ from lookm_cpp.bench.memory_check import bytes_needed, why_not
 from lookm_cpp.bench.models import embedded_bench_model
 from lookm_cpp.bench.process_memory import PeakMemory, available_memory, status_bytes
 from lookm_cpp.bench.schedule import schedule_run
-from lookm_cpp.bench.settings import settings_of
+from lookm_cpp.bench.settings import Settings, settings_of
 from lookm_cpp.bench.workload import Case, Workload
+from lookm_cpp.cli import bench as bench_command
 from lookm_cpp.cli import main
+from lookm_cpp.cli.bench import bench
+from lookm_cpp.cli.flags import COMPRESSION, OPENING
 from session.interrupts import allow_ctrl_c
 
 Capture = pytest.CaptureFixture[str]
@@ -183,6 +187,27 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
     )
 
 
+def test_options_of_a_model_and_of_compression_reach_the_session(
+    capfd: Capture, tmp_path: Path
+) -> None:
+    flags = ["-m", "embedded", "--quick", *SMALL, "-ngl", "0", "-b", "128", "-ub", "64"]
+    flags += ["--method", "lookm_plus", "--scorer", "none", "-o", str(tmp_path / "run"), "--json"]
+    assert main(["bench", *flags]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["settings"]["n_batch"], found["settings"]["n_ubatch"]) == (128, 64)
+    assert (found["settings"]["scorer"], found["settings"]["gpu_layers"]) == ("none", 0)
+    compressed = next(case for case in found["cases"] if case["kv_ratio"] == 0.2)
+    assert compressed["stats"]["score_seconds"] == 0
+    assert compressed["stats"]["kept_cells"] == 60
+
+
+def test_every_option_of_a_model_and_of_compression_is_a_flag_or_is_varied_here() -> None:
+    taken = set(inspect.signature(bench).parameters)
+    others = {*bench_command.MADE_HERE, *bench_command.VARIED, *bench_command.RATIOS}
+    assert {flag.option for flag in (*OPENING, *COMPRESSION)} <= taken | others
+    assert not taken & others
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -203,6 +228,11 @@ def test_a_run_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> None:
         (["--block-tokens", "0"], "--block-tokens is 0, expected at least 1"),
         (["--answer", "1"], "--answer is 1, expected at least 2"),
         (["--threads", "-1"], "--threads is -1, expected at least 0"),
+        (["--n-batch", "0"], "n_batch: 0 is outside [1, 1048576]"),
+        (["-ngl", "-5"], "n_gpu_layers: -5 is outside [-1, 1048576]"),
+        (["--compute-bytes", "1"], "compute_bytes: 1, expected 1048576"),
+        (["--scorer", "x"], 'scorer: "x" is unknown'),
+        (["--visual-quota", "2"], "visual_quota: 2"),
         (["--flash-attn", "maybe"], "--flash-attn is 'maybe', expected auto, on or off"),
         (["--bandwidth", "0"], "--bandwidth is 0, expected GB/s above 0"),
         (["--minutes", "0"], "--minutes is 0, expected more than 0"),
@@ -234,25 +264,36 @@ def test_without_gguf(capfd: Capture, tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads(capfd.readouterr().out)["rows"][0]["token_bytes"] is None
 
 
-def test_quick_fills_in_what_was_not_said() -> None:
-    nothing = dict.fromkeys(
-        ("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads")
-    )
+def _settings(**given: Any) -> Settings:
+    """Settings of ``lookm bench`` with these options, for h2o without an accelerator."""
+    unset = ("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks")
     usual = {
+        **dict.fromkeys((*unset, "bandwidth", "minutes")),
         "text_only": False,
-        "method": "h2o",
         "answer": 32,
         "block_tokens": 4,
         "image_size": "64x48",
+        "quick": True,
+        "opened": {
+            "n_threads": None,
+            "n_gpu_layers": 0,
+            "n_ubatch": 512,
+            "flash_attn": "auto",
+            "check_files": True,
+        },
+        "how": {"method": "h2o"},
     }
-    usual |= {"gpu_layers": 0, "flash_attn": "on", "bandwidth": None, "minutes": None}
-    quick = settings_of(**{**nothing, **usual, "layers": 2}, quick=True)  # type: ignore[arg-type]
+    return settings_of(**{**usual, **given})
+
+
+def test_quick_fills_in_what_was_not_said() -> None:
+    quick = _settings(layers=2)
     assert (quick.cells, quick.layers, quick.pattern.n_blocks) == (
         (1024,),
         2,
         settings.QUICK_BLOCKS,
     )
-    full = settings_of(**{**nothing, **usual, "cells": "16k,1000,1K"}, quick=False)  # type: ignore[arg-type]
+    full = _settings(cells="16k,1000,1K", quick=False)
     assert full.cells == (1000, 1024, 16384)
     assert full.names == ("7b", "3b", "0.5b", "embedded")
     assert len(full.pattern.cases) == 11
@@ -268,25 +309,7 @@ def test_minutes_leave_out_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
         return [{"cache": cache, **one} for cache in calibrate or ()]
 
     monkeypatch.setattr(run_worker, "run", timed)
-    nothing = dict.fromkeys(
-        ("model", "mmproj", "shapes", "layers", "ratios", "caches", "blocks", "threads")
-    )
-    usual = {
-        "text_only": False,
-        "method": "h2o",
-        "answer": 32,
-        "block_tokens": 4,
-        "image_size": "64x48",
-        "quick": True,
-    }
-    usual |= {
-        "gpu_layers": 0,
-        "flash_attn": "on",
-        "bandwidth": None,
-        "minutes": 3,
-        "cells": "500,1000,2000",
-    }
-    chosen = settings_of(**{**nothing, **usual})  # type: ignore[arg-type]
+    chosen = _settings(minutes=3, cells="500,1000,2000")
     run: dict[str, Any] = {"left_out": []}
     said: list[str] = []
     bench_models = [embedded_bench_model(["f16", "q8_0", "q4_0"])]
@@ -312,24 +335,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     assert (
         bench_model.kv_bytes_per_cell["q8_0"] * 32 == bench_model.kv_bytes_per_cell["f16"] // 2 * 34
     )
-    nothing = dict.fromkeys(
-        ("model", "mmproj", "shapes", "layers", "cells", "ratios", "caches", "blocks", "threads")
-    )
-    usual = {
-        "text_only": False,
-        "method": "h2o",
-        "answer": 32,
-        "block_tokens": 4,
-        "image_size": "64x48",
-    }
-    usual |= {
-        "gpu_layers": 0,
-        "flash_attn": "auto",
-        "bandwidth": None,
-        "minutes": None,
-        "quick": True,
-    }
-    pattern = settings_of(**{**nothing, **usual}).pattern  # type: ignore[arg-type]
+    pattern = _settings().pattern
     workload, longer = (schedule._workload(bench_model, n, pattern) for n in (1024, 2048))
     needed = bytes_needed(bench_model, workload)
     kv = bench_model.kv_bytes_per_cell["f16"] * 1024

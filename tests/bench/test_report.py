@@ -207,13 +207,11 @@ def test_estimate_by_hand() -> None:
         None,
         1000,
         (Case("f16", 1.0), Case("f16", 0.2), Case("q8_0", 1.0), Case("q4_0", 1.0)),
-        "h2o",
         10,
         4,
         2,
-        1,
-        0,
-        "auto",
+        {},
+        {},
     )
     turns = 2 * 5
     assert paces.of_cache["f16"].prompt(1000) == pytest.approx(prompt)

@@ -89,13 +89,11 @@ def test_images_and_no_flash_attention() -> None:
         str(MMPROJ),
         400,
         (Case("f16", 0.2),),
-        "h2o",
         4,
         2,
         1,
-        1,
-        0,
-        "off",
+        {"n_threads": 1, "n_gpu_layers": 0, "flash_attn": False},
+        {"method": "h2o"},
         image_size=(96, 96),
     )
     (record,) = _measured(workload)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lookm_cpp.bench.process_memory import PeakMemory, give_back, status_bytes
 from lookm_cpp.bench.workload import Case, Workload
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
+from lookm_cpp.opening import model_options
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,26 +59,19 @@ class Contender:
         workload: Workload,
         cache: str,
         *,
-        flash_attn: str,
+        flash_attn: bool | str,
         images: bool = False,
-        scored: bool = False,
+        compression: Compression | None = None,
         weights: FullCache | None = None,
     ) -> None:
         read, kept = read_and_kept(cache)
-        options = _core.ModelOptions(
-            model_path=workload.model,
-            mmproj_path=(workload.mmproj or "") if images else "",
-            n_threads=workload.n_threads,
-            n_gpu_layers=workload.n_gpu_layers,
-            flash_attn=flash_attn,
-            type_k=read,
-            type_v=read,
-            kept_type_k=kept,
-            kept_type_v=kept,
-            scored=scored,
-        )
+        projector = Path(workload.mmproj) if workload.mmproj and images else None
+        types = {"type_k": read, "type_v": read, "kept_type_k": kept, "kept_type_v": kept}
+        given: dict[str, Any] = {**workload.opened, **types, "flash_attn": flash_attn}
         self.session: _core.Session = _core.Session(
-            options, weights_of=None if weights is None else weights.session
+            model_options(Path(workload.model), projector, **given),
+            None if compression is None else compression.core(),
+            weights_of=None if weights is None else weights.session,
         )
 
     def __enter__(self) -> Self:
@@ -118,18 +113,15 @@ def answer(
 
     The contender stays open.
     """
-    how = Compression(kv_ratio=case.kv_ratio, method=workload.method)
-    scored = _core.scores_all_queries(how.core())
-    flash = (
-        workload.scored_flash_attn.get(case.cache, workload.flash_attn)
-        if scored
-        else workload.flash_attn
-    )
+    how = Compression(kv_ratio=case.kv_ratio, **workload.compression)
+    flash = workload.opened["flash_attn"]
+    if _core.scores_all_queries(how.core()):
+        flash = workload.scored_flash_attn.get(case.cache, flash)
     give_back()
     before = status_bytes("VmRSS") - (0 if weights is None else weights.weight_bytes)
     with PeakMemory() as memory:
         contender = Contender(
-            workload, case.cache, flash_attn=flash, images=True, scored=scored, weights=weights
+            workload, case.cache, flash_attn=flash, images=True, compression=how, weights=weights
         )
         try:
             prompt = Filler(contender.session, picture_of(workload)).prompt(n_cells)
@@ -169,7 +161,7 @@ def native(
     contender = Contender(
         workload,
         kept,
-        flash_attn=flash_attn if read == kept else workload.flash_attn,
+        flash_attn=flash_attn if read == kept else workload.opened["flash_attn"],
         weights=weights,
     )
     try:
@@ -193,7 +185,7 @@ class FullCache(Contender):
     def __init__(self, workload: Workload, cache: str, depth: int) -> None:
         give_back()
         before = status_bytes("VmRSS")
-        super().__init__(workload, cache, flash_attn=workload.flash_attn)
+        super().__init__(workload, cache, flash_attn=workload.opened["flash_attn"])
         # mapped weights become resident when they are used
         self.prefill(Filler(self.session, None).text(_FEW), _ORIGIN, _FEW)
         give_back()

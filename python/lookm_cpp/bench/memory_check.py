@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lookm_cpp.bench.models import BenchModel
 from lookm_cpp.bench.process_memory import MIB, available_memory
@@ -11,7 +12,9 @@ from lookm_cpp.info import devices
 from lookm_cpp.planning import plan
 from lookm_cpp.sizes import format_bytes
 
-N_UBATCH = 512
+if TYPE_CHECKING:
+    from lookm_cpp.options import ModelOptions
+
 _SLACK = 256 * MIB
 """llama.cpp's buffers for a ubatch with a small vocabulary, Python, and memory for scoring."""
 
@@ -39,7 +42,8 @@ def bytes_needed(bench_model: BenchModel, workload: Workload) -> int:
         key=lambda case: bench_model.kv_bytes_per_cell.get(case.cache, 0),
     )
     ours = n_cells * bench_model.kv_bytes_per_cell.get(largest.cache, 0)
-    without_flash = 4 * N_UBATCH * bench_model.n_head * n_cells if _without_flash(workload) else 0
+    probabilities = 4 * workload.opened["n_ubatch"] * bench_model.n_head * n_cells
+    without_flash = probabilities if _without_flash(workload) else 0
     beside = 2 * full + ours // 2
     return (
         beside
@@ -49,7 +53,8 @@ def bytes_needed(bench_model: BenchModel, workload: Workload) -> int:
 
 
 def _without_flash(workload: Workload) -> bool:
-    return "off" in (workload.flash_attn, *workload.scored_flash_attn.values())
+    flash_attn = workload.opened["flash_attn"]
+    return flash_attn is False or "off" in workload.scored_flash_attn.values()
 
 
 def _planned(bench_model: BenchModel, workload: Workload) -> int:
@@ -61,14 +66,15 @@ def _planned(bench_model: BenchModel, workload: Workload) -> int:
 
 
 def _plan(bench_model: BenchModel, workload: Workload, images: int) -> dict[str, int]:
+    given: ModelOptions = workload.opened  # type: ignore[assignment]
     found = plan(
         bench_model.model,
         mmproj=bench_model.mmproj,
         images=images,
         image_size=workload.image_size,
         max_tokens=workload.decoded_tokens,
-        n_gpu_layers=workload.n_gpu_layers,
-        flash_attn="auto" if workload.flash_attn == "auto" else workload.flash_attn == "on",
+        check_files=False,  # they were checked when the model was described
+        **given,
     )
     return {
         "cells_per_image": found["cells_per_image"],
@@ -76,12 +82,12 @@ def _plan(bench_model: BenchModel, workload: Workload, images: int) -> dict[str,
     }
 
 
-def free_memory(n_gpu_layers: int) -> int | None:
-    """Free bytes of the accelerators if layers go there, otherwise of this machine.
+def free_memory(opened: Mapping[str, Any]) -> int | None:
+    """Free bytes of the devices that layers go to: accelerators, RPC servers, or this machine.
 
     ``None`` if the system does not say.
     """
-    accelerators: Sequence[int] = (
-        [d["memory_free"] for d in devices() if d["type"] == "GPU"] if n_gpu_layers else []
-    )
-    return sum(accelerators) or available_memory()
+    if opened["n_gpu_layers"] == 0:
+        return available_memory()
+    found = devices(rpc_servers=opened.get("rpc_servers"))
+    return sum(d["memory_free"] for d in found if d["type"] in ("GPU", "RPC")) or available_memory()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lookm_cpp.bench.bytes_per_token import weight_bytes
 from lookm_cpp.bench.model_shapes import SHAPES
 from lookm_cpp.bench.random_model import model_file
 from lookm_cpp.cache_types import read_and_kept
-from lookm_cpp.file_check import CHECK_FILES
+from lookm_cpp.file_check import check_model_files
 from lookm_cpp.info import devices, model_info
 
 
@@ -69,11 +69,15 @@ class BenchModel:
 
 
 def random_bench_model(
-    name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool
+    name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool, n_ubatch: int
 ) -> BenchModel:
     """``n_layer`` layers of a shape (0: all), with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
-    flash = {cache: shape.flash_attn(read_and_kept(cache)[0]) for cache in caches} if on_cpu else {}
+    flash = {
+        cache: shape.flash_attn(read_and_kept(cache)[0], n_ubatch=n_ubatch)
+        for cache in caches
+        if on_cpu
+    }
     layers = f"{shape.n_layer} of {shape.whole_layers} layers"
     title = f"random weights in the shape of {shape.like}: {layers}"
     model = model_file(folder, shape)
@@ -85,7 +89,6 @@ def random_bench_model(
         caches,
         whole_layers=shape.whole_layers,
         flash=flash,
-        check_files=False,
     )
 
 
@@ -94,14 +97,21 @@ def embedded_bench_model(caches: Sequence[str]) -> BenchModel:
     return _describe(embedded.NAME, "the embedded model", embedded.MODEL, embedded.MMPROJ, caches)
 
 
-def own_bench_model(model: Path, mmproj: Path | None, caches: Sequence[str]) -> BenchModel:
+def own_bench_model(
+    model: Path, mmproj: Path | None, caches: Sequence[str], *, check_files: bool
+) -> BenchModel:
     """The user's own files."""
+    if check_files:
+        check_model_files(model, mmproj)
     return _describe(model.stem, model.name, model, mmproj, caches)
 
 
-def runs_on_cpu(n_gpu_layers: int) -> bool:
-    """Whether no layer runs on an accelerator."""
-    return n_gpu_layers == 0 or all(device["type"] not in ("GPU", "IGPU") for device in devices())
+def runs_on_cpu(opened: Mapping[str, Any]) -> bool:
+    """Whether no layer runs on an accelerator or on an RPC server."""
+    if opened["n_gpu_layers"] == 0:
+        return True
+    found = devices(rpc_servers=opened.get("rpc_servers"))
+    return all(device["type"] not in ("GPU", "IGPU", "RPC") for device in found)
 
 
 def _describe(
@@ -113,9 +123,8 @@ def _describe(
     *,
     whole_layers: int | None = None,
     flash: dict[str, str] | None = None,
-    check_files: bool = CHECK_FILES,
 ) -> BenchModel:
-    info = model_info(model, check_files=check_files)
+    info = model_info(model, check_files=False)
     if not info["supported"]:
         raise ValueError(
             f"model {str(model)!r} cannot be compressed, expected one that can: {info['reason']}"

@@ -58,7 +58,7 @@ def schedule_run(
     With ``timed``, the pace of each model is measured first. Then ``most_seconds`` leaves out the
     longest tasks, until the estimate for the others is within it.
     """
-    memory = free_memory(pattern.n_gpu_layers)
+    memory = free_memory(pattern.opened)
     tasks = []
     for bench_model in bench_models:
         workloads = []
@@ -139,12 +139,15 @@ def leave_out(
 
 
 def _workload(bench_model: BenchModel, cells: int, pattern: Workload) -> Workload:
+    auto = pattern.opened["flash_attn"] == "auto"
+    # the embedded model is too small to be worth sharing among threads
+    alone = bench_model.is_embedded and not pattern.opened["n_threads"]
+    threads = {"n_threads": 1} if alone else {}
     return replace(
         pattern,
         model=str(bench_model.model),
         mmproj=None if bench_model.mmproj is None else str(bench_model.mmproj),
         cells=cells,
-        scored_flash_attn=bench_model.scored_flash_attn if pattern.flash_attn == "auto" else {},
-        # the embedded model is too small to be worth sharing among threads
-        n_threads=pattern.n_threads or (1 if bench_model.is_embedded else 0),
+        scored_flash_attn=bench_model.scored_flash_attn if auto else {},
+        opened=pattern.opened | threads,
     )

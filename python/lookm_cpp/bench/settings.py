@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.info import model_info
+from lookm_cpp.opening import model_options
 from lookm_cpp.parsing import image_pixels, numbers, words
+from lookm_cpp.words import flash_attention
 
 NAMES = (*SHAPES, embedded.NAME)
 CELLS = "1k,2k,4k,8k,16k"
@@ -44,6 +47,7 @@ class Settings:
         cells: Lengths of the prompt, in cells.
         caches: Cache types to measure.
         pattern: A workload without its model and its length.
+        check_files: Whether the user's files are opened in a child process first.
         bandwidth: Memory bandwidth in bytes per second, if the user knows it.
         most_seconds: Maximum duration of the run, if it is limited.
         record: All of the above as it is written into the run's file.
@@ -56,6 +60,7 @@ class Settings:
     cells: tuple[int, ...]
     caches: tuple[str, ...]
     pattern: Workload
+    check_files: bool
     bandwidth: float | None
     most_seconds: float | None
     record: dict[str, Any]
@@ -63,11 +68,15 @@ class Settings:
     def bench_models(self, folder: Path, *, on_cpu: bool) -> list[BenchModel]:
         """The models to measure; those with random weights are written to ``folder``."""
         if self.model is not None:
-            return [own_bench_model(self.model, self.mmproj, self.caches)]
+            checks = self.check_files
+            return [own_bench_model(self.model, self.mmproj, self.caches, check_files=checks)]
+        n_ubatch = self.pattern.opened["n_ubatch"]
         return [
             embedded_bench_model(self.caches)
             if name == embedded.NAME
-            else random_bench_model(name, self.layers, folder, self.caches, on_cpu=on_cpu)
+            else random_bench_model(
+                name, self.layers, folder, self.caches, on_cpu=on_cpu, n_ubatch=n_ubatch
+            )
             for name in self.names
         ]
 
@@ -82,19 +91,19 @@ def settings_of(
     cells: str | None,
     ratios: str | None,
     caches: str | None,
-    method: str,
     answer: int,
     blocks: int | None,
     block_tokens: int,
     image_size: str,
-    threads: int | None,
-    gpu_layers: int,
-    flash_attn: str,
     bandwidth: float | None,
     minutes: float | None,
     quick: bool,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> Settings:
     """Check the options and fill in what was not given; ``quick`` has defaults of its own.
+
+    ``opened`` are keyword arguments of ``Llava``, ``how`` are fields of ``Compression``.
 
     Raises:
         ValueError: An option is outside its range, or two exclude each other.
@@ -107,33 +116,32 @@ def settings_of(
     for option, value, least in (
         *at_least,
         ("--block-tokens", block_tokens, 1),
-        ("--threads", threads or 0, 0),
+        ("--threads", opened["n_threads"] or 0, 0),
     ):
         if value < least:
             raise ValueError(f"{option} is {value}, expected at least {least}")
-    if flash_attn not in ("auto", "on", "off"):
-        raise ValueError(f"--flash-attn is {flash_attn!r}, expected auto, on or off")
     if bandwidth is not None and not 0 < bandwidth < 1e6:
         raise ValueError(f"--bandwidth is {bandwidth:g}, expected GB/s above 0")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"--minutes is {minutes:g}, expected more than 0")
     names, own, projector = _models(model, mmproj, shapes, text_only=text_only)
-    shares = _ratios((QUICK_RATIOS if quick else RATIOS) if ratios is None else ratios, method)
+    shares = _ratios((QUICK_RATIOS if quick else RATIOS) if ratios is None else ratios)
     lengths = _cells((QUICK_CELLS if quick else CELLS) if cells is None else cells)
     types = _caches(CACHES if caches is None else caches)
     cases = cases_of(types, shares)
+    opened = dict(opened)
+    check_files = opened.pop("check_files")
+    _check(opened, [Compression(kv_ratio=share, **how) for share in shares])
     pattern = Workload(
         model="",
         mmproj=None,
         cells=0,
         cases=cases,
-        method=method,
         answer_tokens=answer,
         n_blocks=blocks,
         block_tokens=block_tokens,
-        n_threads=threads or 0,
-        n_gpu_layers=gpu_layers,
-        flash_attn=flash_attn,
+        opened=opened,
+        compression=how,
         image_size=image_pixels(image_size),
     )
     record = {
@@ -142,14 +150,15 @@ def settings_of(
         "cells": list(lengths),
         "ratios": shares,
         "caches": types,
-        "method": method,
+        **how,
         "answer_tokens": answer,
         "blocks": blocks,
         "block_tokens": block_tokens,
         "image_size": list(pattern.image_size),
-        "threads": threads or 0,
-        "gpu_layers": gpu_layers,
-        "flash_attn": flash_attn,
+        **{name: opened[name] for name in opened if name not in ("n_threads", "n_gpu_layers")},
+        "threads": opened["n_threads"] or 0,
+        "gpu_layers": opened["n_gpu_layers"],
+        "flash_attn": flash_attention(opened["flash_attn"]),
         "minutes": minutes,
         "quick": quick,
     }
@@ -157,8 +166,25 @@ def settings_of(
     speed = None if bandwidth is None else 1e9 * bandwidth
     most_seconds = None if minutes is None else 60 * minutes
     return Settings(
-        names, own, projector, layers, lengths, measured, pattern, speed, most_seconds, record
+        names,
+        own,
+        projector,
+        layers,
+        lengths,
+        measured,
+        pattern,
+        check_files,
+        speed,
+        most_seconds,
+        record,
     )
+
+
+def _check(opened: dict[str, Any], compressions: Sequence[Compression]) -> None:
+    """Refuse wrong options before anything runs, with the embedded model."""
+    options = model_options(embedded.MODEL, embedded.MMPROJ, **opened)
+    for compression in compressions:
+        _core.Planner(options, compression.core())
 
 
 def _models(
@@ -200,15 +226,13 @@ def _models(
     return names, None, None
 
 
-def _ratios(text: str, method: str) -> list[float]:
+def _ratios(text: str) -> list[float]:
     shares = list(dict.fromkeys(numbers(text, "--ratios")))
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong or not shares:
         raise ValueError(
             f"--ratios has {wrong[0] if wrong else 'nothing'}, expected shares above 0, 1 at most"
         )
-    for share in shares:
-        _core.scores_all_queries(Compression(kv_ratio=share, method=method).core())
     return shares
 
 

@@ -29,13 +29,11 @@ class Workload:
         mmproj: Its projector; with ``None`` the prompt is text that may be evicted.
         cells: Length of the prompt, in cells.
         cases: What to measure, in this order.
-        method: A name of ``lookm_cpp.methods()``.
         answer_tokens: Tokens of the answer that is timed as a whole.
         n_blocks: Blocks of tokens that the contenders then decode in alternation.
         block_tokens: Tokens of a block.
-        n_threads: CPU threads; 0 lets the core choose.
-        n_gpu_layers: Layers on the accelerator; -1: all.
-        flash_attn: ``auto``, ``on`` or ``off``.
+        opened: How the model is opened, as keyword arguments of ``Llava``.
+        compression: Fields of ``Compression``, without the ratio.
         scored_flash_attn: For a cache type, what ``auto`` means for a prompt that is scored.
         image_size: ``(width, height)`` of the prompt's images.
     """
@@ -44,13 +42,11 @@ class Workload:
     mmproj: str | None
     cells: int
     cases: tuple[Case, ...]
-    method: str
     answer_tokens: int
     n_blocks: int
     block_tokens: int
-    n_threads: int
-    n_gpu_layers: int
-    flash_attn: str
+    opened: dict[str, Any]
+    compression: dict[str, Any]
     scored_flash_attn: dict[str, str] = field(default_factory=dict)
     image_size: tuple[int, int] = (1024, 768)
 

@@ -25,106 +25,103 @@ from lookm_cpp.bench.settings import Settings, settings_of
 from lookm_cpp.bench.workload import Case
 from lookm_cpp.cli.bench_tables import rich_table, time_bar, wide_console
 from lookm_cpp.cli.console import print_json
-from lookm_cpp.compression import METHOD
+from lookm_cpp.cli.flags import COMPRESSION, OPENING, Json, Mmproj, with_flags
 from lookm_cpp.plotting import NO_PLOTS
 
+MADE_HERE = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
+"""Options that make no difference here: prompts have no template, contexts are as large as their
+content, images are made for the run, logs are not shown, and lengths are what is measured."""
+VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
+RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")  # by --ratios
 
+
+@with_flags(
+    opened=[flag for flag in OPENING if flag.option not in MADE_HERE + VARIED],
+    how=[flag for flag in COMPRESSION if flag.option not in RATIOS],
+)
 def bench(
+    *,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", help="A GGUF file of your own, or 'embedded', in place of --shapes."
-        ),
+        typer.Option("--model", "-m", help="Your GGUF file, or 'embedded', instead of --shapes."),
     ] = None,
-    mmproj: Annotated[
-        str | None,
-        typer.Option("--mmproj", help="The projector; else the one mmproj*.gguf beside the model."),
-    ] = None,
+    mmproj: Mmproj = None,
     text_only: Annotated[
-        bool, typer.Option("--text-only", help="A model without a projector: prompts of text.")
+        bool, typer.Option("--text-only", help="Use no projector; prompts are text.")
     ] = False,
     shapes: Annotated[
         str | None,
         typer.Option(
-            "--shapes", help="7b, 3b and 0.5b are random weights.  [default: 7b,3b,0.5b,embedded]"
+            "--shapes", help="7b, 3b, 0.5b: random weights.  [default: 7b,3b,0.5b,embedded]"
         ),
     ] = None,
     layers: Annotated[
         int | None,
         typer.Option(
-            "--layers", help="Layers of each shape, 0 for all.  [default: 4, with --quick 1]"
+            "--layers", help="Layers of each shape; 0: all.  [default: 4, with --quick 1]"
         ),
     ] = None,
     cells: Annotated[
         str | None,
         typer.Option(
-            "--cells", help="Lengths of the prompt.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"
+            "--cells", help="Prompt lengths.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"
         ),
     ] = None,
     ratios: Annotated[
         str | None,
         typer.Option(
             "--ratios",
-            help="Shares of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]",
+            help="Fractions of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]",
         ),
     ] = None,
     caches: Annotated[
         str | None,
         typer.Option(
             "--caches",
-            help="Types of cache to compress, READ:KEPT for two; full ones of f16, q8_0, q4_0 "
-            "come along.  [default: f16,q8_0]",
+            help="Cache types to compress; READ:KEPT for two. Full caches of f16, q8_0 and q4_0 are "
+            "always measured.  [default: f16,q8_0]",
         ),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="Compression method.")] = METHOD,
-    answer: Annotated[
-        int, typer.Option("--answer", help="Tokens of the answer that is timed as a whole.")
-    ] = 32,
+    answer: Annotated[int, typer.Option("--answer", help="Tokens of the answer.")] = 32,
     blocks: Annotated[
         int | None,
         typer.Option(
-            "--blocks", help="Rounds of decoding by turns.  [default: 16, with --quick 6]"
+            "--blocks", help="Rounds of alternating decode.  [default: 16, with --quick 6]"
         ),
     ] = None,
-    block_tokens: Annotated[int, typer.Option("--block-tokens", help="Tokens of a round.")] = 4,
+    block_tokens: Annotated[int, typer.Option("--block-tokens", help="Tokens in a round.")] = 4,
     image_size: Annotated[
         str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
     ] = "1024x768",
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
-    gpu_layers: Annotated[
-        int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")
-    ] = -1,
-    flash_attn: Annotated[str, typer.Option("--flash-attn", help="auto, on or off.")] = "auto",
     bandwidth: Annotated[
         float | None,
         typer.Option(
-            "--bandwidth", help="GB/s of the device's memory.  [default: measured, on a CPU]"
+            "--bandwidth", help="Memory bandwidth in GB/s.  [default: measured, on a CPU]"
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            "--minutes", help="Leave out what takes longest, until the rest fits into these."
-        ),
+        typer.Option("--minutes", help="Leave out the longest measurements, until the others fit."),
     ] = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
             "--model-dir",
-            help="Where models of random weights are written and found again.  [default: nowhere]",
+            help="Where to keep the models of random weights.  [default: nowhere]",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run.  [default: lookm-bench-DATE-TIME]"),
+        typer.Option(
+            "--output", "-o", help="Folder for the results.  [default: lookm-bench-DATE-TIME]"
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in under a minute.")] = False,
-    as_json_: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead.")
-    ] = False,
+    as_json_: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
-    """Measure time and memory of compressed caches, beside llama.cpp's own decode and quantized
-    caches.
+    """Measure time and memory of compressed caches, compared with llama.cpp and quantized caches.
 
     Writes bench.json (every timing), bench.md and, with matplotlib, plots.
     """
@@ -137,17 +134,15 @@ def bench(
         cells=cells,
         ratios=ratios,
         caches=caches,
-        method=method,
         answer=answer,
         blocks=blocks,
         block_tokens=block_tokens,
         image_size=image_size,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        flash_attn=flash_attn,
         bandwidth=bandwidth,
         minutes=minutes,
         quick=quick,
+        opened=opened,
+        how=how,
     )
     folder = new_folder(output)
     with tempfile.TemporaryDirectory(prefix="lookm-bench-") as scratch:
@@ -166,7 +161,7 @@ def _measured(chosen: Settings, model_dir: Path, folder: Path, *, timed: bool) -
     warning = machine.busy_warning(run["machine"]["load"], run["machine"]["cores"])
     if warning:
         say(warning)
-    on_cpu = runs_on_cpu(chosen.pattern.n_gpu_layers)
+    on_cpu = runs_on_cpu(chosen.pattern.opened)
     run["bandwidth"] = chosen.bandwidth
     if run["bandwidth"] is None and on_cpu:
         run["bandwidth"] = machine.read_bandwidth(len(machine.CORES))
