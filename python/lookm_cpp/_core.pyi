@@ -12,6 +12,8 @@ from typing import Any, TypeAlias, TypedDict, type_check_only
 import numpy as np
 import numpy.typing as npt
 
+from lookm_cpp.info_types import DeviceInfo, MemoryPlan, MethodDefaults, ModelInfo
+
 __version__: str
 llama_cpp_version: str
 
@@ -82,90 +84,8 @@ class Explanation(TypedDict):
     pieces: list[ExplainedPiece]
     layers: list[ExplainedLayer]
 
-@type_check_only
-class StageBytes(TypedDict):
-    """The memory of a session at one time, in bytes."""
-
-    weights: int
-    encoder_weights: int
-    encoder_compute: int
-    kv: int
-    compute: int
-    scores: int
-    moving: int
-    pictures: int
-    total: int
-
-@type_check_only
-class MemoryPlan(TypedDict):
-    """The memory that a prompt about images will take: counts are cells, sizes bytes."""
-
-    images: int
-    tiles_per_image: int
-    cells_per_image: int
-    marks_per_image: int
-    prompt_cells: int
-    text_cells: int
-    kept_cells: int
-    n_ctx: int
-    kv_bytes_full: int
-    kv_bytes_kept: int
-    kv_bytes_capped: int | None
-    preparing: StageBytes
-    reading: StageBytes
-    answering: StageBytes
-    peak_bytes: int
-    scratch_bytes: int
-    memory_bytes: int
-    fits: bool
-    most_images: int
-    most_images_in_n_ctx: int
-
-@type_check_only
-class ModelInfo(TypedDict):
-    """What a GGUF file contains, with regard to KV compression."""
-
-    architecture: str
-    name: str
-    size_bytes: int
-    n_params: int
-    n_ctx_train: int
-    n_layer: int
-    n_head: int
-    n_head_kv: int
-    memory_type: str
-    kv_bytes_per_token: int
-    supported: bool
-    reason: str
-
-@type_check_only
-class DeviceInfo(TypedDict):
-    """A device that can hold a KV cache; sizes are bytes."""
-
-    name: str
-    description: str
-    type: str
-    memory_free: int
-    memory_total: int
-    on_device: bool
-    note: str
-
 def chat_templates() -> list[str]:
     """Names of the chat templates that llama.cpp has built in."""
-
-@type_check_only
-class MethodDefaults(TypedDict):
-    """What a method does if a compression does not set it.
-
-    ``window`` is ``None`` for the text after the last image. ``recent_share`` is the fraction of
-    ``kv_ratio`` that goes to the last cells.
-    """
-
-    scorer: str
-    window: int | None
-    text_overflow: str
-    visual_quota: float
-    recent_share: float
 
 def methods() -> dict[str, MethodDefaults]:
     """The compression methods by name, with their defaults; ``origin``, which keeps all, is first."""

@@ -94,7 +94,6 @@ class Compression:
         self.core()
 
     def __repr__(self) -> str:
-        """The ratio, the method, and whatever differs from the defaults."""
         shown = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)

@@ -11,7 +11,7 @@ from lookm_cpp.files import existing_file
 from lookm_cpp.words import flag, word, word_or_none
 
 if TYPE_CHECKING:
-    from lookm_cpp._core import DeviceInfo, ModelInfo
+    from lookm_cpp.info_types import DeviceInfo, ModelInfo
 
 
 def model_info(

@@ -22,7 +22,7 @@ from lookm_cpp.words import flag, word
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lookm_cpp._core import MemoryPlan
+    from lookm_cpp.info_types import MemoryPlan
     from lookm_cpp.options import LlavaOptions
 
 QUESTION = "What do these images show?"

@@ -28,7 +28,7 @@ from lookm_cpp.parsing import image_pixels
 from lookm_cpp.sizes import format_bytes
 
 if TYPE_CHECKING:
-    from lookm_cpp._core import MemoryPlan, StageBytes
+    from lookm_cpp.info_types import MemoryPlan, StageBytes
 
 BAR_WIDTH = 10
 STAGES: tuple[Literal["preparing", "reading", "answering"], ...] = (

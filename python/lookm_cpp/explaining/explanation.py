@@ -32,8 +32,7 @@ class Explanation(ExplainedPrompt):
         methods: One entry for each method.
     """
 
-    def __repr__(self) -> str:
-        """The question and the numbers of cells; the arrays would fill pages."""
+    def __repr__(self) -> str:  # without the arrays, which would fill pages
         kept = ", ".join(f"{cells.method} keeps {cells.stats.kept_cells}" for cells in self.methods)
         n = len(self.images)
         about = f"{n} image{'s' * (n != 1)}, {self.stats.prompt_cells} cells"
