@@ -77,17 +77,28 @@ def read_text(path: str | os.PathLike[str], argument: str) -> str:
     name = f"{argument} {str(path)!r}"
     file = regular_file_or_pipe(path_of(path, name, "a text file"), name, "a text file")
     try:
-        text = (read_pipe(file, name) if file.is_fifo() else file.read_bytes()).decode("utf-8-sig")
+        data = read_pipe(file, name) if file.is_fifo() else file.read_bytes()
     except OSError as error:
         raise ValueError(
             f"{name} cannot be read, expected a text file: {error.strerror}"
         ) from error
+    return text_of(data, name)
+
+
+def text_of(data: bytes, name: str, expected: str = "a text file") -> str:
+    """Decode UTF-8 without its byte order mark; ``name`` is what errors call the text.
+
+    Raises:
+        ValueError: There are no bytes, they are not UTF-8, or one is zero.
+    """
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{name} is not UTF-8 at byte {error.start}, expected a text file"
+            f"{name} is not UTF-8 at byte {error.start}, expected {expected}"
         ) from error
     if not text:
-        raise ValueError(f"{name} is empty, expected a text file")
+        raise ValueError(f"{name} is empty, expected {expected}")
     if "\0" in text:
-        raise ValueError(f"{name} contains a zero byte, expected a text file")
+        raise ValueError(f"{name} contains a zero byte, expected {expected}")
     return text

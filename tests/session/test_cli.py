@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -37,6 +38,7 @@ Capture = pytest.CaptureFixture[str]
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
 
 
 def test_ask(capfd: Capture) -> None:
@@ -229,6 +231,28 @@ def test_version_and_help(capfd: Capture) -> None:
     ):
         assert main(command) == 0
         assert "Usage: lookm" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [("lookm pl", ["plan"]), ("lookm ask --kv-m", ["--kv-memory"]), ("lookm eval t", ["tiny"])],
+)
+def test_completion(line: str, completed: list[str]) -> None:
+    """As the script asks that ``lookm --show-completion`` prints for bash."""
+    asked = {
+        "_LOOKM_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "lookm_cpp"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **asked},
+    )
+    assert (child.returncode, child.stdout.split(), child.stderr) == (0, completed, "")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lookm_cpp.cli.bench import bench
 from lookm_cpp.cli.demo import demo
 from lookm_cpp.cli.eval import app as evaluation
 from lookm_cpp.cli.explain import explain
+from lookm_cpp.cli.image_words import ImageCommand
 from lookm_cpp.cli.info import info
 from lookm_cpp.cli.plan import plan
 from lookm_cpp.cli.serve import OWN_ARGUMENTS, serve
@@ -38,8 +39,8 @@ def lookm(
 
 
 app.command()(demo)
-app.command()(ask)
-app.command()(explain)
+app.command(cls=ImageCommand)(ask)
+app.command(cls=ImageCommand)(explain)
 app.command()(bench)
 app.command()(info)
 app.command(add_help_option=False, context_settings=OWN_ARGUMENTS)(serve)  # --help is the server's

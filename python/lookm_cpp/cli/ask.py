@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lookm_cpp import embedded
 from lookm_cpp.chat import question_messages
+from lookm_cpp.cli.asked import ContextFiles, Images, Question, question_and_images
 from lookm_cpp.cli.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
 from lookm_cpp.cli.flags import (
     ANSWER,
@@ -53,7 +54,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Question:
+class Asked:
     """What is asked, and about what."""
 
     text: str
@@ -71,7 +72,7 @@ def open_model(
     return Llava(model, mmproj=mmproj, **options)
 
 
-def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = False) -> Run:
+def run(llm: Llava, question: Asked, options: ChatOptions, *, echo: bool = False) -> Run:
     """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
     with prompt_progress() as progress:
         shown: ChatOptions = {**options, "progress": progress}
@@ -94,7 +95,7 @@ def run(llm: Llava, question: Question, options: ChatOptions, *, echo: bool = Fa
     return Run(answer.rstrip(), reason, llm.stats)
 
 
-def _ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
+def _ask_once(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bool) -> None:
     """Answer on stdout, a line about it on stderr; or both as JSON."""
     result = run(llm, question, options, echo=not as_json)
     if as_json:
@@ -103,7 +104,7 @@ def _ask_once(llm: Llava, question: Question, options: ChatOptions, *, as_json: 
         sys.stderr.write(f"[{stats_line(result.stats)}]\n")
 
 
-def _ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json: bool) -> None:
+def _ask_twice(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bool) -> None:
     """The same question with the full and with the compressed cache, side by side."""
     full = run(llm, question, {**options, "kv_ratio": 1.0})
     small = run(llm, question, options)
@@ -125,12 +126,7 @@ def _ask_twice(llm: Llava, question: Question, options: ChatOptions, *, as_json:
     answer=ANSWER,
 )
 def ask(
-    question: Annotated[
-        str,
-        typer.Argument(
-            help="Each <image> in it stands for the next image; otherwise images come first."
-        ),
-    ],
+    question: Question = None,
     *,
     model: Model,
     mmproj: Mmproj = None,
@@ -138,16 +134,8 @@ def ask(
     text_only: Annotated[
         bool, typer.Option("--text-only", help="A model without a projector: no images.")
     ] = False,
-    image: Annotated[
-        list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")
-    ] = None,
-    context_file: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--context-file",
-            help="A UTF-8 text that comes first and may be evicted; may be repeated.",
-        ),
-    ] = None,
+    image: Images = None,
+    context_file: ContextFiles = None,
     kv_ratio: Annotated[
         float | None,
         typer.Option("--kv-ratio", help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]"),
@@ -172,7 +160,8 @@ def ask(
             "--compare needs the full cache, expected no --kv-cells or --kv-memory with it"
         )
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
-    asked = Question(question, image or (), contexts, system)
+    text, images = question_and_images(question, image)
+    asked = Asked(text, images, contexts, system)
     projector: str | Literal[False] | None = False if text_only else mmproj
     with open_model(model, projector, {**opened, **how}) as llm:
         (_ask_twice if compare else _ask_once)(

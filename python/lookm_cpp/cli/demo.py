@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp import _core
-from lookm_cpp.cli.ask import Question, Run, run
+from lookm_cpp.cli.ask import Asked, Run, run
 from lookm_cpp.cli.console import print_json, side_by_side, stats_rows
 from lookm_cpp.cli.flags import KV_RATIO, Json
 from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
@@ -88,7 +88,7 @@ def _run(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
             "shown, and only one that is right word for word counts as right.\n"
         )
         for prompt in prompts:
-            question = Question(prompt.content, prompt.images)
+            question = Asked(prompt.content, prompt.images)
             full = run(llm, question, {"temperature": 0.0, "kv_ratio": 1.0})
             small = {
                 method: run(llm, question, {"temperature": 0.0, "method": method})

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from lookm_cpp.cli.ask import open_model
+from lookm_cpp.cli.asked import ContextFiles, Images, Question, question_and_images
 from lookm_cpp.cli.console import prompt_progress, side_by_side
 from lookm_cpp.cli.flags import (
     ANSWER,
@@ -39,26 +40,13 @@ from lookm_cpp.files import read_text
     answer=ANSWER,
 )
 def explain(
-    question: Annotated[
-        str,
-        typer.Argument(
-            help="Each <image> in it stands for the next image; otherwise images come first."
-        ),
-    ],
+    question: Question = None,
     *,
     model: Model,
     mmproj: Mmproj = None,
     system: System = None,
-    image: Annotated[
-        list[str] | None, typer.Option("--image", "-i", help="An image; may be repeated.")
-    ] = None,
-    context_file: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--context-file",
-            help="A UTF-8 text that comes first and may be evicted; may be repeated.",
-        ),
-    ] = None,
+    image: Images = None,
+    context_file: ContextFiles = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,14 +79,15 @@ def explain(
         if not target.parent.is_dir():
             raise ValueError(f"--output {str(target)!r}, expected a folder that exists")
     check_embedded(model, mmproj)
+    text, images = question_and_images(question, image)
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
     with (
         open_model(model, mmproj, {**opened, **how, "kv_ratio": kv_ratio}) as llm,
         prompt_progress() as progress,
     ):
         found = llm.explain(
-            question,
-            image or (),
+            text,
+            images,
             context=contexts,
             system=system,
             methods=method or METHODS,

@@ -19,6 +19,10 @@ from lookm_cpp.files import check_text
 # subclass.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
+NAME = "lookm"
+COMPLETION = "_LOOKM_COMPLETE"
+"""The variable by which a shell asks for completions, as typer's scripts for shells set it."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that these arguments name, and return its exit code."""
@@ -45,7 +49,9 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: Sequence[str]) -> int:
     try:
         command = typer.main.get_command(app)
-        with command.make_context("lookm", list(arguments) or ["--help"]) as context:
+        if COMPLETION in os.environ:
+            command(prog_name=NAME)  # answers the shell, and ends
+        with command.make_context(NAME, list(arguments) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code
