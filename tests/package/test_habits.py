@@ -1,0 +1,52 @@
+"""What a release and a forge read: version and date, and the citation."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml: Any = pytest.importorskip("yaml")  # gguf needs it too
+
+ROOT = Path(__file__).parents[2]
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _version() -> str:
+    found = re.search(r'^version = "(.*)"$', _text("pyproject.toml"), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def _released() -> list[tuple[str, str]]:
+    """Versions and dates of the changelog, the newest first."""
+    return re.findall(r"^## (\S+) - (\d{4}-\d{2}-\d{2})$", _text("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_the_changelog_has_a_dated_section_for_this_version() -> None:
+    sections = re.findall(r"^## (.+)$", _text("CHANGELOG.md"), re.MULTILINE)
+    released = _released()
+    assert released[0][0] == _version()
+    dates = [datetime.date.fromisoformat(date) for _, date in released]
+    assert dates == sorted(dates, reverse=True)
+    named = [f"{version} - {date}" for version, date in released]
+    assert sections in (named, ["Unreleased", *named])
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
+    cited = yaml.safe_load(_text("CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited), "what the format requires"
+    assert (cited["cff-version"], cited["type"], cited["license"]) == ("1.2.0", "software", "MIT")
+    assert (cited["title"], cited["version"]) == ("lookm_cpp", _version())
+    assert cited["date-released"] == _released()[0][1]
+    (paper,) = cited["references"]
+    bibtex = _text("README.md").partition("```bibtex")[2].partition("```")[0].replace("{", "")
+    assert paper["title"] in bibtex.replace("}", "")
+    names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
+    assert " and ".join(names) in bibtex.replace("}", "")
