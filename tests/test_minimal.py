@@ -160,7 +160,9 @@ def test_random_draws_evenly_and_by_seed_layer_and_head() -> None:
         ("evict", [0, 1, 3, 5, 6, 10, 11]),  # three images, then two of text: .4 and .1
     ],
 )
-def test_visual_quota(text_overflow: str, kept: list[int]) -> None:
+def test_a_visual_quota_reserves_important_cells_for_images(
+    text_overflow: str, kept: list[int]
+) -> None:
     """Of five important cells floor(0.6 * 5) = 3 are image cells."""
     found = arrays.select(
         SCORES,
@@ -258,7 +260,7 @@ def test_image_scores_are_ranked_exactly() -> None:
 
 
 @pytest.mark.parametrize(("method", "kept"), [("h2o", [1, 3]), ("text_prior_h2o", [0, 2])])
-def test_no_recent_window(method: str, kept: list[int]) -> None:
+def test_a_recent_ratio_of_zero_keeps_no_recent_cells(method: str, kept: list[int]) -> None:
     """``recent_ratio=0`` makes an empty window, not one of all cells."""
     scores = np.array([[1, 8, 2, 9]], dtype=np.float32)
     is_text = np.array([True, False, True, False])
@@ -290,7 +292,7 @@ V = np.array([[[10], [20], [30], [99]]])
         ("pivot_merge", (1.5, 0.166667), 15),
     ],
 )
-def test_golden_rows(
+def test_merged_rows_equal_values_computed_by_hand(
     merge: str,
     k_0: tuple[float, float],
     v_0: float,

@@ -253,7 +253,9 @@ def test_mistakes_are_one_line(
     assert not (tmp_path / "run").exists(), "nothing was begun"
 
 
-def test_without_gguf(capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gguf_only_models_that_exist_are_measured(
+    capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert main(["bench", "--quick", "-o", str(tmp_path / "run")]) == 2
     assert "expected `pip install gguf`, --shapes embedded" in capfd.readouterr().err

@@ -20,7 +20,7 @@ def _stats(session: Session, prompt: Prompt) -> _core.Stats:
 
 
 @pytest.mark.parametrize("n_cells", [128, 257, 1000])
-def test_text(tiny: Path, n_cells: int) -> None:
+def test_a_prompt_of_text_has_the_requested_cells(tiny: Path, n_cells: int) -> None:
     session = Session(str(tiny), "", n_threads=1)
     filler = Filler(session, None)
     stats = _stats(session, filler.prompt(n_cells))
@@ -35,7 +35,7 @@ def test_text(tiny: Path, n_cells: int) -> None:
 
 
 @pytest.mark.parametrize("n_cells", [128, 500, 1000])
-def test_images(n_cells: int) -> None:
+def test_a_prompt_of_images_has_the_requested_cells(n_cells: int) -> None:
     session = Session(str(MODEL), str(MMPROJ), n_threads=1)
     stats = _stats(session, Filler(session, np.zeros((64, 64, 3), np.uint8)).prompt(n_cells))
     assert stats["prompt_cells"] == n_cells
@@ -45,7 +45,7 @@ def test_images(n_cells: int) -> None:
     session.close()
 
 
-def test_an_answer_without_end() -> None:
+def test_answers_go_on_when_the_end_token_is_ignored() -> None:
     session = Session(str(MODEL), str(MMPROJ), n_threads=1)
     prompt = Filler(session, None).prompt(64)
     lengths = []

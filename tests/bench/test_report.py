@@ -98,7 +98,7 @@ def run() -> dict[str, Any]:
     }
 
 
-def test_rows_by_hand(run: dict[str, Any]) -> None:
+def test_rows_equal_figures_computed_by_hand(run: dict[str, Any]) -> None:
     rows = rows_of(run)
     assert len(rows) == 8
     row = next(row for row in rows if (row.cells, row.cache, row.kv_ratio) == (4096, "q8_0", 0.2))
@@ -137,7 +137,7 @@ def test_what_is_not_known_is_not_told(run: dict[str, Any]) -> None:
     assert roofline.rows[0][2] == "11 1 GB/s 1.00x"
 
 
-def test_paper_table(run: dict[str, Any]) -> None:
+def test_the_papers_table_stands_next_to_the_length_nearest_to_its_own(run: dict[str, Any]) -> None:
     table = paper_table(run, rows_of(run))
     assert table.title == "The paper's table: 7b, 4 of 32 layers, 4096 cells, f16 cache", (
         "nearest to 3113 cells"
@@ -189,7 +189,7 @@ def test_one_length_can_be_drawn(run: dict[str, Any], tmp_path: Path) -> None:
     assert len(draw_all(run, rows_of(run), tmp_path)) == 4
 
 
-def test_estimate_by_hand() -> None:
+def test_an_estimate_equals_the_sum_computed_by_hand() -> None:
     def timed(cache: str, cells: int, prompt: float, token: float) -> dict[str, Any]:
         return {"cache": cache, "cells": cells, "prompt": prompt, "token": token, "opening": 2.0}
 

@@ -32,7 +32,7 @@ def _measured(workload: Workload) -> list[dict[str, Any]]:
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 
-def test_records_against_arithmetic(make_workload: MakeWorkload) -> None:
+def test_records_have_the_cells_and_bytes_of_arithmetic(make_workload: MakeWorkload) -> None:
     workload = make_workload()
     records = _measured(workload)
     assert [(r["cache"], r["kv_ratio"]) for r in records] == [
@@ -70,7 +70,9 @@ def test_records_against_arithmetic(make_workload: MakeWorkload) -> None:
             assert rss["before"] < rss["peak"] >= rss["final"]
 
 
-def test_kept_in_another_type(make_workload: MakeWorkload) -> None:
+def test_a_cache_kept_in_another_type_is_compared_with_that_type(
+    make_workload: MakeWorkload,
+) -> None:
     """Read with flash attention off, as a slice of a large model is; beside llama.cpp's own cache
     of the kept type.
     """
@@ -83,7 +85,7 @@ def test_kept_in_another_type(make_workload: MakeWorkload) -> None:
         assert set(record["seconds_per_token"]) == {"ours", "native", "full"}
 
 
-def test_images_and_no_flash_attention() -> None:
+def test_images_are_encoded_and_flash_attention_is_off_if_requested() -> None:
     workload = Workload(
         str(MODEL),
         str(MMPROJ),
@@ -103,7 +105,9 @@ def test_images_and_no_flash_attention() -> None:
     assert record["stats"]["method"] == "h2o"
 
 
-def test_flash_attention_of_scored_prompts_alone(make_workload: MakeWorkload) -> None:
+def test_only_scored_prompts_have_the_flash_attention_of_the_whole_model(
+    make_workload: MakeWorkload,
+) -> None:
     workload = make_workload(
         cases=(Case("f16", 1.0), Case("f16", 0.3)), scored_flash_attn={"f16": "off"}
     )
@@ -141,7 +145,9 @@ def test_a_case_that_fails_leaves_the_others(tmp_path: Path, make_workload: Make
     assert records[-1]["error"]
 
 
-def test_pace(tmp_path: Path, make_workload: MakeWorkload) -> None:
+def test_calibration_times_each_cache_type_that_the_model_can_have(
+    tmp_path: Path, make_workload: MakeWorkload
+) -> None:
     found: list[dict[str, Any]] = []
     calibrate(make_workload(), {"f16": [64, 256], "q8_0": [64]}, found.append)
     assert [(one["cache"], one["cells"]) for one in found] == [
@@ -155,7 +161,7 @@ def test_pace(tmp_path: Path, make_workload: MakeWorkload) -> None:
     assert [one["cache"] for one in found[3:]] == ["f16"]
 
 
-def test_in_a_process_of_its_own(make_workload: MakeWorkload) -> None:
+def test_a_workload_runs_in_a_process_of_its_own(make_workload: MakeWorkload) -> None:
     (record,) = run_worker.run(make_workload(cells=128, cases=(Case("f16", 0.5),)))
     assert record["stats"]["kept_cells"] == 64
     with pytest.raises(RuntimeError, match="no-such-file"):

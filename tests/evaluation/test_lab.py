@@ -117,7 +117,7 @@ def test_answers_that_never_end(tmp_path: Path) -> None:
         lab.trial(h2o, [question])
 
 
-def test_wrong_turns(lab: Lab) -> None:
+def test_calls_in_the_wrong_order_are_refused(lab: Lab) -> None:
     session = lab.session
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     lab.trial(Compression(0.5, "h2o"), [QUESTION])
@@ -140,7 +140,7 @@ def test_wrong_turns(lab: Lab) -> None:
         session.follow(" Who?")
 
 
-def test_tokens_and_text(lab: Lab) -> None:
+def test_text_becomes_tokens_and_the_same_text_again(lab: Lab) -> None:
     text = "Image 1: The code of Ivan is 8801.</s>"
     tokens = lab.session.tokens_of(text)
     assert lab.session.text_of(tokens).decode() == text

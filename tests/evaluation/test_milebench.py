@@ -140,7 +140,9 @@ def test_every_kind_of_question(root: Path, tmp_path: Path, capfd: Capture) -> N
     )
 
 
-def test_goes_on(root: Path, tmp_path: Path, capfd: Capture) -> None:
+def test_an_interrupted_run_goes_on_where_it_ended(
+    root: Path, tmp_path: Path, capfd: Capture
+) -> None:
     path = tmp_path / "answers.jsonl"
     whole = _run(capfd, root, "-o", str(path))
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -163,7 +165,9 @@ def test_goes_on(root: Path, tmp_path: Path, capfd: Capture) -> None:
     assert "belongs to another run" in capfd.readouterr().err
 
 
-def test_variants(root: Path, tmp_path: Path, capfd: Capture) -> None:
+def test_adversarial_and_combined_samples_are_found(
+    root: Path, tmp_path: Path, capfd: Capture
+) -> None:
     adversarial, combined = tmp_path / "adversarial.jsonl", tmp_path / "combined.jsonl"
     flags = ["--datasets", "WikiVQA", "--methods", "origin"]
     _run(capfd, root, *flags, "--adversarial", "-o", str(adversarial))
@@ -187,7 +191,7 @@ def test_long_contexts_lose_their_beginning(root: Path, tmp_path: Path, capfd: C
     assert [Path(image).name for image in record["image"]] == [LADYBUG]
 
 
-def test_table(root: Path, capfd: Capture) -> None:
+def test_the_table_names_the_cache_type_and_the_bytes(root: Path, capfd: Capture) -> None:
     flags = ["--datasets", "MMCoQA", "--methods", "origin", "--caches", "f16,q8_0"]
     assert main(["eval", "milebench", "--data", str(root), "-m", "embedded", *flags]) == 0
     out = capfd.readouterr().out

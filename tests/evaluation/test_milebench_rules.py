@@ -35,7 +35,7 @@ from lookm_cpp.evaluation.milebench_prompt import Room, build_prompt
         ("* $ % & : ~ |", "* $ % & : ~ |"),  # no punctuation there
     ],
 )
-def test_normalise(text: str, expected: str) -> None:
+def test_answers_are_normalised_by_the_rules_of_milebench(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
@@ -50,7 +50,9 @@ def test_normalise(text: str, expected: str) -> None:
         ("MMCoQA", "three", "two", 0),
     ],
 )
-def test_words(dataset: str, right: str, given: str, expected: int) -> None:
+def test_words_are_compared_by_the_rules_of_each_data_set(
+    dataset: str, right: str, given: str, expected: int
+) -> None:
     assert score(dataset, "open-ended", right, given) == expected
 
 
@@ -76,17 +78,19 @@ def test_words(dataset: str, right: str, given: str, expected: int) -> None:
         ("a+", ["a", "b"], "A"),
     ],
 )
-def test_choices(given: str, options: list[str], expected: str) -> None:
+def test_the_chosen_option_is_found_in_an_answer(
+    given: str, options: list[str], expected: str
+) -> None:
     assert chosen(given, options) == expected
 
 
-def test_letters() -> None:
+def test_every_option_has_a_letter_of_its_own() -> None:
     assert [letter(i) for i in range(3)] == ["A", "B", "C"]
     assert len({letter(i) for i in range(700)}) == 700
     assert all(len(letter(i)) <= 2 for i in range(600))
 
 
-def test_multi_choice_scores() -> None:
+def test_a_multi_choice_answer_scores_if_its_choice_is_right() -> None:
     choices = ["The dog.", "The cat!"]
     assert score("TQA", "multi-choice", "the cat", "B. The cat", choices) == 1
     assert score("TQA", "multi-choice", "The dog.", "B", choices) == 0
@@ -116,7 +120,7 @@ ROUGE = [
 
 
 @pytest.mark.parametrize(("given", "right", "expected"), ROUGE)
-def test_rouge(given: str, right: str, expected: float) -> None:
+def test_rouge_l_equals_values_computed_by_hand(given: str, right: str, expected: float) -> None:
     assert rouge_l(given, right) == pytest.approx(expected, abs=1e-9)
 
 
@@ -154,7 +158,7 @@ def _built(
     return prompt.text, [path.stem for path in prompt.images]
 
 
-def test_prompt_of_all() -> None:
+def test_a_prompt_has_instruction_images_and_choices() -> None:
     text, images = _built(_sample("See {image#1} and {table#2}: what?", 2, choices=("yes", "no")))
     assert (
         text

@@ -38,7 +38,9 @@ def test_embedded_contexts_tell_what_is_asked() -> None:
         assert context.text.count("<image>") == len(context.images) == 4
 
 
-def test_embedded(capfd: Capture, tmp_path: Path) -> None:
+def test_the_embedded_model_finds_codes_better_with_scores_than_at_random(
+    capfd: Capture, tmp_path: Path
+) -> None:
     flags = ["--trials", "2", "--ratios", "0.5", "--methods", "text_prior_h2o"]
     assert main(["eval", "passkey", *flags, "--json", "-o", str(tmp_path / "a.jsonl")]) == 0
     found = json.loads(capfd.readouterr().out)
@@ -52,7 +54,7 @@ def test_embedded(capfd: Capture, tmp_path: Path) -> None:
         assert rows[place, "text_prior_h2o"]["kept_share"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_any_text_model(capfd: Capture, tmp_path: Path) -> None:
+def test_passkey_takes_any_text_model(capfd: Capture, tmp_path: Path) -> None:
     """A random model finds nothing, and its cache is compressed all the same."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=1024))
     flags = [

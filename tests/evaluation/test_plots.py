@@ -59,7 +59,7 @@ def _lines(axes: Axes) -> list[list[list[float]]]:
     return [np.asarray(line.get_xydata()).tolist() for line in axes.get_lines()]
 
 
-def test_a_suite(rows: list[dict[str, Any]]) -> None:
+def test_a_suite_has_a_panel_for_each_cache_type_and_place(rows: list[dict[str, Any]]) -> None:
     points = plots.suite_points(rows)
     # each interval is that of the change, around the full cache's 90
     assert {(p.low, p.high) for p in points if p.name == "random"} == {(21.0, 27.0)}
@@ -84,7 +84,7 @@ def test_a_suite(rows: list[dict[str, Any]]) -> None:
     assert names == ["text cells only", "lookm_plus", "random", plots.FULL_LABEL]
 
 
-def test_milebench() -> None:
+def test_milebench_has_one_panel_of_mean_scores() -> None:
     def row(
         method: str, cache: str, ratio: float | None, mib: float, *scores: float
     ) -> dict[str, Any]:
@@ -123,7 +123,9 @@ def test_every_arm_has_a_look() -> None:
     assert len({marker for _, marker in plots.LOOKS.values()}) == len(plots.LOOKS)
 
 
-def test_files(rows: list[dict[str, Any]], tmp_path: Path, capfd: Capture) -> None:
+def test_plots_are_light_and_dark_and_the_same_bytes_again(
+    rows: list[dict[str, Any]], tmp_path: Path, capfd: Capture
+) -> None:
     points = plots.suite_points(rows)
     plots.draw_beside(None, points, plots.SHARE)
     assert capfd.readouterr() == ("", "")
@@ -141,7 +143,7 @@ def test_files(rows: list[dict[str, Any]], tmp_path: Path, capfd: Capture) -> No
     assert capfd.readouterr().err.count(f"Drawn in {tmp_path}: run-light.svg, run-dark.svg.") == 2
 
 
-def test_without_matplotlib(
+def test_without_matplotlib_nothing_is_drawn_and_the_package_is_named(
     rows: list[dict[str, Any]], tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__

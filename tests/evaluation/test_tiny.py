@@ -110,7 +110,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRun, Path, lis
         return run, path, records.all
 
 
-def test_rows(found: tuple[SuiteRun, Path, list[dict[str, Any]]]) -> None:
+def test_rows_have_equal_bytes_and_the_scores_of_their_records(
+    found: tuple[SuiteRun, Path, list[dict[str, Any]]],
+) -> None:
     run, _, records = found
     rows = rows_of(run, records)
     assert len(rows) == 2 * len(run.arms)
@@ -161,7 +163,7 @@ def test_a_run_goes_on(found: tuple[SuiteRun, Path, list[dict[str, Any]]], tmp_p
         assert len(complete.all) == len(records)
 
 
-def test_command(capfd: Capture, tmp_path: Path) -> None:
+def test_the_command_prints_and_draws_every_method(capfd: Capture, tmp_path: Path) -> None:
     flags = [
         "--contexts",
         "1",

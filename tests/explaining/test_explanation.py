@@ -167,7 +167,7 @@ def test_a_context_is_apart_from_text(llm: Llava) -> None:
     )
 
 
-def test_nothing_to_compress(llm: Llava) -> None:
+def test_a_cache_that_stays_whole_is_explained(llm: Llava) -> None:
     found = llm.explain(
         "What is this?", [DEMO / "pic08.png"], methods=["origin", "h2o"], kv_ratio=1.0
     )
@@ -180,7 +180,7 @@ def test_nothing_to_compress(llm: Llava) -> None:
     assert "keeps the full cache" in found.methods[0].stats.note
 
 
-def test_without_images(llm: Llava) -> None:
+def test_a_prompt_without_images_is_explained(llm: Llava) -> None:
     found = llm.explain("Who is Anna?", context="Anna is a doctor. " * 5, methods=["h2o"])
     assert found.pieces == ()
     assert found.images == ()
@@ -199,7 +199,7 @@ def test_the_ratio_is_a_fifth_unless_given(llm: Llava) -> None:
         assert kept.kept_cells == 2 * int(0.15 * kept.prompt_cells)
 
 
-def test_bad_input(llm: Llava, tmp_path: Path) -> None:
+def test_wrong_methods_names_and_layers_are_refused(llm: Llava, tmp_path: Path) -> None:
     image = [DEMO / "pic08.png"]
     for methods in ([], ["h2o", "h2o"], "h2o"):
         with pytest.raises(ValueError, match="methods is"):
@@ -277,7 +277,7 @@ def test_a_picture_of_a_line(llm: Llava, tmp_path: Path) -> None:
         assert drawn.width > 500
 
 
-def test_two_threads(prompt: DemoPrompt) -> None:
+def test_two_threads_explain_the_same_prompt_alike(prompt: DemoPrompt) -> None:
     """Each gets its own prompts' cells."""
     with Llava.embedded() as llm:
         found: list[Explanation] = []

@@ -115,7 +115,7 @@ def test_no_address_and_no_markup_of_the_users(found: Explanation, tmp_path: Pat
 
 
 @needs_browser
-def test_what_is_drawn(page: Any, found: Explanation) -> None:
+def test_the_page_draws_images_cells_tokens_and_answers(page: Any, found: Explanation) -> None:
     assert page.locator("figure").count() == 4
     assert page.locator("figure rect:not(.padding)").count() == 256
     assert page.locator("#tokens span").count() == found.stats.text_cells
@@ -141,7 +141,7 @@ def _rgb(colour: tuple[int, int, int]) -> str:
 
 
 @needs_browser
-def test_by_keyboard(page: Any, found: Explanation) -> None:
+def test_the_keyboard_reaches_everything_on_the_page(page: Any, found: Explanation) -> None:
     """Tab reaches method, layer, look, every image and the text; arrows move within each."""
     press = page.keyboard.press
     press("Tab")
@@ -199,7 +199,9 @@ def test_lines_to_where_a_cell_was_merged(page: Any, found: Explanation) -> None
 
 @needs_browser
 @pytest.mark.parametrize(("scheme", "theme"), [("light", LIGHT), ("dark", DARK)])
-def test_light_and_dark(browser: Any, file: Path, scheme: str, theme: Any) -> None:
+def test_the_page_follows_the_browsers_colours(
+    browser: Any, file: Path, scheme: str, theme: Any
+) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
@@ -214,7 +216,7 @@ def test_light_and_dark(browser: Any, file: Path, scheme: str, theme: Any) -> No
 
 
 @needs_browser
-def test_a_narrow_screen(browser: Any, file: Path) -> None:
+def test_the_page_fits_a_narrow_screen(browser: Any, file: Path) -> None:
     page = browser.new_page(viewport={"width": 380, "height": 800})
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")

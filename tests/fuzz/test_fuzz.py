@@ -25,7 +25,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_hostile_inputs(name: str, tmp_path: Path) -> None:
+def test_no_hostile_input_crashes_hangs_or_gives_a_wrong_answer(name: str, tmp_path: Path) -> None:
     counts = campaign(TARGETS[name], 0, Budget(INPUTS[name]), tmp_path)
     assert [(fault.number, fault.outcome) for fault in counts.faults] == []
     assert counts.inputs == INPUTS[name]
@@ -33,7 +33,7 @@ def test_hostile_inputs(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", all_found(), ids=lambda path: path.stem)
-def test_what_was_found(path: Path, tmp_path: Path) -> None:
+def test_inputs_that_once_failed_are_answered_rightly(path: Path, tmp_path: Path) -> None:
     found = Found.read(path)
     with found.target.open(tmp_path) as place:
         outcome = replayed(place, found.inputs)

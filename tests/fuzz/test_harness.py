@@ -180,7 +180,7 @@ def test_what_can_be_made_again() -> None:
     assert sum(SHARES.values()) == 100
 
 
-def test_things() -> None:
+def test_every_kind_of_value_is_drawn_and_survives_json() -> None:
     rng = random.Random(0)
     drawn = [any_value(rng) for _ in range(3000)]
     assert {value.name for value in drawn if isinstance(value, Thing)} == set(MAKERS) - {
@@ -191,7 +191,7 @@ def test_things() -> None:
         real(value)
 
 
-def test_minimised() -> None:
+def test_an_input_is_reduced_to_what_fails() -> None:
     big = {
         "a": [1, 2, {"b": "--needle--"}, 4],
         "c": b"x" * 1000,
@@ -220,5 +220,5 @@ def test_minimised() -> None:
     ],
     ids=repr,
 )
-def test_errors(error: Exception, kind: Kind) -> None:
+def test_an_error_is_a_refusal_only_if_its_message_helps(error: Exception, kind: Kind) -> None:
     assert of_error(error, (FileNotFoundError, TypeError)).kind is kind

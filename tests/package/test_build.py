@@ -142,7 +142,7 @@ def test_a_wrong_hash_is_refused(index: Path, tmp_path: Path) -> None:
     assert not list(dest.parent.iterdir())
 
 
-def test_no_index(tmp_path: Path) -> None:
+def test_without_a_package_index_the_error_is_one_line(tmp_path: Path) -> None:
     dest = tmp_path / "there" / "engine"
     (tmp_path / "empty").mkdir()
     child = _fetch(tmp_path / "empty", "0" * 64, "vendor/engine", dest)

@@ -31,7 +31,7 @@ WITH_EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", ["lookm_cpp", *MODULES])
-def test_docstring_examples(name: str) -> None:
+def test_examples_in_docstrings_give_what_they_show(name: str) -> None:
     module = importlib.import_module(name)
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert found.failed == 0

@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @PAGES
-def test_python_snippets(page: str, folder: Path) -> None:
+def test_every_python_snippet_runs(page: str, folder: Path) -> None:
     snippets = _blocks(page, "python")
     assert snippets
     namespace: dict[str, Any] = {"__name__": "readme"}
@@ -55,7 +55,7 @@ def test_python_snippets(page: str, folder: Path) -> None:
 
 
 @PAGES
-def test_commands(page: str, folder: Path) -> None:
+def test_every_command_runs(page: str, folder: Path) -> None:
     commands = _commands(page)
     assert commands
     for command in commands:

@@ -195,7 +195,7 @@ def test_a_cell_that_nobody_sees_may_hold_anything(node: Node, rubbish: float) -
 
 
 @FORMS
-def test_sums_alone(on_device: bool) -> None:
+def test_sums_are_the_same_without_squares(on_device: bool) -> None:
     """Asking for squares does not change the sums."""
     both, _, _ = EVERYTHING.found(EVERYTHING.k(), on_device=on_device)
     alone, _, _ = EVERYTHING.found(EVERYTHING.k(), on_device=on_device, squares=False)

@@ -42,18 +42,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "expected"), TAKEN)
-def test_taken(text: str, expected: int) -> None:
+def test_sizes_with_units_are_bytes(text: str, expected: int) -> None:
     assert byte_count("kv_memory", text) == expected
 
 
 @pytest.mark.parametrize("text", [*REFUSED, str(MOST + 1), "8388608TiB", "\u0661G", "1\0G"])
-def test_refused(text: str) -> None:
+def test_texts_that_are_no_size_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"kv_memory is .*, expected bytes such as 512MiB"):
         byte_count("kv_memory", text)
 
 
 @pytest.mark.parametrize("number", [0, -5, 1.5, b"1G", [1]])
-def test_numbers(number: object) -> None:
+def test_only_whole_numbers_above_zero_are_bytes(number: object) -> None:
     assert byte_count("memory", 7) == 7
     with pytest.raises(ValueError, match=r"memory is .*, expected bytes such as 512MiB"):
         byte_count("memory", number)  # type: ignore[arg-type]

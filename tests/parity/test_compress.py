@@ -313,7 +313,7 @@ GOOD = Keywords(method="h2o", important_ratio=0.1, recent_ratio=0.1, text_overfl
 
 
 @FORMS
-def test_wrong_shapes(on_device: bool) -> None:
+def test_arrays_of_other_shapes_are_refused(on_device: bool) -> None:
     with raises_about("k"):
         arrays.compress(K[0], K, SCORES, IS_TEXT, on_device=on_device)
     with raises_about("v"):
@@ -332,14 +332,14 @@ def test_wrong_shapes(on_device: bool) -> None:
         arrays.compress(K[:, :, :0], K, SCORES, IS_TEXT, on_device=on_device)
 
 
-def test_wrong_types() -> None:
+def test_arrays_of_other_types_are_refused() -> None:
     with raises_about("k", "float64", "float32", "float16"):
         arrays.compress(K.astype(np.float64), K, SCORES, IS_TEXT)
     with raises_about("v", "float16", "float32"):
         arrays.compress(K, K.astype(np.float16), SCORES, IS_TEXT)
 
 
-def test_wrong_options() -> None:
+def test_wrong_options_are_refused_by_name() -> None:
     for argument, value, shown in (
         ("important_ratio", float("nan"), "nan"),
         ("recent_ratio", -0.5, "-0.5"),

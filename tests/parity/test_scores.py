@@ -166,7 +166,7 @@ def test_a_strong_match_takes_all(on_device: bool) -> None:
 Q = np.ones((4, 5, 8), dtype=np.float32)
 
 
-def test_wrong_shapes() -> None:
+def test_arrays_of_other_shapes_are_refused() -> None:
     with raises_about("q"):
         arrays.scores(Q[0], Q[:2])
     with raises_about("k"):
@@ -182,18 +182,18 @@ def test_wrong_shapes() -> None:
 
 
 @pytest.mark.parametrize("n_past", [-1, 1])
-def test_wrong_n_past(n_past: int) -> None:
+def test_a_wrong_n_past_is_refused(n_past: int) -> None:
     with raises_about("n_past", str(n_past)):
         arrays.scores(Q, Q[:2], n_past=n_past)
 
 
 @pytest.mark.parametrize(("scale", "shown"), [(float("nan"), "nan"), (float("inf"), "inf")])
-def test_wrong_scale(scale: float, shown: str) -> None:
+def test_a_scale_that_is_not_finite_is_refused(scale: float, shown: str) -> None:
     with raises_about("scale", shown):
         arrays.scores(Q, Q[:2], scale=scale)
 
 
-def test_wrong_types() -> None:
+def test_arrays_of_other_types_are_refused() -> None:
     with raises_about("k", "float64", "float32", "float16"):
         arrays.scores(Q, Q[:2].astype(np.float64))
 

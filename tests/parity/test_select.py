@@ -218,7 +218,7 @@ IS_TEXT = np.ones(11, dtype=np.bool_)
 @pytest.mark.parametrize(
     ("value", "shown"), [(math.nan, "nan"), (-0.25, "-0.25"), (1.25, "1.25"), (math.inf, "inf")]
 )
-def test_bad_ratio(argument: str, value: float, shown: str) -> None:
+def test_ratios_outside_zero_to_one_are_refused(argument: str, value: float, shown: str) -> None:
     with raises_about(argument, shown):
         arrays.select(SCORES, IS_TEXT, **{**GOOD, argument: value})  # type: ignore[arg-type]
 
@@ -233,7 +233,7 @@ def test_ratios_that_keep_nothing() -> None:
         arrays.select(SCORES, IS_TEXT, method="h2o", important_ratio=0, recent_ratio=0)
 
 
-def test_unknown_names() -> None:
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with raises_about("method", "best_merge", "text_prior_pivot_merge"):
         arrays.select(SCORES, IS_TEXT, method="best_merge")
     with raises_about("text_overflow", "spill", "keep", "evict"):
@@ -259,13 +259,13 @@ def test_scorers_that_a_method_cannot_have(method: str, scorer: str) -> None:
 
 
 @pytest.mark.parametrize("window", [0, -3])
-def test_bad_window(window: int) -> None:
+def test_a_window_below_one_is_refused(window: int) -> None:
     with raises_about("window", str(window), "1"):
         arrays.select(SCORES, IS_TEXT, window=window)
 
 
 @pytest.mark.parametrize(("quota", "shown"), [(-0.1, "-0.1"), (1.5, "1.5"), (math.nan, "nan")])
-def test_bad_visual_quota(quota: float, shown: str) -> None:
+def test_a_visual_quota_outside_zero_to_one_is_refused(quota: float, shown: str) -> None:
     with raises_about("visual_quota", shown, "[0, 1]"):
         arrays.select(SCORES, IS_TEXT, visual_quota=quota)
 
@@ -277,12 +277,12 @@ def test_deviations_need_squares() -> None:
         arrays.select(SCORES, IS_TEXT, method="roco", squares=SCORES[:, :10])
 
 
-def test_bad_layer() -> None:
+def test_a_layer_below_zero_is_refused() -> None:
     with raises_about("layer", "-1"):
         arrays.select(SCORES, IS_TEXT, layer=-1)
 
 
-def test_wrong_shapes() -> None:
+def test_arrays_of_other_shapes_are_refused() -> None:
     with raises_about("scores"):
         arrays.select(SCORES[0], IS_TEXT)
     with raises_about("is_text"):

@@ -141,7 +141,7 @@ def test_what_is_no_address(address: str) -> None:
     _bad(address, "is no address; expected host:port,host:port")
 
 
-def test_lists_of_addresses() -> None:
+def test_wrong_lists_of_addresses_are_refused() -> None:
     _bad(",", "is no address")
     _bad("localhost:1,", "is no list of addresses")
     _bad("localhost:1,localhost:1", "is named twice")
@@ -223,7 +223,7 @@ def test_a_dead_server_is_noticed_by_the_next_model() -> None:
     _bad(address, "cannot be reached")
 
 
-def test_tensor_split(server: str, describe: DemoPrompt) -> None:
+def test_tensor_split_takes_one_share_for_each_device(server: str, describe: DemoPrompt) -> None:
     with rpc_servers(1) as other:
         both = f"{server},{other}"
         for shares in ([1.0, 2.0], [0.0, 1.0], [1.0]):
@@ -244,7 +244,7 @@ def test_tensor_split(server: str, describe: DemoPrompt) -> None:
 # Devices
 
 
-def test_devices(server: str) -> None:
+def test_devices_lists_the_cpu_and_each_rpc_server(server: str) -> None:
     cpu, *rest = devices(rpc_servers=server)
     assert (cpu["type"], cpu["on_device"]) == ("CPU", True)
     assert cpu["memory_total"] >= cpu["memory_free"] > 0
@@ -255,7 +255,7 @@ def test_devices(server: str) -> None:
         devices(type_k="f17")
 
 
-def test_info_devices(server: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_info_lists_devices(server: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert (
         main(
             ["info", "--devices", "--rpc", server, "--json", "--type-k", "q8_0", "--type-v", "q8_0"]

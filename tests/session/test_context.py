@@ -121,7 +121,7 @@ def test_separators_that_merge_with_the_text(tmp_path: Path) -> None:
         assert found == [(BOS, True), *_text(" Q"), *((token, False) for token in tokens)]
 
 
-def test_cells_between_images(owl: Any) -> None:
+def test_tokens_do_not_merge_across_the_end_of_a_context(owl: Any) -> None:
     """The embedded model's own merges; nothing crosses the end of a context."""
 
     pieces = [
@@ -330,7 +330,7 @@ def test_a_model_of_text_alone(tiny: Path) -> None:
         ("a\ud800", r"content\[0\].text has a lone surrogate at 1"),
     ],
 )
-def test_bad_contexts(llm: Llava, context: Any, expected: str) -> None:
+def test_contexts_that_are_no_text_are_refused(llm: Llava, context: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         llm.ask("Hello", context=context)
 
@@ -348,7 +348,7 @@ def test_bad_contexts(llm: Llava, context: Any, expected: str) -> None:
         ),
     ],
 )
-def test_bad_parts(llm: Llava, part: Any, expected: str) -> None:
+def test_evictable_parts_that_are_no_text_are_refused(llm: Llava, part: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         llm.create_chat_completion([{"role": "user", "content": [part]}])
 

@@ -168,7 +168,9 @@ def test_a_changed_file_is_tried_again(
     assert len(_marks(cache)) == 2
 
 
-def test_without_a_cache(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_checked_again_if_results_cannot_be_stored(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()  # no folder can be made in it, not even by root
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
@@ -279,7 +281,7 @@ def test_modules_of_the_folder_are_not_run(
     Llava(model, mmproj=MMPROJ).close()
 
 
-def test_text_alone(tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_without_a_projector(tmp_path: Path) -> None:
     model, _ = write_damaged("experts", tmp_path)
     with pytest.raises(ValueError, match=r"damaged\.gguf"):
         Llava(model, mmproj=False)

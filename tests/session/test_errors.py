@@ -48,7 +48,7 @@ def _narrow_mmproj(target: Path) -> Path:
 # Files
 
 
-def test_missing_model(tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
         match=r"model_path '.*nowhere\.gguf' does not exist, expected a GGUF file",
@@ -58,7 +58,7 @@ def test_missing_model(tmp_path: Path) -> None:
         model_info(tmp_path / "nowhere.gguf")
 
 
-def test_missing_mmproj(tmp_path: Path) -> None:
+def test_a_missing_projector_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"mmproj '.*nowhere\.gguf' does not exist"):
         Llava(MODEL, mmproj=tmp_path / "nowhere.gguf")
 
@@ -93,12 +93,12 @@ def test_model_is_empty(tmp_path: Path) -> None:
         Llava(empty, mmproj=MMPROJ)
 
 
-def test_truncated_model(tmp_path: Path) -> None:
+def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"half\.gguf"):
         Llava(_truncated(MODEL, tmp_path / "half.gguf"), mmproj=MMPROJ)
 
 
-def test_truncated_mmproj(tmp_path: Path) -> None:
+def test_a_truncated_projector_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"half\.gguf"):
         Llava(MODEL, mmproj=_truncated(MMPROJ, tmp_path / "half.gguf"))
 
@@ -156,7 +156,7 @@ def test_important_and_recent_exceed_the_cache() -> None:
         Llava.embedded(important_ratio=0.6, recent_ratio=0.6)
 
 
-def test_unknown_method(llm: Llava) -> None:
+def test_an_unknown_method_is_refused_with_the_known_ones(llm: Llava) -> None:
     with pytest.raises(ValueError, match=r"method.*best_merge.*text_prior_pivot_merge"):
         Llava.embedded(method="best_merge")
     with pytest.raises(ValueError, match="best_merge"):
@@ -181,7 +181,7 @@ def test_unknown_method(llm: Llava) -> None:
         ("n_threads", -3),
     ],
 )
-def test_other_options(name: str, value: Any) -> None:
+def test_wrong_values_of_other_options_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name}.*{value}"):
         Llava.embedded(**{name: value})
 
@@ -260,14 +260,14 @@ def test_pixels_of_32_bits_have_no_white(tmp_path: Path, dtype: type) -> None:
             load_image(image, "image 1")
 
 
-def test_missing_image(llm: Llava, tmp_path: Path) -> None:
+def test_a_missing_image_is_refused_by_its_number(llm: Llava, tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"image 2 '.*nowhere\.png' does not exist, expected an image file"
     ):
         llm.ask("<image><image>", [OWL, tmp_path / "nowhere.png"])
 
 
-def test_empty_image(llm: Llava, tmp_path: Path) -> None:
+def test_an_empty_image_is_refused(llm: Llava, tmp_path: Path) -> None:
     empty = tmp_path / "empty.png"
     empty.touch()
     with pytest.raises(
@@ -278,7 +278,7 @@ def test_empty_image(llm: Llava, tmp_path: Path) -> None:
         llm.ask("<image>", [b""])
 
 
-def test_corrupt_image(llm: Llava, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_refused(llm: Llava, tmp_path: Path) -> None:
     corrupt = tmp_path / "corrupt.png"
     corrupt.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nothing like a picture" * 20)
     with pytest.raises(ValueError, match=r"image 1 '.*corrupt\.png' is"):
@@ -287,14 +287,14 @@ def test_corrupt_image(llm: Llava, tmp_path: Path) -> None:
         llm.ask("<image>", [b"text"])
 
 
-def test_truncated_image(llm: Llava, tmp_path: Path) -> None:
+def test_a_truncated_image_is_refused(llm: Llava, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"image 1 '.*half\.png' is damaged, expected a complete image"
     ):
         llm.ask("<image>", [_truncated(OWL, tmp_path / "half.png")])
 
 
-def test_enormous_image(llm: Llava, tmp_path: Path) -> None:
+def test_an_image_of_too_many_pixels_is_refused(llm: Llava, tmp_path: Path) -> None:
     enormous = tmp_path / "enormous.png"
     Image.new("1", (20_000, 20_000)).save(enormous)
     with pytest.raises(
@@ -321,7 +321,7 @@ def test_network_addresses_are_refused(llm: Llava) -> None:
 @pytest.mark.parametrize(
     "uri", ["data:image/png;base64,@@@", "data:image/png;base64", "data:,", "data:,hello"]
 )
-def test_bad_data_uri(uri: str) -> None:
+def test_a_wrong_data_uri_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match="image 1 'data:"):
         load_image(uri, "image 1")
 
@@ -347,7 +347,7 @@ def test_placeholders_do_not_match_the_images(llm: Llava, question: str, n_image
         llm.ask(question, [OWL] * n_images)
 
 
-def test_no_messages(llm: Llava) -> None:
+def test_an_empty_list_of_messages_is_refused(llm: Llava) -> None:
     with pytest.raises(ValueError, match="messages is empty, expected at least one message"):
         llm.create_chat_completion([])
 
@@ -400,7 +400,7 @@ def test_text_alone_is_answered_with_the_full_cache(llm: Llava) -> None:
 # After use
 
 
-def test_use_after_close(describe: DemoPrompt) -> None:
+def test_a_closed_model_refuses_every_call(describe: DemoPrompt) -> None:
     llm = Llava.embedded()
     stream = llm.create_chat_completion([{"role": "user", "content": "Hello"}], stream=True)
     next(stream)

@@ -43,7 +43,9 @@ pytestmark = pytest.mark.skipif(
         (FITS | {"flash_attn": False, "kv_ratio": 1.0}, "off"),
     ],
 )
-def test_auto(options: dict[str, Any], expected: str) -> None:
+def test_auto_is_off_for_scored_prompts_whose_probabilities_fit(
+    options: dict[str, Any], expected: str
+) -> None:
     with Llava.embedded(**options) as llm:
         assert llm._session.flash_attn == expected
 

@@ -277,7 +277,7 @@ def _forms() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", _forms())
-def test_forms(llm: Llava, form: str) -> None:
+def test_an_image_in_every_form_is_the_same_image(llm: Llava, form: str) -> None:
     image = _forms()[form]
     np.testing.assert_array_equal(load_image(image, form), _rgb(OWL))
     assert llm.ask(QUESTION, image) == ANSWER
@@ -289,14 +289,14 @@ def test_forms(llm: Llava, form: str) -> None:
     assert found["choices"][0]["message"]["content"].strip() == ANSWER
 
 
-def test_an_open_file(llm: Llava) -> None:
+def test_an_open_file_is_read_from_its_beginning_each_time(llm: Llava) -> None:
     with OWL.open("rb") as file:
         file.read(10)
         assert llm.ask(QUESTION, file) == ANSWER
         assert llm.ask(QUESTION, [file]) == ANSWER, "it can be read again"
 
 
-def test_grey_arrays() -> None:
+def test_a_grey_array_becomes_three_equal_channels() -> None:
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.testing.assert_array_equal(load_image(grey, "it"), np.repeat(grey[:, :, None], 3, axis=2))
 
@@ -406,7 +406,7 @@ def test_a_name_of_other_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(Path(name), "it"), _rgb(OWL))
 
 
-def test_pipes(
+def test_a_silent_pipe_is_given_up_and_one_with_data_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """One that nobody writes to is given up; the shell's ``<(command)`` is read."""

@@ -100,7 +100,7 @@ def test_kept_cells_do_not_depend_on_neighbours(method: str, flash_attn: bool) -
         ("heads-by-layer", {"flash_attn": False}),
     ],
 )
-def test_of_any_cache(kind: str, types: dict[str, Any]) -> None:
+def test_prompts_in_any_cache_do_not_see_each_other(kind: str, types: dict[str, Any]) -> None:
     options = {"flash_attn": True} | types
     alone, beside = (
         Prompt(kind, here, "text_prior_pivot_merge", **options) for here in (False, True)

@@ -132,7 +132,7 @@ def test_answers_from_quantized_rows(name: str, kept: str, noise: float) -> None
     assert found > 1e-9
 
 
-def test_back_and_forth() -> None:
+def test_rows_quantized_twice_stay_the_same() -> None:
     """What was quantized becomes f16 again and is quantized once more: the same rows."""
     kind = KINDS["gqa-128"]
     model = kind.make()
@@ -208,7 +208,7 @@ def test_an_answer_outgrows_its_cache(tmp_path: Path, limits: dict[str, int]) ->
         assert answers[0] == answers[1]
 
 
-def test_trials(tmp_path: Path) -> None:
+def test_each_trial_begins_with_the_prompt_as_it_was_read(tmp_path: Path) -> None:
     """Each begins with the prompt as it was read, whatever an answer before made of the kept cells."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     both: list[Any] = [{}, {"kept_type_v": "f32"}]
@@ -267,7 +267,7 @@ def test_the_demo_answers() -> None:
 
 
 @pytest.mark.parametrize("kv_ratio", [0.3, 1.0])
-def test_the_plan(kv_ratio: float) -> None:
+def test_the_plan_is_what_a_run_allocates(kv_ratio: float) -> None:
     """What is planned to be kept is what a run has allocated."""
     pictures, question = [demo_prompts()[0].images[0]] * 12, " What is in image 3?"
     with Llava.embedded(kv_ratio=kv_ratio, **KEPT) as llm:
@@ -300,7 +300,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED)
-def test_refused(options: dict[str, Any], message: str) -> None:
+def test_wrong_kept_types_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Llava.embedded(**options)
 
@@ -322,7 +322,7 @@ def test_heads_that_blocks_do_not_divide(tmp_path: Path) -> None:
         Session(str(model), "", kept_type_k="q8_0")
 
 
-def test_no_conversations() -> None:
+def test_conversations_with_kept_types_are_refused() -> None:
     with (
         Llava.embedded(**KEPT) as llm,
         pytest.raises(ValueError, match="kept_type_k, kept_type_v: a conversation is"),

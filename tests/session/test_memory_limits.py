@@ -204,5 +204,5 @@ def test_limits_of_cgroups_of_version_1(tmp_path: Path) -> None:
     assert _oracle.unused_memory(str(tmp_path)) == (3 * GIB // 2, "this cgroup's limit, 2048 MiB")
 
 
-def test_without_any_limit(tmp_path: Path) -> None:
+def test_memory_without_a_limit_is_unbounded(tmp_path: Path) -> None:
     assert _oracle.unused_memory(str(tmp_path)) == (2**64 - 1, "")

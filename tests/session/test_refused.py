@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str) -> None:
+def test_models_that_cannot_be_compressed_are_refused_with_the_reason(name: str) -> None:
     arch, metadata, reason = REFUSED[name]
     n_head_kv = (
         2 if arch == "minimax-m3" else 1

@@ -144,7 +144,7 @@ def test_a_file_that_may_not_be_written(
     assert file.read_bytes() == b"old"
 
 
-def test_a_long_name(tmp_path: Path) -> None:
+def test_a_file_name_may_have_255_letters(tmp_path: Path) -> None:
     file = tmp_path / ("n" * 255)
     write_whole(file, [b"new"])
     assert file.read_bytes() == b"new"

@@ -120,7 +120,7 @@ def test_squares_must_be_asked_for(gqa: Any) -> None:
         context.scores(0, squares=True)
 
 
-def test_wrong_first_query(gqa: Any) -> None:
+def test_a_first_query_below_zero_is_refused(gqa: Any) -> None:
     with pytest.raises(ValueError, match="first_query: -1"):
         _oracle.Context(gqa).prefill(PROMPT, first_query=-1)
 

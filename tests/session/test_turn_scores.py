@@ -27,7 +27,9 @@ NUMBERED = " ".join(f"Image {i + 1}:<image>" for i in range(16)) + " What is in 
         ({"kv_ratio": 0.3, "method": "random"}, False),
     ],
 )
-def test_turns(options: dict[str, Any], scored: bool) -> None:
+def test_turns_are_scored_only_if_they_may_give_up_cells(
+    options: dict[str, Any], scored: bool
+) -> None:
     with Llava.embedded(**options) as llm:
         chat = llm.chat()
         for _ in range(2):

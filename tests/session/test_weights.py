@@ -40,7 +40,7 @@ def test_by_turns_and_after_the_first_is_closed(tmp_path: Path) -> None:
     assert _answer(second) == answers[1]
 
 
-def test_refused(tmp_path: Path) -> None:
+def test_weights_are_shared_only_by_open_sessions_of_the_same_file(tmp_path: Path) -> None:
     path, other = (str(write_llama(tmp_path / name)) for name in ("model.gguf", "other.gguf"))
     first = Session(path, "", n_threads=1)
     with pytest.raises(ValueError, match=r"model_path: .*other\.gguf.* expected the same file"):

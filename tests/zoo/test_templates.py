@@ -149,7 +149,7 @@ def test_ways_to_give_one(llava: Files, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", chat_templates())
-def test_every_name(name: str, llava: Files) -> None:
+def test_every_template_that_llama_cpp_names_gives_its_prompt(name: str, llava: Files) -> None:
     with Llava(llava.model, mmproj=llava.mmproj, chat_template=name) as llm:
         message = json.dumps([{"role": "user", "content": "Hi"}])
         assert llm._session.apply_template(message) == _oracle.chat(name, [("user", "Hi")])
@@ -209,7 +209,9 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
         llm.ask("Hi")
 
 
-def test_system_messages(pictures: list[Path], capfd: Capture) -> None:
+def test_a_system_message_takes_the_same_cells_in_every_interface(
+    pictures: list[Path], capfd: Capture
+) -> None:
     """The embedded model's template shows one before the question."""
     with Llava.embedded() as llm:
         llm.ask("Hi", max_tokens=1)

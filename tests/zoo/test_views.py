@@ -34,7 +34,7 @@ VIEWS: dict[str, list[tuple[str, int, int, tuple[float, float, float, float]]]] 
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_views(name: str, tmp_path: Path) -> None:
+def test_views_show_each_image_with_its_pieces(name: str, tmp_path: Path) -> None:
     files = write_pair(name, tmp_path)
     images = [Image.new("RGB", size, "green") for size in PAIRS[name].images]
     with Llava(files.model, mmproj=files.mmproj, n_threads=1) as llm:

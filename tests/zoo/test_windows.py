@@ -39,7 +39,9 @@ def _answer(session: Session, n: int = 8) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("n_swa", "kv_ratio"), [(32, 0.03), (32, 0.3), (300, 0.3)])
-def test_taken_up_again(tmp_path: Path, n_swa: int, kv_ratio: float) -> None:
+def test_a_conversation_with_windows_can_be_restored(
+    tmp_path: Path, n_swa: int, kv_ratio: float
+) -> None:
     """Windows hold more cells than are kept, fewer, and more than the smallest cache has."""
     session = _open(tmp_path, n_swa)
     _converse(session, kv_ratio=kv_ratio)
