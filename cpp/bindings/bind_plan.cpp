@@ -2,6 +2,7 @@
 #include "gil.h"
 
 #include "lookm/plan/plan.h"
+#include "lookm/session/checks.h"
 
 #include <pybind11/stl.h>
 
@@ -54,7 +55,7 @@ void bind_plan(py::module_ & m) {
     py::class_<lookm::planner>(m, "Planner")
         .def(py::init([](lookm::model_options options, const lookm::compression & compression) {
                  const without_gil nogil;
-                 options.scored = options.scored || lookm::session::scores_all_queries(compression);
+                 options.scored = options.scored || lookm::scores_all_queries(compression);
                  return std::make_unique<lookm::planner>(options);
              }),
              "options"_a, "compression"_a)

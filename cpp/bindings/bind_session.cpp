@@ -2,6 +2,7 @@
 #include "gil.h"
 
 #include "lookm/model/model.h"
+#include "lookm/session/checks.h"
 #include "lookm/session/explanation.h"
 #include "lookm/session/session.h"
 
@@ -89,11 +90,11 @@ class py_session {
         if (!session_) {
             throw std::invalid_argument("session: it is closed");
         }
-        session_->check_forked();
+        session_->guard().check();
         return *session_;
     }
     void close() {
-        if (session_ && !session_->may_be_freed()) {
+        if (session_ && !session_->guard().may_be_freed()) {
             static_cast<void>(
                 session_.release()); // it would tell a device what the parent goes on with
         }
@@ -110,8 +111,7 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
                                          const std::optional<lookm::compression> & compression,
                                          const py_session * weights_of) {
     const without_gil nogil;
-    options.scored =
-        options.scored || (compression && lookm::session::scores_all_queries(*compression));
+    options.scored = options.scored || (compression && lookm::scores_all_queries(*compression));
     auto made = std::make_unique<py_session>(options, weights_of);
     if (compression) {
         made->get().check(*compression);
@@ -120,9 +120,7 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
 }
 
 // session::prefill, converse or read
-using reading = void (lookm::session::*)(const std::string &, std::span<const lookm::image_source>,
-                                         std::span<const std::string>, const lookm::compression &,
-                                         int32_t, const lookm::progress_fn &);
+using reading = void (lookm::session::*)(const lookm::prompt_request &);
 
 void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
     bound.def(
@@ -142,8 +140,7 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
             const without_gil nogil;
-            session.explain(explain);
-            (session.*how)(prompt, sources, contexts, compression, n_answer, report);
+            (session.*how)({prompt, sources, contexts, compression, n_answer, report, explain});
         },
         "prompt"_a, "images"_a, "compression"_a, py::kw_only(),
         "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none(),
@@ -204,7 +201,7 @@ py::str templated(const std::function<std::string()> & apply) {
 
 void bind_session(py::module_ & m) {
     m.def("chat_templates", &lookm::chat_template::names);
-    m.def("scores_all_queries", &lookm::session::scores_all_queries, "compression"_a);
+    m.def("scores_all_queries", &lookm::scores_all_queries, "compression"_a);
     m.def(
         "model_info",
         [](const std::string & model_path, const std::string & type_k, const std::string & type_v) {

@@ -21,6 +21,12 @@ int32_t floor_cells(double share, int32_t n) {
 
 } // namespace
 
+void set_evictable(std::vector<prompt_part> & parts, prior prior) {
+    for (prompt_part & part : parts) {
+        part.evictable = prior == prior::none || part.kind == token_kind::image;
+    }
+}
+
 int32_t prompt_cap::answer_share(int32_t cap, int32_t n_answer) {
     const int32_t most = std::max(2, cap / 8); // its last cell is never forgotten
     return n_answer > 0 ? std::min(n_answer, most) : most;

@@ -11,9 +11,12 @@ namespace lookm {
 struct prompt_part {
     int32_t n_cells;
     token_kind kind;
-    bool evictable;     // gives up cells before the others do
-    bool whole = false; // must be read at once
+    bool evictable = false; // gives up cells before the others do
+    bool whole = false;     // must be read at once
 };
+
+// Images give up cells before text does, unless the method ranks both alike.
+void set_evictable(std::vector<prompt_part> & parts, prior prior);
 
 // Cells of a sequence, in the order of its tokens, of which every layer and KV head is to keep its
 // own n_keep.
@@ -40,9 +43,9 @@ class prompt_cap {
     prompt_cap(std::vector<prompt_part> parts, int32_t cap, int32_t n_batch, int32_t n_answer,
                const std::vector<int32_t> & held = {});
 
-    int32_t n_at_once() const {
-        return n_at_once_;
-    } // cells to read at once, but for parts that must be whole
+    int32_t cap() const { return cap_; }
+    // cells to read at once, but for parts that must be whole
+    int32_t n_at_once() const { return n_at_once_; }
     int32_t n_next() const; // cells to read next: no more than those, of one part
     int32_t n_answer() const { return n_answer_; } // cells to leave to the answer
     int32_t n_held() const;                        // cells of the prompt in the cache

@@ -2,8 +2,10 @@
 
 #include "lookm/core/bad_argument.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <type_traits>
@@ -23,7 +25,7 @@ class state_writer {
     void put(const T & value) {
         static_assert(has_no_padding<T>);
         const auto * bytes = reinterpret_cast<const uint8_t *>(&value);
-        out.insert(out.end(), bytes, bytes + sizeof(T));
+        std::copy_n(bytes, sizeof(T), std::back_inserter(out)); // gcc 12 warns of insert()
     }
     template <class T>
     void put(const std::vector<T> & values) {

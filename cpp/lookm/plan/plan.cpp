@@ -1,9 +1,11 @@
 #include "lookm/plan/plan.h"
 
 #include "lookm/cache/accumulators.h"
+#include "lookm/cache/capped_reader.h"
 #include "lookm/core/bad_argument.h"
 #include "lookm/host/memory_room.h"
 #include "lookm/model/flash_attn.h"
+#include "lookm/session/checks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -106,23 +108,14 @@ std::vector<token_kind> prompt_pattern::kinds(int32_t n_images) const {
     return out;
 }
 
-std::vector<prompt_part> prompt_pattern::parts(int32_t n_images, prior prior,
-                                               int32_t split_at) const {
+std::vector<prompt_part> prompt_pattern::parts(int32_t n_images) const {
     std::vector<prompt_part> out;
-    int32_t at = 0;
     for (const segment * s : segments(n_images)) {
-        int32_t within = 0;
-        for (int32_t n : s->parts) {
-            const token_kind kind = s->kinds[within];
-            const bool image = kind == token_kind::image;
-            const bool evictable = image || prior == prior::none;
-            within += n;
-            if (!image && at < split_at && split_at < at + n) {
-                out.push_back({split_at - at, kind, evictable});
-                n -= split_at - at;
-                at = split_at;
-            }
-            out.push_back({n, kind, evictable, image && whole});
+        int32_t at = 0;
+        for (const int32_t n : s->parts) {
+            const token_kind kind = s->kinds[at];
+            out.push_back(
+                {.n_cells = n, .kind = kind, .whole = whole && kind == token_kind::image});
             at += n;
         }
     }
@@ -195,31 +188,20 @@ stage_bytes planner::preparing(int32_t n_images) const {
     return out;
 }
 
-// Cells that are left of a prompt that is read through a cap, as session::process and
-// session::compress go about it. Throws std::invalid_argument as those do.
+// Cells that are left of a prompt that is read through the cap: a session's reader, which only
+// counts here.
 int32_t planner::kept_through(int32_t n_images, const plan_request & request,
                               const compress_options & options) {
-    compress_options now = options;
-    now.kind = pattern_->kinds(n_images);
-    now.n_prompt = static_cast<int32_t>(now.kind.size());
-    check_squeezes(options.method, now.n_prompt, cap_);
-    const int32_t split_at = first_query(options.method, budget_of(now, now.kind), now.kind);
-    prompt_cap reading(pattern_->parts(n_images, options.method.prior, split_at), cap_,
-                       options_.n_batch, request.n_answer);
-    for (int32_t n_left = now.n_prompt; n_left > 0;) {
-        const int32_t n = std::min(n_left, reading.n_next());
-        reading.room_for(n);
-        reading.add(n);
-        n_left -= n;
+    compress_options whole = options;
+    whole.kind = pattern_->kinds(n_images);
+    capped_reader reader(whole, pattern_->parts(n_images), cap_, options_.n_batch,
+                         request.n_answer);
+    while (const int32_t n = reader.plan().n_next()) {
+        reader.make_room(n);
+        reader.added(n);
     }
-    const auto n_keep = [&] {
-        now.kind = reading.kinds();
-        return evicts(now) ? budget_of(now, now.kind).n_keep() : reading.n_held();
-    };
-    if (n_keep() + reading.n_answer() > cap_) {
-        reading.room_for(reading.n_answer());
-    }
-    return n_keep();
+    const compress_options left = reader.finish(evicts(options));
+    return evicts(options) ? budget_of(left, left.kind).n_keep() : reader.plan().n_held();
 }
 
 memory_plan planner::plan_for(int32_t n_images, const plan_request & request,
@@ -241,7 +223,7 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request,
     int32_t most = INT32_MAX; // cells that are allocated for the answer
     if (cap_ > 0) {
         most = (cap_ + n_step - 1) / n_step * n_step;
-        if (p.prompt_cells + prompt_cap::answer_share(cap_, request.n_answer) > cap_) {
+        if (capped_reader::needed(p.prompt_cells, cap_, request.n_answer)) {
             p.kept_cells = kept_through(n_images, request, options);
             p.scratch = static_cast<size_t>(options_.compute_bytes);
         }

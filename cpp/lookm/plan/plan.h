@@ -1,9 +1,9 @@
 #pragma once
 
 #include "lookm/cache/kv_cache.h"
+#include "lookm/core/compression.h"
 #include "lookm/prompt/chat_template.h"
 #include "lookm/prompt/dry_encoder.h"
-#include "lookm/session/session.h"
 #include "lookm/session/sized_context.h"
 
 #include <cstdint>
@@ -39,9 +39,8 @@ class prompt_pattern {
     prompt_pattern(const prompt & one, const prompt & two);
 
     std::vector<token_kind> kinds(int32_t n_images) const; // in token order; n_images >= 1
-    // As session::parts_of has them: images, or their tiles, and the text between; a new one from
-    // cell split_at on.
-    std::vector<prompt_part> parts(int32_t n_images, prior prior, int32_t split_at) const;
+    // images, or their tiles, and the text between
+    std::vector<prompt_part> parts(int32_t n_images) const;
     int64_t n_cells(int32_t n_images) const;
     int32_t most_images(int32_t n_cells) const; // whose prompt has at most so many cells
 

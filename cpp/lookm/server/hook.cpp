@@ -10,6 +10,12 @@
 
 namespace lookm::server {
 
+namespace {
+
+constexpr int32_t any_answer = 0; // its length is not known
+
+} // namespace
+
 hook & the_hook() {
     static hook & one = *new hook; // never destroyed: its context and devices may be gone by then
     return one;
@@ -43,22 +49,14 @@ void hook::cap(int32_t n, int32_t n_batch) {
 }
 
 bool hook::exceeds(const slot_prompt & p) const {
-    return capped() && p.n_tokens + prompt_cap::answer_share(slot_cells_, 0) > slot_cells_;
-}
-
-std::vector<prompt_part> hook::parts_of(const slot_prompt & p) const {
-    std::vector<prompt_part> parts = p.parts();
-    for (prompt_part & part : parts) {
-        part.evictable = part.evictable || current().resolved().prior == prior::none;
-    }
-    return parts;
+    return capped_reader::needed(p.n_tokens, slot_cells_, any_answer);
 }
 
 std::string hook::refusal(const slot_prompt & p, bool empty) const {
     if (!p.has_image && !exceeds(p)) {
         return "";
     }
-    const std::vector<prompt_part> parts = parts_of(p);
+    const std::vector<prompt_part> parts = p.parts();
     const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(ctx_));
     for (const prompt_part & part : parts) {
         if (part.whole && part.n_cells > n_ubatch) { // llama.cpp would abort
@@ -70,7 +68,9 @@ std::string hook::refusal(const slot_prompt & p, bool empty) const {
     }
     try {
         if (empty && exceeds(p)) {
-            prompt_cap(parts, slot_cells_, n_batch_, 0);
+            compress_options options = current().options(p.ratio);
+            options.kind = p.kind({});
+            capped_reader(options, parts, slot_cells_, n_batch_, any_answer);
         }
         return "";
     } catch (const std::invalid_argument & error) {
@@ -87,7 +87,8 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
         return false;
     }
     if (capped()) {
-        const int32_t n_more = p.n_tokens - n_common + prompt_cap::answer_share(slot_cells_, 0);
+        const int32_t n_more =
+            p.n_tokens - n_common + prompt_cap::answer_share(slot_cells_, any_answer);
         if (n_common == 0 || n_used + n_more > slot_cells_) {
             return false;
         }
@@ -176,7 +177,7 @@ void hook::before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos 
 }
 
 int32_t hook::n_image_batch(int32_t n_batch, bool whole) const {
-    return reading_ && !whole ? std::min(n_batch, reading_->n_at_once()) : n_batch;
+    return reading_ && !whole ? std::min(n_batch, reading_->plan().n_at_once()) : n_batch;
 }
 
 void hook::begin(const slot_prompt & p) {
@@ -188,7 +189,8 @@ void hook::begin(const slot_prompt & p) {
     const auto n_all = packed.n + static_cast<int32_t>(options_.kind.size());
     compressor_->isolate(p.slot, capped() ? std::min(n_all, slot_cells_) : n_all);
     if (exceeds(p) && n_used(p.slot) == 0) {
-        reading_.emplace(*compressor_, p.slot, options_, parts_of(p), slot_cells_, n_batch_);
+        reading_.emplace(options_, p.parts(), slot_cells_, n_batch_, any_answer);
+        reading_->begin(*compressor_, p.slot);
         return;
     }
     compressor_->observe(options_);
@@ -201,7 +203,7 @@ void hook::finish(const slot_prompt & p) {
     const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
     prompt_cells & cells = by_slot_[p.slot] = {p.task, p.n_tokens, n_used(p.slot)};
-    std::optional<capped_prompt> capped =
+    std::optional<capped_reader> capped =
         observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {
         give_up(p.task);

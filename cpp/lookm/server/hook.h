@@ -1,7 +1,6 @@
 #pragma once
 
-#include "lookm/cache/compressor.h"
-#include "lookm/server/capped_prompt.h"
+#include "lookm/cache/capped_reader.h"
 
 #include "llama.h"
 
@@ -29,8 +28,7 @@ struct slot_prompt {
     // What each token is, from the first one on that is not packed yet; asked for when it is
     // observed.
     std::function<std::vector<token_kind>(packed_cells)> kind;
-    // Its images and the text between them; asked for when it may be read through a cap. Images are
-    // evictable.
+    // Its images and the text between them; asked for when it may be read through a cap.
     std::function<std::vector<prompt_part>()> parts;
 };
 
@@ -132,7 +130,6 @@ class hook {
 
   private:
     bool exceeds(const slot_prompt & p) const; // the slot's cells
-    std::vector<prompt_part> parts_of(const slot_prompt & p) const;
     void begin(const slot_prompt & p);
     void remember(const slot_prompt & p);
 
@@ -143,7 +140,7 @@ class hook {
     bool readers_turn_ = false;
     int32_t slot_cells_ = 0; // 0: no cap
     int32_t n_batch_ = 0;
-    std::optional<capped_prompt> reading_; // that prompt, if it is read through the cap
+    std::optional<capped_reader> reading_; // that prompt, if it is read through the cap
     std::map<int32_t, std::pair<int32_t, llama_pos>>
         answer_by_slot_; // task, and where its answer now begins
 

@@ -42,13 +42,13 @@ slot_prompt prompt_of(const Slot & slot) {
             if (tokens[i] == LLAMA_TOKEN_NULL) {
                 const mtmd_input_chunk * chunk = tokens.find_chunk(i).get();
                 const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
-                out.push_back(
-                    {n, token_kind::image, true, mtmd_decode_use_non_causal(slot.mctx, chunk)});
+                const bool whole = mtmd_decode_use_non_causal(slot.mctx, chunk);
+                out.push_back({.n_cells = n, .kind = token_kind::image, .whole = whole});
                 i += n;
                 continue;
             }
             if (out.empty() || out.back().kind == token_kind::image) {
-                out.push_back({0, token_kind::text, false});
+                out.push_back({.n_cells = 0, .kind = token_kind::text});
             }
             ++out.back().n_cells;
             ++i;

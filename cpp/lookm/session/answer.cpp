@@ -1,32 +1,16 @@
-// The part of a session that answers: sampler and decode loop.
+#include "lookm/session/answer.h"
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/stopwatch.h"
 #include "lookm/host/at_work.h"
-#include "lookm/session/session.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace lookm {
 
 namespace {
-
-constexpr int32_t n_penalized =
-    64; // the last tokens that repetition penalties look at, llama.cpp's default
-
-// Takes every token that ends an answer out of the choice.
-llama_sampler * never_ending(const llama_vocab * vocab) {
-    std::vector<llama_logit_bias> ends;
-    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
-        if (llama_vocab_is_eog(vocab, token)) {
-            ends.push_back({token, -INFINITY});
-        }
-    }
-    return llama_sampler_init_logit_bias(llama_vocab_n_tokens(vocab),
-                                         static_cast<int32_t>(ends.size()), ends.data());
-}
 
 // While it lives, a graph of the context ends before its next node once work is to stop.
 class exit_switch {
@@ -42,139 +26,124 @@ class exit_switch {
     llama_context * ctx_;
 };
 
-} // namespace
-
-void check_sampling(const sampling_options & s) {
-    const auto check = [](const char * argument, float value, bool ok, const char * expected) {
-        if (!ok || !std::isfinite(value)) {
-            throw bad_argument(argument,
-                               std::to_string(value) + " is out of range; expected " + expected);
-        }
+std::string text_of(const llama_vocab * vocab, llama_token token) {
+    std::string piece(64, '\0');
+    const auto convert = [&] {
+        return llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()),
+                                    0, false);
     };
-    check("temperature", s.temperature, s.temperature >= 0.0f, "0 (greedy) or more");
-    check("top_p", s.top_p, s.top_p > 0.0f && s.top_p <= 1.0f, "(0, 1]");
-    check("min_p", s.min_p, s.min_p >= 0.0f && s.min_p <= 1.0f, "[0, 1]");
-    check("repeat_penalty", s.repeat_penalty, s.repeat_penalty > 0.0f, "more than 0");
-    check("frequency_penalty", s.frequency_penalty, true, "a finite number");
-    check("presence_penalty", s.presence_penalty, true, "a finite number");
+    int32_t n = convert();
+    if (n < 0) {
+        piece.resize(-n);
+        n = convert();
+    }
+    piece.resize(std::max(n, 0));
+    return piece;
 }
 
-void session::start(const sampling_options & s) {
-    check_sampling(s);
+} // namespace
+
+void answer::clear() {
+    drop();
+    from_here(false);
+}
+
+void answer::drop() {
+    sampler_.reset();
+    pending_.reset();
+}
+
+void answer::from_here(bool is_ready) {
+    begin_ = sequence_.n_past();
+    n_forgotten_ = 0;
+    ready_ = is_ready;
+}
+
+void answer::start(const sampling_options & sampling) {
+    check_sampling(sampling);
     if (!ready_) {
         throw bad_argument("start", "no prompt has been processed; call prefill first");
     }
-    llama_sampler_ptr chain{llama_sampler_chain_init(llama_sampler_chain_default_params())};
-    const auto add = [&](llama_sampler * one) { llama_sampler_chain_add(chain.get(), one); };
-    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
-    if (s.ignore_eos) {
-        add(never_ending(vocab));
-    }
-    add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), n_penalized, s.repeat_penalty,
-                                     s.frequency_penalty, s.presence_penalty));
-    if (s.temperature <= 0.0f) {
-        add(llama_sampler_init_greedy());
-    } else {
-        add(llama_sampler_init_top_k(s.top_k));
-        add(llama_sampler_init_top_p(s.top_p, 1));
-        add(llama_sampler_init_min_p(s.min_p, 1));
-        add(llama_sampler_init_temp(s.temperature));
-        add(llama_sampler_init_dist(s.seed));
-    }
-    sampler_ = std::move(chain);
+    sampler_ = make_sampler(sampling, sequence_.opened().vocab());
     ready_ = false; // the prompt's logits belong to this answer
-    stats_.decode_seconds = 0;
-    stats_.decode_tokens = 0;
+    sequence_.stats().decode_seconds = 0;
+    sequence_.stats().decode_tokens = 0;
 }
 
-bool session::full() const {
+bool answer::full() const {
     // without cells to count, positions bound them
-    const int32_t cap = room_->cap() ? room_->cap() : room_->size();
-    return room_->n_used().value_or(n_past_) >= std::min(room_->size(), cap);
+    const sized_context & context = sequence_.context();
+    const int32_t cap = context.cap() ? context.cap() : context.size();
+    return context.n_used().value_or(sequence_.n_past()) >= std::min(context.size(), cap);
 }
 
-void session::make_cell() {
-    if (room_->cap() == 0 || room_->size() < room_->most()) {
-        talking_ ? carry(2 * room_->size()) : room_->move(2 * room_->size());
+void answer::make_cell() {
+    sized_context & context = sequence_.context();
+    if (context.cap() == 0 || context.size() < context.most()) {
+        const int32_t n_cells = 2 * context.size();
+        if (sequence_.keeps() != sequence::turns::none) {
+            sequence_.carry(n_cells);
+        } else {
+            context.move(n_cells);
+        }
         return;
     }
-    if (answer_pos_ == n_past_) {
+    if (n_cells() == 0) {
         return; // the prompt's cells stay
     }
     // to forget half at once makes n tokens cost O(log n) holes
-    const llama_pos n = std::max(1, (n_past_ - answer_pos_) / 2);
-    kv_cache::forget(room_->get(), 0, answer_pos_, answer_pos_ + n);
-    answer_pos_ += n;
+    const llama_pos n = std::max(1, n_cells() / 2);
+    kv_cache::forget(context.get(), 0, begin_, begin_ + n);
+    begin_ += n;
     n_forgotten_ += n;
 }
 
-void session::answer_from_here() {
-    answer_pos_ = n_past_;
-    n_forgotten_ = 0;
+bool answer::can_continue() const {
+    const sized_context & context = sequence_.context();
+    const int32_t n_used = context.n_used().value_or(sequence_.n_past());
+    return context.cap() > 0 || n_used + (pending_ ? 1 : 0) <= context.limit();
 }
 
-bool session::can_continue() const {
-    return room_->cap() > 0 || room_->n_used().value_or(n_past_) + (pending_ ? 1 : 0) <= n_ctx();
-}
-
-llama_token session::sample() {
-    if (prompt_logits_.empty()) {
-        return llama_sampler_sample(sampler_.get(), room_->get(), -1);
-    }
-    std::vector<llama_token_data> tokens;
-    for (const float logit : prompt_logits_) {
-        tokens.push_back({static_cast<llama_token>(tokens.size()), logit, 0.0f});
-    }
-    prompt_logits_.clear();
-    llama_token_data_array candidates = {tokens.data(), tokens.size(), -1, false};
-    llama_sampler_apply(sampler_.get(), &candidates);
-    const llama_token token = candidates.data[candidates.selected].id;
-    llama_sampler_accept(sampler_.get(), token);
-    return token;
-}
-
-std::optional<std::string> session::next() {
+void answer::check_goes_on() const {
     if (!sampler_) {
         throw bad_argument("next", "no answer has been started; call prefill and start first");
     }
-    if (pending_) {
-        if (!can_continue()) {
-            throw std::runtime_error("the context is full: n_ctx " + std::to_string(n_ctx()));
-        }
-        const stopwatch watch;
-        const llama_token token = *pending_;
-        pending_.reset();
-        try {
-            if (full()) {
-                make_cell();
-            }
-            const exit_switch at_exit(room_->get());
-            decode(&token, 1, true);
-        } catch (...) { // the context may be gone
-            abandon();
-            throw;
-        }
-        llama_synchronize(room_->get());
-        stats_.decode_seconds += watch.seconds();
-        ++stats_.decode_tokens;
+    if (pending_ && !can_continue()) {
+        throw std::runtime_error("the context is full: n_ctx " +
+                                 std::to_string(sequence_.context().limit()));
     }
-    const llama_vocab * vocab = llama_model_get_vocab(model_.get());
+}
+
+llama_token answer::sample() {
+    const std::vector<float> & logits = sequence_.kept_logits();
+    if (logits.empty()) {
+        return llama_sampler_sample(sampler_.get(), sequence_.context().get(), -1);
+    }
+    return sample_from(sampler_.get(), logits.data(), static_cast<int32_t>(logits.size()));
+}
+
+std::optional<std::string> answer::next() {
+    check_goes_on();
+    if (pending_) {
+        const stopwatch watch;
+        const llama_token token = *std::exchange(pending_, std::nullopt);
+        if (full()) {
+            make_cell();
+        }
+        const exit_switch at_exit(sequence_.context().get());
+        sequence_.decode(&token, 1, true);
+        llama_synchronize(sequence_.context().get());
+        sequence_.stats().decode_seconds += watch.seconds();
+        ++sequence_.stats().decode_tokens;
+    }
+    const llama_vocab * vocab = sequence_.opened().vocab();
     const llama_token token = sample();
     if (llama_vocab_is_eog(vocab, token)) {
         sampler_.reset();
         return std::nullopt;
     }
     pending_ = token;
-    std::string piece(64, '\0');
-    int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()),
-                                     0, false);
-    if (n < 0) {
-        piece.resize(-n);
-        n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0,
-                                 false);
-    }
-    piece.resize(std::max(n, 0));
-    return piece;
+    return text_of(vocab, token);
 }
 
 } // namespace lookm

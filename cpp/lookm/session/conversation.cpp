@@ -1,14 +1,12 @@
-// The part of a session that goes on from one prompt and its answer to the next.
+#include "lookm/session/conversation.h"
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/state_bytes.h"
-#include "lookm/host/log.h"
+#include "lookm/session/checks.h"
+#include "lookm/session/prompt_reader.h"
 #include "lookm/session/saved_parts.h"
-#include "lookm/session/session.h"
 
 #include <algorithm>
-#include <numeric>
-#include <stdexcept>
 #include <utility>
 
 namespace lookm {
@@ -27,94 +25,84 @@ std::vector<int32_t> sizes(const std::vector<prompt_part> & parts) {
     return out;
 }
 
-struct counts {
+// The part of session_stats that a state keeps.
+struct saved_counts {
     int32_t prompt, text, image, context, squeezed;
 
     bool make_sense() const { return std::min({prompt, text, image, context, squeezed}) >= 0; }
 };
 
+// The answer's last token is not in the cache yet: it is read with the next turn.
+void insert_pending(prompt & p, llama_token token) {
+    if (p.chunks.empty() || p.chunks.front().image) {
+        p.chunks.insert(p.chunks.begin(), prompt_chunk());
+    }
+    prompt_chunk & first = p.chunks.front();
+    first.tokens.insert(first.tokens.begin(), token);
+    first.kind.insert(first.kind.begin(), token_kind::text);
+}
+
 } // namespace
 
+int32_t conversation::saved::n_cells() const {
+    int64_t n = 0;
+    for (const prompt_part & p : parts) {
+        n += p.n_cells;
+    }
+    return static_cast<int32_t>(std::min<int64_t>(n, INT32_MAX));
+}
+
 // Each turn is read into the cache that the last one was answered from.
-void session::check_can_talk() const {
-    if (room_->keeps_other_types()) {
+void conversation::check_types() const {
+    if (sequence_.context().keeps_other_types()) {
         throw bad_argument("kept_type_k, kept_type_v",
                            "a conversation is read and answered in one cache; "
                            "expected none (type_k and type_v hold from the start)");
     }
 }
 
-int32_t session::n_ctx_that_counts() const {
-    return kv_cache::size_changes_rope(room_->get()) ? room_->size() : 0;
+// 0 for a model to which the size of its context means nothing.
+int32_t conversation::n_ctx_that_counts() const {
+    const sized_context & context = sequence_.context();
+    return kv_cache::size_changes_rope(context.get()) ? context.size() : 0;
 }
 
 // Whether turns may give up cells, and are scored.
-bool session::squeezes_with(const compress_options & o) const {
-    const bool needs = room_->cap() > 0 || o.ratios.important + o.ratios.recent < 1.0;
-    return room_->unsupported().empty() && o.method.evicts && needs;
+bool conversation::squeezes_with(const compress_options & o) const {
+    const bool needs = sequence_.context().cap() > 0 || o.ratios.important + o.ratios.recent < 1.0;
+    return sequence_.context().unsupported().empty() && o.method.evicts && needs;
 }
 
-session_stats session::stats_so_far() const {
-    const int32_t n_answered = n_past_ - answer_pos_ + n_forgotten_;
-    session_stats s = stats_;
+// The answer's cells count as the prompt's.
+session_stats conversation::stats_so_far() const {
+    const int32_t n_answered = answer_.n_cells() + answer_.n_forgotten();
+    session_stats s = sequence_.stats();
     s.prompt_cells += n_answered;
     s.text_cells += n_answered;
-    s.squeezed_cells += n_forgotten_;
+    s.squeezed_cells += answer_.n_forgotten();
     return s;
 }
 
-// Scores of every layer, in the order of cells; nothing where none are taken.
-std::vector<std::vector<float>> session::scores() const {
-    compressor * const c = room_->compressor();
-    std::vector<std::vector<float>> out;
-    for (size_t i = 0; c && c->observed() && i < c->kv().layers().size(); ++i) {
-        out.push_back(c->tap().scores(i, c->kv().cells(0)));
-    }
-    return out;
-}
-
-// Cells that were read while nothing was to be evicted have no scores: none then.
-void session::restore_scores(const std::vector<std::vector<float>> & scores) {
-    if (compressor * const c = room_->compressor()) {
-        if (!squeezes_turns_) {
-            c->observe_nothing();
-            return;
-        }
-        c->observe_all(squeezing_);
-        const std::vector<cell> cells = c->kv().cells(0);
-        for (size_t i = 0; c->observed() && !cells.empty() && i < c->kv().layers().size(); ++i) {
-            const std::vector<float> none(cells.size() * c->kv().layers()[i].k.n_head_kv, 0.0f);
-            c->tap().restore(i, cells, scores.empty() ? none : scores[i]);
-        }
-        c->tap().disarm();
-    }
-}
-
-void session::carry(int32_t n_cells) {
-    const std::vector<std::vector<float>> kept = scores();
-    room_->move(n_cells, true);
-    restore_scores(kept);
-}
-
-// What is left of each part, the answer now one of them. Shares are of that, so that a part of an
-// earlier turn gives up more with every turn that needs it to. Every part keeps a cell: under a cap
-// the oldest are taken together.
-std::vector<prompt_part> session::parts_so_far() const {
+// What is left of each part; the answer is one of them now. Shares are of what is left, so that a
+// part of an earlier turn gives up more with every turn that needs it to. Every part keeps a cell:
+// under a cap the oldest parts are joined.
+std::vector<prompt_part> conversation::parts_so_far() const {
     std::vector<prompt_part> parts;
-    if (reading_) {
-        parts = reading_->parts();
-        const std::vector<int32_t> held = reading_->held();
+    bool evicts_text = false;
+    if (const std::optional<capped_reader> & reader = sequence_.reader()) {
+        evicts_text = reader->options().method.prior == prior::none;
+        parts = reader->plan().parts();
+        const std::vector<int32_t> held = reader->plan().held();
         for (size_t i = 0; i < parts.size(); ++i) {
             parts[i].n_cells = held[i];
             parts[i].whole = false;
         }
     }
-    if (n_past_ > answer_pos_) {
-        parts.push_back(
-            {n_past_ - answer_pos_, token_kind::text, squeezing_.method.prior == prior::none});
+    if (answer_.n_cells() > 0) {
+        parts.push_back({answer_.n_cells(), token_kind::text, evicts_text});
     }
-    const size_t n_most =
-        room_->cap() > 0 ? std::max(1, room_->cap() / cells_per_part) : parts.size();
+    const int32_t cap = sequence_.context().cap();
+    const size_t n_most = cap > 0 ? std::max(1, cap / cells_per_part) : parts.size();
     while (parts.size() > n_most) {
         parts[1] = {parts[0].n_cells + parts[1].n_cells, token_kind::image, true};
         parts.erase(parts.begin());
@@ -122,137 +110,120 @@ std::vector<prompt_part> session::parts_so_far() const {
     return parts;
 }
 
-void session::converse(const std::string & text, std::span<const image_source> images,
-                       std::span<const std::string> contexts, const compression & how,
-                       int32_t n_answer, const progress_fn & progress) {
-    turn(!talking_, text, images, contexts, how, n_answer, progress);
-}
-
-void session::converse_anew(const std::string & text, std::span<const image_source> images,
-                            std::span<const std::string> contexts, const compression & how,
-                            int32_t n_answer, const progress_fn & progress) {
-    turn(true, text, images, contexts, how, n_answer, progress);
-}
-
-void session::turn(bool begins, const std::string & text, std::span<const image_source> images,
-                   std::span<const std::string> contexts, const compression & how, int32_t n_answer,
-                   const progress_fn & progress) {
-    check_can_talk();
-    check(how);
-    prompt p = tokenize(model_.get(), mmproj_.get(), text, markers_, images, contexts, begins);
-    if (!begins && pending_) {
-        if (p.chunks.empty() || p.chunks.front().image) {
-            p.chunks.insert(p.chunks.begin(), prompt_chunk());
-        }
-        p.chunks.front().tokens.insert(p.chunks.front().tokens.begin(), *pending_);
-        p.chunks.front().kind.insert(p.chunks.front().kind.begin(), token_kind::text);
+conversation::turn conversation::prepare(const prompt_request & request, bool begins) const {
+    check_types();
+    const opened_model & opened = sequence_.opened();
+    const sized_context & context = sequence_.context();
+    prompt p = opened.tokenize(request, begins);
+    if (!begins && answer_.pending()) {
+        insert_pending(p, *answer_.pending());
     }
-    check_fits(p);
+    check_fits(p, context.limit(), opened.mmproj.get(), opened.options);
     check_ends_with_text(p);
-    const compress_options options = checked(how);
-    const double ratio = options.ratios.important + options.ratios.recent;
-    const bool squeezes = squeezes_with(options);
-    if (squeezes && needs_squares(options.method)) {
-        throw bad_argument("method", "\"" + how.method +
+    const compress_options options = checked(request.how);
+    const bool is_squeezed = squeezes_with(options);
+    if (is_squeezed && needs_squares(options.method)) {
+        throw bad_argument("method", "\"" + request.how.method +
                                          "\" does not go with a conversation, as it needs the "
                                          "attention of all queries to all cells");
     }
 
     std::vector<prompt_part> parts = begins ? std::vector<prompt_part>() : parts_so_far();
     const std::vector<int32_t> held = sizes(parts);
-    const std::vector<prompt_part> more = parts_of(p, options.method.prior, -1);
+    std::vector<prompt_part> more = parts_of(p, opened.mmproj.get());
+    set_evictable(more, options.method.prior);
     parts.insert(parts.end(), more.begin(), more.end());
-    n_answer = std::clamp(n_answer, 0, n_ctx());
-    const bool capped = room_->cap() > 0 && squeezes;
-    prompt_cap plan(std::move(parts), capped ? room_->cap() : no_cap, options_.n_batch, n_answer,
-                    held);
-    const int32_t n_held = begins ? 0 : plan.n_held();
+    const int32_t n_answer = std::clamp(request.n_answer, 0, context.limit());
+    const bool is_capped = context.cap() > 0 && is_squeezed;
+    prompt_cap plan(std::move(parts), is_capped ? context.cap() : no_cap, opened.options.n_batch,
+                    n_answer, held);
     // sliding windows keep more than what compression has left of the other layers
-    const int32_t n_there = begins ? 0 : std::max(n_held, room_->n_used().value_or(0));
-    const int32_t room = room_->cap() > 0 ? room_->cap() : n_ctx();
-    if (!capped && n_there + p.n_cells() > room) {
-        throw bad_argument("prompt",
-                           std::to_string(p.n_cells()) + " cells after the conversation's " +
-                               std::to_string(n_there) + " do not fit into " +
-                               (room_->cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(room));
+    const int32_t n_there = begins ? 0 : std::max(plan.n_held(), context.n_used().value_or(0));
+    const int32_t n_most = context.cap() > 0 ? context.cap() : context.limit();
+    if (!is_capped && n_there + p.n_cells() > n_most) {
+        throw bad_argument(
+            "prompt", std::to_string(p.n_cells()) + " cells after the conversation's " +
+                          std::to_string(n_there) + " do not fit into " +
+                          (context.cap() > 0 ? "kv_cells " : "n_ctx ") + std::to_string(n_most));
     }
-
-    const session_stats before = begins ? session_stats() : stats_so_far();
-    try {
-        squeezes_turns_ = squeezes;
-        if (begins) {
-            clear();
-            room_->open(p.n_cells() + n_answer);
-            squeezing_ = options;
-            restore_scores({});
-        } else {
-            squeezing_ = options;
-            carry(n_there + p.n_cells() + n_answer);
-        }
-        stats_ = {};
-        stats_.method = how.method;
-        stats_.text_cells = before.text_cells;
-        stats_.image_cells = before.image_cells;
-        stats_.context_cells = before.context_cells;
-        stats_.squeezed_cells = before.squeezed_cells;
-        reading_ = std::move(plan);
-        forget_scores_at_ = 0;
-        pending_.reset();
-        sampler_.reset();
-        prompt_logits_.clear();
-        if (squeezes) {
-            room_->compressor()->resume();
-        }
-        process(p, progress);
-        stats_.prompt_cells = before.prompt_cells + p.n_cells();
-        const size_t per_cell =
-            room_->compressor() ? room_->compressor()->kv().bytes_per_cell() : 0;
-        stats_.bytes_used_before = per_cell * reading_->n_held();
-        if (squeezes && ratio < 1.0) {
-            const auto n_most = static_cast<int32_t>(ratio * stats_.prompt_cells);
-            squeeze(reading_->n_held(), [&] { return reading_->leave(n_most); });
-        }
-        if (capped) {
-            make_room(reading_->n_answer());
-        }
-        if (squeezes) {
-            room_->compressor()->tap().disarm();
-            stats_.score_seconds = room_->compressor()->score_seconds();
-            stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
-            stats_.compress_bytes_peak = room_->compressor()->peak_bytes();
-        }
-        stats_.kept_cells = reading_->n_held();
-        if (const compressor * c = room_->compressor()) {
-            stats_.kept_of = c->count(0, reading_->kinds());
-            stats_.note = starved({stats_.text_cells, stats_.image_cells, stats_.context_cells},
-                                  stats_.kept_of);
-        } else {
-            stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
-        }
-        stats_.bytes_used_after = per_cell * reading_->n_held();
-        stats_.bytes_allocated_before = stats_.bytes_allocated_after = room_->bytes();
-        answer_from_here();
-        talking_ = ready_ = true;
-    } catch (...) {
-        abandon();
-        throw;
-    }
+    return {.read = std::move(p),
+            .reader = capped_reader(options, std::move(plan)),
+            .before = begins ? session_stats() : stats_so_far(),
+            .n_there = n_there,
+            .n_answer = n_answer,
+            .begins = begins,
+            .is_capped = is_capped,
+            .is_squeezed = is_squeezed,
+            .ratio = options.ratios.important + options.ratios.recent};
 }
 
-std::vector<uint8_t> session::state() const {
-    if (!talking_) {
+void conversation::read(turn && next, const progress_fn & progress) {
+    sized_context & context = sequence_.context();
+    const int32_t n_more = next.read.n_cells();
+    const std::string method = next.reader.options().method.name;
+    if (next.begins) {
+        context.open(n_more + next.n_answer);
+        sequence_.keep(next.is_squeezed ? sequence::turns::scored : sequence::turns::unscored);
+        sequence_.set_reader(std::move(next.reader));
+        sequence_.restore_scores({});
+    } else {
+        sequence_.keep(next.is_squeezed ? sequence::turns::scored : sequence::turns::unscored);
+        sequence_.set_reader(std::move(next.reader));
+        sequence_.carry(next.n_there + n_more + next.n_answer);
+    }
+    session_stats & stats = sequence_.stats();
+    stats = {};
+    stats.method = method;
+    stats.text_cells = next.before.text_cells;
+    stats.image_cells = next.before.image_cells;
+    stats.context_cells = next.before.context_cells;
+    stats.squeezed_cells = next.before.squeezed_cells;
+    answer_.drop();
+    compressor * const c = sequence_.compressor();
+    if (next.is_squeezed) {
+        c->resume();
+    }
+    read_prompt(sequence_, next.read, progress);
+    stats.prompt_cells = next.before.prompt_cells + n_more;
+    const prompt_cap & plan = sequence_.reader()->plan();
+    const size_t per_cell = c ? c->kv().bytes_per_cell() : 0;
+    stats.bytes_used_before = per_cell * plan.n_held();
+    if (next.is_squeezed && next.ratio < 1.0) {
+        sequence_.leave(static_cast<int32_t>(next.ratio * stats.prompt_cells));
+    }
+    if (next.is_capped) {
+        sequence_.make_room(plan.n_answer());
+    }
+    if (next.is_squeezed) {
+        c->tap().disarm();
+        stats.score_seconds = c->score_seconds();
+        stats.prefill_seconds -= stats.score_seconds; // the tap runs inside it
+        stats.compress_bytes_peak = c->peak_bytes();
+    }
+    stats.kept_cells = plan.n_held();
+    const cell_counts all = {stats.text_cells, stats.image_cells, stats.context_cells};
+    stats.kept_of = c ? c->count(0, plan.kinds()) : all;
+    stats.note = c ? starved(all, stats.kept_of) : "";
+    stats.bytes_used_after = per_cell * plan.n_held();
+    stats.bytes_allocated_before = stats.bytes_allocated_after = context.bytes();
+    answer_.from_here(true);
+}
+
+std::vector<uint8_t> conversation::state() const {
+    if (!is_under_way()) {
         throw bad_argument("state", "no conversation is under way; expected one");
     }
     state_writer w;
     w.put(state_version);
     w.put(n_ctx_that_counts());
-    w.put<int32_t>(n_past_);
-    w.put<int32_t>(pending_ ? *pending_ : LLAMA_TOKEN_NULL);
+    w.put<int32_t>(sequence_.n_past());
+    w.put<int32_t>(answer_.pending().value_or(LLAMA_TOKEN_NULL));
     const session_stats s = stats_so_far();
-    w.put(counts{s.prompt_cells, s.text_cells, s.image_cells, s.context_cells, s.squeezed_cells});
-    w.put(saved(parts_so_far()));
-    w.put(room_->sequence());
-    const std::vector<std::vector<float>> all = scores();
+    w.put(saved_counts{s.prompt_cells, s.text_cells, s.image_cells, s.context_cells,
+                       s.squeezed_cells});
+    w.put(lookm::saved(parts_so_far()));
+    w.put(sequence_.context().sequence());
+    const std::vector<std::vector<float>> all = sequence_.scores();
     w.put<uint64_t>(all.size());
     for (const std::vector<float> & layer : all) {
         w.put(layer);
@@ -260,81 +231,84 @@ std::vector<uint8_t> session::state() const {
     return std::move(w.out);
 }
 
-void session::restore(std::span<const uint8_t> state, const compression & how) {
-    check_can_talk();
-    check(how);
+conversation::saved conversation::parse(std::span<const uint8_t> state) const {
+    check_types();
     state_reader r(state);
     if (r.get<uint32_t>() != state_version) {
         state_reader::fail();
     }
     if (const auto n = r.get<int32_t>(); n != n_ctx_that_counts()) {
         throw bad_argument("state", "it was made with n_ctx " + std::to_string(n) +
-                                        ", which decides how this " +
-                                        "model rotates positions, expected " +
+                                        ", which decides how this model rotates positions, "
+                                        "expected " +
                                         std::to_string(n_ctx_that_counts()));
     }
-    const auto n_past = r.get<int32_t>();
-    const auto pending = r.get<int32_t>();
-    const auto c = r.get<counts>();
-    const std::vector<prompt_part> parts = restored(r.get_all<saved_part>());
-    const std::vector<int32_t> held = sizes(parts);
-    const auto sequence = r.get_all<uint8_t>();
-    std::vector<std::vector<float>> all(std::min<uint64_t>(r.get<uint64_t>(), 1 << 16));
-    for (std::vector<float> & layer : all) {
+    saved out;
+    out.n_past = r.get<int32_t>();
+    out.pending = r.get<int32_t>();
+    const auto c = r.get<saved_counts>();
+    out.parts = restored(r.get_all<saved_part>());
+    out.sequence = r.get_all<uint8_t>();
+    out.scores.resize(std::min<uint64_t>(r.get<uint64_t>(), 1 << 16));
+    for (std::vector<float> & layer : out.scores) {
         layer = r.get_all<float>();
     }
     if (!r.empty()) {
         state_reader::fail();
     }
     const bool is_token =
-        pending == LLAMA_TOKEN_NULL ||
-        (pending >= 0 && pending < llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
-    if (!is_token || !c.make_sense() || n_past < 0 || n_past > no_cap) {
+        out.pending == LLAMA_TOKEN_NULL ||
+        (out.pending >= 0 && out.pending < llama_vocab_n_tokens(sequence_.opened().vocab()));
+    if (!is_token || !c.make_sense() || out.n_past < 0 || out.n_past > no_cap) {
         state_reader::fail();
     }
-    const int64_t n_in_all = std::accumulate(held.begin(), held.end(), int64_t(0));
-    if (n_in_all > (room_->cap() > 0 ? room_->cap() : n_ctx())) {
+    out.stats.prompt_cells = c.prompt;
+    out.stats.text_cells = c.text;
+    out.stats.image_cells = c.image;
+    out.stats.context_cells = c.context;
+    out.stats.squeezed_cells = c.squeezed;
+    out.stats.kept_cells = out.n_cells();
+    const sized_context & context = sequence_.context();
+    if (out.n_cells() > (context.cap() > 0 ? context.cap() : context.limit())) {
         throw bad_argument("state",
-                           "its " + std::to_string(n_in_all) + " cells do not fit into " +
-                               (room_->cap() > 0 ? "kv_cells " + std::to_string(room_->cap())
-                                                 : "n_ctx " + std::to_string(n_ctx())));
+                           "its " + std::to_string(out.n_cells()) + " cells do not fit into " +
+                               (context.cap() > 0 ? "kv_cells " + std::to_string(context.cap())
+                                                  : "n_ctx " + std::to_string(context.limit())));
     }
-    const auto n_held = static_cast<int32_t>(n_in_all);
-    clear();
-    squeezing_ = checked(how);
-    squeezes_turns_ = squeezes_with(squeezing_);
-    room_->restore(sequence, std::max(n_held, std::min(n_past, llama_model_n_swa(model_.get()))));
-    llama_memory_t memory = llama_get_memory(room_->get());
-    const bool has_positions =
-        llama_memory_seq_pos_max(memory, 0) == n_past - 1; // a turn ends with text, which stays
-    compressor * const compressor = room_->compressor();
-    const size_t n_layers = compressor ? compressor->kv().layers().size() : 0;
-    bool fits = all.empty() || all.size() == n_layers;
-    for (size_t i = 0; fits && i < all.size(); ++i) {
-        fits =
-            all[i].size() == static_cast<size_t>(n_held * compressor->kv().layers()[i].k.n_head_kv);
+    return out;
+}
+
+void conversation::restore(const saved & state, const compression & how) {
+    sized_context & context = sequence_.context();
+    const int32_t n_cells = state.n_cells();
+    const int32_t n_swa = llama_model_n_swa(sequence_.opened().weights.get());
+    context.restore(state.sequence, std::max(n_cells, std::min(state.n_past, n_swa)));
+    // a turn ends with text, whose last cell stays
+    const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(context.get()), 0);
+    compressor * const c = sequence_.compressor();
+    const size_t n_layers = c ? c->kv().layers().size() : 0;
+    bool fits = state.scores.empty() || state.scores.size() == n_layers;
+    for (size_t i = 0; fits && i < state.scores.size(); ++i) {
+        const auto n = static_cast<size_t>(n_cells * c->kv().layers()[i].k.n_head_kv);
+        fits = state.scores[i].size() == n;
     }
-    if (!has_positions || !fits ||
-        (compressor ? compressor->kv().n_used() : room_->n_used().value_or(n_held)) != n_held) {
-        clear();
+    const int32_t n_used = c ? c->kv().n_used() : context.n_used().value_or(n_cells);
+    if (last != state.n_past - 1 || !fits || n_used != n_cells) {
         state_reader::fail();
     }
-    restore_scores(all);
-    reading_ = prompt_cap(parts, no_cap, options_.n_batch, 1, held);
-    n_past_ = n_past;
-    answer_from_here();
-    if (pending != LLAMA_TOKEN_NULL) {
-        pending_ = pending;
+    const compress_options options = checked(how);
+    sequence_.keep(squeezes_with(options) ? sequence::turns::scored : sequence::turns::unscored);
+    sequence_.set_reader(
+        {options, prompt_cap(state.parts, no_cap, sequence_.opened().options.n_batch, 1,
+                             sizes(state.parts))});
+    sequence_.restore_scores(state.scores);
+    sequence_.set_n_past(state.n_past);
+    answer_.from_here(false);
+    if (state.pending != LLAMA_TOKEN_NULL) {
+        answer_.set_pending(state.pending);
     }
-    stats_ = {};
-    stats_.method = how.method;
-    stats_.prompt_cells = c.prompt;
-    stats_.text_cells = c.text;
-    stats_.image_cells = c.image;
-    stats_.context_cells = c.context;
-    stats_.squeezed_cells = c.squeezed;
-    stats_.kept_cells = n_held;
-    talking_ = true;
+    sequence_.stats() = state.stats;
+    sequence_.stats().method = how.method;
 }
 
 } // namespace lookm

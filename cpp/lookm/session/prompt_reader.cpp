@@ -1,0 +1,184 @@
+#include "lookm/session/prompt_reader.h"
+
+#include "lookm/core/stopwatch.h"
+#include "lookm/host/at_work.h"
+#include "lookm/host/log.h"
+#include "lookm/host/memory_room.h"
+#include "lookm/host/out_of_memory.h"
+
+#include "mtmd-helper.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace lookm {
+
+namespace {
+
+constexpr double seconds_between_reports = 0.1;
+
+// How much of a prompt is done, as the user's function is told.
+class reading_progress {
+  public:
+    reading_progress(const progress_fn & report, const prompt & p)
+        : report_(report), n_tiles_(p.n_tiles()), n_cells_(p.n_cells()) {}
+
+    void tiles(int n) { tell(phase::encode, tiles_done_ += n, n_tiles_); }
+    void cells(int n) { tell(phase::prefill, cells_done_ += n, n_cells_); }
+    bool is_due() const { return since_report_.seconds() >= seconds_between_reports; }
+
+  private:
+    void tell(phase p, int done, int total) {
+        since_report_ = {};
+        check_work_goes_on();
+        if (report_) {
+            report_(p, done, total);
+        }
+    }
+
+    const progress_fn & report_;
+    int n_tiles_, n_cells_;
+    int tiles_done_ = 0, cells_done_ = 0;
+    stopwatch since_report_ = {};
+};
+
+// While it lives, llama.cpp asks before every node of a graph whether to go on: the user may have
+// had enough.
+class stop_switch {
+  public:
+    stop_switch(sequence & s, reading_progress & progress) : sequence_(s), progress_(progress) {
+        llama_set_abort_callback(sequence_.context().get(), asked, this);
+    }
+    ~stop_switch() { llama_set_abort_callback(sequence_.context().get(), nullptr, nullptr); }
+    stop_switch(const stop_switch &) = delete;
+    stop_switch & operator=(const stop_switch &) = delete;
+
+  private:
+    static bool asked(void * self) {
+        auto & s = *static_cast<stop_switch *>(self);
+        if (!s.progress_.is_due() && !work_is_stopped()) {
+            return false;
+        }
+        try {
+            s.progress_.cells(0);
+        } catch (...) { // C code lies above: carry the exception around it
+            s.sequence_.stop(std::current_exception());
+            return true;
+        }
+        return false;
+    }
+
+    sequence & sequence_;
+    reading_progress & progress_;
+};
+
+// Told by mtmd of each batch of an image that is in the cache: makes room for the next one.
+struct image_batches {
+    sequence & s;
+    int32_t n_left;
+
+    static int32_t read(const mtmd_helper_embd_batch * batch, void * self) {
+        auto & [s, n_left] = *static_cast<image_batches *>(self);
+        try {
+            s.added(batch->n_tokens);
+            n_left -= batch->n_tokens;
+            if (n_left > 0) {
+                s.make_room(s.next_batch(n_left));
+            }
+        } catch (...) { // C code lies above: carry the exception around it
+            s.stop(std::current_exception());
+            return 1;
+        }
+        return 0;
+    }
+};
+
+void read_text(sequence & s, const std::vector<llama_token> & tokens, bool is_last,
+               reading_progress & progress) {
+    const auto n_tokens = static_cast<int32_t>(tokens.size());
+    for (int32_t i = 0; i < n_tokens;) {
+        const int32_t n = s.next_batch(n_tokens - i);
+        s.make_room(n);
+        const stopwatch watch;
+        s.decode(tokens.data() + i, n, is_last && i + n == n_tokens);
+        s.stats().prefill_seconds += watch.seconds();
+        i += n;
+        s.added(n);
+        progress.cells(n);
+    }
+}
+
+void read_image(sequence & s, const mtmd_input_chunk * chunk, reading_progress & progress) {
+    check_room("an image");
+    mtmd_context * const mmproj = s.opened().mmproj.get();
+    forget_errors();
+    const stopwatch encode;
+    if (mtmd_encode_chunk(mmproj, chunk) != 0) {
+        throw_logged<std::runtime_error>("image encoder failed: ");
+    }
+    s.stats().encode_seconds += encode.seconds();
+    progress.tiles(1);
+
+    const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+    const int32_t n_batch = s.next_batch(s.context().n_batch());
+    s.make_room(std::min(n, n_batch));
+    image_batches batches = {s, n};
+    const double squeezed = s.stats().compress_seconds;
+    const stopwatch prefill;
+    llama_pos n_past = s.n_past();
+    const int32_t status = mtmd_helper_decode_image_chunk(
+        mmproj, s.context().get(), chunk, mtmd_get_output_embd(mmproj), n_past, 0, n_batch, &n_past,
+        image_batches::read, &batches);
+    s.set_n_past(n_past);
+    s.check_stopped();
+    if (status != 0) {
+        throw_logged<std::runtime_error>("prefill of an image failed: ");
+    }
+    s.stats().prefill_seconds += prefill.seconds() - (s.stats().compress_seconds - squeezed);
+    progress.cells(n);
+}
+
+} // namespace
+
+void read_prompt(sequence & s, const prompt & p, const progress_fn & report) {
+    reading_progress progress(report, p);
+    progress.cells(0);
+    const stop_switch stop(s, progress);
+    session_stats & stats = s.stats();
+    for (size_t i = 0; i < p.chunks.size(); ++i) {
+        const prompt_chunk & chunk = p.chunks[i];
+        if (chunk.image) {
+            read_image(s, chunk.image, progress);
+            stats.image_cells += chunk.n_cells();
+        } else {
+            read_text(s, chunk.tokens, i + 1 == p.chunks.size(), progress);
+            stats.text_cells += chunk.n_cells() - chunk.n_context();
+            stats.context_cells += chunk.n_context();
+        }
+    }
+    llama_synchronize(s.context().get());
+    stats.prompt_cells = p.n_cells();
+    stats.encode_images = p.n_images;
+}
+
+std::vector<prompt_part> parts_of(const prompt & p, const mtmd_context * mmproj) {
+    std::vector<prompt_part> parts;
+    for (const prompt_chunk & chunk : p.chunks) {
+        if (chunk.image) {
+            parts.push_back({.n_cells = chunk.n_cells(),
+                             .kind = token_kind::image,
+                             .whole = mtmd_decode_use_non_causal(mmproj, chunk.image)});
+            continue;
+        }
+        for (size_t i = 0; i < chunk.kind.size(); ++i) {
+            if (i == 0 || chunk.kind[i] != chunk.kind[i - 1]) {
+                parts.push_back({.n_cells = 0, .kind = chunk.kind[i]});
+            }
+            ++parts.back().n_cells;
+        }
+    }
+    return parts;
+}
+
+} // namespace lookm

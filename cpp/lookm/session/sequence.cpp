@@ -1,0 +1,243 @@
+#include "lookm/session/sequence.h"
+
+#include "lookm/core/stopwatch.h"
+#include "lookm/host/at_work.h"
+#include "lookm/host/log.h"
+#include "lookm/host/memory_room.h"
+#include "lookm/host/out_of_memory.h"
+#include "lookm/session/checks.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace lookm {
+
+sequence::sequence(const opened_model & opened)
+    : opened_(opened),
+      context_(std::make_unique<sized_context>(opened.weights.get(), opened.options)) {
+    check_decoder_only(opened.weights.get(), context_->get(), opened.options);
+}
+
+void sequence::clear() {
+    context_->clear();
+    reader_.reset();
+    keeps_ = turns::none;
+    n_past_ = 0;
+    kept_logits_.clear();
+    stopped_ = nullptr;
+}
+
+std::unique_ptr<sized_context> sequence::exchange(std::unique_ptr<sized_context> context) {
+    return std::exchange(context_, std::move(context));
+}
+
+void sequence::begin(const compress_options & options, int32_t n_cells,
+                     std::optional<capped_reader> reader) {
+    stats_ = {};
+    stats_.method = options.method.name;
+    reader_ = std::move(reader);
+    context_->open(n_cells);
+    if (reader_) {
+        reader_->begin(*compressor(), 0);
+    } else if (evicts(options)) {
+        compressor()->observe(options);
+    } else if (compressor()) {
+        compressor()->observe_nothing();
+    }
+}
+
+void sequence::set_reader(capped_reader reader) {
+    reader_ = std::move(reader);
+    if (compressor()) {
+        reader_->attach(*compressor(), 0);
+    }
+}
+
+int32_t sequence::next_batch(int32_t n_left) const {
+    return std::min(n_left, reader_ ? reader_->plan().n_next() : context_->n_batch());
+}
+
+template <class Squeeze>
+void sequence::squeeze(Squeeze && squeeze) {
+    const int32_t n_before = reader_->n_squeezed();
+    const double seconds_before = reader_->seconds();
+    try {
+        squeeze();
+    } catch (...) {
+        check_stopped(); // in one of its graphs
+        throw;
+    }
+    stats_.squeezed_cells += reader_->n_squeezed() - n_before;
+    stats_.compress_seconds += reader_->seconds() - seconds_before;
+}
+
+void sequence::make_room(int32_t n) {
+    if (reader_) {
+        squeeze([&] { reader_->make_room(n); });
+    }
+}
+
+void sequence::leave(int32_t n_most) {
+    squeeze([&] { reader_->leave(n_most); });
+}
+
+void sequence::added(int32_t n) {
+    if (reader_) {
+        reader_->added(n);
+    }
+}
+
+void sequence::decode(const llama_token * tokens, int32_t n, bool logits) {
+    check_room("reading " + std::to_string(n) + (n == 1 ? " token" : " tokens"));
+    llama_batch batch = llama_batch_init(n, 0, 1);
+    batch.n_tokens = n;
+    for (int32_t i = 0; i < n; ++i) {
+        batch.token[i] = tokens[i];
+        batch.pos[i] = n_past_ + i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = logits && i + 1 == n;
+    }
+    kept_logits_.clear();
+    forget_errors();
+    const int32_t status = llama_decode(context_->get(), batch);
+    llama_batch_free(batch);
+    check_stopped();
+    if (status != 0) {
+        throw_logged<std::runtime_error>("llama_decode failed with status " +
+                                         std::to_string(status) + ": ");
+    }
+    n_past_ += n;
+}
+
+void sequence::stop(std::exception_ptr why) {
+    if (!stopped_) {
+        stopped_ = std::move(why);
+    }
+}
+
+void sequence::check_stopped() {
+    if (work_is_stopped() && !stopped_) {
+        stopped_ = std::make_exception_ptr(work_stopped());
+    }
+    if (stopped_) {
+        if (compressor()) {
+            compressor()->tap().drop_error(); // its graph was stopped
+        }
+        std::rethrow_exception(std::exchange(stopped_, nullptr));
+    }
+    if (compressor()) {
+        compressor()->tap().rethrow();
+    }
+}
+
+void sequence::drop_errors() {
+    if (compressor()) {
+        compressor()->tap().disarm();
+        compressor()->tap().drop_error();
+    }
+}
+
+compress_result sequence::compress(compress_options options, const progress_fn & progress) {
+    if (reader_) {
+        squeeze([&] { options = reader_->finish(evicts(options)); });
+    }
+    stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
+    stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
+    check_room("compression");
+    class compressor * const c = compressor();
+    const size_t per_cell = c ? c->kv().bytes_per_cell() : 0;
+    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
+    stats_.bytes_allocated_before = stats_.bytes_allocated_after = context_->bytes();
+    if (reader_) {
+        stats_.score_seconds = c->score_seconds();
+        stats_.compress_bytes_peak = c->peak_bytes();
+        stats_.kept_of = c->count(0, reader_->plan().kinds());
+    }
+    if (!evicts(options)) {
+        stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+        stats_.note = !options.method.evicts       ? "method origin keeps the full cache"
+                      : stats_.squeezed_cells == 0 ? "kv_ratio 1 keeps the full cache"
+                                                   : "";
+        if (c) {
+            c->tap().disarm();
+        }
+        return {};
+    }
+    const auto report = [&](int done, int total) {
+        if (progress) {
+            progress(phase::compress, done, total);
+        }
+    };
+    compress_result result = c->compress(0, options, report);
+    stats_.kept_cells = result.n_keep;
+    stats_.kept_of = result.kept_of;
+    stats_.note = result.note.empty()          ? result.warning
+                  : stats_.squeezed_cells == 0 ? result.note
+                                               : "";
+    stats_.bytes_used_after = per_cell * c->kv().n_used();
+    stats_.compress_bytes_peak = result.peak_bytes;
+    stats_.compress_seconds += result.seconds;
+    stats_.score_seconds = result.score_seconds;
+    stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+    return result;
+}
+
+void sequence::shrink(int32_t n_answer) {
+    const auto n_kept = context_->n_used();
+    const bool fits = n_kept == stats_.prompt_cells && !reader_ && !context_->keeps_other_types();
+    if (!n_kept || fits) {
+        return; // opened in the right size
+    }
+    const stopwatch watch;
+    keep_logits(logits());
+    context_->move(*n_kept + n_answer);
+    stats_.bytes_used_after = context_->bytes_per_cell() * stats_.kept_cells;
+    stats_.bytes_allocated_after = context_->bytes();
+    stats_.move_seconds = watch.seconds();
+}
+
+std::vector<float> sequence::logits() const {
+    const float * last = llama_get_logits_ith(context_->get(), -1);
+    return {last, last + llama_vocab_n_tokens(opened_.vocab())};
+}
+
+std::vector<std::vector<float>> sequence::scores() const {
+    class compressor * const c = compressor();
+    std::vector<std::vector<float>> out;
+    for (size_t i = 0; c && c->observed() && i < c->kv().layers().size(); ++i) {
+        out.push_back(c->tap().scores(i, c->kv().cells(0)));
+    }
+    return out;
+}
+
+// Cells that were read while nothing was to be evicted have no scores: they start from 0.
+void sequence::restore_scores(const std::vector<std::vector<float>> & scores) {
+    class compressor * const c = compressor();
+    if (!c) {
+        return;
+    }
+    if (keeps_ != turns::scored) {
+        c->observe_nothing();
+        return;
+    }
+    c->observe_all(reader_->options());
+    const std::vector<cell> cells = c->kv().cells(0);
+    for (size_t i = 0; c->observed() && !cells.empty() && i < c->kv().layers().size(); ++i) {
+        const std::vector<float> none(cells.size() * c->kv().layers()[i].k.n_head_kv, 0.0f);
+        c->tap().restore(i, cells, scores.empty() ? none : scores[i]);
+    }
+    c->tap().disarm();
+}
+
+void sequence::carry(int32_t n_cells) {
+    const std::vector<std::vector<float>> kept = scores();
+    context_->move(n_cells, true);
+    if (compressor()) {
+        reader_->attach(*compressor(), 0);
+    }
+    restore_scores(kept);
+}
+
+} // namespace lookm

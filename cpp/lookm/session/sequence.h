@@ -1,0 +1,90 @@
+#pragma once
+
+#include "lookm/cache/capped_reader.h"
+#include "lookm/session/opened_model.h"
+#include "lookm/session/session_stats.h"
+#include "lookm/session/sized_context.h"
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lookm {
+
+// The one sequence of a session: the context that holds its cells, how far it has been read, and
+// what happened to it. prompt_reader reads prompts into it; answer decodes what follows.
+class sequence {
+  public:
+    // What a conversation keeps of its turns: nothing (there is none), cells, or cells and scores.
+    enum class turns { none, unscored, scored };
+
+    // Throws as sized_context does, and bad_argument for a model that does not continue prompts.
+    // opened must outlive it.
+    explicit sequence(const opened_model & opened);
+
+    sized_context & context() const { return *context_; }
+    class compressor * compressor() const { return context_->compressor(); } // may be null
+    const opened_model & opened() const { return opened_; }
+    session_stats & stats() { return stats_; }
+    const session_stats & stats() const { return stats_; }
+    llama_pos n_past() const { return n_past_; }
+    void set_n_past(llama_pos n_past) { n_past_ = n_past; }
+
+    void clear(); // forgets all cells
+    // Takes another context, whose cells become the sequence's; returns the one it had.
+    std::unique_ptr<sized_context> exchange(std::unique_ptr<sized_context> context);
+
+    // Empties the context and makes room for n_cells of a prompt that is to be compressed like
+    // this. A prompt that the cap does not hold comes with its reader.
+    void begin(const compress_options & options, int32_t n_cells,
+               std::optional<capped_reader> reader = {});
+
+    // Reading, piece by piece.
+    const std::optional<capped_reader> & reader() const { return reader_; }
+    void set_reader(capped_reader reader);
+    int32_t next_batch(int32_t n_left) const; // cells to decode next
+    void make_room(int32_t n);                // under a cap, before n more cells come
+    void leave(int32_t n_most);               // squeezes evictable cells until n_most are left
+    void added(int32_t n);
+    void decode(const llama_token * tokens, int32_t n, bool logits);
+
+    // For callbacks that run below C code: keeps an exception until check_stopped() rethrows it.
+    void stop(std::exception_ptr why);
+    void check_stopped();
+    void drop_errors(); // of a graph that was stopped
+
+    // After the prompt's last cell: compresses its cells. Fills in stats().
+    compress_result compress(compress_options options, const progress_fn & progress);
+    // Frees the memory that neither the kept cells nor n_answer more need.
+    void shrink(int32_t n_answer);
+
+    // Conversations: scores go along when cells move to another context.
+    turns keeps() const { return keeps_; }
+    void keep(turns what) { keeps_ = what; }
+    std::vector<std::vector<float>> scores() const; // of each layer, in the order of cells
+    void restore_scores(const std::vector<std::vector<float>> & scores);
+    void carry(int32_t n_cells); // to a context of n_cells that can read more
+
+    // Of the last token. They are kept where they would be lost before they are sampled from.
+    std::vector<float> logits() const;
+    void keep_logits(std::vector<float> logits) { kept_logits_ = std::move(logits); }
+    const std::vector<float> & kept_logits() const { return kept_logits_; }
+
+  private:
+    template <class Squeeze>
+    void squeeze(Squeeze && squeeze);
+
+    const opened_model & opened_;
+    std::unique_ptr<sized_context> context_;
+    std::optional<capped_reader> reader_; // a prompt longer than the cap, or a conversation
+    turns keeps_ = turns::none;
+    llama_pos n_past_ = 0;
+    std::vector<float> kept_logits_; // empty: those in the context are good
+    std::exception_ptr stopped_;     // why the work below C code was stopped
+    session_stats stats_;
+};
+
+} // namespace lookm
