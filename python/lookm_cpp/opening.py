@@ -27,9 +27,15 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 
 def model_options(
-    model: Path, projector: Path | None, **given: Unpack[ModelOptions]
+    model: Path,
+    projector: Path | None,
+    *,
+    for_trials: bool = False,
+    **given: Unpack[ModelOptions],
 ) -> _core.ModelOptions:
     """The core's options; what is not given, or ``None`` where that is allowed, has its default.
+
+    ``for_trials``: prompts will be compressed again and again, by any method.
 
     Raises:
         ValueError: A value has the wrong type, or is not a size.
@@ -43,4 +49,6 @@ def model_options(
         for name, value in given.items()
         if value is not None or name not in _MAY_BE_NONE
     }
+    if for_trials:
+        fields |= {"scored": True, "swa_full": True}
     return _core.ModelOptions(model_path=str(model), mmproj_path=str(projector or ""), **fields)

@@ -23,7 +23,7 @@ IMAGES = [str(image) for image in PROMPT.images]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(make_setup("embedded", None), 120) as opened:
+    with Lab(make_setup("embedded"), 120) as opened:
         yield opened
 
 
@@ -97,7 +97,7 @@ def test_answers_that_never_end(tmp_path: Path) -> None:
     has its prompt.
     """
     setup = replace(
-        make_setup("embedded", None),
+        make_setup("embedded"),
         model=write_llama(tmp_path / "model.gguf", n_ctx=2048),
         mmproj=None,
     )

@@ -18,7 +18,7 @@ from lookm_cpp.evaluation.report import rows_of
 from lookm_cpp.evaluation.suite import SuiteRun, run_suite
 from lookm_cpp.evaluation.tiny_prompts import SIZES, TASKS, make_context
 
-SETUP = make_setup("embedded", None)
+SETUP = make_setup("embedded")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -61,6 +61,38 @@ def test_right_answers_follow_from_the_pictures() -> None:
         assert context.questions[0].score(wrong) == 0
     again, other = (make_context(pool, 5, seed) for seed in (0, 1))
     assert again.text == make_context(pool, 5, 0).text != other.text
+
+
+def test_fields_are_those_of_all_methods_but_the_controls() -> None:
+    given = {"scorer": "window", "window": 16}
+    arms = make_arms(["h2o", "text_prior_pivot_merge"], [0.2], ["f16", "q8_0"], given)
+    for arm in arms:
+        control = arm.name in ("random", "streaming_llm", "full cache", "text cells only")
+        assert arm.compression.scorer == (None if control else "window"), arm.key
+    kept = make_arms(["text_prior_pivot_merge"], [0.2], ["f16"], {"text_overflow": "keep"})
+    assert [arm.compression.text_overflow for arm in kept[2:]] == ["keep", "evict", "evict"]
+
+
+def test_flags_of_compression_and_of_the_model(tmp_path: Path, capfd: Capture) -> None:
+    run = ["eval", "tiny", "--quick", "--contexts", "1", "--place", "before", "--ratios", "0.3"]
+    run += ["--methods", "h2o", "--json"]
+    found = {}
+    for name, flags in {
+        "plain": ["-b", "64", "-fa", "off"],
+        "window": ["--scorer", "window", "--window", "2"],
+        "keep": ["--text-overflow", "keep"],
+    }.items():
+        assert main([*run, *flags, "-o", str(tmp_path / name)]) == 0
+        found[name] = json.loads(capfd.readouterr().out)
+    assert "scorer" not in found["plain"]
+    assert (found["window"]["scorer"], found["window"]["window"]) == ("window", 2)
+    rows = {name: {row["name"]: row for row in one["rows"]} for name, one in found.items()}
+    assert rows["plain"]["random"] == rows["window"]["random"]
+    assert rows["plain"]["h2o"] != rows["window"]["h2o"]
+    assert main([*run, "-o", str(tmp_path / "window")]) == 2
+    assert "belongs to another run" in capfd.readouterr().err
+    assert main([*run, "--kv-cells", "64"]) == 2
+    assert "--kv-cells" in capfd.readouterr().err
 
 
 def test_arms_have_equal_bytes() -> None:

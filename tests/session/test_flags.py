@@ -17,7 +17,7 @@ OWL = str(DEMO / "pic08.png")
 
 
 def _help(command: str, capsys: pytest.CaptureFixture[str]) -> str:
-    assert main([command, "-h"]) == 0
+    assert main([*command.split(), "-h"]) == 0
     return re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
@@ -40,6 +40,27 @@ def test_each_command_has_them(command: str, capsys: pytest.CaptureFixture[str])
         for name in flag.names[0].split("/"):
             assert re.search(rf"{name}\b", shown), name
     assert "-c, --n-ctx, --ctx-size" in shown
+
+
+def test_the_demo_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--visual-quota", "2"]) == 2
+    assert capsys.readouterr().err.startswith("lookm: visual_quota: 2")
+    assert main(["demo", "-c", "256"]) == 2
+    assert "do not fit into n_ctx 256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["eval tiny", "eval passkey", "eval milebench"])
+def test_evaluations_have_all_but_what_they_vary(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    varied = {"type_k", "type_v", "kept_type_k", "kept_type_v", "method"}
+    ratios = {"kv_ratio", "important_ratio", "recent_ratio"}
+    caps = {"kv_cells", "kv_memory"}
+    shown = _help(command, capsys)
+    for flag in (*COMPRESSION, *OPENING):
+        for name in flag.names[0].split("/"):
+            found = re.search(rf" {name}[ ,]", shown)
+            assert bool(found) == (flag.option not in varied | ratios | caps), name
 
 
 def _asked(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from lookm_cpp.cli.flags import (
     System,
     check_embedded,
     with_flags,
+    without,
 )
 from lookm_cpp.files import read_text
 from lookm_cpp.images import ImageLike
@@ -122,7 +123,7 @@ def _ask_twice(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bo
 
 @with_flags(
     opened=(*OPENING, SEED),
-    how=[flag for flag in COMPRESSION if flag is not KV_RATIO],
+    how=without(COMPRESSION, "kv_ratio"),
     answer=ANSWER,
 )
 def ask(

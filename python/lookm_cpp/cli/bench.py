@@ -25,7 +25,7 @@ from lookm_cpp.bench.settings import Settings, settings_of
 from lookm_cpp.bench.workload import Case
 from lookm_cpp.cli.bench_tables import rich_table, time_bar, wide_console
 from lookm_cpp.cli.console import print_json
-from lookm_cpp.cli.flags import COMPRESSION, OPENING, Json, Mmproj, with_flags
+from lookm_cpp.cli.flags import COMPRESSION, OPENING, Json, Mmproj, with_flags, without
 from lookm_cpp.plotting import NO_PLOTS
 
 MADE_HERE = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
@@ -36,8 +36,8 @@ RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")  # by --ratios
 
 
 @with_flags(
-    opened=[flag for flag in OPENING if flag.option not in MADE_HERE + VARIED],
-    how=[flag for flag in COMPRESSION if flag.option not in RATIOS],
+    opened=without(OPENING, *MADE_HERE, *VARIED),
+    how=without(COMPRESSION, *RATIOS),
 )
 def bench(
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from lookm_cpp import _core
 from lookm_cpp.cli.ask import Asked, Run, run
 from lookm_cpp.cli.console import print_json, side_by_side, stats_rows
-from lookm_cpp.cli.flags import KV_RATIO, Json
+from lookm_cpp.cli.flags import COMPRESSION, KV_RATIO, OPENING, Json, with_flags, without
 from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
@@ -53,7 +53,12 @@ class Result:
         }
 
 
+@with_flags(
+    opened=OPENING,
+    how=without(COMPRESSION, "kv_ratio", "important_ratio", "recent_ratio", "method"),
+)
 def demo(
+    *,
     kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEMO_RATIO,
     method: Annotated[
         list[str] | None,
@@ -63,14 +68,18 @@ def demo(
         ),
     ] = None,
     as_json: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """Let the embedded model answer all shipped questions, with the full and with compressed
     caches.
     """
-    _run(kv_ratio, method or DEMO_METHODS, as_json=as_json)
+    _run(kv_ratio, method or DEMO_METHODS, {**opened, **how}, as_json=as_json)
 
 
-def _run(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
+def _run(
+    kv_ratio: float, methods: Sequence[str], options: Mapping[str, Any], *, as_json: bool
+) -> None:
     """Ask all prompts in the order of their file, greedily, and show every answer.
 
     Raises:
@@ -81,7 +90,7 @@ def _run(kv_ratio: float, methods: Sequence[str], *, as_json: bool) -> None:
     console = Console(highlight=False, quiet=as_json)
     prompts = demo_prompts()
     results: list[Result] = []
-    with Llava.embedded(kv_ratio=kv_ratio, method=methods[0]) as llm:
+    with Llava.embedded(kv_ratio=kv_ratio, method=methods[0], **options) as llm:
         console.print(
             f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with the full KV cache, "
             f"and with kv_ratio {kv_ratio:g} of it by {' and by '.join(methods)}. Greedy decoding; every answer is "

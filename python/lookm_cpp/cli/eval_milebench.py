@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE
@@ -13,15 +13,14 @@ from rich.table import Table
 
 from lookm_cpp.cli.console import print_json
 from lookm_cpp.cli.eval_options import (
-    GpuLayers,
-    NCtx,
+    METHOD_FLAGS,
+    MODEL_FLAGS,
     Output,
-    Template,
-    Threads,
+    fields_given,
     make_setup,
     progress_bar,
 )
-from lookm_cpp.cli.flags import Json, Mmproj, Model
+from lookm_cpp.cli.flags import MAX_TOKENS, Json, Mmproj, Model, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import ratio_arms
 from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
@@ -31,8 +30,12 @@ from lookm_cpp.evaluation.records import Records
 from lookm_cpp.parsing import numbers, words
 from lookm_cpp.sizes import format_bytes
 
+ANSWER_TOKENS = replace(MAX_TOKENS, help="Maximum number of tokens in an answer.")
 
+
+@with_flags(answer=[ANSWER_TOKENS], opened=MODEL_FLAGS, how=METHOD_FLAGS)
 def milebench(
+    *,
     data: Annotated[Path, typer.Option("--data", help="The folder that holds NAME/NAME.json.")],
     model: Model,
     datasets: Annotated[
@@ -40,7 +43,6 @@ def milebench(
         typer.Option("--datasets", help="Names with commas.  [default: all that are there]"),
     ] = None,
     mmproj: Mmproj = None,
-    chat_template: Template = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Names with commas.")
     ] = f"origin,h2o,snapkv,{PAPER_METHOD},{METHOD}",
@@ -48,13 +50,6 @@ def milebench(
         str, typer.Option("--ratios", help="Shares of the cells to keep.")
     ] = "1.0,0.5,0.2,0.05",
     caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
-    text_overflow: Annotated[
-        str | None,
-        typer.Option(
-            "--text-overflow",
-            help="keep: all text stays; evict: exact.  [default: the method's own]",
-        ),
-    ] = None,
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")
     ] = False,
@@ -62,9 +57,6 @@ def milebench(
         int | None,
         typer.Option("--combined", help="The combined-image variant with so many pictures."),
     ] = None,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", help="Most tokens of an answer.")
-    ] = 512,
     max_context: Annotated[
         int,
         typer.Option(
@@ -82,15 +74,15 @@ def milebench(
     limit: Annotated[
         int, typer.Option("--limit", help="Only the first so many samples of each; 0 for all.")
     ] = 0,
-    n_ctx: NCtx = 0,
-    threads: Threads = None,
-    gpu_layers: GpuLayers = -1,
     output: Output = None,
     as_json: Json = False,
+    answer: dict[str, Any],
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """MileBench's questions and metrics, for a copy of its data that you have."""
     for option, value, least in (
-        ("--max-tokens", max_tokens, 1),
+        ("--max-tokens", answer["max_tokens"], 1),
         ("--max-context", max_context, 0),
         ("--image-tokens", image_tokens, 0),
         ("--limit", limit, 0),
@@ -100,7 +92,8 @@ def milebench(
             raise ValueError(f"{option} is {value}, expected at least {least}")
     if adversarial and combined is not None:
         raise ValueError("--adversarial is given with --combined, expected one or the other")
-    arms = ratio_arms(words(methods), numbers(ratios, "--ratios"), words(caches), text_overflow)
+    given = fields_given(how, METHOD_FLAGS)
+    arms = ratio_arms(words(methods), numbers(ratios, "--ratios"), words(caches), given)
     names = words(datasets) or [
         name for group in TASKS.values() for name in group if (data / name).is_dir()
     ]
@@ -112,23 +105,16 @@ def milebench(
         raise ValueError(
             f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets"
         )
-    setup = make_setup(
-        model,
-        mmproj,
-        threads=threads,
-        n_gpu_layers=gpu_layers,
-        n_ctx=n_ctx,
-        chat_template=chat_template,
-    )
+    setup = make_setup(model, mmproj, **opened)
     run = MileBenchRun(
         setup,
         arms,
         found,
         combined is not None,
-        max_tokens,
+        answer["max_tokens"],
         max_context,
         image_tokens,
-        text_overflow,
+        given,
     )
     variant = "adversarial" if adversarial else f"combined {combined}" if combined else "plain"
     with Records(output, run.identity(variant)) as records:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from lookm_cpp import embedded
-from lookm_cpp.cli.flags import check_embedded
+from lookm_cpp.cli.flags import COMPRESSION, OPENING, Flag, check_embedded, without
+from lookm_cpp.evaluation.arms import EVICT
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
-from lookm_cpp.sizes import whole
-from lookm_cpp.templates import template_text
 
-Template = Annotated[
-    str | None,
-    typer.Option(
-        "--chat-template",
-        help="A name that llama.cpp knows, a file or Jinja text.  [default: the model's]",
-    ),
-]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lookm_cpp.options import LlavaOptions
+
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -33,49 +31,59 @@ Output = Annotated[
         help="A JSONL file of every answer, with plots beside it; a run goes on where it ended.",
     ),
 ]
-NCtx = Annotated[int, typer.Option("--n-ctx", help="Cells of the context; 0 for the model's own.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="CPU threads; 0: by the core, with 'embedded' 1.")
-]
-GpuLayers = Annotated[
-    int, typer.Option("--gpu-layers", help="Layers on the accelerator; -1 for all.")
-]
+
+VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
+UNCAPPED = ("kv_cells", "kv_memory")
+"""A prompt is read whole, and then compressed in one way after the other."""
+BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", "method")  # by --ratios and --methods
+
+MODEL_FLAGS = without(OPENING, *VARIED, *UNCAPPED)
+KEEP_OR_EVICT = "If text alone exceeds the budget: keep all of it, or evict."
+METHOD_FLAGS = without(COMPRESSION, *BY_ARM)
+EQUAL_BYTES_FLAGS = tuple(
+    replace(flag, default=EVICT, help=KEEP_OR_EVICT) if flag.option == "text_overflow" else flag
+    for flag in METHOD_FLAGS
+)
+"""For methods that are compared at equal bytes; the controls have options of their own."""
 
 
 def make_setup(
     model: str,
-    mmproj: str | None,
+    mmproj: str | None = None,
     *,
     text_only: bool = False,
-    threads: int | None = None,
-    n_gpu_layers: int = -1,
-    n_ctx: int = 0,
-    chat_template: str | None = None,
+    **options: Unpack[LlavaOptions],
 ) -> Setup:
-    """The model's files; the embedded model is too small to be worth sharing among threads.
+    """The model's files and how they are opened; the embedded model takes one thread by default,
+    since it is too small for more.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: A number has more than 32 bits, a projector is given where none belongs, or none
-            can be found.
+        ValueError: An option is wrong, a projector is given where none belongs, or none can be
+            found.
     """
-    for option, value in (
-        ("--threads", threads or 0),
-        ("--gpu-layers", n_gpu_layers),
-        ("--n-ctx", n_ctx),
-    ):
-        whole(option, value)
-    template = template_text(chat_template)
+    check_embedded(model, mmproj)
     if model == embedded.NAME:
-        check_embedded(model, mmproj)
-        return Setup(
-            embedded.MODEL, embedded.MMPROJ, "f16", threads or 1, n_gpu_layers, n_ctx, template
-        )
+        options = {**options, "n_threads": options.get("n_threads") or 1}
+        return _checked(Setup(embedded.MODEL, embedded.MMPROJ, options=options))
     file = existing_file(model, "--model")
-    projector = (
-        None if text_only else existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(file)
-    )
-    return Setup(file, projector, "f16", threads or 0, n_gpu_layers, n_ctx, template)
+    projector = None if text_only else _projector(mmproj, file)
+    return _checked(Setup(file, projector, options=options))
+
+
+def _projector(mmproj: str | None, model: Path) -> Path:
+    return existing_file(mmproj, "--mmproj") if mmproj else find_mmproj(model)
+
+
+def _checked(setup: Setup) -> Setup:
+    setup.core()
+    return setup
+
+
+def fields_given(how: Mapping[str, Any], flags: Sequence[Flag]) -> dict[str, Any]:
+    """What is not the flags' default; records of a run name it."""
+    defaults = {flag.option: flag.default for flag in flags}
+    return {name: value for name, value in how.items() if value != defaults[name]}
 
 
 @contextmanager

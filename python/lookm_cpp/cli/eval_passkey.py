@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lookm_cpp import embedded
 from lookm_cpp.cli.eval_options import (
-    GpuLayers,
-    NCtx,
+    EQUAL_BYTES_FLAGS,
+    MODEL_FLAGS,
     Output,
-    Template,
-    Threads,
+    fields_given,
     make_setup,
     progress_bar,
 )
 from lookm_cpp.cli.eval_tables import print_report
-from lookm_cpp.cli.flags import Json, Model
+from lookm_cpp.cli.flags import Json, Model, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import make_arms
 from lookm_cpp.evaluation.passkey_prompts import embedded_contexts, text_contexts
@@ -32,9 +31,10 @@ MAX_TOKENS = 64
 FILLER = 250
 
 
+@with_flags(opened=MODEL_FLAGS, how=EQUAL_BYTES_FLAGS)
 def passkey(
+    *,
     model: Model = embedded.NAME,
-    chat_template: Template = None,
     methods: Annotated[
         str,
         typer.Option("--methods", help="Names with commas; random and streaming_llm come along."),
@@ -65,12 +65,11 @@ def passkey(
             help="Numbers to hide, each at five depths; for 'embedded' among 1, 3 and 10 persons' codes.",
         ),
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", help="Of the numbers.")] = 0,
-    n_ctx: NCtx = 0,
-    threads: Threads = None,
-    gpu_layers: GpuLayers = -1,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the numbers.")] = 0,
     output: Output = None,
     as_json: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for
     a model of text.
@@ -82,22 +81,15 @@ def passkey(
         raise ValueError(
             f"--filler is {filler}, expected none for the embedded model, which knows no such text"
         )
-    arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches))
-    setup = make_setup(
-        model,
-        None,
-        text_only=True,
-        threads=threads,
-        n_gpu_layers=gpu_layers,
-        n_ctx=n_ctx,
-        chat_template=chat_template,
-    )
+    given = fields_given(how, EQUAL_BYTES_FLAGS)
+    arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches), given)
+    setup = make_setup(model, text_only=True, **opened)
     if model == embedded.NAME:
         asked, name = embedded_contexts(load_pictures(), trials, seed), "passkey embedded"
     else:
         n_filler = FILLER if filler is None else filler
         asked, name = text_contexts(n_filler, trials, seed), f"passkey {n_filler}"
-    run = SuiteRun(name, setup, arms, places_of(place), asked, seed, MAX_TOKENS)
+    run = SuiteRun(name, setup, arms, places_of(place), asked, seed, MAX_TOKENS, given)
     with Records(output, run.identity()) as records:
         with progress_bar("prompts") as progress:
             run_suite(run, records, progress)

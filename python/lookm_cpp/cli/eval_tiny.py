@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lookm_cpp import embedded
 from lookm_cpp.cli.eval_options import (
+    EQUAL_BYTES_FLAGS,
+    MODEL_FLAGS,
     Output,
-    Template,
-    Threads,
+    fields_given,
     make_setup,
     progress_bar,
 )
 from lookm_cpp.cli.eval_tables import print_report
-from lookm_cpp.cli.flags import Json, Mmproj, Model
+from lookm_cpp.cli.flags import Json, Mmproj, Model, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.pictures import load_pictures
@@ -32,10 +33,11 @@ QUICK_CONTEXTS, QUICK_RATIOS = 3, "0.5,0.2"
 QUICK_METHODS = f"h2o,snapkv,text_prior_h2o,{PAPER_METHOD},{METHOD}"
 
 
+@with_flags(opened=MODEL_FLAGS, how=EQUAL_BYTES_FLAGS)
 def tiny(
+    *,
     model: Model = embedded.NAME,
     mmproj: Mmproj = None,
-    chat_template: Template = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -71,8 +73,7 @@ def tiny(
             f"[default: {N_CONTEXTS}, with --quick {QUICK_CONTEXTS}]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the contexts.")] = 0,
-    threads: Threads = None,
+    seed: Annotated[int, typer.Option("--seed", "-s", min=0, help="Of the contexts.")] = 0,
     output: Output = None,
     quick: Annotated[
         bool,
@@ -81,6 +82,8 @@ def tiny(
         ),
     ] = False,
     as_json: Json = False,
+    opened: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """Questions about the shipped held-out pictures, for the embedded model or one of its kind."""
     n_contexts = contexts if contexts is not None else QUICK_CONTEXTS if quick else N_CONTEXTS
@@ -90,17 +93,19 @@ def tiny(
     budgets = numbers(
         ratios or (QUICK_RATIOS if quick else ",".join(map(str, BUDGETS))), "--ratios"
     )
-    arms = make_arms(names, budgets, words(caches) or (["f16"] if quick else CACHES))
+    given = fields_given(how, EQUAL_BYTES_FLAGS)
+    arms = make_arms(names, budgets, words(caches) or (["f16"] if quick else CACHES), given)
     pool = load_pictures()
     asked = [make_context(pool, number, seed) for number in range(n_contexts)]
     run = SuiteRun(
         "tiny",
-        make_setup(model, mmproj, threads=threads, chat_template=chat_template),
+        make_setup(model, mmproj, **opened),
         arms,
         places_of(place),
         asked,
         seed,
         MAX_TOKENS,
+        given,
     )
     with Records(output, run.identity()) as records:
         with progress_bar("contexts") as progress:

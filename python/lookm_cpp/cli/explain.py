@@ -18,7 +18,6 @@ from lookm_cpp.cli.flags import (
     ANSWER,
     COMPRESSION,
     KV_RATIO,
-    METHOD,
     OPENING,
     SEED,
     Mmproj,
@@ -26,6 +25,7 @@ from lookm_cpp.cli.flags import (
     System,
     check_embedded,
     with_flags,
+    without,
 )
 from lookm_cpp.explaining.cells import MethodCells
 from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
@@ -36,7 +36,7 @@ from lookm_cpp.files import read_text
 
 @with_flags(
     opened=(*OPENING, SEED),
-    how=[flag for flag in COMPRESSION if flag not in (KV_RATIO, METHOD)],
+    how=without(COMPRESSION, "kv_ratio", "method"),
     answer=ANSWER,
 )
 def explain(

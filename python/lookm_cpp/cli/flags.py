@@ -252,18 +252,27 @@ OPENING: tuple[Flag, ...] = (
     Flag("verbose", bool, ("--verbose", "-v"), "Show llama.cpp's log.", _MODEL.verbose),
 )
 
+
+def without(flags: Sequence[Flag], *options: str) -> tuple[Flag, ...]:
+    """All of these flags but those of some options."""
+    assert {*options} <= {flag.option for flag in flags}
+    return tuple(flag for flag in flags if flag.option not in options)
+
+
 SEED = Flag(
     "seed", int, ("--seed", "-s"), "Random seed of the sampler and of --method random.", RANDOM_SEED
 )
 
+MAX_TOKENS = Flag(
+    "max_tokens",
+    int,
+    ("--max-tokens", "--predict", "-n"),
+    "Maximum number of tokens in the answer; 0: as many as fit into the context.",
+    512,
+)
+
 ANSWER: tuple[Flag, ...] = (
-    Flag(
-        "max_tokens",
-        int,
-        ("--max-tokens", "--predict", "-n"),
-        "Maximum number of tokens in the answer; 0: as many as fit into the context.",
-        512,
-    ),
+    MAX_TOKENS,
     Flag(
         "temperature", float, ("--temperature", "--temp"), "Sampling temperature; 0: greedy.", 0.0
     ),

@@ -16,6 +16,7 @@ from lookm_cpp import embedded, planning
 from lookm_cpp.cli.console import print_json, side_by_side
 from lookm_cpp.cli.flags import (
     COMPRESSION,
+    MAX_TOKENS,
     OPENING,
     Json,
     Mmproj,
@@ -52,7 +53,7 @@ PARTS: tuple[tuple[Part, str], ...] = (
 )
 
 
-@with_flags(opened=OPENING, how=COMPRESSION)
+@with_flags(answer=[MAX_TOKENS], opened=OPENING, how=COMPRESSION)
 def plan(
     *,
     model: Model,
@@ -65,17 +66,12 @@ def plan(
         str, typer.Option("--question", help="The text after the images.")
     ] = planning.QUESTION,
     system: System = None,
-    max_tokens: Annotated[
-        int,
-        typer.Option(
-            "--max-tokens", "--predict", "-n", help="Maximum number of tokens in the answer."
-        ),
-    ] = 512,
     memory: Annotated[
         str | None,
         typer.Option("--memory", help="Available memory, such as 8GiB.  [default: this machine's]"),
     ] = None,
     as_json: Json = False,
+    answer: dict[str, Any],
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
@@ -89,7 +85,7 @@ def plan(
         image_size=size,
         question=question,
         system=system,
-        max_tokens=max_tokens,
+        **answer,
         memory=memory,
         **opened,
         **how,

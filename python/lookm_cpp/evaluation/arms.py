@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lookm_cpp import _core
 from lookm_cpp.cache_types import read_and_kept
@@ -12,6 +13,8 @@ from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 FULL = "full cache"
 RANDOM = "random"
 TEXT_ONLY = "text cells only"
+EVICT = "evict"
+"""``text_overflow`` of methods that are compared at equal bytes."""
 BUDGETS = (0.5, 0.35, 0.2, 0.1, 0.05)
 CACHES = ("f16", "q8_0", "q4_0", "f16:q4_0")
 """Types of K and V; ``READ:KEPT`` where prompts are read into one and kept in another."""
@@ -61,7 +64,12 @@ def _check_cache(cache: str) -> None:
         raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
 
 
-def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence[str]) -> list[Arm]:
+def make_arms(
+    methods: Sequence[str],
+    budgets: Sequence[float],
+    caches: Sequence[str],
+    given: Mapping[str, Any] | None = None,
+) -> list[Arm]:
     """Every method at every budget, the controls with them, and the same on quantized caches at the
     same bytes.
 
@@ -69,9 +77,17 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     of cells. The default method is also run as it is by default, where text is a floor and small
     budgets are exceeded.
 
+    ``given`` has fields of ``Compression`` for all methods but the controls.
+
     Raises:
         ValueError: A method, a budget or a cache type is unknown or out of range.
     """
+    fields = {"text_overflow": EVICT, **(given or {})}
+
+    def at(ratio: float, name: str) -> Compression:
+        of_all = {"text_overflow": EVICT} if name in _CONTROLS else fields
+        return Compression(ratio, name, **of_all)
+
     for name in methods:
         if name not in known_methods():
             raise ValueError(
@@ -85,17 +101,15 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
     names = list(dict.fromkeys([*methods, *_CONTROLS]))
     arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
     for budget in budgets:
-        arms += [
-            Arm(name, "f16", budget, Compression(budget, name, text_overflow="evict"))
-            for name in names
-        ]
-        if PAPER_METHOD in names:
+        arms += [Arm(name, "f16", budget, at(budget, name)) for name in names]
+        if PAPER_METHOD in names and fields["text_overflow"] == EVICT:
+            floor = Compression(budget, PAPER_METHOD, **{**fields, "text_overflow": None})
             arms.append(
                 Arm(
                     f"{PAPER_METHOD}, text a floor",
                     "f16",
                     budget,
-                    Compression(budget, PAPER_METHOD),
+                    floor,
                 )
             )
     for cache in caches:
@@ -105,7 +119,7 @@ def make_arms(methods: Sequence[str], budgets: Sequence[float], caches: Sequence
         for budget in budgets:
             ratio = budget / _SHARE[read_and_kept(cache)[1]]
             arms += [
-                Arm(name, cache, budget, Compression(ratio, name, text_overflow="evict"))
+                Arm(name, cache, budget, at(ratio, name))
                 for name in _COMBINED
                 if name in names and ratio < 1
             ]
@@ -116,10 +130,10 @@ def ratio_arms(
     methods: Sequence[str],
     ratios: Sequence[float],
     caches: Sequence[str],
-    text_overflow: str | None,
+    given: Mapping[str, Any] | None = None,
 ) -> list[Arm]:
     """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full
-    cache, once.
+    cache, once. ``given`` has fields of ``Compression`` for all of them.
 
     Raises:
         ValueError: A method, a ratio or a cache type is unknown or out of range.
@@ -136,7 +150,7 @@ def ratio_arms(
                 if not 0 < ratio <= 1:
                     raise ValueError(f"--ratios has {ratio:g}, expected shares in (0, 1]")
                 full = name == "origin" or ratio == 1
-                compression = Compression(ratio, name, text_overflow=text_overflow)
+                compression = Compression(ratio, name, **(given or {}))
                 arm = full_cache(cache) if full else Arm(name, cache, ratio, compression)
                 arms.setdefault(arm.key, arm)
     return list(arms.values())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import Compression
-from lookm_cpp.file_check import check_model_files
-from lookm_cpp.images import ImageLike
+from lookm_cpp.file_check import CHECK_FILES, check_model_files
+from lookm_cpp.images import MAX_PIXELS, ImageLike
 from lookm_cpp.messages import template_input
+from lookm_cpp.opening import model_options
+from lookm_cpp.options import LlavaOptions
+from lookm_cpp.templates import template_text
 
 # Its observation, sums and sums of squares of all queries, serves every method but those that look
 # at a window.
@@ -26,25 +30,37 @@ _LONG = (True, *[False] * 98, True)
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, and how its cache is stored.
+    """A model, and how it is opened.
 
     Attributes:
         model: The GGUF language model.
         mmproj: Its projector; ``None`` for text alone.
         cache: Type of the K and the V cache; ``READ:KEPT`` where prompts are kept in another.
-        n_threads: CPU threads; 0 lets the core choose.
-        n_gpu_layers: Layers on the accelerator; -1 for all.
-        n_ctx: Most cells of prompt and answer; 0 for the model's own.
-        chat_template: Jinja text or a name that llama.cpp knows; empty for the model's own.
+        options: Options of ``Llava`` other than its files, its cache's types and its compression.
     """
 
     model: Path
     mmproj: Path | None
     cache: str = "f16"
-    n_threads: int = 0
-    n_gpu_layers: int = -1
-    n_ctx: int = 0
-    chat_template: str = ""
+    options: LlavaOptions = field(default_factory=LlavaOptions)
+
+    @property
+    def chat_template(self) -> str:
+        """Jinja text or a name that llama.cpp knows; empty for the model's own."""
+        return template_text(self.options.get("chat_template"))
+
+    def core(self) -> _core.ModelOptions:
+        """The core's options, for prompts that are compressed again and again.
+
+        Raises:
+            ValueError: An option has the wrong type, or is too large.
+        """
+        read, kept = read_and_kept(self.cache)
+        given: dict[str, Any] = {**self.options}
+        for name in ("seed", "max_pixels", "check_files"):
+            given.pop(name, None)
+        types = {"type_k": read, "type_v": read, "kept_type_k": kept, "kept_type_v": kept}
+        return model_options(self.model, self.mmproj, for_trials=True, **{**given, **types})
 
 
 @dataclass(frozen=True)
@@ -68,23 +84,10 @@ class Lab:
     """Reads prompts and tries compressions out on them. ``max_tokens`` bounds an answer."""
 
     def __init__(self, setup: Setup, max_tokens: int) -> None:
-        read, kept = read_and_kept(setup.cache)
-        check_model_files(setup.model, setup.mmproj)
-        options = _core.ModelOptions(
-            model_path=str(setup.model),
-            mmproj_path=str(setup.mmproj or ""),
-            n_ctx=setup.n_ctx,
-            n_threads=setup.n_threads,
-            n_gpu_layers=setup.n_gpu_layers,
-            type_k=read,
-            type_v=read,
-            kept_type_k=kept,
-            kept_type_v=kept,
-            scored=True,
-            swa_full=True,
-            chat_template=setup.chat_template,
-        )
-        self.session = _core.Session(options)
+        if setup.options.get("check_files", CHECK_FILES):
+            check_model_files(setup.model, setup.mmproj)
+        self._max_pixels = setup.options.get("max_pixels", MAX_PIXELS)
+        self.session = _core.Session(setup.core())
         self.session.check_template()
         self._max_tokens = max_tokens
         self._observed: Compression | None = None
@@ -122,7 +125,8 @@ class Lab:
         """
         mark = f"[{secrets.token_hex(8)}]"
         messages = question_messages(f"{text}{mark}", images, contexts)
-        found = template_input(messages, self.session.media_marker, self.session.context_marker)
+        markers = (self.session.media_marker, self.session.context_marker)
+        found = template_input(messages, *markers, self._max_pixels)
         head, _, self._tail = self.session.apply_template(found.messages).partition(mark)
         self._head = head if before_question else f"{head}{question}{self._tail}"
         self._before_question = before_question

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -30,7 +30,7 @@ class MileBenchRun:
         max_context: Tokens of instruction and context; 0 for what ``n_ctx`` leaves beside answer
             and template.
         image_tokens: Tokens of a picture; 0 for those of the first picture.
-        text_overflow: As the arms have it.
+        given: Fields of the compressions that were given for all methods.
     """
 
     setup: Setup
@@ -40,9 +40,9 @@ class MileBenchRun:
     max_tokens: int
     max_context: int
     image_tokens: int
-    text_overflow: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
-    def identity(self, variant: str) -> dict[str, str | int]:
+    def identity(self, variant: str) -> dict[str, Any]:
         """What records must have in common to be compared."""
         setup = self.setup
         template = {"chat_template": setup.chat_template} if setup.chat_template else {}
@@ -52,12 +52,13 @@ class MileBenchRun:
             "model": setup.model.name,
             "bytes": setup.model.stat().st_size,
             "mmproj": setup.mmproj.name if setup.mmproj else "",
-            "n_ctx": setup.n_ctx,
-            "text_overflow": self.text_overflow or "",
+            "n_ctx": setup.options.get("n_ctx", 0),
+            "text_overflow": "",
             "variant": variant,
             "max_tokens": self.max_tokens,
             "max_context": self.max_context,
             "image_tokens": self.image_tokens,
+            **self.given,
         }
 
 
@@ -74,7 +75,7 @@ def run_milebench(
             (arm for arm in run.arms if arm.cache == cache),
             key=lambda arm: looks_at_window(arm.compression),
         )
-        with Lab(Setup(**{**vars(run.setup), "cache": cache}), run.max_tokens) as lab:
+        with Lab(replace(run.setup, cache=cache), run.max_tokens) as lab:
             for dataset in run.datasets:
                 room = _room(run, lab, dataset)
                 for sample in dataset.samples:

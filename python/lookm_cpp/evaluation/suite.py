@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from PIL import Image
 
@@ -76,6 +77,7 @@ class SuiteRun:
         contexts: What is asked about, in order.
         seed: Of the contexts.
         max_tokens: Most tokens of question and answer together.
+        given: Fields of the compressions that were given for all methods.
     """
 
     name: str
@@ -85,8 +87,9 @@ class SuiteRun:
     contexts: Sequence[Context]
     seed: int
     max_tokens: int
+    given: Mapping[str, Any] = field(default_factory=dict)
 
-    def identity(self) -> dict[str, str | int]:
+    def identity(self) -> dict[str, Any]:
         """What records must have in common to be compared; larger models go by the first megabyte."""
         digest = hashlib.sha256()
         for file in (self.setup.model, self.setup.mmproj):
@@ -97,7 +100,12 @@ class SuiteRun:
                     b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode()
                 )
         digest.update(self.setup.chat_template.encode())
-        return {"suite": self.name, "model": digest.hexdigest()[:16], "seed": self.seed}
+        return {
+            "suite": self.name,
+            "model": digest.hexdigest()[:16],
+            "seed": self.seed,
+            **self.given,
+        }
 
 
 _HASHED = 16 << 20
@@ -114,7 +122,7 @@ def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], No
             (arm for arm in run.arms if arm.cache == cache),
             key=lambda arm: looks_at_window(arm.compression),
         )
-        setup = Setup(**{**vars(run.setup), "cache": cache})
+        setup = replace(run.setup, cache=cache)
         with Lab(setup, run.max_tokens) as lab:
             # contexts come first, so that a run cut short has asked the same of every arm
             for context in contexts:
