@@ -90,7 +90,8 @@ def main() -> None:
         wanted = [row for row in rows if row["place"] == place and row["budget"] in (None, 0.2)]
         if wanted:
             print(
-                f"\nEvery task at 20 % and of what has no budget, compressed {title}:\n\n{by_task(wanted)}"
+                f"\nEvery task at 20 % and of what has no budget, compressed {title}:\n\n"
+                f"{by_task(wanted)}"
             )
     if "--tables" not in sys.argv:
         draw_beside(HERE / "evaluation.json", suite_points(rows), SHARE)

@@ -29,8 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend",
         action="append",
         choices=BACKENDS,
-        help="where the cache lies in tests that run on several backends: cpu, one or two RPC servers on this machine, "
-        "or the accelerators that this build finds; may be given again  [default: cpu, rpc and rpc-2]",
+        help="where the cache lies in tests that run on several backends: cpu, one or two RPC "
+        "servers on this machine, or the accelerators that this build finds; may be given again  "
+        "[default: cpu, rpc and rpc-2]",
     )
 
 

@@ -343,7 +343,8 @@ def test_keys_that_stay_as_they_are(on_device: bool) -> None:
     [
         # cell 0 is the only image kept, cell 3 the only text: cell 2 goes into the text, far from
         # it as it is
-        #   ((1.5, 0) + (1, 0)) / 2, ((0, 1.5) + (1.5, 0.5)) / 2              (15 + 10) / 2, (148.5 + 15) / 2
+        #   ((1.5, 0) + (1, 0)) / 2, ((0, 1.5) + (1.5, 0.5)) / 2
+        #   (15 + 10) / 2, (148.5 + 15) / 2
         ([False, False, True, True], [[1.25, 0], [0.75, 1]], [12.5, 81.75], [-1, 0, 3, -1]),
         # no image kept: the images are dropped
         ([True, False, False, True], [[1, 0], [0, 1]], [10, 99], [-1, -1, -1, -1]),

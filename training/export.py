@@ -22,8 +22,9 @@ from .tokenizer import BEGIN, END, UNKNOWN, from_vocabulary
 
 # The template holds no <s>: add_bos_token puts it in front once.
 CHAT_TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}{% elif m['role'] == 'assistant' %}"
-    " ASSISTANT: {{ m['content'] }}</s>{% elif m['role'] == 'system' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}"
+    "{% elif m['role'] == 'assistant' %} ASSISTANT: {{ m['content'] }}</s>"
+    "{% elif m['role'] == 'system' %}{{ m['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 
@@ -156,7 +157,7 @@ def _finish(writer: gguf.GGUFWriter, tensors: dict[str, Tensor], matrices: Type)
 
 
 def read(decoder: Path, vision: Path, size: ModelSize) -> tuple[VisionLanguageModel, Tokenizer]:
-    """The model and tokenizer stored in two GGUF files, quantized or not (matrices become float32)."""
+    """The model and tokenizer in two GGUF files, quantized or not; matrices become float32."""
     readers = [gguf.GGUFReader(path) for path in (decoder, vision)]
     tensors = {}
     for reader in readers:

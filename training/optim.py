@@ -14,7 +14,7 @@ _ITERATIONS = 5
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pushes the singular values of matrices [B, rows, columns] towards 1, by matrix products only."""
+    """Pushes the singular values of matrices [B, rows, columns] towards 1, by products only."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -112,5 +112,5 @@ class Optimizers:
 
 
 def _is_hidden(name: str) -> bool:
-    """Muon is for matrices between hidden layers: not for embeddings, pixels or classifier heads."""
+    """Whether Muon applies: not to embeddings, pixels or classifier heads."""
     return not any(part in name for part in ("embedding", "position", "patch", "head"))

@@ -15,7 +15,7 @@ from .config import Config
 
 
 def compute_type(precision: str) -> torch.dtype:
-    """The type of matrix products: bfloat16 pays only where the processor multiplies it natively."""
+    """The type of matrix products: bfloat16 only if the processor multiplies it natively."""
     if precision == "auto":
         capabilities = torch.cpu.get_capabilities()
         native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
@@ -82,7 +82,8 @@ class Runtime:
         state = torch.load(path, weights_only=True)
         if state["made_for"] != self._purpose():
             raise ValueError(
-                f"{path} belongs to a run with another seed, model or data; remove it or choose another --out"
+                f"{path} belongs to a run with another seed, model or data; "
+                "remove it or choose another --out"
             )
         return state
 

@@ -53,7 +53,7 @@ class PatchClassifier(nn.Module):
         self.scales = nn.Parameter(torch.full((5,), config.stage0.logit_scale))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, size, size, 3] -> cosines [B, patches, words + 1], token lengths [B, patches]."""
+        """uint8 [B, size, size, 3] to cosines [B, patches, words + 1] and lengths [B, patches]."""
         tokens = self.projector(self.vision(pictures)).float()
         lengths = tokens.norm(dim=-1)
         return F.linear(tokens / lengths.clamp(min=1e-4)[..., None], self.directions), lengths

@@ -80,8 +80,10 @@ def _templates(name: str, rng: random.Random) -> list[str]:
     return [
         f"USER: Image {one}: Image {other}: The code of {person} is",
         f" What is in image {one}? ASSISTANT: Image {one} shows {noun}.",
-        f" What is at the {corner} of image {one}? ASSISTANT: The {corner} of image {one} shows {noun}.",
-        f" Which corner of image {one} shows the {name}? ASSISTANT: The {name} is at the {corner} of image {one}.",
+        f" What is at the {corner} of image {one}? ASSISTANT: "
+        f"The {corner} of image {one} shows {noun}.",
+        f" Which corner of image {one} shows the {name}? ASSISTANT: "
+        f"The {name} is at the {corner} of image {one}.",
         f" What is the code of {person}? ASSISTANT: The code of {person} is",
         " Describe all images. ASSISTANT:",
         f" Image {one} shows {noun}, {first}, {second} and {third}.",

@@ -14,9 +14,10 @@ _RENAMED = {
 
 # 48 emoji that can be told apart at 27 pixels.
 _EMOJI_NAMES = """
-    dog cat fox panda koala pig frog penguin owl bee butterfly ladybug turtle octopus crab dolphin elephant flamingo
-    rose sunflower cactus mushroom apple pear lemon banana watermelon grapes strawberry pineapple carrot cheese pizza
-    donut beer car bus bicycle rocket guitar key bell umbrella hammer scissors football basketball crown
+    dog cat fox panda koala pig frog penguin owl bee butterfly ladybug turtle octopus crab dolphin
+    elephant flamingo rose sunflower cactus mushroom apple pear lemon banana watermelon grapes
+    strawberry pineapple carrot cheese pizza donut beer car bus bicycle rocket guitar key bell
+    umbrella hammer scissors football basketball crown
 """
 EMOJI = sorted(_EMOJI_NAMES.split())
 COLOURS = ["black", "blue", "brown", "gray", "green", "red", "teal", "yellow"]

@@ -121,7 +121,8 @@ def test_every_kind_of_question(root: Path, tmp_path: Path, capfd: Capture) -> N
         for record in records:
             fresh = llm.ask(
                 record["question"], record["image"], max_tokens=512,
-                kv_ratio=record["gen_kwargs"].get("kv_ratio", 1.0), method=record["gen_kwargs"].get("method"),
+                kv_ratio=record["gen_kwargs"].get("kv_ratio", 1.0),
+                method=record["gen_kwargs"].get("method"),
             )  # fmt: skip
             assert record["pred_response"] == fresh
     # the metrics by hand: the needle as a word, the rest of the answer's words as they come

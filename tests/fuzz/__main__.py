@@ -73,7 +73,8 @@ def main(
             counts.append(campaign(target, seed, budget, Path(folder), keeper))
         done = counts[-1]
         sys.stdout.write(
-            f"{done.name}: {done.inputs} inputs in {done.seconds:.0f} s, {len(done.faults)} went wrong\n"
+            f"{done.name}: {done.inputs} inputs in {done.seconds:.0f} s, "
+            f"{len(done.faults)} went wrong\n"
         )
         sys.stdout.flush()
     sys.stdout.write(table(counts) + "\n")

@@ -1,4 +1,4 @@
-"""Child processes that take inputs one after the other, so that a death is of the input sent last."""
+"""Child processes that take one input after the other; the last one sent caused a death."""
 
 from __future__ import annotations
 

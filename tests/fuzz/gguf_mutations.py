@@ -76,9 +76,10 @@ REALS = (
     float("nan"),
 )
 WORDS = (
-    "", "x", "none", "default", "llama", "qwen2", "qwen2vl", "gpt2", "bert", "t5", "rwkv", "mamba", "gemma3", "clip",
-    "mlp", "ldp", "ldpv2", "resampler", "adapter", "qwen2vl_merger", "qwen2.5vl_merger", "idefics3", "pixtral",
-    "internvl", "llama4", "ultravox", "lfm2", "kimivl", "minicpmv", "glm_edge", "yarn", "linear", "longrope",
+    "", "x", "none", "default", "llama", "qwen2", "qwen2vl", "gpt2", "bert", "t5", "rwkv", "mamba",
+    "gemma3", "clip", "mlp", "ldp", "ldpv2", "resampler", "adapter", "qwen2vl_merger",
+    "qwen2.5vl_merger", "idefics3", "pixtral", "internvl", "llama4", "ultravox", "lfm2", "kimivl",
+    "minicpmv", "glm_edge", "yarn", "linear", "longrope",
     "\xff", "a" * 300, "{{ 1 }}", "{% for m in messages %}{{ m.content }}{% endfor %}", "{{",
 )  # fmt: skip
 

@@ -139,7 +139,7 @@ class LiveTarget(Target):
         """One request."""
 
     def settle(self, server: Server) -> None:
-        """Before the question: whatever the inputs may have left that they were allowed to leave."""
+        """Remove what the inputs were allowed to leave, before the question is asked."""
 
     def place(self, folder: Path) -> Place:
         return TwoServers(self, folder)

@@ -23,8 +23,9 @@ RIGHT = (Kind.TAKEN, Kind.REFUSED)
 
 _SIGNATURE = re.compile(r"incompatible (function|constructor) arguments|Unable to cast Python")
 _BARE = re.compile(
-    r"^$|^(?:std|unordered_map|map|vector|basic_string)::|^(?:stoi|stof|stoul)$|^bad_|json\.exception|"
-    r"^GGML_ASSERT|^'[\w-]+' codec can't|^'\w*'$|object (?:has no attribute|is not (?:subscriptable|iterable))"
+    r"^$|^(?:std|unordered_map|map|vector|basic_string)::|^(?:stoi|stof|stoul)$|^bad_"
+    r"|json\.exception|^GGML_ASSERT|^'[\w-]+' codec can't|^'\w*'$"
+    r"|object (?:has no attribute|is not (?:subscriptable|iterable))"
 )
 """Messages that were made for programmers."""
 

@@ -26,16 +26,19 @@ HEADERS = (
     "Host: x", "Connection: close", "Connection: keep-alive", "Content-Type: application/json",
     "Content-Type: text/plain; charset=utf-16", "Content-Type: multipart/form-data; boundary=b",
     "Content-Type: multipart/form-data", "Content-Type: application/x-www-form-urlencoded",
-    "Content-Length: 5", "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: x",
-    "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Content-Encoding: gzip", "Expect: 100-continue",
-    "Accept-Encoding: gzip", "Accept: */*", "Range: bytes=0-5", "Range: bytes=5-1,-", "Authorization: Bearer x",
-    "Authorization: Basic " + base64.b64encode(b"a:b").decode(), "Origin: null", "Origin: http://evil.example",
-    "X-Forwarded-For: 1.1.1.1", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13",
-    "X: " + "a" * 9000, "\u00ff: \u00fe", ": x", "no colon", " folded", "If-None-Match: *", "Cookie: a=b",
+    "Content-Length: 5", "Content-Length: -1", "Content-Length: 99999999999999999999",
+    "Content-Length: x", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip",
+    "Content-Encoding: gzip", "Expect: 100-continue", "Accept-Encoding: gzip", "Accept: */*",
+    "Range: bytes=0-5", "Range: bytes=5-1,-", "Authorization: Bearer x",
+    "Authorization: Basic " + base64.b64encode(b"a:b").decode(), "Origin: null",
+    "Origin: http://evil.example", "X-Forwarded-For: 1.1.1.1", "Upgrade: websocket",
+    "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13", "X: " + "a" * 9000, "\u00ff: \u00fe",
+    ": x", "no colon", " folded", "If-None-Match: *", "Cookie: a=b",
 )  # fmt: skip
 TARGETS = (
-    "/", "*", "", "//", "/%", "/%zz", "/%00", "/../../etc/passwd", "/slots/0?action=save", "/v1/models?a=b&c",
-    "http://x/health", "/" + "a" * 9000, "/health?" + "a=1&" * 2000, "/\u00e9", "/health#x", "/slots/%30?action=erase",
+    "/", "*", "", "//", "/%", "/%zz", "/%00", "/../../etc/passwd", "/slots/0?action=save",
+    "/v1/models?a=b&c", "http://x/health", "/" + "a" * 9000, "/health?" + "a=1&" * 2000, "/\u00e9",
+    "/health#x", "/slots/%30?action=erase",
 )  # fmt: skip
 METHODS = (
     "GET",
@@ -71,7 +74,8 @@ class RawBytes(LiveTarget):
 def _request(rng: random.Random) -> bytes:
     line = rng.choice(LINES)
     if rng.random() < 0.25:
-        line = f"{rng.choice(METHODS)} {rng.choice(TARGETS)} HTTP/{rng.choice(('1.1', '1.0', '2.0', '9', ''))}"
+        method, target = rng.choice(METHODS), rng.choice(TARGETS)
+        line = f"{method} {target} HTTP/{rng.choice(('1.1', '1.0', '2.0', '9', ''))}"
     body = rng.choice(
         (CHAT, STREAM, b"", b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n--b--\r\n")
     )

@@ -8,8 +8,8 @@ from fuzz.things import Plain, Thing
 
 NUMBERS = (
     0, 1, -1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 256, 257, 1000, 4096, 65535, 65536, 10**6,
-    (1 << 31) - 1, 1 << 31, -(1 << 31), (1 << 32) - 1, 1 << 32, (1 << 53) + 1, (1 << 63) - 1, 1 << 63,
-    1 << 64, -(1 << 63), 10**30,
+    (1 << 31) - 1, 1 << 31, -(1 << 31), (1 << 32) - 1, 1 << 32, (1 << 53) + 1, (1 << 63) - 1,
+    1 << 63, 1 << 64, -(1 << 63), 10**30,
 )  # fmt: skip
 REALS = (
     0.0, -0.0, 0.5, 0.1, 1.0, 1.5, -0.5, -1.0, 1e-45, 1e-300, 1e300, 3.4e38, 3.5e38,
@@ -17,12 +17,14 @@ REALS = (
 )  # fmt: skip
 TEXTS = (
     "", " ", "\n", "\0", "a\0b", "x", "0", "1", "-1", "0.5", "1e999", "nan", "null", "true", "auto",
-    "user", "assistant", "system", "tool", "text", "image_url", "<image>", "<__media__>", "<s>", "</s>",
-    "<|im_start|>", "<|im_end|>", "{{ 1 }}", "{% for %}", "\ud800", "a\udcff", "\U0010ffff", "\u202e",
-    "\u0301" * 40, "\ufeff", "\ufffd", "é", "漢字", "🦉👩‍👩‍👧", "../../etc/passwd", "/dev/zero", "/", ".", "~",
+    "user", "assistant", "system", "tool", "text", "image_url", "<image>", "<__media__>",
+    "<s>", "</s>", "<|im_start|>", "<|im_end|>", "{{ 1 }}", "{% for %}",
+    "\ud800", "a\udcff", "\U0010ffff", "\u202e", "\u0301" * 40, "\ufeff", "\ufffd",
+    "é", "漢字", "🦉👩‍👩‍👧", "../../etc/passwd", "/dev/zero", "/", ".", "~",
     "a" * 300, "word " * 700, "[" * 300, '"', "\\", "\\u0000", "%00", "%s%n", "data:", "data:,",
-    "data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,AAAA", "data:text/plain,hello", "http://127.0.0.1:9/x.png",
-    "file://", "file:///dev/null", "file://localhost/dev/full", "file:///nowhere.png", "nowhere.png",
+    "data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,AAAA",
+    "data:text/plain,hello", "http://127.0.0.1:9/x.png", "file://", "file:///dev/null",
+    "file://localhost/dev/full", "file:///nowhere.png", "nowhere.png",
     "q8_0", "q4_0", "f16", "h2o", "512MiB", "1e3GiB", "8GiB", "127.0.0.1:1", "vicuna", "chatml",
 )  # fmt: skip
 BYTES = (

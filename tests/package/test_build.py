@@ -39,7 +39,8 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
     return info.name
 """
 SDIST = {
-    "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+    "pyproject.toml": "[build-system]\nrequires = []\n"
+    'build-backend = "backend"\nbackend-path = ["."]\n',
     "backend.py": BACKEND,
     "PKG-INFO": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
     "vendor/engine/CMakeLists.txt": "project(engine)\n",
@@ -335,7 +336,8 @@ def test_the_module_is_all_that_cmake_installs(tmp_path: Path) -> None:
 
 def test_the_rest_of_the_wheel(tmp_path: Path) -> None:
     settings = {"wheel.cmake": "false", "build-dir": str(tmp_path / "build")}
-    program = f"from scikit_build_core.build import build_wheel; build_wheel({str(tmp_path)!r}, {settings!r})"
+    program = "from scikit_build_core.build import build_wheel\n"
+    program += f"build_wheel({str(tmp_path)!r}, {settings!r})"
     child = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )

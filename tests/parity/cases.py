@@ -50,7 +50,7 @@ class Prompt(NamedTuple):
     seed: int
 
     def by(self, method: str) -> Prompt:
-        """This prompt for another method; with the method's own scorer where it can have no other."""
+        """This prompt for another method, with the method's scorer if it can have no other."""
         row = ref.METHODS[method]
         own = row is not None and (
             row.by in ("draw", "recent") or (row.by == "mean" and self.options.scorer == "none")

@@ -172,7 +172,7 @@ def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
     "change", [{"softcap": 0.8}, {"sinks": True}, {"mask_kind": "window"}, {"mask_kind": "bias"}]
 )
 def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
-    """What the test above compares differs by far more than its tolerance when a part is left out."""
+    """Without one part, the sums of the test above differ by far more than its tolerance."""
     plain, _, _ = PLAIN.found(PLAIN.k(), on_device=on_device)
     changed, _, _ = PLAIN._replace(**change).found(PLAIN.k(), on_device=on_device)
     assert np.abs(changed - plain).sum() / plain.sum() > 0.05

@@ -21,7 +21,7 @@ FORMS = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device
 
 
 class Attention(NamedTuple):
-    """``n_group`` query heads for each KV head, ``n_tokens`` new cells after ``n_past`` old ones."""
+    """``n_group`` query heads for each KV head; ``n_tokens`` new cells after ``n_past`` old."""
 
     n_head_kv: int
     n_group: int
@@ -45,12 +45,14 @@ class Attention(NamedTuple):
         return 1 / float(np.sqrt(self.head_dim))
 
     def tolerance(self, on_device: bool) -> float:
-        """Relative. A relative step r in every product of q and k moves no logit by more than d = r scale |q| |k|, and
-        so no probability by more than a factor exp(2 d). On the device r is 2^-11 for f16 keys, as
-        ggml multiplies f16 with f16 and so rounds q; for f32 keys it is head_dim f32 roundings. On
-        the host every product is f32: of its head_dim roundings most cancel, and in sums over
-        queries again, so one step is more than was ever seen. 1e-6, 4e-6: roundings of exp, of the
-        softmax and of the sums.
+        """The relative tolerance of a score.
+
+        A relative step r in every product of q and k moves no logit by more than
+        d = r scale |q| |k|, and so no probability by more than a factor exp(2 d). On the device, r
+        is 2^-11 for f16 keys, as ggml multiplies f16 with f16 and so rounds q. For f32 keys it is
+        head_dim f32 roundings. On the host every product is f32. Of its head_dim roundings most
+        cancel, and again in sums over queries, so one step is more than was ever seen. 1e-6 and
+        4e-6 are for roundings of exp, of the softmax and of the sums.
         """
         r = 2.0**-11 if self.dtype == "float16" else self.head_dim * 2.0**-24
         if not on_device:
@@ -136,7 +138,7 @@ def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None
 @settings(max_examples=20)
 @given(ATTENTIONS, st.integers(1, 95))
 def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> None:
-    """Scores add up over batches of queries: first part at n_past, second part at n_past + n_first."""
+    """Scores add up over batches of queries: one at n_past, one at n_past + n_first."""
     if n_first >= a.n_tokens:
         n_first = a.n_tokens // 2
     whole = found_scores(a, on_device)

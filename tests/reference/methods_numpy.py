@@ -124,15 +124,16 @@ class Budget(NamedTuple):
 def budget(is_text: Bools, options: Options) -> Budget:
     """How many cells stay, the same for all heads.
 
-        N = floor(important_ratio n),   M = floor(recent_ratio n),   T' = text cells among the first
-        n - M
+        N = floor(important_ratio n),   M = floor(recent_ratio n),
+        T' = text cells among the first n - M
 
-    Without text prior N and M stay as they are. With it and ``keep`` no text is ever evicted: max(N, |T'| + Q) and M;
-    with ``evict`` the budget is exact again. Q = floor(visual_quota N), or as many image cells as
-    there are, is zero unless asked for. ``n <= N + M`` keeps everything. A prompt so short that
-    nothing would stay keeps its last cell, of which the spec says nothing. Where cells rank by
-    being recent, N + M - 1 and 1 take the place of N and M; where the question is kept, its length,
-    within half of N + M, is the least M, and N what is left.
+    Without a text prior, N and M stay as they are. With it and ``keep``, no text is ever evicted:
+    they are max(N, |T'| + Q) and M. With ``evict`` the budget is exact again. Q is
+    floor(visual_quota N) or the number of image cells, whichever is smaller; by default it is 0.
+    ``n <= N + M`` keeps everything. A prompt so short that nothing would stay keeps its last cell;
+    the specification does not cover this. If cells rank by being recent, N + M - 1 and 1 replace N
+    and M. If the question is kept, M is at least its length, within half of N + M, and N is the
+    rest.
     """
     n = len(is_text)
     method = method_of(options)

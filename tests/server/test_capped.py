@@ -274,7 +274,7 @@ def test_a_slot_file_of_a_larger_slot(folder: Path, long: list[DemoPrompt]) -> N
 
 
 def test_a_slot_file_with_holes(folder: Path) -> None:
-    """Of an answer that outgrew its slot, taken up by a server without a cap: read from its start."""
+    """From an answer that outgrew its slot; a server without a cap reads it from its start."""
     method = ("--kv-method", "h2o", "--kv-ratio", "0.2", "-c", "4096", "-np", "1")
     prompt = [40 + i * i % 300 for i in range(700)]
     with running(folder, "--kv-cells", str(CELLS), *method) as server:

@@ -113,7 +113,8 @@ def health(url: str) -> str:
 
 def test_clients_that_never_finish_their_request(steady: Server) -> None:
     port = int(steady.url.rpartition(":")[2])
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: 9999\r\n\r\n".encode()
+    lines = (f"POST {CHAT} HTTP/1.1", "Host: x", "Authorization: Bearer secret")
+    head = "\r\n".join((*lines, "Content-Length: 9999", "", "")).encode()
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
     try:
         for connection in slow:

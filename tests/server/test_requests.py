@@ -16,7 +16,10 @@ from server.servers import Json, Server, running
 CHAT = "/v1/chat/completions"
 C = "/completion"
 NO_STRING = "request body: a field's type must be string, but is number"
-NO_PROMPT = "prompt: it is no string; expected one where the model has a projector (/completion takes lists, too)"
+NO_PROMPT = (
+    "prompt: it is no string; expected one where the model has a projector "
+    "(/completion takes lists, too)"
+)
 HELLO = [{"role": "user", "content": "What is in image 1?"}]
 
 

@@ -1,4 +1,4 @@
-"""Texts declared evictable: which cells they are, what becomes of them, and what they may not do."""
+"""Evictable texts: which cells they are, what happens to them, and what is refused."""
 
 from __future__ import annotations
 
@@ -167,7 +167,10 @@ def test_markers_inside_a_context_are_text(tiny: Path, owl: Any) -> None:
     ("text", "contexts"), [("Hello", ["a"]), ("<context>", []), ("<context><context>", ["a"])]
 )
 def test_as_many_contexts_as_placeholders(tiny: Path, text: str, contexts: list[str]) -> None:
-    expected = f"contexts: {len(contexts)} given, but the prompt has {text.count('<')} context placeholders"
+    n_places = text.count("<")
+    expected = (
+        f"contexts: {len(contexts)} given, but the prompt has {n_places} context placeholders"
+    )
     with pytest.raises(ValueError, match=expected):
         _oracle.prompt_cells(str(tiny), "", text, [], contexts)
 

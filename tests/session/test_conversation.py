@@ -42,7 +42,7 @@ def answer(session: Session, n: int) -> list[bytes]:
     ("flash_attn", "cache_type"), [("on", "f16"), ("off", "f16"), ("on", "q8_0")]
 )
 def test_turns_are_one_sequence(tiny: str, flash_attn: str, cache_type: str) -> None:
-    """Nothing evicted: token for token what a bare context says that is fed all turns and answers."""
+    """Without eviction, the answers of a bare context that gets all turns, token for token."""
     talk = Session(
         tiny, "", n_threads=1, flash_attn=flash_attn, type_k=cache_type, type_v=cache_type
     )
@@ -147,7 +147,7 @@ def test_a_turn_that_ends_with_an_image() -> None:
 
 
 def test_cells_that_an_answer_forgot_are_counted(tiny: str) -> None:
-    """Every token of the turns and of the answers is a cell that was read, whatever is left of it."""
+    """Every token of turns and answers counts as a cell that was read, even if it was evicted."""
     talk, taken_up = (Session(tiny, "", n_threads=1, kv_cells=96) for _ in range(2))
     how: Options = {"kv_ratio": 1.0, "method": METHOD, "n_answer": 24}
     talk.converse("Hello, world! " * 4, [], **how)

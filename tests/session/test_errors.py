@@ -120,7 +120,8 @@ def test_mmproj_is_found_beside_the_model(tmp_path: Path) -> None:
     shutil.copy(MODEL, model)
     with pytest.raises(
         ValueError,
-        match=r"mmproj was not given, and the folder of .* has no mmproj\*\.gguf; expected exactly one",
+        match=r"mmproj was not given, and the folder of .* has no mmproj\*\.gguf; "
+        "expected exactly one",
     ):
         Llava(model)
     shutil.copy(MMPROJ, tmp_path / "mmproj-a.gguf")

@@ -209,7 +209,7 @@ def test_an_answer_outgrows_its_cache(tmp_path: Path, limits: dict[str, int]) ->
 
 
 def test_each_trial_begins_with_the_prompt_as_it_was_read(tmp_path: Path) -> None:
-    """Each begins with the prompt as it was read, whatever an answer before made of the kept cells."""
+    """An answer changes the kept cells, and the next trial does not see that."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     both: list[Any] = [{}, {"kept_type_v": "f32"}]
     sessions = [Session(model, "", n_threads=1, **options) for options in both]

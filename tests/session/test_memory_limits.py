@@ -1,4 +1,4 @@
-"""What does not fit into memory is one line that says how much it wants; nothing ends by a signal."""
+"""What does not fit into memory is refused in one line with its size; no signal ends a process."""
 
 from __future__ import annotations
 

@@ -139,7 +139,8 @@ def test_what_clients_of_openai_send() -> None:
         ),
         (
             {"content": [{"type": "image_url", "image_url": str(OWL), "evictable": False}]},
-            r"content\[0\].evictable is False, expected True or no such key: an image's cells may always be evicted",
+            r"content\[0\].evictable is False, expected True or no such key: "
+            "an image's cells may always be evicted",
         ),
         (
             {"content": [{"type": "text", "text": "a", "evictable": 1}]},

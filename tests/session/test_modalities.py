@@ -62,8 +62,8 @@ def test_images_alone_starve_text(llm: Llava, prompts: list[DemoPrompt]) -> None
     """With a quota of all that is kept, and no recent cells."""
     prompt = prompts[0]
     llm.ask(
-        prompt.content, prompt.images, kv_ratio=0.1, method="text_prior_h2o", recent_ratio=0.0, visual_quota=1.0,
-        text_overflow="evict",
+        prompt.content, prompt.images, kv_ratio=0.1, method="text_prior_h2o", recent_ratio=0.0,
+        visual_quota=1.0, text_overflow="evict",
     )  # fmt: skip
     assert llm.stats.kept_text_cells == 0
     assert llm.stats.note.startswith(f"text: 0 of {llm.stats.text_cells} cells kept, ")

@@ -180,7 +180,7 @@ def check_scores(model: Any, type_k: str, first: float) -> None:
 
 
 def test_scores_with_and_without_flash_attention(model: Any) -> None:
-    """Column sums of the same probabilities; with flash attention off, llama.cpp rounds q to f16."""
+    """Column sums of the same probabilities; without flash attention, llama.cpp rounds q to f16."""
     check_scores(model, "f16", 1e-5)
 
 
@@ -218,7 +218,7 @@ def test_scores_do_not_depend_on_the_ubatch(gqa: Any) -> None:
 
 
 def near_ties(k: Floats, kept: npt.NDArray[np.integer[Any]], slack: float) -> npt.NDArray[np.bool_]:
-    """[n_head_kv, n_keep]: kept rows as like to an evicted one as another is, or by ``slack`` less."""
+    """[n_head_kv, n_keep]: kept rows that are most alike to an evicted one, within ``slack``."""
     unit = k / np.linalg.norm(k, axis=2, keepdims=True)
     found = np.zeros(kept.shape, dtype=bool)
     for h, cells in enumerate(kept):

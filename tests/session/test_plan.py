@@ -29,8 +29,8 @@ image = Image.new("RGB", tuple(a["image_size"]), "red")
 with Llava(a["model"], mmproj=a["mmproj"], verbose=True, n_threads=1, **a["options"]) as llm:
     llm.ask(a["question"], [image] * a["images"], max_tokens=a["max_tokens"])
     s = llm.stats
-print(json.dumps([s.text_cells, s.image_cells, s.kept_cells, s.kv_bytes_allocated_before, s.kv_bytes_allocated_after,
-                  s.compress_bytes_peak]))
+allocated = [s.kv_bytes_allocated_before, s.kv_bytes_allocated_after, s.compress_bytes_peak]
+print(json.dumps([s.text_cells, s.image_cells, s.kept_cells, *allocated]))
 """
 MIB = 1 << 20
 LOG_STEP = 0.005 * MIB

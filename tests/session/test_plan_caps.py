@@ -40,7 +40,7 @@ def test_capped_to_the_cell(limits: dict[str, Any], options: dict[str, Any]) -> 
 
 
 def test_a_cap_that_a_run_refuses() -> None:
-    """In the run's own words; of the images that fit, only those that can be read through it count."""
+    """In the run's own words; of the images that fit, only those that the cap can read count."""
     for limits, message in (
         ({"kv_cells": 40}, "cannot be read through 40; expected 67 or more"),
         (

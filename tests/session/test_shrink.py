@@ -72,7 +72,7 @@ def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
 
 
 def test_a_trial_under_a_cap(tmp_path: Path) -> None:
-    """As after ``prefill``, an answer that fills the cap forgets its own cells, not the prompt's."""
+    """As after ``prefill``, an answer that fills the cap forgets its own cells only."""
     session = Session(
         str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1, kv_cells=256
     )
@@ -120,11 +120,14 @@ def resident():
         return int(re.search(r"Rss: +([0-9]+) kB", f.read())[1]) * 1024
 
 types = {"type_k": "f32", "type_v": "f32"}
-options = _core.ModelOptions(model_path=sys.argv[1], n_threads=1, shrink=sys.argv[2] == "True", **types)
+shrink = sys.argv[2] == "True"
+options = _core.ModelOptions(model_path=sys.argv[1], n_threads=1, shrink=shrink, **types)
 session = _core.Session(options)
 before = resident()
-session.prefill("A long text. " * 600, [], _core.Compression(kv_ratio=0.1, method="h2o"), n_answer=64)
-print(before, resident(), session.stats["kv_bytes_allocated_before"], session.stats["kv_bytes_allocated_after"])
+how = _core.Compression(kv_ratio=0.1, method="h2o")
+session.prefill("A long text. " * 600, [], how, n_answer=64)
+allocated = [session.stats[f"kv_bytes_allocated_{when}"] for when in ("before", "after")]
+print(before, resident(), *allocated)
 """
 
 

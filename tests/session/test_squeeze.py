@@ -121,7 +121,7 @@ class Reader:
 
 
 def check_kept(scores: Any, kept: Ints, runs: list[tuple[int, int, int]]) -> None:
-    """Of every run the best cells, the lower one of two that are as good; of all else every cell."""
+    """The best cells of every run, the lower one of two equals; outside of runs, every cell."""
     for score, row in zip(scores, kept, strict=True):
         expected = set(range(len(score)))
         for first, n, n_keep in runs:

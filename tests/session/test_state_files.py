@@ -1,4 +1,4 @@
-"""Files of conversations: nothing but a whole one is ever there, and only a right one is taken up."""
+"""Files of conversations: each is written as a whole, and only a right one is loaded."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ HALF_NAN = b"\x00\x7e"
 
 
 def _first_value(state: bytes) -> int:
-    """Of the first layer's K: behind the parts, the lengths and each cell's position and sequence."""
+    """Offset of the first layer's K, after parts, lengths and each cell's position and sequence."""
     n_parts = struct.unpack_from("<Q", state, PARTS)[0]
     sequence = PARTS + 8 + 8 * n_parts + 8
     n_cells = struct.unpack_from("<I", state, sequence + 12)[0]
@@ -322,7 +322,7 @@ def _parent(header: Any, key: tuple[str, ...]) -> Any:
 
 
 def test_headers_of_another_shape(chat: Chat, llm: Llava, tmp_path: Path) -> None:
-    """With the right checksum; each one is refused by one kind of error, and ends no conversation."""
+    """With the right checksum, each is refused by one kind of error and ends no conversation."""
     file, bad = tmp_path / "talk", tmp_path / "bad"
     chat.save(file)
     header, state = read_state(file)

@@ -19,7 +19,8 @@ LIST = "{% set ns = namespace(s=[1, 2]) %}"
 
 HOSTILE = {
     "a macro that calls itself": "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
-    "only with messages": "{% macro m(x) %}{{ m(x + 1) }}{% endmacro %}{% if messages %}{{ m(1) }}{% endif %}",
+    "only with messages": "{% macro m(x) %}{{ m(x + 1) }}{% endmacro %}"
+    "{% if messages %}{{ m(1) }}{% endif %}",
     "20,000 brackets": "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
     "brackets that never close": "{{ " + "[" * 5_000,
     "negations": "{{ " + "not " * 20_000 + "1 }}",
@@ -32,7 +33,8 @@ HOSTILE = {
     "sets": "{% set x %}" * 8_000,
     "branches": "{% if 0 %}" + "{% elif 0 %}" * 5_000 + "{% endif %}",
     "30 million rounds": "{% for i in range(30000000) %}{% endfor %}",
-    "rounds within rounds": "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+    "rounds within rounds": "{% for i in range(9999) %}{% for j in range(9999) %}"
+    "{% endfor %}{% endfor %}",
     "a text that doubles": NS + "{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
     "a list that doubles": LIST
     + "{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",

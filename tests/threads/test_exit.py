@@ -15,7 +15,9 @@ calls = {
     "chat": lambda: llm.chat().ask(LONG.content, LONG.images),
     "stream": lambda: list(llm.chat().stream("Hello", max_tokens=200)),
     "completion": lambda: list(
-        llm.create_chat_completion([{"role": "user", "content": "Hello"}], stream=True, max_tokens=200)
+        llm.create_chat_completion(
+            [{"role": "user", "content": "Hello"}], stream=True, max_tokens=200
+        )
     ),
     "load": lambda: Llava.embedded(n_threads=2).close(),
     "plan": lambda: plan(embedded.MODEL, mmproj=embedded.MMPROJ, images=20),

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 IN_CHILD = """
 import sys
 
-sys.stdout.reconfigure(line_buffering=True)  # a child would write once more what waits in the buffer
+# a child would write what waits in the buffer once more
+sys.stdout.reconfigure(line_buffering=True)
 
 def in_child(function):
     \"\"\"What function does in a forked child: its result, or the type and text of its error.\"\"\"
@@ -42,7 +43,7 @@ OTHER_THREAD = "RuntimeError: this process was forked while another thread was a
 
 
 def test_children_of_a_pool() -> None:
-    """With the parent's model and with one of their own, on two threads, as the parent before them."""
+    """With the parent's model and with one of their own, on two threads, as in the parent."""
     program = """
         import multiprocessing
         llm = Llava.embedded(n_threads=2, kv_ratio=0.5)
@@ -95,7 +96,8 @@ def test_forked_within_another_threads_work() -> None:
         thread.start()
         begun.wait()
         for call in (
-            lambda: ask(llm), lambda: ask(idle), lambda: idle.chat().ask("Hello"), lambda: idle.n_ctx,
+            lambda: ask(llm), lambda: ask(idle), lambda: idle.chat().ask("Hello"),
+            lambda: idle.n_ctx,
             Llava.embedded, devices, lambda: plan(embedded.MODEL, mmproj=embedded.MMPROJ, images=1),
         ):
             print(in_child(call))
@@ -140,7 +142,7 @@ def test_forked_at_any_moment_of_another_threads_work() -> None:
 
 
 def test_forked_while_another_thread_has_its_turn() -> None:
-    """Between two tokens it is not at work, and it is gone in the child: it cannot be waited for."""
+    """It does no work between two tokens. It is gone in the child, which must not wait for it."""
     program = """
         llm = Llava.embedded(n_threads=2)
         answer = ask(llm)

@@ -48,7 +48,7 @@ def test_sizes_that_no_camera_makes(name: str, tmp_path: Path) -> None:
 
 
 def test_an_image_at_the_end(tmp_path: Path) -> None:
-    """Nobody has logits of an image's cells; with a mark after each image there is text at the end."""
+    """Cells of an image have no logits; with a mark after each image the prompt ends with text."""
     session = _open(write_pair("llava-1.5", tmp_path))
     with pytest.raises(
         ValueError, match="messages: the prompt ends with an image; expected text after it"

@@ -30,7 +30,10 @@ from zoo.pairs import Files, write_pair
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
 
 Capture = pytest.CaptureFixture[str]
-HINT = r"has no chat template; expected one by chat_template \(--chat-template\): vicuna for LLaVA-1\.5, deepseek for"
+HINT = (
+    r"has no chat template; expected one by chat_template \(--chat-template\): "
+    r"vicuna for LLaVA-1\.5, deepseek for"
+)
 QUESTION = "What is this?"
 
 
@@ -160,7 +163,8 @@ def test_every_template_that_llama_cpp_names_gives_its_prompt(name: str, llava: 
     [
         (
             "vicunna",
-            "chat_template 'vicunna' is not a file, expected one, the template's text, or one of .*vicuna",
+            "chat_template 'vicunna' is not a file, expected one, the template's text, "
+            "or one of .*vicuna",
         ),
         ("", "chat_template '' is an empty path"),
         ("/dev/zero", "chat_template '/dev/zero' is a device"),

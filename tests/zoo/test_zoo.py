@@ -149,7 +149,7 @@ def test_the_prompt_is_read_with_the_full_cache(case: Case) -> None:
 
 
 def test_scores_are_all_the_attention_there_is(case: Case) -> None:
-    """Each query of each layer that reads a cache gives 1 in all, with flash attention on and off."""
+    """Each query of each layer that reads a cache adds up to 1, with flash attention on and off."""
     on, off = case.context(), case.context(flash_attn=False)
     for context in (on, off):
         context.prefill_prompt(case.prompt)
