@@ -1,8 +1,9 @@
-"""Draws ``docs/evaluation-*.svg``, prints the tables of ``docs/evaluation.md``: ``python
-docs/evaluation.py JSON...``.
+"""Draws the plots and prints the tables of ``docs/evaluation.md``.
 
-Each JSON is what ``lookm eval tiny --json`` printed. ``--tables`` draws nothing. The same versions
-draw the same bytes.
+    python docs/evaluation.py JSON...
+
+Each JSON file is the output of ``lookm eval tiny --json``. ``--tables`` draws nothing. The same
+versions draw the same bytes.
 """
 
 from __future__ import annotations

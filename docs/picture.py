@@ -1,9 +1,9 @@
-"""Draw ``how_it_works.svg``: LOOK-M on a prompt of 32 cells, computed by the code that compresses a
-session's cache.
+"""Draws ``how_it_works.svg``: LOOK-M on a prompt of 32 cells.
 
     python docs/picture.py [--png PREVIEW.png]
 
-Needs the package and ``matplotlib``. The same versions draw the same bytes.
+The cells are computed by the code that compresses a session's cache. Needs the package and
+``matplotlib``. The same versions draw the same bytes.
 """
 
 from __future__ import annotations
@@ -50,11 +50,10 @@ class Example:
 
 
 def example(seed: int = 0) -> Example:
-    """Each image shows two things of a few cells each, whose keys resemble each other; all queries
-    like the same cells.
+    """Each image shows two things of a few cells, whose keys resemble each other.
 
-    The first number of a key says how much it is liked; too small to matter for similarity, it is
-    large in queries.
+    All queries like the same cells. The first number of a key says how much it is liked: it is too
+    small to matter for similarity, but large in queries.
     """
     segments = (*SEGMENTS, QUESTION)
     rng = np.random.default_rng(seed)
@@ -109,9 +108,7 @@ def draw_prompt(ax: Axes, y: float, found: Example) -> None:
 
 
 def draw_merge(ax: Axes, y: float, found: Example) -> None:
-    """Kept cells full, the others hollow, an arrow from each of these to the kept cell that takes
-    it in.
-    """
+    """Kept cells are full, others hollow, with an arrow to the kept cell that takes them in."""
     kept = set(found.kept.tolist())
     for x, colour in enumerate(colours()):
         if x in kept:

@@ -1,8 +1,7 @@
-"""mkdocs' hooks for ``make docs``: which files of the repository are pages, and that these load
-nothing from elsewhere.
+"""Hooks of mkdocs: which files of the repository are pages, without anything from elsewhere.
 
-Files have the paths that they have in the repository; only the site's own addresses leave ``docs/``
-out.
+Files have the paths that they have in the repository; only the site's own addresses leave out
+``docs/``.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ ELSEWHERE = re.compile(
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Pages of ``docs/`` and those beside it, by their paths in the repository; the theme's files
-    as they are.
-    """
+    """Pages by their paths in the repository; the theme's files as they are."""
     docs = {
         file.src_uri
         for file in files
@@ -64,9 +61,7 @@ def _file(path: str, config: MkDocsConfig) -> File:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Blocks by their language alone; a bar in a table's code, which a forge wants escaped, as it
-    is.
-    """
+    """Keep only the language of blocks, and undo the escaped bar in a table's code."""
     plain = ROW.sub(
         lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown
     )

@@ -55,9 +55,7 @@ EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
 )
 @pytest.mark.parametrize("text_overflow", ["keep", "evict"])
 def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow: str) -> None:
-    """Five important cells (0.42 * 12 = 5.04) and two recent ones; three text cells fit, so the
-    overflow rule rests.
-    """
+    """Five important cells (0.42 * 12 = 5.04), two recent ones; three text cells fit the budget."""
     found = arrays.select(
         SCORES,
         IS_TEXT,
@@ -73,9 +71,10 @@ def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow
     ("window", "kept"), [(2, POOLED), (7, LAST_SEVEN), (1, [3, 5, 6, 8, 9, 10, 11])]
 )
 def test_snapkv_keeps_its_window(window: int, kept: list[int]) -> None:
-    """Of seven cells those of the window stay, however the ratios divide them; the others by the
-    pooled score. Beside a
-    window of one, cells 8, 9 and 10 have 10.85, 10.15 and 9.65 by the 9 of cell 10."""
+    """Of seven cells those of the window stay, others by the pooled score, for any ratios.
+
+    Next to a window of one, cells 8, 9 and 10 have 10.85, 10.15 and 9.65 from the 9 of cell 10.
+    """
     for important, recent in ((0.42, 0.17), (0.17, 0.42)):
         found = arrays.select(
             SCORES,
@@ -100,9 +99,11 @@ def test_the_question_is_the_window() -> None:
 
 
 def test_images_lie_evenly_before_the_question() -> None:
-    """A prompt that ends with an image: no score counts, only the golden ratio's multiples, .618
-    .236 .854 .472 for
-    cells 1 to 4. Two of the three important cells are due to images beside one of text."""
+    """A prompt that ends with an image: only multiples of the golden ratio count.
+
+    They are .618 .236 .854 .472 for cells 1 to 4. Two of the three important cells must be image
+    cells, one is text.
+    """
     is_text = np.array([True, False, False, False, False, False])
     scores = np.array([[0, 0, 9, 0, 9, 9]], dtype=np.float32)
     options: Any = {"method": "lookm_plus", "important_ratio": 0.5, "recent_ratio": 0.17}
@@ -113,10 +114,11 @@ def test_images_lie_evenly_before_the_question() -> None:
 
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
 def test_roco_protects_deviations_and_ranks_by_the_mean(fidelity: str) -> None:
-    """Twenty cells with a sum of 1: the mean over their 20 - j observers grows with j, and only
-    cell 3 was looked at
-    unevenly. Of ten kept cells one is kept for its deviation. Upstream's mean is over all queries,
-    as h2o's sum."""
+    """Twenty cells with a sum of 1; only cell 3 was attended to unevenly.
+
+    The mean over their 20 - j observers grows with j. Of ten kept cells, one is kept for its
+    deviation. Upstream's mean is over all queries, like h2o's sum.
+    """
     sums = np.ones((1, 20), dtype=np.float32)
     observers = 20 - np.arange(20)
     squares = (1 / observers)[None].astype(np.float32)  # all observers alike: no deviation
@@ -214,9 +216,7 @@ def test_default_shares_are_the_papers() -> None:
     ("text_overflow", "kept"), [("keep", [0, 5, 9, 10, 11]), ("evict", [0, 5, 10, 11])]
 )
 def test_more_text_than_budget(text_overflow: str, kept: list[int]) -> None:
-    """Two important cells, three text cells: all stay, or the two of higher score (.4 and .1, not
-    .05).
-    """
+    """Two important cells, three text cells: all stay, or the two with higher scores (.4, .1)."""
     found = arrays.select(
         SCORES,
         IS_TEXT,
@@ -229,9 +229,7 @@ def test_more_text_than_budget(text_overflow: str, kept: list[int]) -> None:
 
 
 def test_text_overflow_on_a_real_prompt() -> None:
-    """n = 1376: 137 important and 137 recent cells asked for, 663 text cells before the window ->
-    663 + 137 stay.
-    """
+    """n = 1376: 137 important, 137 recent, 663 text cells before the window: 663 + 137 stay."""
     n, n_recent = 1376, 137
     is_text = np.zeros(n, dtype=np.bool_)
     is_text[:663] = True
@@ -248,9 +246,7 @@ def test_text_overflow_on_a_real_prompt() -> None:
 
 
 def test_image_scores_are_ranked_exactly() -> None:
-    """An image score less 65516, the prior of the published code, is known to 2^-8 in f32; these
-    are 2^-12 apart.
-    """
+    """An image score less 65516, upstream's prior, is exact to 2^-8; these are 2^-12 apart."""
     n = 100
     scores = (np.arange(n)[::-1] * 2.0**-12).astype(np.float32)[None]
     is_text = np.arange(n) >= 90
@@ -392,9 +388,7 @@ def test_without_merging_rows_are_copied(method: str, kept: list[int], on_device
 
 
 def test_scores_of_even_attention() -> None:
-    """Queries of zeros look at all they can see alike: query i gives 1 / (i + 1) to each of cells 0
-    .. i.
-    """
+    """Queries of zeros attend evenly: query i gives 1 / (i + 1) to each of cells 0 to i."""
     q = np.zeros((1, 4, 8), dtype=np.float32)
     k = np.ones((1, 4, 8), dtype=np.float32)
     expected = [[1 + 1 / 2 + 1 / 3 + 1 / 4, 1 / 2 + 1 / 3 + 1 / 4, 1 / 3 + 1 / 4, 1 / 4]]

@@ -1,5 +1,4 @@
-"""What LOOK-M's published code does other than its paper says, each by the numbers of
-docs/methods.md.
+"""Where LOOK-M's published code differs from its paper, by the numbers of docs/methods.md.
 
 Prompts and rows are those of ``test_minimal``.
 """
@@ -88,9 +87,11 @@ def test_golden_rows_of_upstream(
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 def test_the_filter_is_one_for_all_heads(on_device: bool) -> None:
-    """Spec B8. Ranks are filtered by the mean over heads: (1 + 0) / 2 and (0.948683 + 0.948683) /
-    2, so that the second
-    rank passes, whatever the first head alone would say."""
+    """Spec B8: ranks are filtered by the mean over heads.
+
+    It is (1 + 0) / 2 and (0.948683 + 0.948683) / 2, so the second rank passes, although the first
+    head alone would say otherwise.
+    """
     keys = np.zeros((2, 4, 3), dtype=np.float32)
     keys[0, :, :2] = K[0]
     keys[1, :, :2] = K[0]

@@ -1,5 +1,5 @@
-"""Trains the embedded test model (a LLaVA-1.5-shaped vision-language model of 5.9 M parameters)
-from zero.
+"""Trains the embedded test model, a vision-language model of 5.9 M parameters, from zero.
 
-Run ``python -m training`` from the repository root; see README.md in this folder.
+Its shape is that of LLaVA-1.5. Run ``python -m training`` from the repository root; see README.md
+in this folder.
 """

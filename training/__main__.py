@@ -1,6 +1,4 @@
-"""`python -m training`: data, stage 0, stage 1, export and evaluation, from nothing to the two GGUF
-files.
-"""
+"""`python -m training`: data, stages 0 and 1, export and evaluation, up to two GGUF files."""
 
 from __future__ import annotations
 

@@ -138,9 +138,7 @@ PHASES = (
 
 @dataclass(frozen=True)
 class Stage1:
-    """Training of projector and decoder on packed multi-picture prompts; the vision encoder stays
-    frozen.
-    """
+    """Training of projector and decoder on packed prompts; the vision encoder stays frozen."""
 
     steps: int = 5000
     tokens: int = 4500

@@ -42,9 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pool:
-    """All pictures of a split: pixels uint8 [N, size, size, 3], patch classes int8 [N, patches],
-    descriptions.
-    """
+    """All pictures of a split: uint8 [N, size, size, 3], classes int8 [N, patches], texts."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -72,8 +70,9 @@ def prepare(config: Config, log: Callable[[str], None]) -> dict[Split, Pool]:
 
 
 def load_sprites(folder: Path) -> list[Image.Image]:
-    """The emoji's 64-pixel RGBA pictures in the order of `words.EMOJI`, out of the npm package
-    (fetched if missing).
+    """The emoji as 64-pixel RGBA pictures in the order of `words.EMOJI`.
+
+    They come from the npm package, which is fetched if it is missing.
     """
     archive = folder / f"{EMOJI_PACKAGE.replace('@', '-')}.tgz"
     if not archive.exists():

@@ -23,11 +23,10 @@ class ShapePicture:
 
 
 def load(split: Split, size: int) -> tuple[np.ndarray, list[ShapePicture]]:
-    """Pictures uint8 [N, size, size, 3] of the package's own split, and their entries, in the same
-    order.
+    """Pictures uint8 [N, size, size, 3] of the package's split, and their entries.
 
-    Left out are the pictures whose colour or shape does not follow from their questions (the
-    package stores neither).
+    Pictures whose colour or shape does not follow from their questions are left out; the package
+    stores neither.
     """
     train = split == "train"
     paths = easy_vqa.get_train_image_paths() if train else easy_vqa.get_test_image_paths()
@@ -57,9 +56,7 @@ def _open(path: str, size: int) -> np.ndarray:
 
 
 def _attributes(questions: list[tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Colour and shape of a picture: an answer that names one, else a word in a question that the
-    answer confirms.
-    """
+    """Colour and shape, from an answer that names them or a question that an answer confirms."""
     stated = [answer for _, answer in questions]
     confirmed = [
         word
@@ -74,9 +71,7 @@ def _attributes(questions: list[tuple[str, str]]) -> tuple[str | None, str | Non
 
 
 def _confirms(question: str, answer: str) -> bool:
-    """True if the picture has what the question mentions: "no" to a negated question counts as a
-    yes.
-    """
+    """True if the picture has what the question mentions; "no" to a negation counts as yes."""
     if answer not in ("yes", "no"):
         return True
     negated = bool({"not", "no"} & set(_words(question)))

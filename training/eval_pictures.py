@@ -1,9 +1,8 @@
-"""The held-out pictures that `lookm eval tiny` asks about: `python -m training.eval_pictures
-ARCHIVE.zip`.
+"""Writes the pictures for `lookm eval tiny`: `python -m training.eval_pictures ARCHIVE.zip`.
 
-They are drawn as the test pool is (`data.py`), from the end of its numbers, and stored as lossy
+They are drawn like the test pool (`data.py`), from the end of its numbers, and stored as lossy
 WebP: noise makes a lossless file five times as large, and the model's score with the full cache
-says what that costs.
+shows what that costs.
 """
 
 from __future__ import annotations

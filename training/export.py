@@ -1,6 +1,4 @@
-"""Writes the model as GGUF files for llama.cpp and reads such files back, with the `gguf` package
-alone.
-"""
+"""Writes the model as GGUF files for llama.cpp, and reads them, with the `gguf` package."""
 
 from __future__ import annotations
 

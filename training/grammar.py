@@ -1,6 +1,4 @@
-"""The prompt grammar: contexts of several pictures with codes told between them, and the questions
-about them.
-"""
+"""The prompt grammar: several pictures with codes between them, and questions about them."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Context:
-    """Pictures (numbers in the pool), the text before each of them, and every question they allow,
-    by task.
-    """
+    """Pictures (numbers in the pool), the text before each, and every question by task."""
 
     pictures: list[int]
     leads: list[str]
@@ -104,9 +100,7 @@ def describe(picture: Picture) -> str:
 def _picture_questions(
     rng: random.Random, place: int, picture: Picture, seen: Sequence[str]
 ) -> list[Question]:
-    """The questions about the picture at `place` (from 1); `seen` are all emoji of the prompt, with
-    repetitions.
-    """
+    """The questions about the picture at `place` (from 1); `seen` are all emoji of the prompt."""
     if picture.kind == "grid":
         return [
             question

@@ -86,9 +86,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of x [B, heads, T, head_width] in half-split layout (export.py
-    reorders it).
-    """
+    """Rotary embedding of x [B, heads, T, head_width], half-split (export.py reorders it)."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
@@ -111,9 +109,7 @@ class DecoderBlock(nn.Module):
         self.down = nn.Linear(size.ffn, size.width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """x [B, T, width]; cos, sin [B, 1, T, head_width / 2]; mask bool [B, 1, T, T] -> [B, T,
-        width].
-        """
+        """x [B, T, width]; cos, sin [B, 1, T, head_width / 2]; mask [B, 1, T, T]."""
         size = self.size
         normed = rms_norm(x, self.attention_norm, size.eps)
         query, key, value = (
@@ -152,10 +148,9 @@ class Decoder(nn.Module):
     def forward(
         self, x: Tensor, positions: Tensor, mask: Tensor, tap: int = -1
     ) -> tuple[Tensor, Tensor]:
-        """x [B, T, width], positions [B, T], mask bool [B, 1, T, T] -> final hidden states and
-        those after block `tap`.
+        """The final hidden states, and those after block `tap` (without one: the input).
 
-        Without a tap the second result is the input.
+        x [B, T, width], positions [B, T], mask bool [B, 1, T, T].
         """
         half = torch.arange(0, self.size.head_width, 2, dtype=torch.float32)
         angles = positions.float()[:, None, :, None] * self.size.rope_base ** (
@@ -185,10 +180,10 @@ class VisionLanguageModel(nn.Module):
         self.decoder = Decoder(size, vocabulary)
 
     def embed(self, ids: Tensor, features: Tensor) -> Tensor:
-        """ids [B, T], negative at picture tokens; features [pictures, patches, vision_width] in
-        order of the ids.
+        """Replace picture tokens by features; returns float32 [B, T, width].
 
-        Returns float32 [B, T, width].
+        ids [B, T] are negative at picture tokens; features [pictures, patches, vision_width] are in
+        the order of the ids.
         """
         words = self.decoder.embedding(ids.clamp(min=0))
         tokens = self.projector(features).flatten(0, 1).to(words.dtype)

@@ -26,10 +26,10 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then an orthogonalized step whose root mean square is that of AdamW's (0.2 times
-    the rate).
+    """Momentum, then an orthogonalized step with the root mean square of AdamW's.
 
-    Matrices of one shape are stepped together: a few batched products instead of many small ones.
+    That is 0.2 times the rate. Matrices of one shape are stepped together: a few batched products
+    instead of many small ones.
     """
 
     def __init__(

@@ -1,6 +1,4 @@
-"""Packs contexts and their questions into batches: one context, many questions, each seeing only
-the context.
-"""
+"""Packs one context and many questions into a batch; each question sees only the context."""
 
 from __future__ import annotations
 
@@ -33,11 +31,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids`, `positions`, `targets` [B, T]; `mask` bool [B, 1, T, T], true = may attend; `pictures`
-    [B * pictures].
+    """`ids`, `positions`, `targets` [B, T]; `mask` bool [B, 1, T, T], true = may attend.
 
-    `targets` at t is the token behind t inside answers and IGNORED elsewhere. `spans` are listed by
-    row.
+    `pictures` is [B * pictures]. `targets` at t is the token after t inside answers and IGNORED
+    elsewhere. `spans` are listed by row.
     """
 
     ids: torch.Tensor
@@ -98,9 +95,7 @@ class Packer:
         )
 
     def _row(self, context: Context, questions: Sequence[Question]) -> _Row:
-        """One context (segment 0) and its questions (segments from 1), whose positions all restart
-        at its end.
-        """
+        """A context (segment 0) and its questions (from 1), whose positions start at its end."""
         ids = self.context_ids(context.leads)
         start = len(ids)
         row = _Row(ids, [0] * start, list(range(start)), [IGNORED] * start, [])

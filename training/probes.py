@@ -1,8 +1,7 @@
-"""Auxiliary probes of stage 1, dropped afterwards: they make early blocks bind things that
-attention must look up.
+"""Auxiliary probes of stage 1: they make early blocks bind what attention looks up.
 
-Without the name probe, prompts with several names stay at guessing for hundreds of steps; with it
-they are learned.
+They are dropped afterwards. Without the name probe, prompts with several names stay at guessing for
+hundreds of steps; with it they are learned.
 """
 
 from __future__ import annotations

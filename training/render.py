@@ -1,6 +1,4 @@
-"""Draws emoji pictures: 2x2 grids and single emoji, on backgrounds whose hues differ between
-training and test.
-"""
+"""Draws 2x2 grids and single emoji; training and test have different background hues."""
 
 from __future__ import annotations
 
@@ -83,9 +81,7 @@ class Renderer:
         rng: random.Random,
         tilt: float,
     ) -> None:
-        """Puts emoji `label` into `box` (x, y, edge), turned and lightened at random, and marks its
-        patches.
-        """
+        """Draw emoji `label` in `box` (x, y, edge), turned and lightened; mark its patches."""
         x, y, edge = box
         sprite = self.sprites[label].rotate(
             rng.uniform(-tilt, tilt), resample=Image.Resampling.BICUBIC
@@ -107,9 +103,7 @@ def patch_coverage(cover: np.ndarray, model: ModelSize) -> np.ndarray:
 
 
 def shape_patches(pictures: np.ndarray, model: ModelSize) -> np.ndarray:
-    """Which patches of plain-background pictures [N, size, size, 3] hold the shape: bool [N,
-    patches].
-    """
+    """The patches of plain pictures [N, size, size, 3] with the shape: bool [N, patches]."""
     corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(float)
     background = np.median(corners, axis=1)[:, None, None]
     differs = np.abs(pictures - background).max(-1) > 30

@@ -1,6 +1,4 @@
-"""The curriculum of stage 1: which sizes of prompt, which tasks and which learning rate at which
-step.
-"""
+"""The curriculum of stage 1: sizes of prompts, tasks and learning rate at each step."""
 
 from __future__ import annotations
 

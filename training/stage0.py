@@ -27,9 +27,7 @@ NAME = "stage0"
 
 
 def word_directions(width: int, seed: int) -> Tensor:
-    """One unit vector for each visual word and a last one for the background, all orthogonal:
-    [words + 1, width].
-    """
+    """Orthogonal unit vectors, one for each visual word and the background: [words + 1, width]."""
     generator = torch.Generator().manual_seed(seed)
     square = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     return square[: len(VISUAL_WORDS) + 1].contiguous()
@@ -60,9 +58,7 @@ class PatchClassifier(nn.Module):
 
 
 class Targets:
-    """Targets of any picture of a pool: tensors over all its pictures and patches [N, patches];
-    -100 = none.
-    """
+    """Targets of all pictures and patches of a pool: [N, patches]; -100 = none."""
 
     def __init__(self, pool: Pool, grid: int) -> None:
         labels = torch.from_numpy(pool.labels).long()
@@ -197,9 +193,7 @@ def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
 def patch_accuracy(
     runtime: Runtime, net: PatchClassifier, pool: Pool, limit: int = 400
 ) -> dict[str, float]:
-    """Share of right patches of held-out pictures by kind of target (`class` without the
-    background).
-    """
+    """Fraction of right patches by kind of target (`class` without the background)."""
     kinds = (np.array(pool.of_kind(kind)) for kind in ("grid", "single", "shape"))
     # Every n-th one: single emoji are ordered by class.
     which = np.concatenate([numbers[:: -(-len(numbers) // limit)] for numbers in kinds])

@@ -1,6 +1,4 @@
-"""Stage 1: trains projector and decoder on packed prompts of 2 to 16 pictures, behind the frozen
-vision encoder.
-"""
+"""Stage 1: trains projector and decoder on packed prompts; the vision encoder is frozen."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ _KEY_STD = 0.05
 
 @torch.no_grad()
 def start(net: PatchClassifier, tokenizer: Tokenizer, config: Config) -> VisionLanguageModel:
-    """The model at stage 1's first step: stage 0's encoder and projector, a fresh decoder with two
-    head starts.
-    """
+    """The first model of stage 1: stage 0's encoder and projector, a decoder with head starts."""
     torch.manual_seed(config.seed + 1)
     model = VisionLanguageModel(config.model, tokenizer.get_vocab_size())
     model.vision.load_state_dict(net.vision.state_dict())
@@ -63,9 +59,7 @@ def _look_for_the_same(decoder: Decoder) -> None:
 
 @torch.no_grad()
 def encode(runtime: Runtime, vision: VisionEncoder, pool: Pool) -> Tensor:
-    """Features of all pictures of a pool, once: the encoder is frozen. [N, patches, vision_width]
-    in half size.
-    """
+    """Features of all pictures of a pool, half size: [N, patches, vision_width]."""
     with runtime.autocast():
         return torch.cat(
             [vision(part).bfloat16() for part in torch.from_numpy(pool.pixels).split(512)]
@@ -82,9 +76,7 @@ class Step:
         )
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, likeliest next tokens [B, T] (where a target is) and the probed hidden states [B,
-        T, width].
-        """
+        """Loss, likeliest next tokens [B, T] at targets, and probed states [B, T, width]."""
         with self.runtime.autocast():
             embedded = self.model.embed(batch.ids, self.features[batch.pictures].float())
             tap = self.runtime.config.stage1.probe_block

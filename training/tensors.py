@@ -1,6 +1,4 @@
-"""How the model's parameters are called and laid out in the two GGUF files: one list for writing
-and reading.
-"""
+"""Names and layout of the parameters in the two GGUF files, one list for both directions."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ Layout = Literal["plain", "rope", "patch"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its name in the file and in the model, how it is rearranged, and for "rope" its
-    heads.
-    """
+    """A tensor: its name in file and model, its rearrangement, and for "rope" its heads."""
 
     file_name: str
     name: str
@@ -71,16 +67,12 @@ def decoder_entries(size: ModelSize) -> list[Entry]:
 
 
 def stored_vision_blocks(size: ModelSize) -> int:
-    """Blocks in the mmproj file: llama.cpp's LLaVA graph leaves the last one out, so a spare one is
-    stored.
-    """
+    """Blocks in the mmproj file, with a spare one: llama.cpp's LLaVA graph skips the last."""
     return size.vision_blocks + 1
 
 
 def vision_entries(size: ModelSize) -> list[Entry]:
-    """The encoder's and projector's tensors; the spare block is a copy of the last one and never
-    run.
-    """
+    """Tensors of encoder and projector; the spare block, a copy of the last, never runs."""
     entries = [
         Entry("v.patch_embd.weight", "vision.patch.weight", "patch"),
         Entry("v.position_embd.weight", "vision.position"),

@@ -29,9 +29,7 @@ def train() -> Tokenizer:
 
 
 def from_vocabulary(tokens: list[str], merges: list[str]) -> Tokenizer:
-    """The tokenizer with the given tokens (by id) and merges ("left right"), as a GGUF file stores
-    them.
-    """
+    """The tokenizer from tokens (by id) and merges ("left right"), as a GGUF file has them."""
     vocabulary = {token: number for number, token in enumerate(tokens)}
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
     tokenizer = _byte_level(models.BPE(vocab=vocabulary, merges=pairs))

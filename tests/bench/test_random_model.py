@@ -1,6 +1,4 @@
-"""Models of random weights: what is in the file, what a token reads of it, and what ``auto`` means
-to all layers.
-"""
+"""Models of random weights: the file, the bytes a token reads, and ``auto`` for all layers."""
 
 from __future__ import annotations
 
@@ -105,9 +103,7 @@ def test_a_file_is_written_once_and_never_half(
 def test_auto_is_what_a_session_of_all_layers_says(
     tmp_path: Path, n_layer: int, cache: str
 ) -> None:
-    """4 * 512 * 4 bytes of probabilities against a quarter of 2 * 2 * 128 bytes a layer: even at 64
-    layers.
-    """
+    """4 * 512 * 4 bytes of probabilities equal a quarter of 2 * 2 * 128 bytes at 64 layers."""
     shape = Shape("any", "nothing", 128, 32, 4, 4, n_layer, 512, n_layer)
     session = Session(
         str(model_file(tmp_path, shape)),

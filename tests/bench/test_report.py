@@ -1,6 +1,4 @@
-"""Rows, tables and plots of a run that is written here, so that every figure can be worked out by
-hand.
-"""
+"""Rows, tables and plots of a run that is written here, so that figures follow by hand."""
 
 from __future__ import annotations
 

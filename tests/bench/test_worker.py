@@ -73,9 +73,7 @@ def test_records_have_the_cells_and_bytes_of_arithmetic(make_workload: MakeWorkl
 def test_a_cache_kept_in_another_type_is_compared_with_that_type(
     make_workload: MakeWorkload,
 ) -> None:
-    """Read with flash attention off, as a slice of a large model is; beside llama.cpp's own cache
-    of the kept type.
-    """
+    """It is read without flash attention, as a slice of a large model is."""
     cases = (Case("f16:q4_0", 1.0), Case("f16:q4_0", 0.2))
     for record in _measured(make_workload(cases=cases, scored_flash_attn={"f16:q4_0": "off"})):
         stats = record["stats"]
@@ -118,9 +116,7 @@ def test_only_scored_prompts_have_the_flash_attention_of_the_whole_model(
     not Path("/proc/self/clear_refs").exists(), reason="the kernel does not count a process's peak"
 )
 def test_weights_in_common_count_as_ones_own(tmp_path: Path, make_workload: MakeWorkload) -> None:
-    """Both ways of opening the same model come to the same memory of the process, with 30 MiB of
-    weights in it.
-    """
+    """Both ways to open a model need the same memory, with 30 MiB of weights in it."""
     model = model_file(tmp_path, Shape("wide", "nothing", 1024, 4096, 8, 8, 4, 512, 4))
     workload = make_workload(model=str(model))
     contender, alone = answer(workload, Case("f16", 1.0), workload.cells)

@@ -66,9 +66,7 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
 
 
 def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
-    """With all cells kept it is the whole prompt; with fewer, no question knows of the ones before
-    it.
-    """
+    """With all cells kept it is the whole prompt; no question sees the ones before it."""
     questions = [QUESTION, " What is in image 1?", " What is at the top left of image 1?", QUESTION]
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     full = [trial.answer for trial in lab.trial(Compression(), questions)]
@@ -82,9 +80,7 @@ def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
 
 
 def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
-    """What is kept cannot depend on a question that comes later: text alone, cut off at the end of
-    the context.
-    """
+    """A later question does not change what is kept, up to the end of the context."""
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     (kept,) = lab.trial(
         Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION]
@@ -93,9 +89,7 @@ def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
 
 
 def test_answers_that_never_end(tmp_path: Path) -> None:
-    """Question and answer behind a prompt that with the answer alone would just fit: the next trial
-    has its prompt.
-    """
+    """Question and answer do not fit into the context; the next trial has its prompt again."""
     setup = replace(
         make_setup("embedded"),
         model=write_llama(tmp_path / "model.gguf", n_ctx=2048),

@@ -1,6 +1,4 @@
-"""MileBench's rules one by one: numbers worked by hand, and of ROUGE those of the package that it
-uses.
-"""
+"""MileBench's rules: values computed by hand, and for ROUGE those of the package it uses."""
 
 from __future__ import annotations
 

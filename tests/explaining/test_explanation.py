@@ -115,9 +115,7 @@ def test_merges_end_in_kept_cells_of_the_same_head(found: Explanation, method: s
 
 
 def test_cells_are_those_of_a_context_of_its_own(prompt: DemoPrompt, found: Explanation) -> None:
-    """Scores, selection and matching again, on mtmd's own batches: by the core, and by NumPy from
-    its K.
-    """
+    """Core and NumPy score, select and match again from K, on mtmd's own batches."""
     model = _oracle.Model.load(str(embedded.MODEL))
     text = b"".join(found.text).decode()  # with its control tokens; mtmd puts the first one itself
     for i, piece in reversed(list(enumerate(found.pieces))):
@@ -230,9 +228,7 @@ def test_prompts_are_explained_only_when_asked_for() -> None:
 def test_a_prompt_of_another_thread_is_not_explained(
     prompt: DemoPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes through the cap, which an explained one cannot, and waits for the explained answer's
-    end.
-    """
+    """It goes through the cap, unlike an explained one, and waits for the explained answer."""
     under_way, asked = threading.Event(), threading.Event()
     answers: list[str] = []
     with Llava.embedded(kv_cells=160) as llm:

@@ -228,9 +228,7 @@ def test_the_page_fits_a_narrow_screen(browser: Any, file: Path) -> None:
 def test_a_picture_has_the_colours_of_the_shares(
     found: Explanation, dark: bool, tmp_path: Path
 ) -> None:
-    """White pictures, so that nothing but shares is seen; evicted cells are pale grey, kept ones
-    multiply white.
-    """
+    """On white pictures only shares are seen: evicted cells are pale grey, kept ones white."""
     theme = DARK if dark else LIGHT
     white = Explanation(
         **{**vars(found), "images": tuple(Image.new("RGB", (64, 64), "white") for _ in range(4))}

@@ -17,9 +17,10 @@ EDGES = (
 
 
 def changed(data: bytes, rng: random.Random, n: int = 1, *, in_place: bool = False) -> bytes:
-    """``n`` edits: a bit, a byte, a word of an edge's value; unless ``in_place``, a piece gone,
-    doubled or moved, an
-    end."""
+    """``n`` edits of bits, bytes and words, with edge values.
+
+    Unless ``in_place``, pieces are also removed, doubled or moved, and ends cut off.
+    """
     for _ in range(n):
         data = _edit(data, rng, 4 if in_place else 9)
     return data

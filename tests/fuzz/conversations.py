@@ -16,9 +16,7 @@ URI = "data:image/png;base64," + base64.b64encode(SMALL).decode()
 
 
 def conversation(rng: random.Random, *, python: bool) -> list[Plain]:
-    """Some turns; ``python``: pictures in forms that JSON cannot hold, too, and texts that may be
-    evicted.
-    """
+    """Some turns; with ``python``, images in forms beyond JSON, and evictable texts."""
     messages: list[Plain] = []
     if rng.random() < 0.3:
         messages.append({"role": "system", "content": "You are brief."})

@@ -56,9 +56,7 @@ class _GgufFiles(Library):
         self._folder = folder
 
     def take(self, given: Any) -> None:
-        """``head`` is what the file says, compressed; unless ``data`` is there, what follows is the
-        good file's.
-        """
+        """``head`` is the file's header, compressed; by default the good file's data follows."""
         name, part = given["pair"], given["part"]
         data = given.get("data")
         path = self._folder / f"{part}-mutated.gguf"

@@ -1,5 +1,4 @@
-"""GGUF files with one thing wrong, by their structure: a field's value, name or type, a tensor's
-name, shape or type, a count, a length, a byte.
+"""GGUF files with one thing wrong: a field, a tensor's name, shape or type, a count, a byte.
 
 ``mutations(source, seed)`` yields them without end, the same ones for the same seed. ``GgufFile``
 makes one on purpose:
@@ -166,9 +165,7 @@ class GgufFile:
         return next(tensor for tensor in self.tensors if tensor.name == name.encode())
 
     def with_value(self, name: str, value: Any, kind: GGUFValueType | None = None) -> GgufFile:
-        """Another value, of the type that it had unless ``kind`` is given; a list is an array of
-        ``kind``.
-        """
+        """Another value; its type stays unless ``kind`` is given, and a list is an array of it."""
         changed = copy.deepcopy(self)
         old = changed.field(name)
         if isinstance(value, list):
@@ -443,9 +440,10 @@ KINDS: tuple[tuple[int, Mutation], ...] = (
 
 
 def mutations(source: Path, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """A description and the bytes of a file with one thing wrong, again and again; now and then a
-    byte of the header is
-    another one, or the file is cut off."""
+    """Yield descriptions and bytes of files with one thing wrong, without end.
+
+    Now and then a byte of the header is changed, or the file is cut off.
+    """
     file, rng = GgufFile.read(source), random.Random(seed)
     weights = [weight for weight, _ in KINDS]
     whole = file.pack()

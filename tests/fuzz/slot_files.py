@@ -67,9 +67,7 @@ class SlotFiles(LiveTarget):
         return outcome if later.right else later
 
     def settle(self, server: Server) -> None:
-        """A file whose checksum is right may say what it likes of the cells; erasing them must be
-        enough.
-        """
+        """A file with a right checksum may say anything about cells; erasing must be enough."""
         server.post("/slots/0?action=erase")
 
     def _whole(self, server: Server, folder: Path) -> bytes:

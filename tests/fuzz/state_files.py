@@ -75,9 +75,7 @@ class _StateFiles(EmbeddedModel):
         chat.ask("What is in image 1?", OWL, max_tokens=2)
 
     def _data(self, given: Any) -> bytes:
-        """The file of an input: edits of a whole one; ``header`` replaces keys, edits of bytes are
-        made by number.
-        """
+        """The file of an input: edits of a whole one; ``header`` replaces keys."""
         whole = self._whole[given["base"]]
         if "raw" in given:
             return changed(whole, random.Random(given["raw"]), 1)

@@ -1,6 +1,4 @@
-"""What the build promises: sources that were checked, one file compiled with care, a module that
-shows nothing else.
-"""
+"""The build: verified sources, one file compiled with care, a module that exports nothing else."""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ def test_only_the_linker_knows_the_threads() -> None:
 
 
 def test_the_bindings_leave_python_one_way() -> None:
-    """``without_gil`` and ``with_gil`` survive the end of the interpreter and a fork, pybind11's
-    own do not.
-    """
+    """Only ``without_gil`` and ``with_gil`` survive a fork and the end of the interpreter."""
     users = {
         file.name
         for file in (CPP / "bindings").iterdir()

@@ -1,8 +1,7 @@
-"""What README and quick start show runs: Python blocks in order in one namespace, ``lookm``
-commands one by one.
+"""The examples of README and quick start run.
 
-A block whose info string says more than the language, as in ``bash norun``, is only to be read;
-``run`` says the same as nothing.
+Python blocks run in order in one namespace, ``lookm`` commands one by one. A block whose info
+string has more than the language, as in ``bash norun``, does not run, unless it says ``run``.
 """
 
 from __future__ import annotations

@@ -89,9 +89,7 @@ class Prompt(NamedTuple):
         return scores
 
     def squares(self) -> npt.NDArray[np.float32]:
-        """Sums of squares beside those sums; some of them too small to be any, as rounding makes
-        them.
-        """
+        """Sums of squares for those sums; rounding made some of them impossibly small."""
         rng = np.random.default_rng(self.seed + 4)
         scores = self.scores()
         with np.errstate(invalid="ignore"):
@@ -114,9 +112,7 @@ class Layer(NamedTuple):
         return self._replace(prompt=self.prompt.by(method))
 
     def k(self) -> Floats:
-        """Keys with a common part, as real ones have (cosines of 0 to 0.9); ``n_zero`` of them have
-        no length.
-        """
+        """Keys with cosines of 0 to 0.9, as real ones have; ``n_zero`` of them have no length."""
         p = self.prompt
         rng = np.random.default_rng(p.seed + 2)
         shape = (p.n_head_kv, p.n, self.head_dim_k)
@@ -180,9 +176,7 @@ def layers(max_n: int = 300) -> st.SearchStrategy[Layer]:
 
 @contextmanager
 def raises_about(*named: str) -> Iterator[None]:
-    """A ``ValueError`` whose text holds every one of ``named``: the argument, its value; the
-    wording is free.
-    """
+    """Expect a ``ValueError`` that names argument and value; the wording is free."""
     in_any_order = "".join(f"(?=.*{re.escape(name)})" for name in named)
     with pytest.raises(ValueError, match=f"(?is)^{in_any_order}"):
         yield

@@ -1,8 +1,7 @@
-"""Scores of attention nodes as llama.cpp makes them: odd masks, softcaps, sinks, every type of K,
-sums of squares.
+"""Sums of attention as llama.cpp makes it: masks, softcaps, sinks, types of K, squares.
 
-``test_scores`` holds the public function; here both forms of the graph get what only real models
-bring.
+``test_scores`` covers the public function. Here, both forms of the graph get what only real models
+have.
 """
 
 from __future__ import annotations
@@ -93,9 +92,7 @@ class Node(NamedTuple):
         )
 
     def rounding(self) -> float:
-        """Relative, of one probability: head_dim roundings of f32 in a logit, and those of the
-        softmax.
-        """
+        """The relative tolerance of a probability: f32 roundings in logit and softmax."""
         q_length, k_length = (
             np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k())
         )
@@ -105,9 +102,7 @@ class Node(NamedTuple):
     def found(
         self, k: Floats, *, on_device: bool, squares: bool = True
     ) -> tuple[Floats, Floats, Floats]:
-        """Sums ``[1 or 2, n_head_kv, n_kv]``, K as its type holds it, q as ggml's product rounds
-        it.
-        """
+        """Sums ``[1 or 2, n_head_kv, n_kv]``, K in its type, q as ggml's product rounds it."""
         sums, held, rounded, _ = _oracle.attention_sums(
             self.q(),
             k,
@@ -181,9 +176,7 @@ def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
 @settings(max_examples=30)
 @given(NODES, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_cell_that_nobody_sees_may_hold_anything(node: Node, rubbish: float) -> None:
-    """On the CPU; by the graph a key that is not finite is NaN for all, as in llama.cpp's own
-    attention.
-    """
+    """On the CPU; in the graph, as in llama.cpp's attention, such a key makes everything NaN."""
     node = node._replace(
         n_unused=19, type_k={"q8_0": "f16", "q4_0": "bf16"}.get(node.type_k, node.type_k)
     )

@@ -1,8 +1,7 @@
-"""Merging: the two C++ forms (the host's scatter-add, the device graph) equal the reference, row by
-row.
+"""Merging: both C++ forms (host scatter-add, device graph) equal the reference, row by row.
 
-Devices settle a tie between equal similarities as they like, so the pivot that C++ reports is first
-checked to be a best one, and then the rows are checked given that pivot.
+Devices may choose any of several equal similarities. So the pivot that C++ reports is first checked
+to be a best one, and then the rows are checked for that pivot.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ def compress(layer: Layer, on_device: bool) -> Result:
 
 
 def cosine_tolerance(layer: Layer) -> float:
-    """A sum of head_dim products of unit rows in f32; rows of an f16 cache are widened before they
-    meet.
-    """
+    """A sum of head_dim products of unit rows in f32; f16 rows are widened before."""
     return layer.head_dim_k * 2.0**-24
 
 
@@ -74,9 +71,7 @@ def check_rows(
 
 
 def ranks_taken(layer: Layer, kept: Any, weight: Any) -> Any:
-    """Which matched rank's way each evicted rank goes, -1 for none; ``None`` where rounding decides
-    it.
-    """
+    """The matched rank of each evicted rank, -1 for none, ``None`` if rounding decides it."""
     row = ref.method_of(layer.prompt.options)
     n_evict = weight.shape[1]
     if row is None or row.filter == "all" or n_evict == 0:
@@ -230,9 +225,7 @@ def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) 
 @FORMS
 @EACH_MERGE
 def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) -> None:
-    """Cells are copies of four rows, and the recent window holds a copy of each: every evicted row
-    meets itself.
-    """
+    """Cells are copies of four rows, each in the recent window: every evicted row meets itself."""
     n, n_recent = 120, 12
     rng = np.random.default_rng(3)
     which = rng.integers(0, 4, n)
@@ -251,9 +244,7 @@ def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) ->
 
 
 def test_host_settles_ties_by_the_lower_cell() -> None:
-    """Cells are copies of four rows and of a zero row, over several tiles: the first kept copy
-    takes them all.
-    """
+    """Cells are copies of four rows and a zero row; the first kept copy takes them all."""
     n = 400
     rng = np.random.default_rng(4)
     rows = np.concatenate([rng.standard_normal((4, 64)), np.zeros((1, 64))]).astype(np.float32)

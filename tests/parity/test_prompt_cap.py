@@ -1,6 +1,4 @@
-"""The plan of reading a prompt through few cells: counts only, against rules that any plan must
-keep.
-"""
+"""The plan to read a prompt under a cap: counts, against rules that any plan must keep."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ def images(n: int, n_cells: int = 64, n_text: int = 5, *, whole: bool = False) -
 
 
 class Reader:
-    """Keeps what each part holds, as a cache of one head would: the tokens of a run's first cells
-    stay.
-    """
+    """Keep what each part holds, as a cache of one head: the tokens of a run's first cells."""
 
     def __init__(self, parts: list[Part], cap: int, **options: int) -> None:
         self.cap = cap

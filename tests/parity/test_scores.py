@@ -1,6 +1,4 @@
-"""Attention scores: both C++ forms (the CPU's loop, the ggml graph) equal a plain softmax with its
-columns added up.
-"""
+"""Scores: both C++ forms (CPU loop, ggml graph) equal a softmax with its columns added up."""
 
 from __future__ import annotations
 
@@ -102,9 +100,7 @@ def test_scores_equal_the_reference(on_device: bool, a: Attention) -> None:
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
-    """Rows of a softmax sum to one, so a head's scores sum to the number of queries; no score is
-    negative.
-    """
+    """Rows of a softmax add up to 1, so a head's scores add up to the number of queries."""
     found = found_scores(a, on_device)
     assert (found >= 0).all()
     # 1e-5: f32 roundings of the softmax and of the column sums, which partly cancel
@@ -115,9 +111,7 @@ def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None:
-    """The score of a KV head is the mean over its query heads, each taken alone; groups are
-    consecutive heads.
-    """
+    """A KV head's score is the mean over its query heads; groups are consecutive heads."""
     together = found_scores(a, on_device)
     alone = [
         arrays.scores(
@@ -153,9 +147,7 @@ def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> N
 
 @FORMS
 def test_a_strong_match_takes_all(on_device: bool) -> None:
-    """Every later query matches cell 2 alone, with a logit 80 above the others: exp does not
-    overflow or leak.
-    """
+    """Every later query matches only cell 2, with a logit 80 above the others: no overflow."""
     k = np.zeros((1, 6, 8), dtype=np.float32)
     k[0, 2, 0] = 1
     q = np.zeros((1, 6, 8), dtype=np.float32)

@@ -1,6 +1,4 @@
-"""Which cells stay: the C++ choice equals the reference, cell by cell, and obeys the laws of every
-method.
-"""
+"""Selection: the C++ choice equals the reference, and obeys the laws of every method."""
 
 from __future__ import annotations
 
@@ -129,9 +127,7 @@ def test_heads_choose_alone(method: str, prompt: Prompt) -> None:
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_only_the_order_of_scores_counts(method: str, prompt: Prompt) -> None:
-    """Halving is exact in f32, so it changes no rank; nor does a method look at scores inside the
-    recent window.
-    """
+    """Halving is exact in f32 and changes no rank; scores in the recent window do not matter."""
     prompt = prompt.by(method)
     kept = select(prompt)
     n_recent = ref.budget(prompt.is_text(), prompt.options).n_recent

@@ -1,6 +1,4 @@
-"""What an attention node gives to every cell, in plain NumPy and float64, with all that a node may
-bring.
-"""
+"""The scores of an attention node in NumPy and float64, with everything a node may have."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ F64 = npt.NDArray[np.float64]
 
 
 class Sums(NamedTuple):
-    """``[n_head_kv, n_kv]`` each: sums over queries of p and of p^2, mean over each group's query
-    heads.
-    """
+    """``[n_head_kv, n_kv]`` each: sums over queries of p and p^2, mean over a group's heads."""
 
     sum: F64
     squares: F64

@@ -98,8 +98,9 @@ def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
 
 
 def drawn(seed: int, layer: int, head: int, cell: int) -> float:
-    """A number in [0, 1) for each cell: the upper 24 bits of the finalizer of splitmix64, chained
-    over the four.
+    """A number in [0, 1) for each cell.
+
+    It is the upper 24 bits of splitmix64's finalizer, chained over the four.
     """
     mask = 2**64 - 1
     x = 0
@@ -114,8 +115,7 @@ def drawn(seed: int, layer: int, head: int, cell: int) -> float:
 def rank(
     score: Floats, squares: Floats | None, is_text: Bools, options: Options, layer: int = 0
 ) -> tuple[F32, F32 | None]:
-    """By what cells are ranked: a score and a lead, by which the first are chosen, ``[n_head_kv,
-    n]`` each.
+    """What cells are ranked by: a score, and a lead for the first ones; ``[n_head_kv, n]``.
 
     RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) causal observers of cell j,
 
@@ -215,8 +215,7 @@ def evicted_cells(kept: Ints, n: int) -> Ints:
 
 
 def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
-    """Similarity of one head's evicted and kept keys as they lie in the cache, ``[n_evicted,
-    n_kept]``.
+    """Cosines of one head's evicted and kept keys in the cache, ``[n_evicted, n_kept]``.
 
         sim[e, c] = k_e . k_c / (|k_e| |k_c|)
 
@@ -230,8 +229,9 @@ def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
 
 
 def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[Ints, F64]:
-    """Where each head's evicted cells go: index into kept or -1, and their weight; ``[n_head_kv,
-    n_evicted]`` each.
+    """Targets of each head's evicted cells: index into kept or -1, and weight.
+
+    Both are ``[n_head_kv, n_evicted]``.
 
     To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where
     only that is asked for; nowhere when there is none. Upstream then drops every rank j of the

@@ -1,5 +1,4 @@
-"""The table of methods, the user's options, and what follows from them before any score is seen:
-budget and window.
+"""The table of methods, the options, and what follows from them: budget and window.
 
 Part of ``lookm_numpy``, which says what is meant by "spec" and by ``fidelity``.
 """
@@ -110,10 +109,9 @@ def method_of(options: Options) -> Method | None:
 
 
 class Budget(NamedTuple):
-    """Cells that stay: ``n_important`` of the first ``n - n_recent``, and all of the last
-    ``n_recent``.
+    """The kept cells: ``n_important`` of the first ``n - n_recent``, and the last ``n_recent``.
 
-    ``n_visual`` of the important ones are image cells at least.
+    At least ``n_visual`` of the important ones are image cells.
     """
 
     n_important: int
@@ -160,9 +158,7 @@ def budget(is_text: Bools, options: Options) -> Budget:
 
 
 def window(is_text: Bools, method: Method) -> int:
-    """Queries of a window: the method's or the user's number; or the text after the last image; or
-    32.
-    """
+    """Queries of a window: the method's or the user's number, the text at the end, or 32."""
     images = np.flatnonzero(~is_text)
     if method.window is not None:
         return method.window

@@ -1,5 +1,6 @@
-"""Files that llama.cpp ends the process on, each with one field or tensor changed; all were found
-by mutation.
+"""Files that make llama.cpp end the process, each with one field or tensor changed.
+
+All were found by mutation.
 """
 
 from __future__ import annotations

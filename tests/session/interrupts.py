@@ -6,7 +6,5 @@ import signal
 
 
 def allow_ctrl_c() -> None:
-    """Undo what a shell does to its background jobs: they ignore SIGINT, and so would their
-    children.
-    """
+    """Undo that a shell's background jobs, and their children, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

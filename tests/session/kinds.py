@@ -130,9 +130,7 @@ def context(kind: Kind, model: Any, **options: Any) -> Any:
 
 
 def prefill(context: Any, seq: int = 0) -> Floats:
-    """Text, an image, text, an image, text: five batches, some of several ubatches; the last
-    token's logits.
-    """
+    """Read text, image, text, image, text in five batches; return the last token's logits."""
     context.text(seq, BEFORE)
     context.image(seq, 1, WIDTH, HEIGHT)
     context.text(seq, BETWEEN)

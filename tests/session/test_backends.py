@@ -1,9 +1,8 @@
-"""Where the cache lies on a device: RPC servers on this machine, and (``--backend gpu``) what
-accelerators there are.
+"""Caches on devices: RPC servers on this machine and, with ``--backend gpu``, accelerators.
 
-``test_oracles.py`` and ``test_embedded.py`` run on every backend and say that rows, scores and
-answers are right there.
-Here: that the cache really lies there, what happens when a device refuses, and addresses.
+``test_oracles.py`` and ``test_embedded.py`` run on every backend and check that rows, scores and
+answers are right there. The tests here check that the cache really is there, what happens when a
+device refuses, and addresses.
 """
 
 from __future__ import annotations
@@ -95,9 +94,7 @@ def test_what_a_device_cannot_score_is_scored_on_the_cpu(model: Any, flash_attn:
 
 
 def test_every_op_of_the_graphs_can_be_refused() -> None:
-    """One after the other: each is either gone round or ends in an error that names it, before
-    anything is computed.
-    """
+    """Each op is either replaced, or an error names it before anything is computed."""
     ops: set[str] = set()
 
     def collect(_node: int, op: str, _types: list[str]) -> bool:

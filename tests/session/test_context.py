@@ -112,9 +112,7 @@ def test_a_control_token_merged_from_ordinary_ones_is_undone(tmp_path: Path) -> 
 
 
 def test_separators_that_merge_with_the_text(tmp_path: Path) -> None:
-    """The way around the space does not let tokens go astray where a line break and the text are
-    one token.
-    """
+    """The workaround for the space keeps tokens right if line break and text are one token."""
     model = write_llama(tmp_path / "merging.gguf", pieces=["\nA", "|B"])
     for text, tokens in (("Al", _bytes("Al")), ("\nA", [FIRST_BYTE + 256]), ("Bo", _bytes("Bo"))):
         found = _oracle.prompt_cells(str(model), "", "Q<context>", [], [text])

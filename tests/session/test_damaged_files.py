@@ -1,6 +1,4 @@
-"""No file ends the process: what llama.cpp dies of is a ``ValueError`` that names the file and the
-field.
-"""
+"""No file ends the process: an error names the file and the field instead."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Bad input is an exception that names the argument, its value and what was expected; never an
-abort.
-"""
+"""Bad input is an exception that names the argument, its value and what was expected."""
 
 from __future__ import annotations
 

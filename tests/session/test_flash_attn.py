@@ -1,6 +1,4 @@
-"""What ``flash_attn="auto"`` means on a CPU: off where scoring or a quantized K gains and it costs
-little memory.
-"""
+"""``flash_attn="auto"`` on a CPU: off if scoring or a quantized K gains, at little memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Work that is stopped from within: the user's own exception comes out, and nothing of it reaches
-the next prompt.
-"""
+"""Work stopped from within raises the user's exception, and the next prompt is clean."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A prompt that is read beside other sequences keeps, to the last bit, what it keeps when it is
-read alone.
-"""
+"""A prompt read with other sequences around keeps the same bits as one read alone."""
 
 from __future__ import annotations
 
@@ -129,9 +127,10 @@ def test_without_isolation_sums_differ() -> None:
 
 @pytest.mark.parametrize("flash_attn", [True, False], ids=["fa", "no-fa"])
 def test_neighbours_stay_what_they_are(flash_attn: bool) -> None:
-    """Their rows move byte for byte, their tokens' kinds with them, and their next tokens are those
-    of a cache of
-    their own."""
+    """Rows move byte for byte, with their tokens' kinds, and the next tokens are right.
+
+    They are those of a cache of their own.
+    """
     p = Prompt("gqa-64", True, "h2o", flash_attn=flash_attn)
     n = len(LONG) + len(SHORT)
     for before, after in zip(p.rows, (p.c.rows(0, 1, False), p.c.rows(0, 1, True)), strict=True):

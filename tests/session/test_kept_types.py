@@ -1,6 +1,4 @@
-"""Cells that are kept in other types than the prompt was read into (``kept_type_k``,
-``kept_type_v``).
-"""
+"""Cells kept in another type than the prompt is read into (``kept_type_k``, ``kept_type_v``)."""
 
 from __future__ import annotations
 
@@ -42,9 +40,7 @@ def turned(rows: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
 
 
 def rotations(head_dim: int) -> tuple[int, int]:
-    """Of K and V: the largest power of two from 64 on that divides a head, and 64 for V; none where
-    64 does not.
-    """
+    """K: the largest power of two from 64 that divides a head; V: 64; None if 64 does not."""
     if head_dim % 64 != 0:
         return 0, 0
     return head_dim & -head_dim, 64
@@ -56,11 +52,10 @@ def rotations(head_dim: int) -> tuple[int, int]:
 )
 @pytest.mark.parametrize("kept", ["q8_0", "q4_0"])
 def test_rows_are_those_that_numpy_quantizes(name: str, kept: str, flash_attn: bool) -> None:
-    """Bytes by gguf's own NumPy code, of rows turned by a matrix product; V was transposed without
-    flash attention.
+    """Bytes from gguf's NumPy code, of rows turned by a matrix product.
 
-    The sums of a transform differ in their last bit, which now and then makes another step of one
-    value.
+    V was transposed without flash attention. The sums of a transform differ in their last bit,
+    which sometimes moves a value by one step.
     """
     kind = KINDS[name]
     model = kind.make()
@@ -89,9 +84,10 @@ def test_rows_are_those_that_numpy_quantizes(name: str, kept: str, flash_attn: b
 def test_answers_from_wider_rows_are_the_same(
     name: str, read_with: bool, answer_with: bool
 ) -> None:
-    """From f16 to f32 nothing is lost, whatever the memory, transposed or not: windows, states,
-    positions in two
-    dimensions are where they were."""
+    """From f16 to f32 nothing is lost, in any memory, transposed or not.
+
+    Windows, states and two-dimensional positions stay as they were.
+    """
     kind = KINDS[name]
     model = kind.make()
     read, answering = (
@@ -113,9 +109,7 @@ def test_answers_from_wider_rows_are_the_same(
 )
 @pytest.mark.parametrize(("kept", "noise"), [("q8_0", 1e-3), ("q4_0", 5e-2)])
 def test_answers_from_quantized_rows(name: str, kept: str, noise: float) -> None:
-    """No further from those of f16 than a cache that was quantized from the start, within a factor
-    of 2.
-    """
+    """At most twice as far from f16 as a cache that was quantized from the start."""
     kind = KINDS[name]
     model = kind.make()
     read, answering, native = (
@@ -163,9 +157,7 @@ def _answer(session: Session, n: int, **options: Any) -> list[bytes]:
 @pytest.mark.parametrize("flash_attn", ["on", "off", "auto"])
 @pytest.mark.parametrize("kv_ratio", [0.3, 1.0])
 def test_a_session_answers_as_from_f16(tmp_path: Path, kv_ratio: float, flash_attn: str) -> None:
-    """Kept in f32, 64 tokens are the same, compressed or not; bytes and cells are those of the
-    types.
-    """
+    """Kept in f32, 64 tokens are the same, compressed or not; bytes are those of the types."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     plain = Session(model, "", n_threads=1, flash_attn=flash_attn)
     wide = Session(
@@ -251,9 +243,7 @@ def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
 
 
 def test_the_demo_answers() -> None:
-    """Read in f16 and kept in q4_0, half of the cells answer the shipped questions as kept in f16,
-    but for two.
-    """
+    """Half of the cells in q4_0 answer the shipped questions as in f16, except for two."""
     answers = []
     both: list[Any] = [{}, KEPT]
     for more in both:

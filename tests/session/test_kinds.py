@@ -1,6 +1,4 @@
-"""Every kind of cache on a random model of that kind, against llama.cpp over a full cache with a
-mask.
-"""
+"""Every kind of cache on a random model, against llama.cpp's full cache with a mask."""
 
 from __future__ import annotations
 
@@ -58,9 +56,7 @@ def test_merged_rows_equal_the_reference(opened: Opened, flash_attn: bool, on_de
 
 
 def test_scores_with_and_without_flash_attention(opened: Opened) -> None:
-    """Column sums of the same probabilities; later layers differ by flash attention's own rounding
-    of those before.
-    """
+    """Column sums of the same probabilities; later layers differ by earlier layers' rounding."""
     on, off = (context(*opened, flash_attn=flash_attn) for flash_attn in (True, False))
     for one in (on, off):
         one.arm()

@@ -1,6 +1,4 @@
-"""``compute_bytes`` bounds what scoring and compression take beside the accumulators, at any length
-of the prompt.
-"""
+"""``compute_bytes`` limits memory for scoring and compression at any prompt length."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ def test_the_peak_is_bounded(model: Any, flash_attn: bool, on_device: bool, boun
 @pytest.mark.parametrize("squares", [False, True])
 @pytest.mark.parametrize("n_group", [1, 8])
 def test_a_device_goes_row_by_row(n_group: int, squares: bool) -> None:
-    """8192 cells, 16 MiB of probabilities a KV head and query head: in 1 MiB, with the sums of the
-    whole.
-    """
+    """8192 cells, 16 MiB of probabilities for each head: in 1 MiB, with the sums of the whole."""
     rng = np.random.default_rng(5)
     q = rng.standard_normal((2 * n_group, 64, 32)).astype(np.float32)
     k = rng.standard_normal((2, 8192, 32)).astype(np.float32)
@@ -78,9 +74,7 @@ def test_a_device_goes_row_by_row(n_group: int, squares: bool) -> None:
 
 
 def test_a_tight_bound_changes_no_score(model: Any) -> None:
-    """Then the CPU runs the graph that devices run, which rounds q to f16: 2^-11 relative, most of
-    which cancels.
-    """
+    """The CPU then runs the devices' graph, which rounds q to f16: 2^-11, most of it cancels."""
     scores = []
     for bound in (1 * MIB, 64 * MIB):
         context = _oracle.Context(model, n_ctx=8192, n_ubatch=512, compute_bytes=bound)

@@ -136,9 +136,7 @@ except MemoryError as error: print(error)
 
 
 def test_it_is_the_plan_that_is_refused() -> None:
-    """A cache of 400,000 cells, which no run allocates: 3 KiB a cell and what a graph of so many
-    takes.
-    """
+    """A cache of 400,000 cells, never allocated: 3 KiB for each cell, and the graph's buffers."""
     done = subprocess.run(
         [sys.executable, "-c", PLANNED, "400000"], capture_output=True, text=True, check=True
     )

@@ -100,9 +100,7 @@ def metal(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def _probe(gate: Gate, type_k: str, type_v: str, head_dim: int, flash_attn: bool) -> Asked:
-    """The nodes that the gate was asked about; raises ``RuntimeError`` where it refused one for
-    good.
-    """
+    """The nodes that the gate was asked about; ``RuntimeError`` if it refused one for good."""
     asked: Asked = set()
 
     def asking(node: int, op: str, types: list[str]) -> bool:
@@ -152,9 +150,10 @@ def test_metal_takes_every_node(metal: Any, type_k: str, type_v: str, head_dim: 
 
 
 def test_metal_says_no_to_some(metal: Any) -> None:
-    """The cut-out function is the real one. OUT_PROD is missing, which the graph has another form
-    for; and a GPU
-    without bfloat16 in hardware (M1) refuses caches of that type, which are merged on the CPU then.
+    """The gate is the real function of ggml's Metal backend.
+
+    OUT_PROD is missing, but the graph has another form for it. A GPU without bfloat16 in hardware
+    (M1) refuses caches of that type, which are then merged on the CPU.
     """
     answers: dict[str, set[bool]] = {}
 

@@ -1,6 +1,4 @@
-"""Every method through the pipeline on random models: what the tap sums up, which cells stay, what
-is answered.
-"""
+"""Every method on random models: what score_tap adds up, which cells stay, what is answered."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def sums(model: Any, options: reference.Options) -> tuple[list[Any], list[Any]]:
-    """Of every layer, without flash attention: llama.cpp's own probabilities of the queries that
-    count.
-    """
+    """Of every layer, without flash attention: llama.cpp's probabilities of the scored queries."""
     context = _oracle.Context(model, flash_attn=False)
     context.prefill(PROMPT, squares=True, first_query=reference.first_query(IS_TEXT, options))
     layers = range(context.n_layer)

@@ -42,9 +42,7 @@ def test_a_whole_cache_keeps_all(llm: Llava, prompts: list[DemoPrompt]) -> None:
 
 
 def test_text_that_comes_first_starves_images(llm: Llava, prompts: list[DemoPrompt]) -> None:
-    """All of the text is a tenth of the prompt: a twentieth of the cells has nothing left for
-    images.
-    """
+    """All text is a tenth of the prompt, so a twentieth of the cells has no space for images."""
     prompt = max(prompts, key=lambda one: len(one.images))
     llm.ask(prompt.content, prompt.images, kv_ratio=0.05, method="text_prior_h2o", recent_ratio=0.0)
     stats = llm.stats

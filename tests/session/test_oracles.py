@@ -1,5 +1,4 @@
-"""The pipeline on random models in memory, against llama.cpp's own attention over a full cache with
-a mask.
+"""The pipeline on random models, against llama.cpp's attention over a masked full cache.
 
 The oracle context never moves a cell: it removes, layer by layer and head by head, what evicted
 cells received from the attention probabilities of a full-cache run.
@@ -112,9 +111,7 @@ def test_eviction_per_head_equals_masked_attention(
 
 @pytest.mark.parametrize("flash_attn", [True, False])
 def test_a_text_declared_evictable_equals_masked_attention(model: Any, flash_attn: bool) -> None:
-    """A prompt of text alone, 250 of its 300 cells a context: kept are all others and the best of
-    these.
-    """
+    """Only text, 250 of 300 cells a context: all other cells are kept, and the best of these."""
     tokens = [(5 * i) % 128 for i in range(300)]
     is_text = [not 20 <= i < 270 for i in range(300)]
     packed = _oracle.Context(model, flash_attn=flash_attn)
@@ -186,9 +183,10 @@ def test_scores_with_and_without_flash_attention(model: Any) -> None:
 
 @pytest.mark.parametrize(("type_k", "first"), [("q8_0", 3e-4), ("f32", 2e-4)])
 def test_scores_of_other_caches(gqa: Any, backend: LlavaOptions, type_k: str, first: float) -> None:
-    """Keys read in the cache's own type. llama.cpp rounds q to q8_0 too with flash attention off,
-    and an f32 cache's
-    keys to f16 with it on."""
+    """Keys are read in the cache's own type.
+
+    Without flash attention llama.cpp also rounds q to q8_0, and with it an f32 cache's keys to f16.
+    """
     try:
         check_scores(gqa, type_k, first)
     except RuntimeError as error:
@@ -235,10 +233,9 @@ def near_ties(k: Floats, kept: npt.NDArray[np.integer[Any]], slack: float) -> np
 def test_merged_rows_equal_the_reference(
     gqa: Any, backend: LlavaOptions, method: str, flash_attn: bool, on_device: bool
 ) -> None:
-    """Selection, merging and packing of every layer, K and V, against NumPy on the rows that were
-    in the cache.
+    """Selection, merging and packing of K and V of every layer, against NumPy on the same rows.
 
-    Accelerators may multiply f32 with 10 bits of mantissa: unit rows of 64 are then alike within
+    Accelerators may multiply f32 with 10 bits of mantissa. Unit rows of 64 are then alike within
     2^-12, and rows nearer than that may be merged into either.
     """
     slack = 0.0 if backend else 2.0**-12
@@ -264,9 +261,7 @@ def test_merged_rows_equal_the_reference(
 
 @pytest.mark.parametrize("weight", ["q8_0", "q4_0"])
 def test_a_quantized_prompt_of_64_rows(weight: str) -> None:
-    """A wrongly compiled AMX kernel dies here of SIGILL or SIGSEGV; a right one is near the f32
-    model.
-    """
+    """A wrongly compiled AMX kernel dies here of a signal; a right one is near the f32 model."""
     exact = _oracle.Context(_oracle.Model.random(weight="f32"), n_ubatch=512).prefill(
         PROMPT, scored=False
     )

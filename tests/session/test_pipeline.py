@@ -1,6 +1,4 @@
-"""At ratio 1 the answers are those of llama.cpp's own multimodal pipeline on the same files, word
-for word.
-"""
+"""At ratio 1, answers equal those of llama.cpp's multimodal pipeline, word for word."""
 
 from __future__ import annotations
 

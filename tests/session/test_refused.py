@@ -1,6 +1,4 @@
-"""Kinds of cache that compression would break, on random models: an error names the kind, nothing
-aborts.
-"""
+"""Caches that compression would break: an error names the kind, and nothing aborts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""An RPC server that goes wrong after its greeting ends the process, as docs/backends.md says, and
-does so in time.
-"""
+"""An RPC server that fails after its greeting ends the process in time (docs/backends.md)."""
 
 from __future__ import annotations
 
@@ -31,9 +29,11 @@ with Llava.embedded(rpc_servers=sys.argv[1]) as llm:
 
 
 class Proxy:
-    """Hands on what client and server say. From the second connection on, which is ggml's own, the
-    server's part goes
-    wrong after so many bytes: ``silent``, ``closed`` or ``garbage``."""
+    """Forward what client and server say, and fail after some bytes.
+
+    The server's part of the second and later connections, which are ggml's own, becomes ``silent``,
+    ``closed`` or ``garbage``.
+    """
 
     def __init__(self, address: str, fault: str, n_bytes: int) -> None:
         host, port = address.split(":")

@@ -1,6 +1,4 @@
-"""Several sequences, in one cache and in a stream each: one is compressed, the others stay as they
-are.
-"""
+"""Several sequences, in one cache or in streams: one is compressed, the others stay."""
 
 from __future__ import annotations
 
@@ -142,9 +140,7 @@ def test_prompts_in_one_batch(model: Any, unified: bool) -> None:
 @pytest.mark.parametrize("flash_attn", [True, False])
 @pytest.mark.parametrize("compressed", [0, 1])
 def test_a_shared_prefix(model: Any, unified: bool, compressed: int, flash_attn: bool) -> None:
-    """Cells of two sequences stay as they are for the other one: the kept rows get cells of their
-    own.
-    """
+    """Cells of two sequences stay for the other one; the kept rows get cells of their own."""
     other = 1 - compressed
 
     def fill(flash_attn: bool) -> Any:
@@ -189,9 +185,7 @@ def test_a_shared_prefix_without_room(model: Any) -> None:
 
 
 def test_packed_cells_that_are_shared_need_no_room(model: Any) -> None:
-    """The next turn of a sequence whose compressed prompt another one has, too, takes cells for its
-    own rows alone.
-    """
+    """The next turn after a shared compressed prompt takes cells only for its own rows."""
     c = context(KIND, model, n_seq=2, n_ctx=512, flash_attn=False)
     c.arm()
     prefill(c, 0)

@@ -1,8 +1,7 @@
-"""Memory goes back after compression: the sequence moves to a smaller cache, and its answer does
-not change.
+"""After compression the sequence moves to a smaller cache, and its answer does not change.
 
-Other memories (M-RoPE, windows, hybrids) move in tests/zoo, where a session's tokens are held
-against a bare context's.
+Other memories (M-RoPE, windows, hybrids) are in tests/zoo, where a session's tokens are compared
+with those of a bare context.
 """
 
 from __future__ import annotations
@@ -56,9 +55,7 @@ def test_the_answer_is_the_same(tmp_path: Path, cache_type: str, flash_attn: str
 
 
 def test_a_trial_whose_answer_outgrew_its_cache(tmp_path: Path) -> None:
-    """The context that has observed the prompt is gone then; uncompressed, the prompt is still
-    there.
-    """
+    """The context that read the prompt is gone; uncompressed, the prompt is still there."""
     session = Session(str(write_llama(tmp_path / "model.gguf", n_ctx=2048)), "", n_threads=1)
     session.read("A text. " * 25, [], kv_ratio=0.3, method="h2o")
     answers = []
@@ -87,9 +84,7 @@ def test_a_trial_under_a_cap(tmp_path: Path) -> None:
 
 
 def test_an_answer_outgrows_its_cache(tmp_path: Path) -> None:
-    """Room for one token, 400 come: the cache grows, and the answer is that of a cache that never
-    had to.
-    """
+    """A cache with space for one token grows by 400, and the answer is as without growing."""
     model = str(write_llama(tmp_path / "model.gguf", n_ctx=2048))
     answers = []
     for shrink in (False, True):
@@ -135,9 +130,7 @@ print(before, resident(), *allocated)
     not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what is resident"
 )
 def test_memory_goes_back_to_the_system(tmp_path: Path) -> None:
-    """The operating system's own figure falls by what the cache gave up, within 4 MiB of other
-    buffers.
-    """
+    """The system's figure falls by what the cache gave up, within 4 MiB of other buffers."""
     model = write_llama(tmp_path / "model.gguf", n_embd=512, n_ctx=16384)
 
     def run(shrink: bool) -> list[int]:

@@ -1,6 +1,4 @@
-"""What the tap sums up while a random model reads a prompt: all queries, or those from one of them
-on; squares too.
-"""
+"""What score_tap adds up while a model reads: all queries or the last ones, and squares."""
 
 from __future__ import annotations
 
@@ -88,9 +86,7 @@ def test_a_window_past_the_prompt_costs_nothing(gqa: Any, flash_attn: bool) -> N
 
 @FLASH
 def test_squares_of_the_last_queries(flash_attn: bool) -> None:
-    """With one query head a KV head, windows that differ by one query give that query's p, and so
-    its p^2.
-    """
+    """With one query head for each KV head, windows one query apart give p, and so p^2."""
     mha = _oracle.Model.random(n_head=3, n_head_kv=3)
     n = 5
     p = [scores(mha, first_query=N - i, flash_attn=flash_attn) for i in range(n + 1)]

@@ -51,9 +51,7 @@ def test_a_prompt_that_is_squeezed(kv_ratio: float) -> None:
 
 
 def test_what_was_never_scored_is_read_on_under_a_cap(tmp_path: Path) -> None:
-    """A state from where nothing was to be evicted has no scores: its cells go first, and the talk
-    goes on.
-    """
+    """A state without scores: its cells go first, and the conversation goes on."""
     with Llava.embedded() as free:
         chat = free.chat()
         chat.ask(NUMBERED, PICTURES, max_tokens=4)

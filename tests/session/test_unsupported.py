@@ -1,6 +1,4 @@
-"""Models whose memory cannot be compressed: said before any work, and answered in full at kv_ratio
-1.
-"""
+"""Models that cannot be compressed are refused before any work, and answer at kv_ratio 1."""
 
 from __future__ import annotations
 

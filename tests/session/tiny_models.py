@@ -157,8 +157,9 @@ def _write(
     added: Mapping[str, np.ndarray] | None = None,
     chat_template: str | None = CHATML,
 ) -> Path:
-    """One layer ``blk.0`` and what is ``outer`` to it (the final norm unless given), f32, seeded;
-    norms are ones.
+    """One layer ``blk.0`` and the ``outer`` tensors (default: the final norm), f32, seeded.
+
+    Norms are ones.
     """
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name(f"tiny {arch}")

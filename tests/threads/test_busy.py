@@ -1,5 +1,4 @@
-"""Fewer cores than threads: what is computed gets slower by its share of them, and not by waiting
-for each other.
+"""With fewer cores than threads, work gets slower by the share of cores, not by waiting.
 
 A barrier that only spins keeps the core from the thread it waits for, for a whole time slice each:
 on two threads that share a core, the embedded model was 2000 times slower than on two cores.

@@ -112,9 +112,7 @@ def test_forked_within_another_threads_work() -> None:
 
 
 def test_forked_at_any_moment_of_another_threads_work() -> None:
-    """Whatever locks that thread holds, the child says something at once, and the parent notices
-    nothing.
-    """
+    """The child speaks at once, whichever locks that thread holds; the parent notices nothing."""
     program = """
         llm, idle = Llava.embedded(n_threads=2), Llava.embedded(n_threads=2)
         answer = ask(idle)
@@ -200,9 +198,7 @@ def test_forked_by_its_own_progress_callback(seconds: str) -> None:
 
 
 def test_devices_are_for_spawned_processes() -> None:
-    """A server's connection is the parent's: what a child said through it would be taken for the
-    parent's.
-    """
+    """A server's connection is the parent's: the child's words would be taken for the parent's."""
     program = """
         llm = Llava.embedded(rpc_servers=sys.argv[1])
         answer = ask(llm)

@@ -46,9 +46,7 @@ def test_a_team_goes_side_by_side(n_threads: int, n_rounds: int) -> None:
 
 
 def test_teams_of_changing_sizes() -> None:
-    """Helpers that a run has no use for must not be let into it by the last barrier of the run
-    before.
-    """
+    """Helpers that a run does not need must not enter it at the last barrier of the one before."""
     for i in range(400):
         _check((2, 5, 3, 1, 4)[i % 5], 3)
 

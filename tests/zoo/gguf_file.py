@@ -27,10 +27,10 @@ def write(
     shapes: Shapes,
     zero_rows: dict[str, int] | None = None,
 ) -> Path:
-    """Shapes are NumPy's, the reverse of ggml's. A tensor's numbers depend on its name and shape
-    alone.
+    """Shapes are NumPy's, the reverse of ggml's.
 
-    Of the matrices in ``zero_rows`` the first so many rows are zero.
+    A tensor's numbers depend only on its name and shape. In matrices of ``zero_rows``, that many
+    first rows are zero.
     """
     writer = gguf.GGUFWriter(path, arch)
     for key, value in metadata.items():
@@ -72,9 +72,7 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _weights(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Vectors that scale (norms) lie near one, other vectors (biases, tokens) near zero, matrices
-    at 1/sqrt(fan in).
-    """
+    """Norms are near one, other vectors near zero, matrices have 1/sqrt(fan in)."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     noise = rng.standard_normal(shape, dtype=np.float32)
     if name.endswith("ssm_a"):  # a state that decays

@@ -1,6 +1,4 @@
-"""The zoo: pairs of a tiny random language model and a tiny random image encoder, as users name
-them.
-"""
+"""The zoo: pairs of a tiny random language model and a tiny random image encoder."""
 
 from __future__ import annotations
 

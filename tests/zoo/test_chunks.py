@@ -30,9 +30,7 @@ def _noise(name: str) -> list[Pixels]:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", PAIRS | REFUSED)
 def test_chunks_are_mtmds(name: str, text: str, tmp_path: Path) -> None:
-    """Tokens, sizes, positions, and what the encoder makes of the pixels: of one call for all
-    images.
-    """
+    """Tokens, sizes, positions and embeddings equal those of one call for all images."""
     files, images = write_pair(name, tmp_path), _noise(name)
     model = _oracle.Model.load(str(files.model))
     expected = _oracle.Prompt(

@@ -1,6 +1,4 @@
-"""Prompts and options at the edge of what a multimodal model takes: an answer, or an error that
-names the argument.
-"""
+"""Prompts and options at their limits: an answer, or an error that names the argument."""
 
 from __future__ import annotations
 

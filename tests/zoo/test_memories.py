@@ -1,6 +1,4 @@
-"""Memories whose layers differ: windows as long as a conversation, V of different widths, positions
-by size.
-"""
+"""Memories whose layers differ: long windows, V of different widths, positions by size."""
 
 from __future__ import annotations
 
@@ -34,9 +32,10 @@ def _answer(session: Session, n: int) -> bytes:
     "limits", [{}, {"shrink": False}, {"n_ctx": 512}, {"n_ctx": 512, "shrink": False}]
 )
 def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]) -> None:
-    """Compressed layers have a third of the cells, the windows all: a turn that fits beside those
-    goes on, another one
-    is refused and leaves the conversation as it is."""
+    """Compressed layers have a third of the cells, windows all of them.
+
+    A turn that fits goes on. Another one is refused and leaves the conversation as it is.
+    """
     model, mmproj = write_pair("gemma-3", tmp_path)
     reader = gguf.GGUFReader(model, "r+")
     reader.get_field("gemma3.attention.sliding_window").parts[-1][0] = 512  # type: ignore[union-attr]

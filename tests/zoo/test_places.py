@@ -1,8 +1,7 @@
-"""Where cells lie in their image: grids counted by hand, and what the encoder itself makes of a
-changed spot.
+"""Where cells are in their image: grids counted by hand, and the encoder's own reaction.
 
-The encoder is asked in this way: one small spot of a picture is changed. The cell whose embedding
-changes most, among those of the whole and among those of tiles, must lie where the spot is.
+The encoder is tested by changing one small spot of a picture. The cell whose embedding changes
+most, in the whole and in the tiles, must be where the spot is.
 """
 
 from __future__ import annotations
@@ -88,9 +87,7 @@ class Places(NamedTuple):
     place: npt.NDArray[np.int32]
 
     def boxes(self, number: int) -> dict[int, tuple[float, float, float, float]]:
-        """Of one piece, by the number of the cell in it: the part of the image that the cell stands
-        for.
-        """
+        """For each cell of a piece, the part of the image that it stands for."""
         piece = self.pieces[number]
         assert piece.area is not None
         x0, y0, x1, y1 = piece.area

@@ -1,6 +1,4 @@
-"""Chat templates: a model without one is refused, and one that is given is applied as llama.cpp
-applies it.
-"""
+"""Chat templates: a model without one is refused; a given one is applied as in llama.cpp."""
 
 from __future__ import annotations
 

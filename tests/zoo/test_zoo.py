@@ -1,9 +1,8 @@
-"""Every model of the zoo: image, prefill, compression and decoding through llama.cpp's own
-multimodal code.
+"""Every model of the zoo: image, prefill, compression, decoding with llama.cpp's mtmd.
 
-Three runs of one prompt are held against each other. ``Llava`` and ``Session`` are what users call.
-``packed`` takes the same steps on a bare context, whose logits can be seen. ``masked`` keeps the
-full cache, which mtmd alone filled, and attends over the kept cells only.
+Three runs of one prompt are compared. ``Llava`` and ``Session`` are what users call. ``packed``
+takes the same steps on a bare context, whose logits are visible. ``masked`` keeps the full cache,
+which mtmd alone filled, and attends to the kept cells only.
 """
 
 from __future__ import annotations
@@ -75,9 +74,7 @@ def decode(context: Any, tokens: list[int]) -> list[Floats]:
 
 
 def best_unused(context: Any, logits: Floats) -> list[int]:
-    """The likeliest token that was not there yet, again and again: a random model alone would soon
-    repeat itself.
-    """
+    """The likeliest token not used yet; a random model would otherwise soon repeat itself."""
     tokens: list[int] = []
     while len(tokens) < N_DECODE:
         logits[tokens] = -np.inf
@@ -119,9 +116,7 @@ def test_cells_are_counted(case: Case) -> None:
 
 
 def test_the_encoder_reads_nothing_that_nobody_has_written(case: Case) -> None:
-    """The prompt's images are encoded with NaN in such memory (mtmd_prompt.cpp); pixtral.cpp once
-    read it.
-    """
+    """Images are encoded with NaN in unwritten memory (mtmd_prompt.cpp), which is never read."""
     assert np.isfinite(case.context().prefill_prompt(case.prompt, scored=False)).all()
 
 
@@ -204,9 +199,7 @@ def test_eviction_equals_masked_attention(case: Case, flash_attn: bool, small_ub
 
 
 def test_freed_cells_are_freed(case: Case) -> None:
-    """Attention runs over blocks of 256 cells: two for the longest prompts, one for what is left of
-    any.
-    """
+    """Attention runs over blocks of 256 cells: two for the longest prompts, one afterwards."""
     packed, full = case.context(flash_attn=False), case.context(flash_attn=False)
     packed.prefill_prompt(case.prompt)
     result = packed.compress(**RATIOS)
@@ -222,9 +215,7 @@ def test_freed_cells_are_freed(case: Case) -> None:
 
 @pytest.mark.parametrize("method", ["text_prior_h2o", "text_prior_pivot_merge"])
 def test_the_session_decodes_what_the_packed_cache_says(case: Case, method: str) -> None:
-    """Token for token: the session's chunks, positions, cells and sampler against mtmd's own
-    batches.
-    """
+    """Chunks, positions, cells and sampler of a session equal mtmd's, token for token."""
     packed = case.context()
     logits = packed.prefill_prompt(case.prompt)
     result = packed.compress(method=method, **RATIOS)
