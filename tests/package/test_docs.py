@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,10 @@ def test_the_site_has_every_page_once() -> None:
     )
     named = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
     assert sorted(named) == [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def test_the_page_of_commands_is_what_they_say() -> None:
+    """After a change to a command: ``python docs/cli.py > docs/cli.md``."""
+    command = [sys.executable, str(ROOT / "docs" / "cli.py")]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert made == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

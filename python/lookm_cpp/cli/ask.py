@@ -122,9 +122,9 @@ def _ask_twice(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bo
 
 
 @with_flags(
-    opened=(*OPENING, SEED),
     how=without(COMPRESSION, "kv_ratio"),
-    answer=ANSWER,
+    answer=(*ANSWER, SEED),
+    opened=OPENING,
 )
 def ask(
     question: Question = None,
@@ -133,23 +133,31 @@ def ask(
     mmproj: Mmproj = None,
     system: System = None,
     text_only: Annotated[
-        bool, typer.Option("--text-only", help="A model without a projector: no images.")
+        bool, typer.Option("--text-only", help="Use no projector; there are no images.")
     ] = False,
     image: Images = None,
     context_file: ContextFiles = None,
     kv_ratio: Annotated[
         float | None,
-        typer.Option("--kv-ratio", help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]"),
+        typer.Option(
+            "--kv-ratio",
+            metavar="X",
+            help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]",
+            rich_help_panel=KV_RATIO.section,
+        ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Answer with the full cache as well, side by side.")
+        bool, typer.Option("--compare", help="Show the answer with the full cache next to it.")
     ] = False,
     as_json: Json = False,
-    opened: dict[str, Any],
     how: dict[str, Any],
     answer: dict[str, Any],
+    opened: dict[str, Any],
 ) -> None:
-    """Answer a question about images and texts."""
+    """Answer a question about images and texts.
+
+    The answer goes to stdout, a line about cells and speed to stderr.
+    """
     ratios_given = (kv_ratio, how["important_ratio"], how["recent_ratio"]) != (None, None, None)
     default_ratio = COMPARED_RATIO if compare and not ratios_given else 1.0
     how["kv_ratio"] = default_ratio if kv_ratio is None else kv_ratio

@@ -15,9 +15,9 @@ from lookm_cpp.regular_files import PIPE_BYTES
 Question = Annotated[
     str | None,
     typer.Argument(
-        metavar="[QUESTION]",
-        help="The question. Each <image> in it stands for the next image; without any, images come "
-        "first. -, or no question: read it from standard input.",
+        metavar="QUESTION",
+        help="Each <image> in it stands for the next image; without any <image>, the images come "
+        "first. Without a question, or for -, it is read from standard input.",
         show_default=False,
     ),
 ]
@@ -27,8 +27,9 @@ Images = Annotated[
         "--image",
         "-i",
         metavar="FILE...",
-        help="Images: all words up to the next flag. If no question comes before them, it comes "
-        "last; -- ends the images. -: read an image from standard input.",
+        help="All words up to the next flag are images. If no question stands elsewhere, it is the "
+        "last of these words that is not the name of a file; -- ends the images. For -, an image "
+        "is read from standard input.",
     ),
 ]
 ContextFiles = Annotated[

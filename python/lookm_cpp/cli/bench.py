@@ -36,14 +36,19 @@ RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")  # by --ratios
 
 
 @with_flags(
-    opened=without(OPENING, *MADE_HERE, *VARIED),
     how=without(COMPRESSION, *RATIOS),
+    opened=without(OPENING, *MADE_HERE, *VARIED),
 )
 def bench(
     *,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Your GGUF file, or 'embedded', instead of --shapes."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            help="Your GGUF file, or 'embedded', instead of --shapes.",
+        ),
     ] = None,
     mmproj: Mmproj = None,
     text_only: Annotated[
@@ -52,25 +57,32 @@ def bench(
     shapes: Annotated[
         str | None,
         typer.Option(
-            "--shapes", help="7b, 3b, 0.5b: random weights.  [default: 7b,3b,0.5b,embedded]"
+            "--shapes",
+            metavar="NAME,...",
+            help="7b, 3b, 0.5b: random weights.  [default: 7b,3b,0.5b,embedded]",
         ),
     ] = None,
     layers: Annotated[
         int | None,
         typer.Option(
-            "--layers", help="Layers of each shape; 0: all.  [default: 4, with --quick 1]"
+            "--layers",
+            metavar="N",
+            help="Layers of each shape; 0: all.  [default: 4, with --quick 1]",
         ),
     ] = None,
     cells: Annotated[
         str | None,
         typer.Option(
-            "--cells", help="Prompt lengths.  [default: 1k,2k,4k,8k,16k, with --quick 1k]"
+            "--cells",
+            metavar="N,...",
+            help="Prompt lengths.  [default: 1k,2k,4k,8k,16k, with --quick 1k]",
         ),
     ] = None,
     ratios: Annotated[
         str | None,
         typer.Option(
             "--ratios",
+            metavar="X,...",
             help="Fractions of the cells.  [default: 1,0.5,0.35,0.2,0.05, with --quick 1,0.2]",
         ),
     ] = None,
@@ -78,42 +90,59 @@ def bench(
         str | None,
         typer.Option(
             "--caches",
+            metavar="TYPE,...",
             help="Cache types to compress; READ:KEPT for two. Full caches of f16, q8_0 and q4_0 are "
             "always measured.  [default: f16,q8_0]",
         ),
     ] = None,
-    answer: Annotated[int, typer.Option("--answer", help="Tokens of the answer.")] = 32,
+    answer: Annotated[
+        int, typer.Option("--answer", metavar="N", help="Tokens of the answer.")
+    ] = 32,
     blocks: Annotated[
         int | None,
         typer.Option(
-            "--blocks", help="Rounds of alternating decode.  [default: 16, with --quick 6]"
+            "--blocks",
+            metavar="N",
+            help="Rounds of alternating decode.  [default: 16, with --quick 6]",
         ),
     ] = None,
-    block_tokens: Annotated[int, typer.Option("--block-tokens", help="Tokens in a round.")] = 4,
+    block_tokens: Annotated[
+        int, typer.Option("--block-tokens", metavar="N", help="Tokens in a round.")
+    ] = 4,
     image_size: Annotated[
-        str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
+        str, typer.Option("--image-size", metavar="WxH", help="Pixels of each image.")
     ] = "1024x768",
     bandwidth: Annotated[
         float | None,
         typer.Option(
-            "--bandwidth", help="Memory bandwidth in GB/s.  [default: measured, on a CPU]"
+            "--bandwidth",
+            metavar="X",
+            help="Memory bandwidth in GB/s.  [default: measured, on a CPU]",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", help="Leave out the longest measurements, until the others fit."),
+        typer.Option(
+            "--minutes",
+            metavar="X",
+            help="Leave out the longest measurements, until the others fit.",
+        ),
     ] = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
             "--model-dir",
+            metavar="FOLDER",
             help="Where to keep the models of random weights.  [default: nowhere]",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for the results.  [default: lookm-bench-DATE-TIME]"
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the results.  [default: lookm-bench-DATE-TIME]",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in under a minute.")] = False,
@@ -121,7 +150,9 @@ def bench(
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """Measure time and memory of compressed caches, compared with llama.cpp and quantized caches.
+    """Measure time and memory of compressed caches.
+
+    They are compared with llama.cpp's full caches, quantized ones included.
 
     Writes bench.json (every timing), bench.md and, with matplotlib, plots.
     """

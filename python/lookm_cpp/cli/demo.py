@@ -54,25 +54,29 @@ class Result:
 
 
 @with_flags(
-    opened=OPENING,
     how=without(COMPRESSION, "kv_ratio", "important_ratio", "recent_ratio", "method"),
+    opened=OPENING,
 )
 def demo(
     *,
-    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEMO_RATIO,
+    kv_ratio: Annotated[
+        float, typer.Option("--kv-ratio", metavar="X", help=KV_RATIO.help)
+    ] = DEMO_RATIO,
     method: Annotated[
         list[str] | None,
         typer.Option(
             "--method",
-            help=f"Compression method; may be repeated.  [default: {' and '.join(DEMO_METHODS)}]",
+            metavar="NAME",
+            help=f"A method to show; may be repeated.  [default: {' and '.join(DEMO_METHODS)}]",
         ),
     ] = None,
     as_json: Json = False,
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """Let the embedded model answer all shipped questions, with the full and with compressed
-    caches.
+    """Answer the shipped questions with full and compressed caches.
+
+    Every question is answered by the embedded model with the full cache and by each method.
     """
     _run(kv_ratio, method or DEMO_METHODS, {**opened, **how}, as_json=as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from lookm_cpp.cli.command import Command
 from lookm_cpp.cli.eval_milebench import milebench
 from lookm_cpp.cli.eval_passkey import passkey
 from lookm_cpp.cli.eval_tiny import tiny
@@ -13,11 +14,11 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def evaluate(context: typer.Context) -> None:
-    """Ask many questions with full and with compressed caches."""
+    """Measure how good answers from compressed caches are."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-app.command()(tiny)
-app.command()(milebench)
-app.command()(passkey)
+app.command(cls=Command)(tiny)
+app.command(cls=Command)(milebench)
+app.command(cls=Command)(passkey)

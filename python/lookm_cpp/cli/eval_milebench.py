@@ -20,7 +20,7 @@ from lookm_cpp.cli.eval_options import (
     make_setup,
     progress_bar,
 )
-from lookm_cpp.cli.flags import MAX_TOKENS, Json, Mmproj, Model, with_flags
+from lookm_cpp.cli.flags import MAX_ANSWER, Json, Mmproj, Model, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import ratio_arms
 from lookm_cpp.evaluation.milebench import MileBenchRow, MileBenchRun, rows_of, run_milebench
@@ -30,49 +30,60 @@ from lookm_cpp.evaluation.records import Records
 from lookm_cpp.parsing import numbers, words
 from lookm_cpp.sizes import format_bytes
 
-ANSWER_TOKENS = replace(MAX_TOKENS, help="Maximum number of tokens in an answer.")
 
-
-@with_flags(answer=[ANSWER_TOKENS], opened=MODEL_FLAGS, how=METHOD_FLAGS)
+@with_flags(answer=[MAX_ANSWER], how=METHOD_FLAGS, opened=MODEL_FLAGS)
 def milebench(
     *,
-    data: Annotated[Path, typer.Option("--data", help="The folder that holds NAME/NAME.json.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FOLDER", help="Folder that holds NAME/NAME.json.")
+    ],
     model: Model,
     datasets: Annotated[
         str | None,
-        typer.Option("--datasets", help="Names with commas.  [default: all that are there]"),
+        typer.Option(
+            "--datasets", metavar="NAME,...", help="Data sets.  [default: all in the folder]"
+        ),
     ] = None,
     mmproj: Mmproj = None,
     methods: Annotated[
-        str, typer.Option("--methods", help="Names with commas.")
+        str, typer.Option("--methods", metavar="NAME,...", help="Methods to compare.")
     ] = f"origin,h2o,snapkv,{PAPER_METHOD},{METHOD}",
     ratios: Annotated[
-        str, typer.Option("--ratios", help="Shares of the cells to keep.")
+        str, typer.Option("--ratios", metavar="X,...", help="Fractions of the cells to keep.")
     ] = "1.0,0.5,0.2,0.05",
-    caches: Annotated[str, typer.Option("--caches", help="Types of the K and V cache.")] = "f16",
+    caches: Annotated[
+        str,
+        typer.Option(
+            "--caches", metavar="TYPE,...", help="Types of the K and V cache, READ:KEPT for two."
+        ),
+    ] = "f16",
     adversarial: Annotated[
-        bool, typer.Option("--adversarial", help="The adversarial variant, NAME-adv.json.")
+        bool, typer.Option("--adversarial", help="Read the adversarial variant, NAME-adv.json.")
     ] = False,
     combined: Annotated[
         int | None,
-        typer.Option("--combined", help="The combined-image variant with so many pictures."),
+        typer.Option(
+            "--combined", metavar="N", help="Read the combined-image variant, with N pictures."
+        ),
     ] = None,
     max_context: Annotated[
         int,
         typer.Option(
             "--max-context",
-            help="Tokens of a prompt, cut on the left.  [default: what n_ctx leaves]",
+            metavar="N",
+            help="Maximum tokens of a prompt; its beginning is cut off. 0: what --n-ctx leaves.",
         ),
     ] = 0,
     image_tokens: Annotated[
         int,
         typer.Option(
             "--image-tokens",
-            help="Tokens that a picture counts.  [default: those of the first one]",
+            metavar="N",
+            help="Tokens that a picture counts as. 0: as many as the first picture has.",
         ),
     ] = 0,
     limit: Annotated[
-        int, typer.Option("--limit", help="Only the first so many samples of each; 0 for all.")
+        int, typer.Option("--limit", metavar="N", help="Samples of each data set; 0: all.")
     ] = 0,
     output: Output = None,
     as_json: Json = False,
@@ -80,7 +91,10 @@ def milebench(
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """MileBench's questions and metrics, for a copy of its data that you have."""
+    """Ask MileBench's questions, with its metrics.
+
+    You need a copy of its data.
+    """
     for option, value, least in (
         ("--max-tokens", answer["max_tokens"], 1),
         ("--max-context", max_context, 0),

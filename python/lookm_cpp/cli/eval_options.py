@@ -28,7 +28,9 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="A JSONL file of every answer, with plots beside it; a run goes on where it ended.",
+        metavar="FILE",
+        help="Write every answer to this JSONL file, and plots next to it. A run that was stopped "
+        "continues.",
     ),
 ]
 
@@ -38,7 +40,7 @@ UNCAPPED = ("kv_cells", "kv_memory")
 BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", "method")  # by --ratios and --methods
 
 MODEL_FLAGS = without(OPENING, *VARIED, *UNCAPPED)
-KEEP_OR_EVICT = "If text alone exceeds the budget: keep all of it, or evict."
+KEEP_OR_EVICT = "When text alone exceeds the budget: keep all of it, or evict text as well."
 METHOD_FLAGS = without(COMPRESSION, *BY_ARM)
 EQUAL_BYTES_FLAGS = tuple(
     replace(flag, default=EVICT, help=KEEP_OR_EVICT) if flag.option == "text_overflow" else flag

@@ -31,48 +31,66 @@ MAX_TOKENS = 64
 FILLER = 250
 
 
-@with_flags(opened=MODEL_FLAGS, how=EQUAL_BYTES_FLAGS)
+@with_flags(how=EQUAL_BYTES_FLAGS, opened=MODEL_FLAGS)
 def passkey(
     *,
     model: Model = embedded.NAME,
     methods: Annotated[
         str,
-        typer.Option("--methods", help="Names with commas; random and streaming_llm come along."),
+        typer.Option(
+            "--methods",
+            metavar="NAME,...",
+            help="Methods to compare; random and streaming_llm are always among them.",
+        ),
     ] = f"h2o,snapkv,snapkv_question,pivot_merge,text_prior_h2o,{PAPER_METHOD},{METHOD}",
     ratios: Annotated[
-        str, typer.Option("--ratios", help="Shares of the full cache's bytes.")
+        str, typer.Option("--ratios", metavar="X,...", help="Fractions of the full cache's bytes.")
     ] = "0.5,0.2,0.1",
     caches: Annotated[
-        str, typer.Option("--caches", help="Types of the K and V cache; f16 comes along.")
+        str,
+        typer.Option(
+            "--caches",
+            metavar="TYPE,...",
+            help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.",
+        ),
     ] = "f16",
     place: Annotated[
         str,
         typer.Option(
-            "--place", help="Compress after the whole prompt, before the question, or both."
+            "--place",
+            metavar="after|before|both",
+            help="Compress after the whole prompt, before the question, or both.",
         ),
     ] = "both",
     filler: Annotated[
         int | None,
         typer.Option(
             "--filler",
-            help=f"Sentences that hide the number, about ten tokens each; not for 'embedded'.  [default: {FILLER}]",
+            metavar="N",
+            help="Sentences around the number, about ten tokens each; not for 'embedded'.  "
+            f"[default: {FILLER}]",
         ),
     ] = None,
     trials: Annotated[
         int,
         typer.Option(
             "--trials",
-            help="Numbers to hide, each at five depths; for 'embedded' among 1, 3 and 10 persons' codes.",
+            metavar="N",
+            help="Numbers to hide, each at five depths. For 'embedded': among the codes of 1, 3 and "
+            "10 people.",
         ),
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the numbers.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", metavar="N", help="Random seed of the numbers.")
+    ] = 0,
     output: Output = None,
     as_json: Json = False,
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """A number hidden in a long text that may be evicted, as llama.cpp's example of that name; for
-    a model of text.
+    """Hide a number in a long text and ask for it.
+
+    All of the text may be evicted. For models of text, as in llama.cpp's example of this name.
     """
     for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
         if value is not None and value < least:

@@ -33,7 +33,7 @@ QUICK_CONTEXTS, QUICK_RATIOS = 3, "0.5,0.2"
 QUICK_METHODS = f"h2o,snapkv,text_prior_h2o,{PAPER_METHOD},{METHOD}"
 
 
-@with_flags(opened=MODEL_FLAGS, how=EQUAL_BYTES_FLAGS)
+@with_flags(how=EQUAL_BYTES_FLAGS, opened=MODEL_FLAGS)
 def tiny(
     *,
     model: Model = embedded.NAME,
@@ -42,38 +42,48 @@ def tiny(
         str | None,
         typer.Option(
             "--methods",
-            help="Names with commas; random and streaming_llm come along.  [default: all]",
+            metavar="NAME,...",
+            help="Methods to compare; random and streaming_llm are always among them.  "
+            "[default: all]",
         ),
     ] = None,
     ratios: Annotated[
         str | None,
         typer.Option(
-            "--ratios", help="Shares of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]"
+            "--ratios",
+            metavar="X,...",
+            help="Fractions of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]",
         ),
     ] = None,
     caches: Annotated[
         str | None,
         typer.Option(
             "--caches",
-            help="Types of the K and V cache, READ:KEPT for two; f16 comes along.  "
+            metavar="TYPE,...",
+            help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.  "
             f"[default: {','.join(CACHES)}, with --quick f16]",
         ),
     ] = None,
     place: Annotated[
         str,
         typer.Option(
-            "--place", help="Compress after the whole prompt, before the question, or both."
+            "--place",
+            metavar="after|before|both",
+            help="Compress after the whole prompt, before the question, or both.",
         ),
     ] = "both",
     contexts: Annotated[
         int | None,
         typer.Option(
             "--contexts",
-            help="Contexts of 4, 8 and 16 pictures by turns; each has 5 or 6 questions.  "
+            metavar="N",
+            help="Number of prompts, of 4, 8 and 16 pictures in turn, each with 5 or 6 questions.  "
             f"[default: {N_CONTEXTS}, with --quick {QUICK_CONTEXTS}]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", min=0, help="Of the contexts.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", metavar="N", min=0, help="Random seed of the prompts.")
+    ] = 0,
     output: Output = None,
     quick: Annotated[
         bool,
@@ -85,7 +95,10 @@ def tiny(
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """Questions about the shipped held-out pictures, for the embedded model or one of its kind."""
+    """Ask questions about the shipped pictures.
+
+    For the embedded model, or one that was trained in the same way.
+    """
     n_contexts = contexts if contexts is not None else QUICK_CONTEXTS if quick else N_CONTEXTS
     if n_contexts < 1:
         raise ValueError(f"--contexts is {n_contexts}, expected at least 1")

@@ -35,9 +35,9 @@ from lookm_cpp.files import read_text
 
 
 @with_flags(
-    opened=(*OPENING, SEED),
     how=without(COMPRESSION, "kv_ratio", "method"),
-    answer=ANSWER,
+    answer=(*ANSWER, SEED),
+    opened=OPENING,
 )
 def explain(
     question: Question = None,
@@ -52,26 +52,33 @@ def explain(
         typer.Option(
             "--output",
             "-o",
-            help="A page (.html) or a picture (.png); may be repeated.  [default: report.html]",
+            metavar="FILE",
+            help="The page (.html) or picture (.png) to write; may be repeated.  "
+            "[default: report.html]",
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
             "--method",
-            help=f"Compression method; may be repeated.  [default: {', '.join(METHODS)}]",
+            metavar="NAME",
+            help=f"A method to explain; may be repeated.  [default: {', '.join(METHODS)}]",
         ),
     ] = None,
-    kv_ratio: Annotated[float, typer.Option("--kv-ratio", help=KV_RATIO.help)] = DEFAULT_RATIO,
+    kv_ratio: Annotated[
+        float, typer.Option("--kv-ratio", metavar="X", help=KV_RATIO.help)
+    ] = DEFAULT_RATIO,
     dark: Annotated[
-        bool, typer.Option("--dark", help="Pictures for a dark page; pages follow the browser.")
+        bool,
+        typer.Option("--dark", help="Draw pictures for a dark page. A page follows the browser."),
     ] = False,
-    opened: dict[str, Any],
     how: dict[str, Any],
     answer: dict[str, Any],
+    opened: dict[str, Any],
 ) -> None:
-    """Show which cells each method keeps, as heat maps over the images, and where the others were
-    merged.
+    """Show which cells of a prompt each method keeps.
+
+    Writes a page with heat maps over the images, which also says where evicted cells were merged.
     """
     targets = [Path(one) for one in output or ["report.html"]]
     for target in targets:

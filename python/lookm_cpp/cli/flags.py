@@ -1,13 +1,13 @@
-"""Flags that several commands take, each with its names, help and default in one place.
+"""The flags that several commands take. Each has its names, help and default here and nowhere else.
 
-A name after the first is llama.cpp's.
+The first name is this project's, the others are llama.cpp's.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Annotated, Any, Literal
 
@@ -23,19 +23,32 @@ from lookm_cpp.parsing import numbers
 _MODEL = _core.ModelOptions()
 _HOW = Compression()
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A GGUF file, or 'embedded'.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", metavar="FILE", help="A GGUF file, or 'embedded'."),
+]
 Mmproj = Annotated[
     str | None,
     typer.Option(
         "--mmproj",
         "-mm",
+        metavar="FILE",
         help="The projector.  [default: the one mmproj*.gguf in the model's folder]",
     ),
 ]
 System = Annotated[
-    str | None, typer.Option("--system", "-sys", help="A system message before the question.")
+    str | None,
+    typer.Option(
+        "--system",
+        "--system-prompt",
+        "-sys",
+        metavar="TEXT",
+        help="A system message before the question.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 @dataclass(frozen=True)
@@ -46,25 +59,46 @@ class Flag:
         option: The keyword argument of the library that it sets.
         kind: Its type.
         names: As it is written; ``--a/--no-a`` for a switch.
-        help: One line.
-        default: What holds without it.
+        help: What it does.
+        default: The value without it.
+        otherwise: What holds without it, where ``default`` is ``None``.
+        metavar: What the help calls its value.
+        section: Heading of the help that it stands under.
         read: Makes the library's value of it.
     """
 
     option: str
-    kind: Any
+    kind: type
     names: tuple[str, ...]
     help: str
     default: Any = None
+    otherwise: str = ""
+    metavar: str = ""
+    section: str = ""
     read: Callable[[Any], Any] | None = None
+
+    def value_name(self) -> str:
+        """What the help calls the value, after a space; nothing for a switch."""
+        name = self.metavar or METAVARS.get(self.kind)
+        return f" {name}" if name else ""
 
     def parameter(self) -> inspect.Parameter:
         """As typer reads it from a command's signature."""
-        shown: Any = {"show_default": "random"} if self.default == RANDOM_SEED else {}
-        option = typer.Option(*self.names, help=self.help, **shown)
-        annotation = Annotated[self.kind, option]  # type: ignore[name-defined]
-        kind = inspect.Parameter.KEYWORD_ONLY
-        return inspect.Parameter(self.option, kind, default=self.default, annotation=annotation)
+        otherwise = f"  [default: {self.otherwise}]" if self.otherwise else ""
+        option = typer.Option(
+            *self.names,
+            help=self.help + otherwise,
+            metavar=self.value_name().strip() or None,
+            rich_help_panel=self.section or None,
+            show_default=not self.otherwise,
+        )
+        of_type: Any = self.kind if self.default is not None else self.kind | None
+        return inspect.Parameter(
+            self.option,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=self.default,
+            annotation=Annotated[of_type, option],
+        )
 
 
 def _switch(word: str) -> bool | Literal["auto"]:
@@ -77,53 +111,77 @@ def _shares(words: str | None) -> list[float] | None:
     return None if words is None else numbers(words, "--tensor-split")
 
 
-KV_RATIO = Flag("kv_ratio", float, ("--kv-ratio",), "Fraction of the cells to keep.", _HOW.kv_ratio)
-METHOD = Flag(
-    "method", str, ("--method",), "Compression method; origin compresses nothing.", _HOW.method
-)
+def _flags(section: str, *flags: Flag) -> tuple[Flag, ...]:
+    return tuple(replace(flag, section=section) for flag in flags)
 
-COMPRESSION: tuple[Flag, ...] = (
-    KV_RATIO,
-    METHOD,
+
+COMPRESSION = _flags(
+    "Compression",
+    Flag(
+        "kv_ratio",
+        float,
+        ("--kv-ratio",),
+        "Fraction of the prompt's cells to keep; 1 keeps all.",
+        _HOW.kv_ratio,
+    ),
+    Flag(
+        "method",
+        str,
+        ("--method",),
+        "Which cells to keep and how to merge the others; origin keeps all.",
+        _HOW.method,
+        metavar="NAME",
+    ),
     Flag(
         "important_ratio",
-        float | None,
+        float,
         ("--important-ratio",),
-        "Fraction kept for its score.  [default: the method's]",
+        "Fraction of the cells to keep for their attention score.",
+        otherwise="0.9 of --kv-ratio with lookm_plus, else half of it",
     ),
     Flag(
         "recent_ratio",
-        float | None,
+        float,
         ("--recent-ratio",),
-        "Fraction kept because it comes last.  [default: the method's]",
+        "Fraction of the cells to keep because they are the last.",
+        otherwise="the rest of --kv-ratio",
     ),
     Flag(
         "text_overflow",
-        str | None,
+        str,
         ("--text-overflow",),
-        "If text alone exceeds the budget: keep all of it, or evict.  [default: the method's]",
+        "When text alone exceeds the ratio: keep all of it, or evict text as well.",
+        otherwise="evict with lookm_plus, else keep",
+        metavar="keep|evict",
     ),
     Flag(
         "fidelity",
         str,
         ("--fidelity",),
-        "paper or upstream: which holds where LOOK-M's paper and its code differ.",
+        "Where LOOK-M's paper and its published code differ, follow the paper or the code.",
         _HOW.fidelity,
+        metavar="paper|upstream",
     ),
     Flag(
-        "scorer", str | None, ("--scorer",), "cumulative, window or none.  [default: the method's]"
+        "scorer",
+        str,
+        ("--scorer",),
+        "Whose attention counts: all queries, the last ones (see --window), or none.",
+        otherwise="the method's",
+        metavar="cumulative|window|none",
     ),
     Flag(
         "window",
-        int | None,
+        int,
         ("--window",),
-        "Queries of the window scorer.  [default: the method's, or the text after the last image]",
+        "Number of last queries that --scorer window uses.",
+        otherwise="64 with snapkv, else the text after the last image",
     ),
     Flag(
         "merge_keys",
         bool,
         ("--merge-keys/--no-merge-keys",),
-        "Merge keys like values, or leave kept keys as they are.",
+        "Merge the keys of evicted cells as well as their values.",
         _HOW.merge_keys,
     ),
     Flag(
@@ -135,41 +193,50 @@ COMPRESSION: tuple[Flag, ...] = (
     ),
     Flag(
         "visual_quota",
-        float | None,
+        float,
         ("--visual-quota",),
-        "Minimum fraction of the important budget reserved for image cells.  [default: the method's]",
+        "Minimum fraction of the important cells that is reserved for images.",
+        otherwise="0.5 with lookm_plus, else 0",
     ),
 )
+KV_RATIO = COMPRESSION[0]
 
-OPENING: tuple[Flag, ...] = (
+OPENING = _flags(
+    "Model and memory",
     Flag(
         "chat_template",
-        str | None,
-        ("--chat-template",),
-        "A name that llama.cpp knows, a file, or Jinja text.  [default: the model's]",
+        str,
+        ("--chat-template", "--chat-template-file"),
+        "A name that llama.cpp knows, a file, or Jinja text.",
+        otherwise="the model's",
     ),
     Flag(
         "n_ctx",
         int,
         ("--n-ctx", "--ctx-size", "-c"),
-        "Context size in tokens; 0: the model's.",
+        "Maximum number of tokens of prompt and answer together; 0: what the model was trained for.",
         _MODEL.n_ctx,
     ),
     Flag(
-        "n_batch", int, ("--n-batch", "--batch-size", "-b"), "Logical batch size.", _MODEL.n_batch
+        "n_batch",
+        int,
+        ("--n-batch", "--batch-size", "-b"),
+        "Tokens that are given to llama.cpp at once.",
+        _MODEL.n_batch,
     ),
     Flag(
         "n_ubatch",
         int,
         ("--n-ubatch", "--ubatch-size", "-ub"),
-        "Physical batch size.",
+        "Tokens that are computed at once; fewer need less memory.",
         _MODEL.n_ubatch,
     ),
     Flag(
         "n_threads",
-        int | None,
+        int,
         ("--threads", "-t"),
-        "CPU threads.  [default: by the core; 1 for 'embedded']",
+        "CPU threads.",
+        otherwise="one for each core, 1 for 'embedded'",
     ),
     Flag(
         "n_gpu_layers",
@@ -179,124 +246,184 @@ OPENING: tuple[Flag, ...] = (
         _MODEL.n_gpu_layers,
     ),
     Flag(
-        "flash_attn", str, ("--flash-attn", "-fa"), "auto, on or off.", _MODEL.flash_attn, _switch
+        "flash_attn",
+        str,
+        ("--flash-attn", "-fa"),
+        "Flash attention.",
+        _MODEL.flash_attn,
+        metavar="auto|on|off",
+        read=_switch,
     ),
     Flag(
-        "type_k", str, ("--type-k", "--cache-type-k", "-ctk"), "Type of the K cache.", _MODEL.type_k
+        "type_k",
+        str,
+        ("--type-k", "--cache-type-k", "-ctk"),
+        "Type of the cache's keys, such as f16 or q8_0.",
+        _MODEL.type_k,
+        metavar="TYPE",
     ),
     Flag(
-        "type_v", str, ("--type-v", "--cache-type-v", "-ctv"), "Type of the V cache.", _MODEL.type_v
+        "type_v",
+        str,
+        ("--type-v", "--cache-type-v", "-ctv"),
+        "Type of the cache's values.",
+        _MODEL.type_v,
+        metavar="TYPE",
     ),
     Flag(
         "kept_type_k",
-        str | None,
+        str,
         ("--kept-type-k",),
-        "Type that K is kept in once the prompt is read.  [default: --type-k]",
+        "Type of the kept keys, once the prompt has been read.",
+        otherwise="--type-k",
+        metavar="TYPE",
     ),
     Flag(
         "kept_type_v",
-        str | None,
+        str,
         ("--kept-type-v",),
-        "Type that V is kept in once the prompt is read.  [default: --type-v]",
+        "Type of the kept values, once the prompt has been read.",
+        otherwise="--type-v",
+        metavar="TYPE",
     ),
     Flag(
-        "rpc_servers", str | None, ("--rpc",), "RPC servers that hold layers: host:port,host:port."
+        "rpc_servers",
+        str,
+        ("--rpc",),
+        "llama.cpp RPC servers that take layers and their cache.",
+        metavar="HOST:PORT,...",
     ),
     Flag(
         "tensor_split",
-        str | None,
+        str,
         ("--tensor-split", "-ts"),
-        "Fraction of the layers for each device, such as 3,1.",
+        "How to divide the layers among the devices, such as 3,1.",
+        metavar="X,X,...",
         read=_shares,
     ),
     Flag(
         "kv_cells",
-        int | None,
+        int,
         ("--kv-cells",),
-        "Maximum number of cells; longer prompts are squeezed while they are read.",
+        "Maximum number of cells. A longer prompt is compressed while it is read.",
+        otherwise="no cap",
     ),
     Flag(
         "kv_memory",
-        str | None,
+        str,
         ("--kv-memory",),
-        "The same limit in bytes of the KV cache, such as 512MiB.",
+        "The same cap in bytes of the KV cache, such as 512MiB.",
+        otherwise="no cap",
+        metavar="BYTES",
     ),
     Flag(
         "compute_bytes",
         int,
         ("--compute-bytes",),
-        "Maximum memory for scoring and compression.",
+        "Maximum memory for compression on a device, in bytes.",
         _MODEL.compute_bytes,
     ),
     Flag(
         "shrink",
         bool,
         ("--shrink/--no-shrink",),
-        "Give memory back after compression, or keep one context of --n-ctx cells.",
+        "Allocate only the cells that are needed, or --n-ctx cells once.",
         _MODEL.shrink,
     ),
     Flag(
         "max_pixels",
         int,
         ("--max-pixels",),
-        "Maximum pixels of an image; a larger one is refused before it is decoded.",
+        "Maximum pixels of an image. A larger image is refused before it is decoded.",
         MAX_PIXELS,
     ),
     Flag(
         "check_files",
         bool,
         ("--check-files/--no-check-files",),
-        "Open files that were not seen before in a child process first.",
+        "Try model files that were not seen before in a child process first.",
         CHECK_FILES,
     ),
     Flag("verbose", bool, ("--verbose", "-v"), "Show llama.cpp's log.", _MODEL.verbose),
 )
+
+MAX_TOKENS, *_SAMPLING = _flags(
+    "Answer",
+    Flag(
+        "max_tokens",
+        int,
+        ("--max-tokens", "--predict", "--n-predict", "-n"),
+        "Maximum number of tokens in the answer; 0: as many as fit into the context.",
+        512,
+    ),
+    Flag(
+        "temperature",
+        float,
+        ("--temperature", "--temp"),
+        "Sampling temperature; 0: always the most likely token.",
+        0.0,
+    ),
+    Flag(
+        "top_k",
+        int,
+        ("--top-k",),
+        "Sample among this many most likely tokens; 0: all.",
+        SAMPLING["top_k"],
+    ),
+    Flag(
+        "top_p",
+        float,
+        ("--top-p",),
+        "Sample among the most likely tokens that have this probability together.",
+        SAMPLING["top_p"],
+    ),
+    Flag(
+        "min_p",
+        float,
+        ("--min-p",),
+        "Minimum probability of a token, as a fraction of the most likely one's.",
+        SAMPLING["min_p"],
+    ),
+    Flag(
+        "repeat_penalty",
+        float,
+        ("--repeat-penalty",),
+        "Penalty for tokens that have occurred; 1: none.",
+        SAMPLING["repeat_penalty"],
+    ),
+    Flag(
+        "frequency_penalty",
+        float,
+        ("--frequency-penalty",),
+        "Penalty for each time that a token has occurred; 0: none.",
+        SAMPLING["frequency_penalty"],
+    ),
+    Flag(
+        "presence_penalty",
+        float,
+        ("--presence-penalty",),
+        "Penalty for a token that has occurred at all; 0: none.",
+        SAMPLING["presence_penalty"],
+    ),
+)
+SEED = Flag(
+    "seed",
+    int,
+    ("--seed", "-s"),
+    "Random seed of the sampler, and of --method random.",
+    RANDOM_SEED,
+    otherwise="a new one for each answer",
+    section="Answer",
+)
+ANSWER = (MAX_TOKENS, *_SAMPLING)
+MAX_ANSWER = replace(MAX_TOKENS, help="Maximum number of tokens in the answer.")
+"""Where it may not be 0."""
 
 
 def without(flags: Sequence[Flag], *options: str) -> tuple[Flag, ...]:
     """All of these flags but those of some options."""
     assert {*options} <= {flag.option for flag in flags}
     return tuple(flag for flag in flags if flag.option not in options)
-
-
-SEED = Flag(
-    "seed", int, ("--seed", "-s"), "Random seed of the sampler and of --method random.", RANDOM_SEED
-)
-
-MAX_TOKENS = Flag(
-    "max_tokens",
-    int,
-    ("--max-tokens", "--predict", "-n"),
-    "Maximum number of tokens in the answer; 0: as many as fit into the context.",
-    512,
-)
-
-ANSWER: tuple[Flag, ...] = (
-    MAX_TOKENS,
-    Flag(
-        "temperature", float, ("--temperature", "--temp"), "Sampling temperature; 0: greedy.", 0.0
-    ),
-    Flag("top_k", int, ("--top-k",), "Sample among this many tokens.", SAMPLING["top_k"]),
-    Flag("top_p", float, ("--top-p",), "Nucleus sampling.", SAMPLING["top_p"]),
-    Flag(
-        "min_p",
-        float,
-        ("--min-p",),
-        "Minimum probability of a token, relative to the most likely one.",
-        SAMPLING["min_p"],
-    ),
-    Flag("repeat_penalty", float, ("--repeat-penalty",), "1: none.", SAMPLING["repeat_penalty"]),
-    Flag(
-        "frequency_penalty",
-        float,
-        ("--frequency-penalty",),
-        "0: none.",
-        SAMPLING["frequency_penalty"],
-    ),
-    Flag(
-        "presence_penalty", float, ("--presence-penalty",), "0: none.", SAMPLING["presence_penalty"]
-    ),
-)
 
 
 def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from lookm_cpp.cli.command import Command
 
 IMAGE = ("-i", "--image")
 
 
-class ImageCommand(TyperCommand):
+class ImageCommand(Command):
     """A command whose ``-i`` takes every word up to the next flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -23,19 +23,22 @@ from lookm_cpp.sizes import format_bytes
     ]
 )
 def info(
-    model: Annotated[str | None, typer.Argument(help="A GGUF file, or 'embedded'.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A GGUF file, or 'embedded'.")
+    ] = None,
     *,
     show_devices: Annotated[
         bool,
         typer.Option(
-            "--devices", help="Describe the devices instead, and whether compression runs there."
+            "--devices", help="Describe the devices instead, and say where compression runs."
         ),
     ] = False,
     as_json: Json = False,
     opened: dict[str, Any],
 ) -> None:
-    """Describe a model: shape, KV bytes a token, and whether its cache can be compressed; or this
-    machine's devices.
+    """Describe a model file, or the devices of this machine.
+
+    Says what a token takes in the KV cache, and whether the cache can be compressed.
     """
     rpc, check_files = opened.pop("rpc_servers"), opened.pop("check_files")
     if show_devices == (model is not None) or (rpc is not None and not show_devices):

@@ -16,7 +16,7 @@ from lookm_cpp import embedded, planning
 from lookm_cpp.cli.console import print_json, side_by_side
 from lookm_cpp.cli.flags import (
     COMPRESSION,
-    MAX_TOKENS,
+    MAX_ANSWER,
     OPENING,
     Json,
     Mmproj,
@@ -53,29 +53,36 @@ PARTS: tuple[tuple[Part, str], ...] = (
 )
 
 
-@with_flags(answer=[MAX_TOKENS], opened=OPENING, how=COMPRESSION)
+@with_flags(answer=[MAX_ANSWER], how=COMPRESSION, opened=OPENING)
 def plan(
     *,
     model: Model,
-    images: Annotated[int, typer.Option("--images", help="How many images the prompt has.")],
+    images: Annotated[int, typer.Option("--images", metavar="N", help="Number of images.")],
     mmproj: Mmproj = None,
     image_size: Annotated[
-        str, typer.Option("--image-size", help="Pixels of each image, as WxH.")
+        str, typer.Option("--image-size", metavar="WxH", help="Pixels of each image.")
     ] = "x".join(map(str, planning.IMAGE_SIZE)),
     question: Annotated[
-        str, typer.Option("--question", help="The text after the images.")
+        str, typer.Option("--question", metavar="TEXT", help="The text after the images.")
     ] = planning.QUESTION,
     system: System = None,
     memory: Annotated[
         str | None,
-        typer.Option("--memory", help="Available memory, such as 8GiB.  [default: this machine's]"),
+        typer.Option(
+            "--memory",
+            metavar="BYTES",
+            help="Available memory, such as 8GiB.  [default: this machine's]",
+        ),
     ] = None,
     as_json: Json = False,
     answer: dict[str, Any],
     opened: dict[str, Any],
     how: dict[str, Any],
 ) -> None:
-    """Say whether a prompt about images will fit into memory; no weights are loaded."""
+    """Say whether a prompt will fit into memory.
+
+    Nothing is loaded: llama.cpp computes the sizes from the headers of the files.
+    """
     check_embedded(model, mmproj)
     size = image_pixels(image_size)
     found = planning.plan(

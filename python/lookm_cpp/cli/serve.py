@@ -14,7 +14,8 @@ OWN_ARGUMENTS = {
 
 
 def serve(context: typer.Context) -> None:
-    """Serve a model over HTTP: lookm-server with these arguments; --embedded serves the shipped
-    model.
+    """Serve a model over HTTP.
+
+    Runs lookm-server with these arguments; --embedded serves the shipped model.
     """
     raise typer.Exit(run_server(context.args))
