@@ -88,7 +88,7 @@ def chat_templates() -> list[str]:
     """Names of the chat templates that llama.cpp has built in."""
 
 def methods() -> dict[str, MethodDefaults]:
-    """The compression methods by name, with their defaults; ``origin``, which keeps all, is first."""
+    """The compression methods and their defaults by name; ``origin``, which keeps all, is first."""
 
 class Compression:
     """How a prompt is compressed; fields and defaults are those of ``lookm_cpp.Compression``.
@@ -152,7 +152,7 @@ def check_files(model_path: str, mmproj_path: str, command: Sequence[str]) -> No
 
 def file_doubts(parts: list[str]) -> list[str]: ...
 def model_parts(model_path: str) -> list[str]:
-    """The files that llama.cpp reads for this one: all parts of a split model, or the file alone."""
+    """The files that llama.cpp reads for this one: all parts of a split model, or itself."""
 
 def try_files(model_path: str, mmproj_path: str, pipe: int) -> None:
     """The work of the child: report on the pipe how it goes, and end the process."""
@@ -375,7 +375,7 @@ class Session:
     def stats(self) -> Stats: ...
     @property
     def explanation(self) -> Explanation | None:
-        """What happened to the last prompt's cells; ``None`` unless it was read with ``explain``."""
+        """What happened to the last prompt's cells; ``None`` if it was read without ``explain``."""
 
     def close(self) -> None:
         """Free the model and its caches; any later call raises ``ValueError``."""

@@ -204,7 +204,7 @@ def test_the_table_names_the_cache_type_and_the_bytes(root: Path, capfd: Capture
     ("flags", "message"),
     [
         (["--datasets", "TQA"], "--data: "),
-        (["--ratios", "0"], "--ratios has 0, expected shares in (0, 1]"),
+        (["--ratios", "0"], "--ratios has 0, expected fractions in (0, 1]"),
         (["--methods", "h3o"], "--methods has 'h3o', expected some of origin"),
         (["--max-context", "-1"], "--max-context is -1, expected at least 0"),
         (["--combined", "0"], "--combined is 0, expected at least 1"),
@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(root: Path, capfd: Capture, flags: list[str], mes
 def test_an_empty_data_set_is_named(tmp_path: Path, capfd: Capture) -> None:
     _write(tmp_path, "DocVQA", "open-ended", [])
     assert main(["eval", "milebench", "--data", str(tmp_path), "-m", "embedded"]) == 2
-    assert "DocVQA.json' holds no sample, expected at least one" in capfd.readouterr().err
+    assert "DocVQA.json' has no samples, expected at least one" in capfd.readouterr().err
 
 
 def test_a_prompt_that_does_not_fit_is_named(root: Path, capfd: Capture) -> None:

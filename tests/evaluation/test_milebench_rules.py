@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lookm_cpp.evaluation.milebench_data import Dataset, Sample, read_dataset
 from lookm_cpp.evaluation.milebench_metrics import chosen, letter, normalise, rouge_l, score
-from lookm_cpp.evaluation.milebench_prompt import Room, build_prompt
+from lookm_cpp.evaluation.milebench_prompt import Limits, build_prompt
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,14 @@ def _sample(
 
 
 def _built(
-    sample: Sample, room: int = 1000, name: str = "X", *, combined: bool = False
+    sample: Sample, max_context: int = 1000, name: str = "X", *, combined: bool = False
 ) -> tuple[str, list[str]]:
     """A token is a character, and a picture ten of them."""
-    tokens = Room(
-        room, 10, lambda text: [ord(c) for c in text], lambda tokens: "".join(map(chr, tokens))
+    tokens = Limits(
+        max_context,
+        10,
+        lambda text: [ord(c) for c in text],
+        lambda tokens: "".join(map(chr, tokens)),
     )
     prompt = build_prompt(Dataset(name, "open-ended", (sample,)), sample, tokens, combined=combined)
     return prompt.text, [path.stem for path in prompt.images]
@@ -177,7 +180,7 @@ def test_pictures_side_by_side_get_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "expected", "images"),
+    ("max_context", "expected", "images"),
     [
         # instruction 6; fragments "one" 3, "two" 3, "three?" 6, each picture 10
         (6 + 3 + 10 + 3 + 10 + 6, "one<image>two<image>three?", ["1", "2"]),
@@ -194,8 +197,8 @@ def test_pictures_side_by_side_get_lines() -> None:
         (3, "", []),
     ],
 )
-def test_prompt_is_cut_on_the_left(room: int, expected: str, images: list[str]) -> None:
-    found = _built(_sample("one{image#1}two{image#2}three?", 2), room)
+def test_prompt_is_cut_on_the_left(max_context: int, expected: str, images: list[str]) -> None:
+    found = _built(_sample("one{image#1}two{image#2}three?", 2), max_context)
     assert found == (f"Do it.\n{expected}", images)
 
 

@@ -73,6 +73,6 @@ def test_records_of_another_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a directory, expected a file of records"):
         Records(tmp_path, {"seed": 0})
     path.write_text("not JSON\n")
-    with pytest.raises(ValueError, match="no file of records"):
+    with pytest.raises(ValueError, match="not a file of records"):
         Records(path, {"seed": 0})
     assert path.read_text() == "not JSON\n"

@@ -239,7 +239,7 @@ def test_the_command_prints_and_draws_every_method(capfd: Capture, tmp_path: Pat
         (["--place", "inside"], "--place is 'inside', expected after, before or both"),
         (["--contexts", "0"], "--contexts is 0, expected at least 1"),
         (["--ratios", "much"], "--ratios is 'much', expected numbers"),
-        (["--ratios", "2"], "--ratios has 2, expected shares between 0 and 1"),
+        (["--ratios", "2"], "--ratios has 2, expected fractions between 0 and 1"),
         (["--methods", "h3o"], "--methods has 'h3o', expected some of h2o"),
         (["--output", "."], "--output '.' is a directory, expected a file"),
         (["--mmproj", "a.gguf"], "--mmproj is 'a.gguf', expected none"),

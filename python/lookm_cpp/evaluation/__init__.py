@@ -1,1 +1,1 @@
-"""``lookm eval``: how much of its answers a model keeps when its cache is compressed."""
+"""``lookm eval``: how well a model still answers when its cache is compressed."""

@@ -1,4 +1,4 @@
-"""What is compared: methods, controls and rivals, each at several shares of the full cache's bytes."""
+"""The ways of holding a prompt that are compared: methods and controls at several budgets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FULL = "full cache"
 RANDOM = "random"
 TEXT_ONLY = "text cells only"
 EVICT = "evict"
-"""``text_overflow`` of methods that are compared at equal bytes."""
+"""The ``text_overflow`` of methods that are compared at equal bytes."""
 BUDGETS = (0.5, 0.35, 0.2, 0.1, 0.05)
 CACHES = ("f16", "q8_0", "q4_0", "f16:q4_0")
-"""Types of K and V; ``READ:KEPT`` where prompts are read into one and kept in another."""
+"""Types of K and V; ``READ:KEPT`` if prompts are read into one and kept in another."""
 
-# Bits a value, scales included, relative to f16.
+# Bits per value, including scales, relative to f16.
 _SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
 _CONTROLS = (RANDOM, "streaming_llm")
 _COMBINED = ("text_prior_h2o", PAPER_METHOD, METHOD, RANDOM)
@@ -27,14 +27,13 @@ _COMBINED = ("text_prior_h2o", PAPER_METHOD, METHOD, RANDOM)
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to hold a prompt in memory.
+    """One way of holding a prompt in memory.
 
     Attributes:
-        name: Of the method, or of what stands beside the methods.
+        name: The method, or the name of a control.
         cache: Type of the K and V cache, as in ``CACHES``.
-        budget: Share of the bytes of the full f16 cache that it was given; ``None`` where it takes
-            what it takes.
-        compression: What is done.
+        budget: Fraction of the full f16 cache's bytes that it may use; ``None`` without a limit.
+        compression: How the prompt is compressed.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """Names it in records: ``h2o/f16/0.2``."""
+        """Its name in records: ``h2o/f16/0.2``."""
         return f"{self.name}/{self.cache}/{'-' if self.budget is None else f'{self.budget:g}'}"
 
 
@@ -55,7 +54,7 @@ def known_methods() -> list[str]:
 
 
 def full_cache(cache: str = "f16") -> Arm:
-    """Nothing compressed, but by the cache's type."""
+    """The full cache, which only its type can make smaller."""
     return Arm(FULL, cache, None, Compression())
 
 
@@ -70,14 +69,13 @@ def make_arms(
     caches: Sequence[str],
     given: Mapping[str, Any] | None = None,
 ) -> list[Arm]:
-    """Every method at every budget, the controls with them, and the same on quantized caches at the
-    same bytes.
+    """Every method and control at every budget, on f16 and on quantized caches of the same bytes.
 
-    Text may be evicted here (``text_overflow="evict"``), so that all methods keep the same number
-    of cells. The default method is also run as it is by default, where text is a floor and small
-    budgets are exceeded.
+    By default, all methods may evict text (``text_overflow="evict"``), so that they keep the same
+    number of cells. The paper's best method then also runs with its own default, which keeps all
+    text and exceeds small budgets.
 
-    ``given`` has fields of ``Compression`` for all methods but the controls.
+    ``given``: fields of ``Compression`` for all methods except the controls.
 
     Raises:
         ValueError: A method, a budget or a cache type is unknown or out of range.
@@ -95,7 +93,7 @@ def make_arms(
             )
     for budget in budgets:
         if not 0 < budget < 1:
-            raise ValueError(f"--ratios has {budget:g}, expected shares between 0 and 1")
+            raise ValueError(f"--ratios has {budget:g}, expected fractions between 0 and 1")
     for cache in caches:
         _check_cache(cache)
     names = list(dict.fromkeys([*methods, *_CONTROLS]))
@@ -123,7 +121,7 @@ def make_arms(
                 for name in _COMBINED
                 if name in names and ratio < 1
             ]
-    return list({arm.key: arm for arm in arms}.values())  # what is named twice is one arm
+    return list({arm.key: arm for arm in arms}.values())  # without duplicates
 
 
 def ratio_arms(
@@ -132,8 +130,10 @@ def ratio_arms(
     caches: Sequence[str],
     given: Mapping[str, Any] | None = None,
 ) -> list[Arm]:
-    """Every method at every ``kv_ratio``, as the paper has it; ``origin`` and ratio 1 are the full
-    cache, once. ``given`` has fields of ``Compression`` for all of them.
+    """Every method at every ``kv_ratio``, as in the paper.
+
+    ``origin`` and ratio 1 are the full cache, which is included only once. ``given``: fields of
+    ``Compression`` for all arms.
 
     Raises:
         ValueError: A method, a ratio or a cache type is unknown or out of range.
@@ -148,7 +148,7 @@ def ratio_arms(
                 )
             for ratio in ratios:
                 if not 0 < ratio <= 1:
-                    raise ValueError(f"--ratios has {ratio:g}, expected shares in (0, 1]")
+                    raise ValueError(f"--ratios has {ratio:g}, expected fractions in (0, 1]")
                 full = name == "origin" or ratio == 1
                 compression = Compression(ratio, name, **(given or {}))
                 arm = full_cache(cache) if full else Arm(name, cache, ratio, compression)
@@ -156,6 +156,5 @@ def ratio_arms(
     return list(arms.values())
 
 
-# The smallest important share there is, none for its recency, and text as a floor: the text's cells
-# and no other.
+# A tiny important fraction, no recent cells, and all text kept: exactly the cells of text.
 _TEXT_ONLY = Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0)

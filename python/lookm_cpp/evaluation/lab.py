@@ -1,4 +1,4 @@
-"""One prompt read once, and compressed and answered as often as there is something to try."""
+"""A prompt that is read once, then compressed and answered in several ways."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from lookm_cpp.opening import model_options
 from lookm_cpp.options import LlavaOptions
 from lookm_cpp.templates import template_text
 
-# Its observation, sums and sums of squares of all queries, serves every method but those that look
-# at a window.
+# roco observes sums and sums of squares over all queries. They serve every method without a window.
 _OBSERVER = Compression(kv_ratio=0.5, method="roco")
 _LONG = (True, *[False] * 98, True)
-"""Kinds of a prompt in which a window is not all there is."""
+"""The cells of a prompt that is longer than any window."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Setup:
 
     Attributes:
         model: The GGUF language model.
-        mmproj: Its projector; ``None`` for text alone.
-        cache: Type of the K and the V cache; ``READ:KEPT`` where prompts are kept in another.
-        options: Options of ``Llava`` other than its files, its cache's types and its compression.
+        mmproj: Its projector; ``None`` for text only.
+        cache: Type of the K and V cache; ``READ:KEPT`` if prompts are kept in another type.
+        options: Options of ``Llava`` without the files, the cache types and the compression.
     """
 
     model: Path
@@ -50,10 +49,10 @@ class Setup:
         return template_text(self.options.get("chat_template"))
 
     def core(self) -> _core.ModelOptions:
-        """The core's options, for prompts that are compressed again and again.
+        """The core's options, for prompts that are compressed several times.
 
         Raises:
-            ValueError: An option has the wrong type, or is too large.
+            ValueError: An option has the wrong type or is too large.
         """
         read, kept = read_and_kept(self.cache)
         given: dict[str, Any] = {**self.options}
@@ -65,13 +64,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Trial:
-    """An answer, and the cache that it was given with.
+    """An answer, and the size of the cache that it was given with.
 
     Attributes:
-        answer: The text, space around cut off.
-        prompt_cells: Cells of what was compressed.
-        kept_cells: Those that were left, the same number in every layer and head.
-        kv_bytes: What they take.
+        answer: The text, without white space around it.
+        prompt_cells: Number of cells that were compressed.
+        kept_cells: Number of cells left, the same in every layer and head.
+        kv_bytes: Bytes of the cells left.
     """
 
     answer: str
@@ -81,7 +80,7 @@ class Trial:
 
 
 class Lab:
-    """Reads prompts and tries compressions out on them. ``max_tokens`` bounds an answer."""
+    """Reads prompts and tries compressions on them; ``max_tokens`` limits an answer."""
 
     def __init__(self, setup: Setup, max_tokens: int) -> None:
         if setup.options.get("check_files", CHECK_FILES):
@@ -91,7 +90,7 @@ class Lab:
         self.session.check_template()
         self._max_tokens = max_tokens
         self._observed: Compression | None = None
-        self._room = 0
+        self._n_answer = 0
 
     def __enter__(self) -> Lab:
         return self
@@ -113,15 +112,15 @@ class Lab:
         contexts: Sequence[str] = (),
         before_question: bool = False,
     ) -> None:
-        """Set the prompt of the trials that follow; it is read when the first of them comes.
+        """Set the prompt of the next trials; the first of them reads it.
 
         Args:
             text: The user's turn; each ``<image>`` stands for the next image.
             images: The images.
-            question: What comes behind ``text`` in the same turn.
-            contexts: Texts to come first, evictable as images are.
-            before_question: Compress what lies before ``question`` and leave the rest as it is;
-                each ``trial`` may then ask another question on a copy.
+            question: Text after ``text`` in the same turn.
+            contexts: Texts at the very beginning that may be evicted like images.
+            before_question: Compress only what comes before ``question``. Each ``trial`` may then
+                ask other questions, each on a copy of the cache.
         """
         mark = f"[{secrets.token_hex(8)}]"
         messages = question_messages(f"{text}{mark}", images, contexts)
@@ -136,14 +135,15 @@ class Lab:
     def trial(
         self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0
     ) -> list[Trial]:
-        """Compress the prompt anew and answer; ``questions`` only where the prompt was set
-        ``before_question``.
+        """Compress the prompt as it was read, and answer.
+
+        ``questions`` are allowed only if the prompt was set with ``before_question``.
         """
         asked = (
             [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
         )
-        room = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
-        self._read(compression if looks_at_window(compression) else _OBSERVER, room)
+        n_answer = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
+        self._read(compression if looks_at_window(compression) else _OBSERVER, n_answer)
         self.session.trial(compression.core(seed))
         trials = []
         for text in asked:
@@ -160,29 +160,31 @@ class Lab:
         return trials
 
     def image_cells(self, image: ImageLike) -> int:
-        """Cells that one image takes."""
+        """Number of cells that an image takes."""
         self.prompt(PLACEHOLDER, [image], before_question=True)
         self._read(Compression(), 0)
         return self.session.stats["image_cells"]
 
-    def _read(self, observer: Compression, room: int) -> None:
-        """``room``: cells for what comes behind the prompt; an answer that outgrew them would end
+    def _read(self, observer: Compression, n_answer: int) -> None:
+        """Read the prompt, unless it was read with the same observer and enough space.
+
+        ``n_answer``: cells for what comes after the prompt. An answer that needed more would end
         the trials.
         """
-        if self._observed == observer and room <= self._room:
+        if self._observed == observer and n_answer <= self._n_answer:
             return
         self.session.read(
             self._head,
             [picture.pixels for picture in self._found.images],
             observer.core(),
             contexts=self._found.contexts,
-            n_answer=room,
+            n_answer=n_answer,
         )
-        self._observed, self._room = observer, room
+        self._observed, self._n_answer = observer, n_answer
 
 
 def looks_at_window(compression: Compression) -> bool:
-    """Whether it needs the attention of a prompt's last queries, which must be observed for itself."""
+    """Whether this needs the attention of the last queries, which takes a reading of its own."""
     return (
         compression.has_ratio
         and arrays.first_query(_LONG, method=compression.method, scorer=compression.scorer) > 0

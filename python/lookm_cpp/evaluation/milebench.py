@@ -1,4 +1,4 @@
-"""``lookm eval milebench``: the run, and its scores."""
+"""``lookm eval milebench``: the run and its scores."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from lookm_cpp.evaluation.arms import Arm
 from lookm_cpp.evaluation.lab import Lab, Setup, looks_at_window
 from lookm_cpp.evaluation.milebench_data import LEVELS, TASKS, Dataset, Sample
 from lookm_cpp.evaluation.milebench_metrics import score
-from lookm_cpp.evaluation.milebench_prompt import Room, build_prompt
+from lookm_cpp.evaluation.milebench_prompt import Limits, build_prompt
 from lookm_cpp.evaluation.records import Record, Records
 
-_TEMPLATE_TOKENS = 64  # left for the chat template, which MileBench does not count
+_TEMPLATE_TOKENS = 64  # reserved for the chat template, which MileBench does not count
 
 
 @dataclass(frozen=True)
 class MileBenchRun:
-    """What is asked, and with what.
+    """A run: what is asked, and of which model.
 
     Attributes:
         setup: The model.
-        arms: What is compared.
-        datasets: What is asked.
-        combined: The data sets are combined-image ones.
-        max_tokens: Most tokens of an answer.
-        max_context: Tokens of instruction and context; 0 for what ``n_ctx`` leaves beside answer
-            and template.
+        arms: The ways of holding a prompt that are compared.
+        datasets: The data sets.
+        combined: Whether the data sets have combined images.
+        max_tokens: Maximum number of tokens in an answer.
+        max_context: Tokens of instruction and context; 0 for what answer and template leave of
+            ``n_ctx``.
         image_tokens: Tokens of a picture; 0 for those of the first picture.
-        given: Fields of the compressions that were given for all methods.
+        given: Fields of ``Compression`` for all methods.
     """
 
     setup: Setup
@@ -43,7 +43,7 @@ class MileBenchRun:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self, variant: str) -> dict[str, Any]:
-        """What records must have in common to be compared."""
+        """What records must share to be comparable."""
         setup = self.setup
         template = {"chat_template": setup.chat_template} if setup.chat_template else {}
         return {
@@ -65,7 +65,7 @@ class MileBenchRun:
 def run_milebench(
     run: MileBenchRun, records: Records, progress: Callable[[int, int], None]
 ) -> None:
-    """Ask everything that the records do not hold yet; ``progress(done, total)`` counts samples."""
+    """Ask everything that has no record yet; ``progress(done, total)`` counts samples."""
     done = {(record["dataset"], record["arm"], record["sample_id"]) for record in records.all}
     caches = list(dict.fromkeys(arm.cache for arm in run.arms))
     total = len(caches) * sum(len(dataset.samples) for dataset in run.datasets)
@@ -77,16 +77,16 @@ def run_milebench(
         )
         with Lab(replace(run.setup, cache=cache), run.max_tokens) as lab:
             for dataset in run.datasets:
-                room = _room(run, lab, dataset)
+                limits = _limits(run, lab, dataset)
                 for sample in dataset.samples:
                     left = [arm for arm in arms if (dataset.name, arm.key, sample.id) not in done]
                     if left:
-                        records.add(_ask(lab, room, dataset, sample, left, run))
+                        records.add(_ask(lab, limits, dataset, sample, left, run))
                     n += 1
                     progress(n, total)
 
 
-def _room(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Room:
+def _limits(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Limits:
     pictures = (image for sample in dataset.samples for image in sample.images)
     first = next(pictures, None)
     image_tokens = run.image_tokens or (lab.image_cells(str(first)) if first else 0)
@@ -95,7 +95,7 @@ def _room(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Room:
         raise ValueError(
             f"--max-tokens is {run.max_tokens}, expected less than n_ctx {lab.session.n_ctx}"
         )
-    return Room(
+    return Limits(
         max_context,
         image_tokens,
         lab.session.tokens_of,
@@ -104,9 +104,14 @@ def _room(run: MileBenchRun, lab: Lab, dataset: Dataset) -> Room:
 
 
 def _ask(
-    lab: Lab, room: Room, dataset: Dataset, sample: Sample, arms: Sequence[Arm], run: MileBenchRun
+    lab: Lab,
+    limits: Limits,
+    dataset: Dataset,
+    sample: Sample,
+    arms: Sequence[Arm],
+    run: MileBenchRun,
 ) -> list[Record]:
-    prompt = build_prompt(dataset, sample, room, combined=run.combined)
+    prompt = build_prompt(dataset, sample, limits, combined=run.combined)
     found = []
     try:
         lab.prompt(prompt.text, [str(image) for image in prompt.images])
@@ -155,11 +160,11 @@ class MileBenchRow:
     """One arm's scores.
 
     Attributes:
-        arm: Of the arm.
-        datasets: Of 100, two decimals, as MileBench gives them.
+        arm: The arm.
+        datasets: Score of each data set, of 100, with two decimals as in MileBench.
         levels: The same by number of pictures, for each data set.
-        tasks: Means over the data sets of a task, of those tasks that are there in full.
-        kept_share: Kept cells of all cells, over all samples.
+        tasks: Means over the data sets of a task, for the tasks whose data sets are all there.
+        kept_share: Kept cells divided by all cells, over all samples.
         kv_bytes: Mean bytes of the kept cells.
     """
 
@@ -171,13 +176,13 @@ class MileBenchRow:
     kv_bytes: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The row as a dict, ready for JSON."""
         named = {"method": self.arm.name, "cache": self.arm.cache, "ratio": self.arm.budget}
         return {**named, **{name: value for name, value in vars(self).items() if name != "arm"}}
 
 
 def rows_of(run: MileBenchRun, records: Sequence[Record]) -> list[MileBenchRow]:
-    """A row for each arm; the records must hold every sample."""
+    """A row for each arm; there must be records of every sample."""
     rows = []
     for arm in run.arms:
         datasets, levels, found = {}, {}, []

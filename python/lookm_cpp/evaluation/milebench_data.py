@@ -1,4 +1,4 @@
-"""MileBench's files: ``ROOT/NAME/NAME.json``, and the pictures in folders beside it."""
+"""MileBench's files: ``ROOT/NAME/NAME.json``, and folders with pictures next to it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Sample:
 
     Attributes:
         id: Its number in the data set.
-        instruction: What comes first.
+        instruction: The text that comes first.
         context: Text with ``{image#k}`` and ``{table#k}`` for the pictures.
-        images: Files, in their order.
-        n_places: How many pictures the context may name; more than ``images`` when those are
-            combined ones.
-        choices: Options, if there are any.
+        images: Picture files, in order.
+        n_places: How many pictures the context may name. With combined pictures, that is more than
+            the number of ``images``.
+        choices: The options, if there are any.
         response: The right answer.
         level: Few, Medium or Many pictures.
     """
@@ -54,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, or a variant of it; ``question_type`` is ``multi-choice`` or ``open-ended``."""
+    """A data set or a variant; ``question_type`` is ``multi-choice`` or ``open-ended``."""
 
     name: str
     question_type: str
@@ -69,13 +69,14 @@ def read_dataset(
     Args:
         root: The folder of all data sets.
         name: The data set.
-        adversarial: ``NAME-adv.json``.
-        combined: So many pictures that hold all others; 1 has the same file, more
-            ``NAME_combined_N.json``. Pictures are in ``combined_N_images`` in place of ``images``.
+        adversarial: Read ``NAME-adv.json``.
+        combined: Number of pictures that all others are combined into. With 1, the file is the
+            same; with more, it is ``NAME_combined_N.json``. The pictures are in
+            ``combined_N_images`` instead of ``images``.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not in MileBench's form.
+        FileNotFoundError: The file does not exist.
+        ValueError: It does not have MileBench's form.
     """
     suffix = "-adv" if adversarial else f"_combined_{combined}" if combined and combined > 1 else ""
     file = root / name / f"{name}{suffix}.json"
@@ -93,11 +94,11 @@ def read_dataset(
         found = Dataset(name, stored["meta_data"]["question_type"], samples)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
-            f"--data: {str(file)!r} is not in MileBench's form ({type(error).__name__}: {error}), expected meta_data "
-            "and data with task_instance, response and sample_id"
+            f"--data: {str(file)!r} is not in MileBench's form ({type(error).__name__}: {error}), "
+            "expected meta_data, and data with task_instance, response and sample_id"
         ) from error
     if not samples:
-        raise ValueError(f"--data: {str(file)!r} holds no sample, expected at least one")
+        raise ValueError(f"--data: {str(file)!r} has no samples, expected at least one")
     if len({sample.id for sample in samples}) < len(samples):
         raise ValueError(f"--data: {str(file)!r} has a sample_id twice, expected each once")
     return found

@@ -9,11 +9,10 @@ NEEDLE, COQA = "NeedleInAHaystack", "MMCoQA"
 OPEN_ENDED, MULTI_CHOICE = "open-ended", "multi-choice"
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_MOST_PERIODS = 32  # a flag is handed over where re.sub takes a count
-_SPECIAL = set(
-    "\\.^$*+?{}[]|()"
-)  # what was found is compared with the escaped option, and so never equal to these
-_NO_ANSWER = "C"  # what an empty answer counts as
+_MOST_PERIODS = 32  # MileBench passes a flag where re.sub takes a count
+# MileBench compares a match with the escaped option, so an option with one of these never matches.
+_SPECIAL = set("\\.^$*+?{}[]|()")
+_NO_ANSWER = "C"  # an empty answer counts as this one
 
 
 def normalise(text: str) -> str:
@@ -41,10 +40,10 @@ def normalise(text: str) -> str:
 def score(
     dataset: str, question_type: str, right: str, given: str, choices: Sequence[str] = ()
 ) -> float:
-    """One answer's score in [0, 1].
+    """The score of one answer, in [0, 1].
 
     Raises:
-        ValueError: The type of question is unknown, or the right answer is none of the choices.
+        ValueError: The type of question is unknown, or the right answer is not one of the choices.
     """
     if NEEDLE in dataset:
         return float(normalise(right) in normalise(given).split())
@@ -63,7 +62,7 @@ def score(
 
 
 def letter(index: int) -> str:
-    """Of a choice: A to Z, then AA, AB, ..., BA, ...
+    """The letter of a choice: A to Z, then AA, AB, ..., BA, ...
 
     >>> [letter(i) for i in (0, 25, 26, 51, 52)]
     ['A', 'Z', 'AA', 'AZ', 'BA']
@@ -73,12 +72,16 @@ def letter(index: int) -> str:
 
 
 def chosen(given: str, options: Sequence[str]) -> str:
-    """The letter that a normalised answer chooses among normalised options.
+    """The letter of the option that a normalised answer chooses among normalised options.
 
-    In this order: the leftmost "letter option", of which the first character counts; the leftmost
-    option with all spaces left out, unless it holds a character that is special in a pattern; an
-    answer that is a letter and nothing else; else every character of the answer that is a letter of
-    an option, which is right only if it is the only one.
+    The first rule that applies decides:
+
+    1. The leftmost "letter option" in the answer; its first character counts.
+    2. The leftmost option, with all spaces removed, unless it contains a character that is special
+       in a pattern.
+    3. The answer, if it is a letter and nothing else.
+    4. All characters of the answer that are letters of options. This is right only if there is
+       exactly one.
 
     >>> chosen("i think b the cat", ["a dog", "the cat"]), chosen("thecat", ["a dog", "the cat"])
     ('B', 'B')
@@ -88,7 +91,7 @@ def chosen(given: str, options: Sequence[str]) -> str:
     if not given:
         return _NO_ANSWER
     letters = [letter(i) for i in range(len(options))]
-    # the letter is normalised with its option
+    # The letter is normalised together with its option.
     lettered = [
         re.escape(normalise(f"{name} {option}"))
         for name, option in zip(letters, options, strict=True)
@@ -105,12 +108,12 @@ def chosen(given: str, options: Sequence[str]) -> str:
 
 
 def rouge_l(given: str, right: str) -> float:
-    """F of the union LCS over sentences, as the package ``rouge`` 1.0.1 has it; this is not the
-    usual ROUGE-L.
+    """F-score of the union LCS over sentences, as in the package ``rouge`` 1.0.1.
 
-    Sentences end at periods. For each sentence of ``right`` its longest common subsequences with
-    the sentences of ``given`` are joined, as sets of words: a word counts once in the whole text.
-    Recall and precision are the number of such words over the different words of each text.
+    This is not the usual ROUGE-L. Sentences end at periods. For each sentence of ``right``, its
+    longest common subsequences with the sentences of ``given`` are joined as sets of words, so a
+    word counts once in the whole text. Recall and precision are the number of such words divided by
+    the number of different words of each text.
 
     >>> round(rouge_l("the cat sat on the mat", "the dog sat on the mat"), 4)
     0.8
@@ -130,13 +133,14 @@ def rouge_l(given: str, right: str) -> float:
 
 
 def _sentences(text: str) -> list[list[str]]:
-    """A sentence of spaces alone is one empty word."""
+    """The sentences as lists of words; a sentence of spaces is one empty word."""
     return [sentence.split() or [""] for sentence in text.split(".") if sentence]
 
 
 def _common_words(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    """A longest common subsequence; of several the one that drops words of ``b`` first, from the
-    end.
+    """A longest common subsequence.
+
+    If there are several, it is the one that drops words of ``b`` first, from the end.
     """
     length = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a):

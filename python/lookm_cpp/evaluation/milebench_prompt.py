@@ -1,6 +1,4 @@
-"""From a sample of MileBench to a prompt that fits: the context loses its beginning, never the
-instruction.
-"""
+"""From a sample of MileBench to a prompt that fits: the context is cut at its beginning."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ ToText = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
-class Room:
-    """What fits.
+class Limits:
+    """The limits of a prompt, and the tokenizer that measures it.
 
     Attributes:
         max_context: Tokens of instruction and context together, pictures included.
@@ -42,13 +40,14 @@ class Prompt:
     images: tuple[Path, ...]
 
 
-def build_prompt(dataset: Dataset, sample: Sample, room: Room, *, combined: bool = False) -> Prompt:
-    """Instruction, then as much of the end of the context as fits; pictures too lose the first
-    ones.
+def build_prompt(
+    dataset: Dataset, sample: Sample, limits: Limits, *, combined: bool = False
+) -> Prompt:
+    """The instruction, then as much of the end of the context as fits.
 
-    Placeholders without a picture are left out, and pictures without a placeholder come first:
-    either happens where a sample names a picture twice or not at all, or where the room ended
-    between a picture and its text.
+    If pictures do not fit, the first ones are left out. Placeholders without a picture are removed,
+    and pictures without a placeholder come first. This happens if a sample names a picture twice or
+    not at all, or if the limit falls between a picture and its text.
     """
     context = sample.context
     if sample.choices:
@@ -56,7 +55,7 @@ def build_prompt(dataset: Dataset, sample: Sample, room: Room, *, combined: bool
     for k in range(1, sample.n_places + 1):
         place = f"<Image {k}> " if combined else PLACEHOLDER
         context = context.replace(f"{{image#{k}}}", place).replace(f"{{table#{k}}}", place)
-    text, images = _end_of(context, sample, room, combined=combined)
+    text, images = _end_of(context, sample, limits, combined=combined)
     pictures_first = f"{PLACEHOLDER * len(images)}\n" if combined else ""
     text = f"{pictures_first}{sample.instruction}\n{text}"
     return Prompt(_parted(_matched(text, len(images))), images)
@@ -71,33 +70,31 @@ def _listed(dataset: Dataset, sample: Sample) -> str:
 
 
 def _end_of(
-    context: str, sample: Sample, room: Room, *, combined: bool
+    context: str, sample: Sample, limits: Limits, *, combined: bool
 ) -> tuple[str, tuple[Path, ...]]:
-    """The fragments between pictures from the last on, each with the picture before it, while there
-    is room.
-    """
-    left = room.max_context - len(room.to_tokens(sample.instruction))
+    """The last fragments of the context that fit, each with the picture before it."""
+    left = limits.max_context - len(limits.to_tokens(sample.instruction))
     taken: list[str] = []
     images: list[Path] = []
     waiting = [] if combined else list(sample.images)
     used, begins_with_image = 0, False
     for fragment in reversed(context.split(PLACEHOLDER)):
-        tokens = room.to_tokens(fragment)
+        tokens = limits.to_tokens(fragment)
         if used + len(tokens) > left:
             if not taken:
-                taken.append(room.to_text(tokens[-left:]) if left > 0 else "")
+                taken.append(limits.to_text(tokens[-left:]) if left > 0 else "")
             break
         begins_with_image = False
         taken.insert(0, fragment)
         used += len(tokens)
         if combined:
             continue
-        if used + room.image_tokens > left:
+        if used + limits.image_tokens > left:
             break
         if waiting:
             begins_with_image = True
             images.insert(0, waiting.pop())
-            used += room.image_tokens
+            used += limits.image_tokens
     text = PLACEHOLDER.join(taken)
     return (PLACEHOLDER if begins_with_image else "") + text, sample.images if combined else tuple(
         images
@@ -105,8 +102,9 @@ def _end_of(
 
 
 def _matched(text: str, n_images: int) -> str:
-    """As many placeholders as pictures: those in excess go from the front, those that lack are put
-    there.
+    """The text with as many placeholders as pictures.
+
+    Surplus placeholders are removed from the front; missing ones are added there.
     """
     first, *rest = text.split(PLACEHOLDER)
     excess = len(rest) - n_images
@@ -118,5 +116,5 @@ def _matched(text: str, n_images: int) -> str:
 
 
 def _parted(text: str) -> str:
-    """Two pictures side by side get a line each."""
+    """Put two adjacent pictures on lines of their own."""
     return text.replace(PLACEHOLDER * 2, f"{PLACEHOLDER}\n{PLACEHOLDER}\n")

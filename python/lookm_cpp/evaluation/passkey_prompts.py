@@ -25,10 +25,10 @@ _QUESTION = "What is the secret number?"
 
 @dataclass(frozen=True)
 class NumberQuestion(Question):
-    """A question that a number answers, whatever stands around it."""
+    """A question that is answered by a number, whatever text is around it."""
 
     def score(self, answer: str) -> float:
-        """Whether the number is among the answer's numbers, as a whole.
+        """Whether the number is one of the answer's numbers, as a whole.
 
         >>> asked = NumberQuestion("", "", "48213")
         >>> asked.score("It is 48213."), asked.score("148213"), asked.score("48 213")
@@ -39,7 +39,7 @@ class NumberQuestion(Question):
 
 
 def text_contexts(n_filler: int, n_trials: int, seed: int) -> list[Context]:
-    """For each trial the number at five depths of a text of ``n_filler`` sentences."""
+    """For each trial, the number at five depths of a text of ``n_filler`` sentences."""
     contexts = []
     for trial in range(n_trials):
         rng = random.Random(f"lookm eval passkey {seed} {trial}")
@@ -55,10 +55,9 @@ def text_contexts(n_filler: int, n_trials: int, seed: int) -> list[Context]:
 
 
 def embedded_contexts(pool: Sequence[Picture], n_trials: int, seed: int) -> list[Context]:
-    """What the embedded model can read: the codes of one, three and ten persons, then four
-    pictures.
+    """Contexts that the embedded model can read: codes of 1, 3 and 10 people, then four pictures.
 
-    The codes are evictable text; every picture is, too.
+    The codes are evictable text, and the pictures are evictable as always.
     """
     contexts = []
     for trial in range(n_trials):

@@ -20,10 +20,10 @@ Kind = Literal["grid", "single", "shape"]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture and what is known about it.
+    """A picture and what it shows.
 
     Attributes:
-        kind: Four emoji, one emoji, or a shape of easy-VQA.
+        kind: ``grid`` (four emoji), ``single`` (one emoji) or ``shape`` (of easy-VQA).
         names: The emoji by corner (top left, top right, bottom left, bottom right), the one emoji,
             or colour and shape.
         questions: easy-VQA's questions with their answers.
@@ -37,7 +37,7 @@ class Picture:
 
     @property
     def description(self) -> str:
-        """As the embedded model says it: "an owl", "a red circle", "a cat, a dog, a key and a bus"."""
+        """The embedded model's words: "an owl", "a red circle", "a cat, a dog, a key and a bus"."""
         if self.kind == "shape":
             return f"a {' '.join(self.names)}"
         nouns = [with_article(name) for name in self.names]
@@ -45,7 +45,7 @@ class Picture:
 
 
 def with_article(noun: str) -> str:
-    """The article by the first letter only, as the embedded model was trained.
+    """The noun with "a" or "an", by its first letter only, as the embedded model was trained.
 
     >>> with_article("owl"), with_article("grapes")
     ('an owl', 'a grapes')
@@ -54,7 +54,7 @@ def with_article(noun: str) -> str:
 
 
 def load_pictures(archive: Path = ARCHIVE) -> list[Picture]:
-    """All of them, in the order of their numbers.
+    """All pictures, in the order of their numbers.
 
     >>> len(load_pictures())
     352

@@ -1,4 +1,4 @@
-"""Scores against the bytes that were kept, a line for each method; light and dark, by matplotlib."""
+"""Figures of scores against kept bytes, a line for each method, light and dark."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colour and marker of each name, the same in every plot: colours to be told on white and on black,
-# markers in a black and white print. What is not here is a variant and looks as the method that its
-# name begins with.
+# Colour and marker of each name, the same in every plot. Colours can be told apart on white and on
+# black, markers in a black-and-white print. A name that is not here is a variant, and looks like
+# the method that its name begins with.
 LOOKS = {
     "h2o": ("#e07b39", "o"),
     "snapkv": ("#b15fc4", "s"),
@@ -50,16 +50,16 @@ TICKS = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
 
 @dataclass(frozen=True)
 class Point:
-    """What one way to hold prompts scored.
+    """The score of one arm.
 
     Attributes:
         panel: Title of the panel that it belongs to.
-        name: Of the method, or of what stands beside the methods.
+        name: The method, or the name of a control.
         cache: Type of its K and V cache.
-        budget: What it was given; the points of a line differ in it, and what has none is no part
-            of a line.
+        budget: Its budget. The points of a line differ in it; a point without one is not part of a
+            line.
         x: Bytes kept, in the plot's unit.
-        score: Of 100.
+        score: Score, of 100.
         low: Lower end of its interval, if it has one.
         high: Upper end.
     """
@@ -75,14 +75,13 @@ class Point:
 
 
 def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None:
-    """Draw what was found beside ``output``, ``NAME-light.svg`` and ``NAME-dark.svg``, and say so
-    on stderr.
+    """Draw ``NAME-light.svg`` and ``NAME-dark.svg`` next to ``output``, and say so on stderr.
 
     Args:
-        output: The run's file of records; without one nothing is drawn.
-        points: What to draw, a panel for each title in their order; the full f16 cache of a panel
-            is a line across it.
-        unit: What ``x`` counts, the axes' label.
+        output: The run's file of records. Without one, nothing is drawn.
+        points: The points, with a panel for each title in their order. The full f16 cache of a
+            panel is a line across it.
+        unit: Unit of ``x``, the label of the axes.
     """
     if output is None:
         return
@@ -97,8 +96,9 @@ def draw_beside(output: Path | None, points: Sequence[Point], unit: str) -> None
 
 
 def suite_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Of rows as ``--json`` prints them: a panel for each place and type of cache, ``x`` in % of
-    the full f16 cache.
+    """Points of rows as ``--json`` prints them, with ``x`` in % of the full f16 cache.
+
+    There is a panel for each place and type of cache.
     """
     points = []
     for place in dict.fromkeys(row["place"] for row in rows):
@@ -115,7 +115,7 @@ def suite_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
 
 
 def milebench_points(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Of rows as ``--json`` prints them: the mean over the data sets, ``x`` in MiB."""
+    """Points of rows as ``--json`` prints them: means over the data sets, with ``x`` in MiB."""
     return [
         Point(
             f"MileBench, mean of {len(row['datasets'])} data sets",
@@ -169,7 +169,7 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
 
 
 def _names(points: Sequence[Point]) -> list[str]:
-    """As they come, without the full cache."""
+    """The names in their order, without the full cache."""
     return list(dict.fromkeys(point.name for point in points if point.name != FULL))
 
 

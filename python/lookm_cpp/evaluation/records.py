@@ -1,4 +1,4 @@
-"""One JSON object a line: what was found so far, so that a run goes on where it was stopped."""
+"""Results as JSON lines, so that a run that was stopped can continue."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Record = dict[str, Any]
 
 
 class Records:
-    """A file of records below a first line that says what run they belong to.
+    """A file of records, after a first line that identifies their run.
 
-    Without a path they are kept in memory alone.
+    Without a path, the records are kept only in memory.
 
     Args:
-        path: The file; made unless it is there.
-        run: What a run must have in common with the file's to go on with it.
+        path: The file; created if it does not exist.
+        run: What must be equal for a run to continue with the records of the file.
 
     Raises:
-        ValueError: The file belongs to another run, or is not such a file.
+        ValueError: The file belongs to another run, or is not a file of records.
     """
 
     def __init__(self, path: Path | None, run: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Records:
             self._file.close()
 
     def add(self, records: Iterable[Record]) -> None:
-        """Keep records that belong together."""
+        """Add records that belong together."""
         new = list(records)
         self.all += new
         self._write(new)
@@ -66,14 +66,14 @@ class Records:
 
 
 def _read(path: Path, head: Record) -> list[Record]:
-    """The records; a last line that a crash cut off is taken out of the file."""
+    """The records of a file. If a crash truncated its last line, that line is removed."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     try:
         first, *lines = [json.loads(line) for line in whole.split(b"\n")[:-1]]
     except ValueError:
         raise ValueError(
-            f"--output {str(path)!r} is no file of records, expected one or none"
+            f"--output {str(path)!r} is not a file of records, expected one or none"
         ) from None
     if first != json.loads(json.dumps(head)):
         theirs, ours = (json.dumps(line)[:300] for line in (first, head))

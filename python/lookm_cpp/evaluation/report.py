@@ -12,9 +12,9 @@ from lookm_cpp.evaluation.statistics import Difference, Scores, scores_of
 from lookm_cpp.evaluation.suite import SuiteRun
 
 MARKS = {1: "+", 0: "", -1: "-"}
-LEAST_CONTEXTS = 8  # fewer say nothing about others: no intervals are shown
+LEAST_CONTEXTS = 8  # with fewer contexts, no intervals are shown
 SAME_BYTES = 0.01
-"""Of the full cache's: arms that differ by no more are compared."""
+"""Arms are compared if their bytes differ by at most this fraction of the full cache's."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,17 @@ class Row:
 
     Attributes:
         place: ``after`` the whole prompt, or ``before`` the question.
-        name: Of the arm.
+        name: Name of the arm.
         cache: Type of its K and V cache.
-        budget: Share of the full f16 cache's bytes that it was given, if any.
-        contexts: How many were asked about.
-        prompts: How many questions were asked.
+        budget: Fraction of the full f16 cache's bytes that it may use, if it is limited.
+        contexts: Number of contexts.
+        prompts: Number of questions.
         score: Mean of the tasks' means, of 100.
         tasks: Mean of each task.
         against_full: Difference to the full cache, with its 95 % interval.
-        against_random: The same to cells at random of the same bytes; none where no such arm was
-            run.
-        kept_share: Kept cells of all cells.
-        bytes_share: Their bytes of the full f16 cache's.
+        against_random: Difference to random cells of the same bytes; ``None`` if they were not run.
+        kept_share: Kept cells divided by all cells.
+        bytes_share: Their bytes divided by those of the full f16 cache.
         kv_bytes: Mean bytes of the kept cells.
     """
 
@@ -53,12 +52,12 @@ class Row:
     kv_bytes: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The row as a dict, ready for JSON."""
         return asdict(self)
 
 
 def rows_of(run: SuiteRun, records: Sequence[Record]) -> list[Row]:
-    """A row for each arm and place that was asked in full."""
+    """A row for each arm and place whose questions were all asked."""
     rows = []
     numbers = list(dict.fromkeys(context.number for context in run.contexts))
     asked = list(
@@ -102,7 +101,7 @@ def _row(
     kv_bytes, kept = (sum(record[name] for record in found) for name in ("kv_bytes", "kept_cells"))
     rival = Arm(RANDOM, arm.cache, arm.budget, arm.compression).key
     beside = scores.get(rival) if arm.budget is not None and rival != arm.key else None
-    # where text is a floor a method may keep more than its budget
+    # A method that keeps all text may use more than its budget.
     if (
         beside
         and abs(kv_bytes - sum(record["kv_bytes"] for record in by_arm[rival]))
@@ -129,8 +128,8 @@ def _row(
 def overview_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the overview: a line for each name and cache, a column for each budget.
 
-    A cell is ``score mark (difference to the full cache: low to high)``, and the share of bytes
-    where that is not the budget's.
+    A cell is ``score mark (difference to the full cache: low to high)``. If the arm uses more than
+    its budget, the fraction of bytes follows.
     """
     budgets = sorted({row.budget for row in rows if row.budget is not None}, reverse=True)
     lines = []
@@ -154,7 +153,7 @@ def _cell(row: Row) -> str:
 
 
 def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """What has no budget: the full cache in every type, and the text cells alone."""
+    """The arms without a budget: the full cache in every type, and the text cells alone."""
     return [
         [row.name if row.cache == "f16" else f"{row.name}, {row.cache}", _cell(row)]
         for row in rows
@@ -163,7 +162,7 @@ def fixed_cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def task_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Titles and lines of the tasks' table."""
+    """Titles and lines of the table of tasks."""
     tasks = list(rows[0].tasks)
     lines = []
     for row in rows:

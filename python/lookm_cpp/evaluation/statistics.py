@@ -1,6 +1,4 @@
-"""Means over tasks, and how sure they are: a bootstrap over contexts, paired with what they are
-compared to.
-"""
+"""Means over tasks with confidence intervals, by a paired bootstrap over contexts."""
 
 from __future__ import annotations
 
@@ -23,15 +21,14 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval leaves out zero, else 0."""
+        """1 or -1 if the interval excludes zero, otherwise 0."""
         return (self.low > 0) - (self.high < 0)
 
 
 class Scores:
-    """Scores in [0, 1] of the same prompts, by context and task: ``[n_contexts, n_tasks]``, NaN
-    where none was asked.
+    """Scores in [0, 1] of the same prompts, ``[n_contexts, n_tasks]``; NaN for questions not asked.
 
-    Questions about one context are not independent, so contexts are what is drawn again.
+    Questions about one context are not independent, so the bootstrap draws contexts.
     """
 
     def __init__(self, values: npt.NDArray[np.float64]) -> None:
@@ -46,14 +43,14 @@ class Scores:
         return float(np.mean(self.by_task()))
 
     def minus(self, other: Scores, seed: int = 0) -> Difference:
-        """This mean less another one's, on the same prompts."""
+        """This mean minus another one's, on the same prompts."""
         drawn = _resampled(self.values - other.values, seed)
         low, high = np.percentile(drawn, (2.5, 97.5))
         return Difference(self.mean() - other.mean(), float(low), float(high))
 
 
 def _resampled(differences: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
-    """The mean of tasks' means ``[N_RESAMPLES]`` when contexts are drawn with replacement."""
+    """The mean of tasks' means ``[N_RESAMPLES]`` if contexts are drawn with replacement."""
     n = len(differences)
     asked = ~np.isnan(differences)
     rng = np.random.default_rng(seed)
@@ -67,7 +64,7 @@ def _resampled(differences: npt.NDArray[np.float64], seed: int) -> npt.NDArray[n
 def scores_of(
     found: Sequence[tuple[int, str, float]], contexts: Sequence[int], tasks: Sequence[str]
 ) -> Scores:
-    """From (context, task, score); what is missing becomes NaN.
+    """Scores from (context, task, score) triples; missing ones are NaN.
 
     >>> scores_of([(7, "a", 1.0), (8, "a", 0.0), (8, "b", 1.0)], [7, 8], ["a", "b"]).by_task()
     [50.0, 100.0]

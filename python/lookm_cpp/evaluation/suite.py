@@ -1,4 +1,4 @@
-"""Questions asked of every arm, each context in one or both places of compression."""
+"""Questions asked of every arm, with one or both places of compression."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PLACES = ("after", "before")
 
 
 def places_of(word: str) -> tuple[str, ...]:
-    """What ``--place`` means.
+    """The places that ``--place`` names.
 
     Raises:
-        ValueError: It is no place.
+        ValueError: The word is not a place.
     """
     if word not in (*PLACES, "both"):
         raise ValueError(f"--place is {word!r}, expected after, before or both")
@@ -32,8 +32,8 @@ class Question:
     """A question at the end of a context.
 
     Attributes:
-        task: What kind it is of; a context has one of each kind at most.
-        text: With the space that parts it from the context.
+        task: Its kind; a context has at most one question of each kind.
+        text: The question, beginning with the space that separates it from the context.
         answer: The right answer, word for word.
     """
 
@@ -42,20 +42,20 @@ class Question:
     answer: str
 
     def score(self, answer: str) -> float:
-        """1 for the right answer word for word, else 0."""
+        """1 for the right answer, word for word, otherwise 0."""
         return float(answer == self.answer)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What comes before the question.
+    """The part of a prompt before the question.
 
     Attributes:
         number: Contexts of the same number are drawn together when intervals are computed.
         text: The user's turn before the question; each ``<image>`` stands for the next image.
         images: The images.
-        evictable: Texts that come first of all, evictable as images are.
-        questions: Questions about them.
+        evictable: Texts at the very beginning that may be evicted like images.
+        questions: Questions about the context.
     """
 
     number: int
@@ -67,17 +67,17 @@ class Context:
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """What is asked, and with what.
+    """A run: what is asked, and of which model.
 
     Attributes:
-        name: Of the suite.
+        name: Name of the suite.
         setup: The model.
-        arms: What is compared.
+        arms: The ways of holding a prompt that are compared.
         places: ``after`` the whole prompt, or ``before`` the question.
-        contexts: What is asked about, in order.
-        seed: Of the contexts.
-        max_tokens: Most tokens of question and answer together.
-        given: Fields of the compressions that were given for all methods.
+        contexts: The contexts, in order.
+        seed: Random seed of the contexts.
+        max_tokens: Maximum number of tokens of question and answer together.
+        given: Fields of ``Compression`` for all methods.
     """
 
     name: str
@@ -90,7 +90,10 @@ class SuiteRun:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What records must have in common to be compared; larger models go by the first megabyte."""
+        """What records must share to be comparable.
+
+        Of a large file, the beginning and the size are hashed.
+        """
         digest = hashlib.sha256()
         for file in (self.setup.model, self.setup.mmproj):
             if file:
@@ -112,7 +115,7 @@ _HASHED = 16 << 20
 
 
 def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], None]) -> None:
-    """Ask everything that the records do not hold yet; ``progress(done, total)`` counts contexts."""
+    """Ask everything that has no record yet; ``progress(done, total)`` counts contexts."""
     done = {_key(record) for record in records.all}
     contexts = run.contexts
     caches = list(dict.fromkeys(arm.cache for arm in run.arms))
@@ -124,7 +127,7 @@ def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], No
         )
         setup = replace(run.setup, cache=cache)
         with Lab(setup, run.max_tokens) as lab:
-            # contexts come first, so that a run cut short has asked the same of every arm
+            # Contexts are the outer loop, so all arms of an interrupted run have the same ones.
             for context in contexts:
                 for place in run.places:
                     for asked in _asked_at_once(context, place):
@@ -148,7 +151,11 @@ def _keys(
 
 
 def _asked_at_once(context: Context, place: str) -> Iterator[tuple[Question, ...]]:
-    """Compressed before the question, one cache serves all; after it, each question has its own."""
+    """The questions that share one compressed cache.
+
+    If it is compressed before the question, one cache serves all questions; otherwise, each has its
+    own.
+    """
     if place == "before":
         yield context.questions
     else:

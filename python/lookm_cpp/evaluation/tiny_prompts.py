@@ -1,4 +1,4 @@
-"""Prompts about several pictures that the embedded model can answer, with their right answers."""
+"""Prompts with several pictures that the embedded model can answer, with their right answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lookm_cpp.evaluation.pictures import Kind, Picture, with_article
 from lookm_cpp.evaluation.suite import Context, Question
 
 SIZES = (4, 8, 16)
-DESCRIBED_SIZE = 4  # of more pictures the model describes too few rightly with the full cache
+DESCRIBED_SIZE = 4  # with more pictures, the model describes too few of them correctly
 TASKS = ("image_needle", "detail", "text_needle", "retrieval", "easy_vqa", "description")
 
 _CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -22,17 +22,17 @@ _SHARES: dict[Kind, float] = {"grid": 0.5, "single": 0.22, "shape": 0.28}
 
 @dataclass(frozen=True)
 class TinyContext(Context):
-    """Pictures with texts between them; ``pictures`` says what is in them."""
+    """Pictures with text between them; ``pictures`` says what they show."""
 
     pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
 class Description(Question):
-    """What all pictures show, a sentence each."""
+    """The question what all pictures show; the answer has a sentence for each."""
 
     def score(self, answer: str) -> float:
-        """The share of sentences that are right.
+        """The fraction of sentences that are right.
 
         >>> asked = Description("description", "", "Image 1 shows an owl. Image 2 shows a key.")
         >>> asked.score("Image 1 shows an owl. Image 2 shows a bell.")
@@ -43,9 +43,7 @@ class Description(Question):
 
 
 def make_context(pool: Sequence[Picture], number: int, seed: int) -> TinyContext:
-    """4, 8 or 16 pictures by turns, at least one of each kind, and the codes of one to three
-    persons among them.
-    """
+    """4, 8 or 16 pictures in turn, at least one of each kind, with the codes of 1 to 3 people."""
     rng = random.Random(f"lookm eval tiny {seed} {number}")
     size = SIZES[number % len(SIZES)]
     kinds = [*_SHARES, *rng.choices(list(_SHARES), list(_SHARES.values()), k=size - len(_SHARES))]
@@ -90,8 +88,8 @@ def _questions(
     told = f"The code of {person} is {codes[person]}."
     questions.append(Question("text_needle", f" What is the code of {person}?", told))
 
-    # where an emoji lies is asked of those that occur once: the model confuses the others with the
-    # full cache, too
+    # Only emoji that occur once are asked for. The model confuses the others even with the full
+    # cache.
     seen = Counter(
         name for picture in pictures if picture.kind != "shape" for name in picture.names
     )

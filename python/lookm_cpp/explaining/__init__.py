@@ -1,4 +1,4 @@
-"""What happened to the cells of a prompt: kept, evicted or merged, and their place in its images."""
+"""What happened to the cells of a prompt (kept, evicted or merged), and their place in images."""
 
 from __future__ import annotations
 

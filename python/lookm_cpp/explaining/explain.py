@@ -1,4 +1,4 @@
-"""Ask one question with the full cache and with each method, and record what happens to its cells."""
+"""Ask one question with the full cache and with each method, and record each prompt's cells."""
 
 from __future__ import annotations
 
