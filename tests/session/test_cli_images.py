@@ -53,6 +53,14 @@ def test_where_images_and_question_stand(words: list[str], capfd: Capture) -> No
     assert capfd.readouterr().out == ANSWER + "\n"
 
 
+@pytest.mark.parametrize(
+    "question", ["What? " * 1000, "a\0b", "Is it the same as owl.png", "Who is in a.png?"]
+)
+def test_a_question_that_is_no_path(question: str) -> None:
+    words = ["-i", IMAGES[0], IMAGES[1], question]
+    assert one_flag_each(words, ["-i"]) == ["-i", IMAGES[0], "-i", IMAGES[1], question]
+
+
 @pytest.mark.parametrize("words", [["-i", *IMAGES], ["-i", *IMAGES, "-"], ["-", "-i", *IMAGES]])
 def test_a_question_on_standard_input(words: list[str], stdin: io.BytesIO, capfd: Capture) -> None:
     stdin.write(f"\ufeff{QUESTION}\r\n".encode())

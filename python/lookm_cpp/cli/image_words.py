@@ -31,8 +31,8 @@ def one_flag_each(words: Sequence[str], with_value: Collection[str]) -> list[str
     """The command line with one ``-i`` for each image.
 
     Every word from ``-i`` to the next flag is an image. If the question stands nowhere else, it is
-    the last of these words that is neither the first one after its ``-i`` nor the name of a file
-    or of an image, such as ``x.png``. What comes after ``--`` is left as it is.
+    the last of these words that is neither the first one after its ``-i`` nor the name of a file,
+    nor one like ``x.png`` without a blank. What comes after ``--`` is left as it is.
 
     Args:
         words: The command line.
@@ -72,5 +72,10 @@ def one_flag_each(words: Sequence[str], with_value: Collection[str]) -> list[str
 
 
 def _is_a_name(word: str) -> bool:
+    try:
+        if Path(word).is_file():
+            return True
+    except (OSError, ValueError):  # a question may be longer than any path, or hold a NUL
+        return False
     kind, _ = mimetypes.guess_type(word)
-    return Path(word).is_file() or (kind or "").startswith("image/")
+    return (kind or "").startswith("image/") and " " not in word
