@@ -1,7 +1,7 @@
 #include "bindings.h"
 #include "gil.h"
 
-#include "lookm/plan/plan.h"
+#include "lookm/plan/planner.h"
 #include "lookm/session/checks.h"
 
 #include <pybind11/stl.h>

@@ -4,6 +4,7 @@
 #include "lookm/core/bad_argument.h"
 #include "lookm/host/log.h"
 #include "lookm/host/memory_room.h"
+#include "lookm/session/cap_size.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -17,14 +18,8 @@ namespace lookm {
 
 namespace {
 
-constexpr int32_t n_least = 256; // llama.cpp's own granularity
-constexpr int32_t n_ubatch_decode =
-    32; // a context that only decodes needs no compute buffer for a prompt
-
-int32_t padded(int64_t n_cells) {
-    const int64_t n = (n_cells + n_least - 1) / n_least * n_least;
-    return static_cast<int32_t>(std::min<int64_t>(n, INT32_MAX / n_least * n_least));
-}
+// A context that only decodes needs no compute buffer for a prompt.
+constexpr int32_t n_ubatch_decode = 32;
 
 void return_to_system() {
 #if defined(__GLIBC__)
@@ -35,11 +30,12 @@ void return_to_system() {
 } // namespace
 
 sized_context::sized_context(llama_model * model, const model_options & options)
-    : model_(model), options_(options), limit_(padded(context_limit(model, options))) {
-    make(n_least, options_.n_ubatch);
+    : model_(model), options_(options) {
+    options_.n_ctx = padded_cells(context_limit(model, options));
+    make(cells_step, options_.n_ubatch);
     unsupported_ = kv_cache::unsupported(get());
     bytes_per_cell_ = kv_cache::bytes_per_token(get());
-    cap_ = read_cap();
+    cap_ = cells_of_cap(options_, get(), unsupported_, limit());
     check_kept_types();
     options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
     open(0);
@@ -51,12 +47,10 @@ void sized_context::check_kept_types() {
     options_.kept_type_v = options_.kept_type_v.empty() ? options_.type_v : options_.kept_type_v;
     const ggml_type k = parse_cache_type("kept_type_k", options_.kept_type_k);
     const ggml_type v = parse_cache_type("kept_type_v", options_.kept_type_v);
-    other_types_ = k != parse_cache_type("type_k", options_.type_k) ||
-                   v != parse_cache_type("type_v", options_.type_v);
-    if (!other_types_) {
+    if (!keeps_other_types()) {
         return;
     }
-    const bool other_k = k != parse_cache_type("type_k", options_.type_k);
+    const bool other_k = options_.kept_type_k != options_.type_k;
     const char * const asked = other_k ? "kept_type_k" : "kept_type_v";
     const std::string value = "\"" + (other_k ? options_.kept_type_k : options_.kept_type_v) + "\"";
     if (!unsupported_.empty()) {
@@ -71,7 +65,7 @@ void sized_context::check_kept_types() {
                        "; type_k and type_v hold from the start");
     }
     kv_cache::check_types(model_, k, v, "kept_");
-    make(n_least, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
+    make(cells_step, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
     if (options_.kv_memory > 0 && bytes_per_cell() > bytes_per_cell_) {
         throw bad_argument(
             asked,
@@ -84,57 +78,12 @@ int32_t sized_context::size() const {
     return ctx_ ? static_cast<int32_t>(llama_n_ctx(get())) : 0;
 }
 
-// Called while the smallest context is there, whose buffers tell what cells take.
-int32_t sized_context::read_cap() const {
-    const bool by_bytes = options_.kv_memory != 0;
-    if (options_.kv_cells == 0 && !by_bytes) {
-        return 0;
-    }
-    const char * const name = by_bytes ? "kv_memory" : "kv_cells";
-    const std::string value = std::to_string(by_bytes ? options_.kv_memory : options_.kv_cells);
-    if (by_bytes && options_.kv_cells != 0) {
-        throw bad_argument(name, value + " is given with kv_cells, expected one of them");
-    }
-    if (!unsupported_.empty()) {
-        throw bad_argument(name, value + " asks for compression, but " + unsupported_);
-    }
-    if (kv_cache::size_changes_rope(get())) {
-        throw bad_argument(
-            name, value + " asks for a context smaller than its prompts, but the size of this "
-                          "model's context decides how positions are rotated");
-    }
-    // windows are as long however few cells the other layers have
-    const int32_t n_swa = llama_model_n_swa(model_);
-    const int32_t n_window = n_swa > 0 ? n_swa + std::min(options_.n_batch, options_.n_ubatch) : 0;
-    const int32_t n_fewest = std::max(padded(n_window), by_bytes ? n_least : 1);
-    const size_t others = bytes() - bytes_per_cell_ * n_least;
-    const size_t fixed = n_window > 0 ? others / n_least * padded(n_window) : others;
-    const auto bytes_of = [&](int64_t n) {
-        return static_cast<int64_t>(fixed + bytes_per_cell_ * n);
-    };
-    if (!by_bytes) {
-        if (options_.kv_cells < n_fewest) {
-            throw bad_argument(name,
-                               value + ", expected " + std::to_string(n_fewest) + " or more" +
-                                   (n_window > 0 ? ", as many as this model's windows need" : ""));
-        }
-        return std::min(options_.kv_cells, limit_);
-    }
-    if (options_.kv_memory < bytes_of(n_fewest)) {
-        throw bad_argument(name, value + " bytes, expected " + std::to_string(bytes_of(n_fewest)) +
-                                     " or more, which this model's first " +
-                                     std::to_string(n_fewest) + " cells take");
-    }
-    const int64_t n = (options_.kv_memory - bytes_of(0)) / static_cast<int64_t>(bytes_per_cell_);
-    return static_cast<int32_t>(std::min<int64_t>(n, limit_) / n_least * n_least);
-}
-
 int32_t sized_context::most() const {
-    return cap_ > 0 ? std::min(padded(cap_), limit_) : limit_;
+    return cap_ > 0 ? std::min(padded_cells(cap_), limit()) : limit();
 }
 
 int32_t sized_context::cells_for(int32_t n_cells) const {
-    return options_.shrink ? std::clamp(padded(n_cells), n_least, most()) : most();
+    return options_.shrink ? std::clamp(padded_cells(n_cells), cells_step, most()) : most();
 }
 
 std::optional<int32_t> sized_context::n_used() const {
@@ -172,7 +121,7 @@ void sized_context::check_memory(int32_t n_cells) const {
 
 void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
     model_options sized = options_;
-    kept_ = kept && other_types_;
+    kept_ = kept && keeps_other_types();
     if (kept_) {
         sized.type_k = options_.kept_type_k;
         sized.type_v = options_.kept_type_v;
@@ -250,7 +199,7 @@ void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) 
 
 void sized_context::move(int32_t n_cells, bool to_read) {
     const int32_t wanted = cells_for(std::max(n_cells, n_used().value_or(0)));
-    if (size() == wanted && (to_read ? reads_prompts_ : kept_ == other_types_)) {
+    if (size() == wanted && (to_read ? reads_prompts_ : kept_ == keeps_other_types())) {
         if (to_read) {
             make_compressor();
         }
@@ -276,7 +225,7 @@ void sized_context::take_over(const sized_context & other, int32_t n_cells) {
 }
 
 std::vector<cache_form> sized_context::forms() const {
-    return other_types_ ? kv_cache::forms(get()) : std::vector<cache_form>();
+    return keeps_other_types() ? kv_cache::forms(get()) : std::vector<cache_form>();
 }
 
 void sized_context::put(std::vector<uint8_t> cells, const std::vector<cache_form> & form) {

@@ -1,0 +1,30 @@
+#include "lookm/plan/dry_model.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/host/memory_room.h"
+#include "lookm/model/flash_attn.h"
+#include "lookm/session/checks.h"
+
+namespace lookm {
+
+dry_model::dry_model(const model_options & given) : options(given), markers(random_markers()) {
+    options.no_alloc = true;
+    check_room("a plan");
+    check_compute_bytes(options.compute_bytes);
+    if (options.mmproj_path.empty()) {
+        throw bad_argument("mmproj", "\"\" is no file; expected the projector that images need");
+    }
+    weights = load_model(options, devices);
+    encoder = std::make_unique<dry_encoder>(weights.get(), options, markers.image);
+    if (better_without_flash(weights.get(), options)) {
+        options.flash_attn = "off";
+    }
+    templates =
+        std::make_unique<chat_template>(weights.get(), options.model_path, options.chat_template);
+}
+
+prompt dry_model::tokenize(const std::string & text, std::span<const image_source> images) const {
+    return lookm::tokenize(weights.get(), encoder->get(), text, markers, images, {});
+}
+
+} // namespace lookm

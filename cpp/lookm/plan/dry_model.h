@@ -1,0 +1,28 @@
+#pragma once
+
+#include "lookm/model/model.h"
+#include "lookm/prompt/chat_template.h"
+#include "lookm/prompt/dry_encoder.h"
+#include "lookm/prompt/prompt.h"
+
+#include <memory>
+
+namespace lookm {
+
+// A model, its projector and its chat template, from the headers of their files: no weights are
+// loaded, and contexts allocate nothing.
+struct dry_model {
+    // Throws as opened_model does, and bad_argument where there is no projector.
+    explicit dry_model(const model_options & options);
+
+    prompt tokenize(const std::string & text, std::span<const image_source> images) const;
+
+    model_options options; // as of a session that is opened with them, but for no_alloc
+    device_list devices;   // before weights, which lie on them
+    llama_model_ptr weights;
+    prompt_markers markers;
+    std::unique_ptr<dry_encoder> encoder;
+    std::unique_ptr<chat_template> templates;
+};
+
+} // namespace lookm
