@@ -46,7 +46,8 @@ def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
     assert (cited["title"], cited["version"]) == ("lookm_cpp", _version())
     assert cited["date-released"] == _released()[0][1]
     (paper,) = cited["references"]
-    bibtex = _text("README.md").partition("```bibtex")[2].partition("```")[0].replace("{", "")
-    assert paper["title"] in bibtex.replace("}", "")
+    entry = _text("README.md").partition("```bibtex")[2].partition("```")[0]
+    bibtex = " ".join(entry.replace("{", "").replace("}", "").split())
+    assert paper["title"] in bibtex
     names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
-    assert " and ".join(names) in bibtex.replace("}", "")
+    assert " and ".join(names) in bibtex

@@ -30,7 +30,7 @@ def _blocks(page: str, *languages: str) -> list[str]:
 
 def _commands(page: str) -> list[str]:
     """Lines that begin with ``lookm``, a prompt before it aside, with their continuation lines."""
-    lines = "\n".join(_blocks(page, *SHELLS)).replace("\\\n", " ").splitlines()
+    lines = "\n".join(_blocks(page, *SHELLS)).replace("\\\n", "").splitlines()
     bare = [line.strip().removeprefix("$ ").strip() for line in lines]
     return [line for line in bare if line.startswith("lookm ")]
 
