@@ -65,7 +65,7 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
     assert len(answers) > 4, "the ways must differ for the comparison to mean anything"
 
 
-def test_questions_on_copies(lab: Lab, llm: Llava) -> None:
+def test_each_question_gets_a_copy_of_the_prompt(lab: Lab, llm: Llava) -> None:
     """With all cells kept it is the whole prompt; no question sees the ones before it."""
     questions = [QUESTION, " What is in image 1?", " What is at the top left of image 1?", QUESTION]
     lab.prompt(CONTEXT, IMAGES, before_question=True)

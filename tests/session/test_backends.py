@@ -182,7 +182,7 @@ def test_a_server_of_another_kind() -> None:
     )
 
 
-def test_a_busy_server(server: str) -> None:
+def test_a_busy_server_is_refused(server: str) -> None:
     """It serves one client at a time, and would let the next one wait for ever."""
     with Llava.embedded(rpc_servers=server):
         child = subprocess.run(

@@ -242,7 +242,7 @@ def test_a_refused_trial_changes_nothing(tmp_path: Path, options: Any) -> None:
     assert answers[0] == answers[1]
 
 
-def test_the_demo_answers() -> None:
+def test_half_of_the_cells_in_q4_0_answer_almost_as_in_f16() -> None:
     """Half of the cells in q4_0 answer the shipped questions as in f16, except for two."""
     answers = []
     both: list[Any] = [{}, KEPT]

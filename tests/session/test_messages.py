@@ -69,7 +69,7 @@ def test_ollamas_messages_are_answered() -> None:
     assert answers[0] == answers[1]
 
 
-def test_ollamas_other_fields() -> None:
+def test_ollamas_fields_become_those_of_templates() -> None:
     messages = [
         {"role": "assistant", "content": "", "thinking": "Hm."},
         {"role": "tool", "content": "42", "tool_name": "f"},

@@ -139,7 +139,9 @@ def test_prompts_in_one_batch(model: Any, unified: bool) -> None:
 
 @pytest.mark.parametrize("flash_attn", [True, False])
 @pytest.mark.parametrize("compressed", [0, 1])
-def test_a_shared_prefix(model: Any, unified: bool, compressed: int, flash_attn: bool) -> None:
+def test_cells_of_two_sequences_stay_for_the_other_one(
+    model: Any, unified: bool, compressed: int, flash_attn: bool
+) -> None:
     """Cells of two sequences stay for the other one; the kept rows get cells of their own."""
     other = 1 - compressed
 
@@ -168,7 +170,7 @@ def test_a_shared_prefix(model: Any, unified: bool, compressed: int, flash_attn:
     assert nmse(decode(full, compressed), decode(packed, compressed)) > 1e-4, "eviction must matter"
 
 
-def test_a_shared_prefix_without_room(model: Any) -> None:
+def test_a_shared_prefix_without_free_cells_is_refused(model: Any) -> None:
     c = context(KIND, model, n_seq=2, n_ctx=512, flash_attn=False)
     c.arm()
     prefill(c, 0)
