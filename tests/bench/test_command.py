@@ -203,7 +203,7 @@ def test_options_of_a_model_and_of_compression_reach_the_session(
 
 def test_every_option_of_a_model_and_of_compression_is_a_flag_or_is_varied_here() -> None:
     taken = set(inspect.signature(bench).parameters)
-    others = {*bench_command.MADE_HERE, *bench_command.VARIED, *bench_command.RATIOS}
+    others = {*bench_command.NOT_TAKEN, *bench_command.VARIED, *bench_command.RATIOS}
     assert {flag.option for flag in (*OPENING, *COMPRESSION)} <= taken | others
     assert not taken & others
 

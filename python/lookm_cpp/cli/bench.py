@@ -28,7 +28,7 @@ from lookm_cpp.cli.console import print_json
 from lookm_cpp.cli.flags import COMPRESSION, OPENING, Json, Mmproj, with_flags, without
 from lookm_cpp.plotting import NO_PLOTS
 
-MADE_HERE = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
+NOT_TAKEN = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
 """Options that make no difference here: prompts have no template, contexts are as large as their
 content, images are made for the run, logs are not shown, and lengths are what is measured."""
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
@@ -37,7 +37,7 @@ RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")  # by --ratios
 
 @with_flags(
     how=without(COMPRESSION, *RATIOS),
-    opened=without(OPENING, *MADE_HERE, *VARIED),
+    opened=without(OPENING, *NOT_TAKEN, *VARIED),
 )
 def bench(
     *,
@@ -91,8 +91,8 @@ def bench(
         typer.Option(
             "--caches",
             metavar="TYPE,...",
-            help="Cache types to compress; READ:KEPT for two. Full caches of f16, q8_0 and q4_0 are "
-            "always measured.  [default: f16,q8_0]",
+            help="Cache types to compress; READ:KEPT for two. Full caches of f16, q8_0 and q4_0 "
+            "are always measured.  [default: f16,q8_0]",
         ),
     ] = None,
     answer: Annotated[
