@@ -43,6 +43,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
         ["-i", *IMAGES, QUESTION],
         ["-i", *IMAGES, "--", QUESTION],
         ["-i", IMAGES[0], "--image", IMAGES[1], QUESTION],
+        [f"--image={IMAGES[0]}", IMAGES[1], QUESTION],
         ["-i", IMAGES[0], QUESTION, "-i", IMAGES[1]],
         ["-i", *IMAGES, "-n", "20", QUESTION],
         ["-n", "20", "-i", *IMAGES, QUESTION, "--temp", "0"],
@@ -81,9 +82,9 @@ def test_an_image_on_standard_input(words: list[str], stdin: io.BytesIO, capfd: 
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
-        (b"?", ["-", "-i", "-"], "question and image are all to come from standard input"),
-        (b"?", ["-i", "-"], "question and image are all to come from standard input"),
-        (b"?", ["?", "-i", "-", "-"], "images are all to come from standard input"),
+        (b"?", ["-", "-i", "-"], "question and image would be read from standard input"),
+        (b"?", ["-i", "-"], "question and image would be read from standard input"),
+        (b"?", ["?", "-i", "-", "-"], "several images would be read from standard input"),
         (b"", ["-i", *IMAGES], "question on standard input is empty, expected a text"),
         (b"\n", ["-"], "question on standard input is empty, expected a text"),
         (b"\xff", ["-"], "question on standard input is not UTF-8 at byte 0, expected a text"),

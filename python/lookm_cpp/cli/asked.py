@@ -27,9 +27,9 @@ Images = Annotated[
         "--image",
         "-i",
         metavar="FILE...",
-        help="All words up to the next flag are images. If no question stands elsewhere, it is the "
-        "last of these words that is not the name of a file; -- ends the images. For -, an image "
-        "is read from standard input.",
+        help="All words up to the next flag are images. If the question is not given elsewhere, it "
+        "is the last of these words that is not the name of a file; -- ends the images. For -, an "
+        "image is read from standard input.",
     ),
 ]
 ContextFiles = Annotated[
@@ -54,8 +54,8 @@ def question_and_images(
     names = list(images or ())
     asks_stdin = question in (None, STDIN)
     if asks_stdin + names.count(STDIN) > 1:
-        both = "question and image" if asks_stdin else "images"
-        raise ValueError(f"{both} are all to come from standard input, expected one of them")
+        what = "question and image" if asks_stdin else "several images"
+        raise ValueError(f"{what} would be read from standard input, expected only one of them")
     if question is None and sys.stdin.isatty():
         raise ValueError("there is no question, expected it as an argument or on standard input")
     text = _question() if question is None or asks_stdin else question

@@ -30,9 +30,9 @@ class ImageCommand(Command):
 def one_flag_each(words: Sequence[str], with_value: Collection[str]) -> list[str]:
     """The command line with one ``-i`` for each image.
 
-    Every word from ``-i`` to the next flag is an image. If the question stands nowhere else, it is
-    the last of these words that is neither the first one after its ``-i`` nor the name of a file,
-    nor one like ``x.png`` without a blank. What comes after ``--`` is left as it is.
+    Every word from ``-i`` to the next flag is an image. If the question is not given elsewhere, it
+    is the last of these words that is neither the first one after its ``-i``, nor the name of a
+    file, nor a single word like ``x.png``. What comes after ``--`` is left as it is.
 
     Args:
         words: The command line.
@@ -57,7 +57,7 @@ def one_flag_each(words: Sequence[str], with_value: Collection[str]) -> list[str
         if is_flag:
             value = [left.pop(0)] if word in with_value and left else []
             parts.append([word, *value])
-            flag = word in IMAGE
+            flag = word.partition("=")[0] in IMAGE
         elif flag:
             more.append(len(parts))
             parts.append([IMAGE[0], word])
@@ -75,7 +75,7 @@ def _is_a_name(word: str) -> bool:
     try:
         if Path(word).is_file():
             return True
-    except (OSError, ValueError):  # a question may be longer than any path, or hold a NUL
+    except (OSError, ValueError):  # a question may be longer than any path, or contain a NUL
         return False
     kind, _ = mimetypes.guess_type(word)
     return (kind or "").startswith("image/") and " " not in word
