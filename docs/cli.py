@@ -20,8 +20,8 @@ HEAD = """# Command line
 the commands. If a flag has several names, they mean the same; for the names that `lookm serve` and
 Python use, see [Coming from other tools](coming_from.md#llama-server).
 
-Exit codes: 2 for wrong input, which is one line on stderr; 1 if the answer could not be written;
-130 after Ctrl-C. `lookm --install-completion` sets up completion for your shell.
+Exit codes: 2 for an error, which is one line on stderr; 1 if stdout is closed or nobody reads its
+pipe; 130 after Ctrl-C. `lookm --install-completion` sets up completion for your shell.
 """
 
 
