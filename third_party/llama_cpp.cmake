@@ -76,11 +76,21 @@ function(lookm_cure_pixtral dir)
     endif()
 endfunction()
 
+# The compiler's options that include a header before the source itself.
+function(lookm_include_first header out)
+    if(MSVC)
+        set(${out} "/FI${header}" PARENT_SCOPE)
+    else()
+        set(${out} "-include;${header}" PARENT_SCOPE)
+    endif()
+endfunction()
+
 # mtmd's image encoder without weights, for plans: where mtmd.cpp calls clip_init(), it asks us whether to read them.
 function(lookm_lead_clip_init dir)
+    set(header "${PROJECT_SOURCE_DIR}/third_party/clip_init.h")
+    lookm_include_first("${header}" included)
     set_source_files_properties("${dir}/tools/mtmd/mtmd.cpp" TARGET_DIRECTORY mtmd PROPERTIES
-        COMPILE_OPTIONS "-I${PROJECT_SOURCE_DIR}/cpp;-include;${PROJECT_SOURCE_DIR}/third_party/clip_init.h"
-        OBJECT_DEPENDS "${PROJECT_SOURCE_DIR}/third_party/clip_init.h")
+        COMPILE_OPTIONS "-I${PROJECT_SOURCE_DIR}/cpp;${included}" OBJECT_DEPENDS "${header}")
 endfunction()
 
 # ggml-cpu's OpenMP code runs on threads of ours, which sleep where libgomp's spin (cpp/lookm/threads). Other compilers call
@@ -98,9 +108,10 @@ endmacro()
 # gone from llama.cpp fails the build.
 function(lookm_limit_jinja dir)
     set(header "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.h")
+    lookm_include_first("${header}" included)
     foreach(source IN ITEMS runtime string value)
         set_source_files_properties("${dir}/common/jinja/${source}.cpp" TARGET_DIRECTORY llama-common PROPERTIES
-            COMPILE_OPTIONS "-include;${header}" OBJECT_DEPENDS "${header}")
+            COMPILE_OPTIONS "${included}" OBJECT_DEPENDS "${header}")
     endforeach()
     foreach(renamed IN ITEMS
             jinja/parser:parse_from_tokens jinja/value:global_from_json

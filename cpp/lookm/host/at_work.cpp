@@ -1,6 +1,8 @@
 #include "lookm/host/at_work.h"
 
+#if !defined(_WIN32)
 #include <pthread.h>
+#endif
 
 #include <atomic>
 #include <stdexcept>
@@ -36,7 +38,7 @@ int n_others() {
     return n_at_work - (depth > 0 ? 1 : 0);
 }
 
-void after_fork_in_child() {
+[[maybe_unused]] void after_fork_in_child() {
     ++generation;
     if (n_others() > 0) {
         unusable = "this process was forked while another thread was at work in lookm_cpp, and "
@@ -57,8 +59,10 @@ const char * work_stopped::what() const noexcept {
 }
 
 at_work::at_work() {
+#if !defined(_WIN32)
     static const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
     static_cast<void>(registered);
+#endif
     check_forked_at_rest();
     enter(); // before it looks: either it sees stop_work(), or wait_for_work() sees it
     if (work_is_stopped()) {

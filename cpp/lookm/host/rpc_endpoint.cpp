@@ -3,6 +3,18 @@
 #include "lookm/core/bad_argument.h"
 #include "lookm/host/at_work.h"
 
+#if defined(_WIN32)
+
+namespace lookm {
+
+std::vector<rpc_lease> lease_rpc_servers(const std::string & servers) {
+    throw bad_argument("rpc_servers", "\"" + servers + "\" on Windows; expected none there");
+}
+
+} // namespace lookm
+
+#else
+
 #include "ggml-rpc.h"
 
 #include <netdb.h>
@@ -29,6 +41,12 @@ namespace lookm {
 namespace {
 
 constexpr int timeout_ms = 5000;
+
+#if defined(MSG_NOSIGNAL)
+constexpr int no_signal = MSG_NOSIGNAL;
+#else
+constexpr int no_signal = 0; // macOS has a socket option instead
+#endif
 
 [[noreturn]] void refuse(const std::string & address, const std::string & why) {
     throw bad_argument("rpc_servers", "\"" + address + "\" " + why);
@@ -87,7 +105,7 @@ class tcp_socket {
     int fd() const { return fd_; }
 
     bool send_all(const void * data, size_t size) const {
-        return send(fd_, data, size, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
+        return send(fd_, data, size, no_signal) == static_cast<ssize_t>(size);
     }
     bool receive_all(void * data, size_t size) const {
         return recv(fd_, data, size, MSG_WAITALL) == static_cast<ssize_t>(size);
@@ -140,6 +158,10 @@ tcp_socket connect_to(const endpoint & e) {
         refuse(e.address, std::string("cannot be reached: ") + std::strerror(error) +
                               "; expected a running ggml-rpc-server");
     }
+#if defined(SO_NOSIGPIPE)
+    const int on = 1;
+    setsockopt(s.fd(), SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+#endif
     // Closing means a reset until the server has answered: one that is busy comes to this
     // connection later, and would die of SIGPIPE if it could send into it.
     const linger reset = {1, 0};
@@ -213,3 +235,5 @@ std::vector<rpc_lease> lease_rpc_servers(const std::string & servers) {
 }
 
 } // namespace lookm
+
+#endif
