@@ -8,8 +8,8 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-backends test-rpc test-vulkan test-web test-load fuzz check-cuda lint format docs bench \
-        bench-server llama-server asan tsan clean FORCE
+.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load fuzz check-cuda lint format \
+        docs bench bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -39,6 +39,18 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+# What a change breaks most often, in less than a minute
+FAST_TESTS = tests/parity tests/test_minimal.py tests/package \
+  tests/session/test_oracles.py::test_eviction_per_head_equals_masked_attention \
+  tests/session/test_embedded.py::test_stats_of_a_compressed_cache \
+  tests/session/test_cli.py::test_ask tests/bench/test_report.py \
+  tests/server/test_answers.py::test_a_request_chooses_its_ratio \
+  tests/evaluation/test_statistics.py tests/evaluation/test_milebench_rules.py \
+  tests/zoo/test_chunks.py::test_one_image_at_a_time
+SLOW_TESTS = tests/package/test_readme.py tests/package/test_stubs.py
+test-fast: setup
+	$(PY) -m pytest --backend cpu $(SLOW_TESTS:%=--deselect %) $(FAST_TESTS)
 
 # The cache on RPC servers, then on Vulkan: Mesa's lavapipe unless there is a GPU.
 DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py tests/session/test_backends.py
