@@ -16,7 +16,7 @@ SHARED = {"Compression": COMPRESSION, "Answer": (*ANSWER, SEED), "Model and memo
 
 HEAD = """# Command line
 
-`lookm COMMAND -h` describes a command. This page has the same texts, and `docs/cli.py` makes it from
+`lookm COMMAND -h` describes a command. This page has the same texts; `docs/cli.py` makes it from
 the commands. If a flag has several names, they mean the same; for the names that `lookm serve` and
 Python use, see [Coming from other tools](coming_from.md#llama-server).
 

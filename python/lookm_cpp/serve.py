@@ -43,7 +43,8 @@ def server_path() -> Path:
     found = shutil.which(NAME, path=os.pathsep.join(map(str, places))) or shutil.which(NAME)
     if found is None:
         raise FileNotFoundError(
-            f"{NAME} is not in {places[0]} nor on PATH; expected a package built with LOOKM_SERVER=ON"
+            f"{NAME} is not in {places[0]} nor on PATH; "
+            "expected a package built with LOOKM_SERVER=ON"
         )
     return Path(found)
 

@@ -111,9 +111,10 @@ def side_by_side(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 def stats_line(stats: Stats) -> str:
     """One line on what a prompt cost."""
+    before, after = stats.kv_bytes_used_before, stats.kv_bytes_used_after
     line = (
         f"{stats.prompt_cells} cells, {stats.kept_cells} kept ({stats.kv_ratio:.1%}), "
-        f"KV {format_bytes(stats.kv_bytes_used_before)} -> {format_bytes(stats.kv_bytes_used_after)}, "
+        f"KV {format_bytes(before)} -> {format_bytes(after)}, "
         f"prefill {format_rate(stats.prefill_tokens_per_second)}, "
         f"decode {format_rate(stats.decode_tokens_per_second)}"
     )

@@ -1,4 +1,4 @@
-"""``lookm demo``: every shipped prompt with the full cache, and compressed by each of some methods."""
+"""``lookm demo``: every shipped prompt with the full cache, and compressed by some methods."""
 
 from __future__ import annotations
 
@@ -96,9 +96,10 @@ def _run(
     results: list[Result] = []
     with Llava.embedded(kv_ratio=kv_ratio, method=methods[0], **options) as llm:
         console.print(
-            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with the full KV cache, "
-            f"and with kv_ratio {kv_ratio:g} of it by {' and by '.join(methods)}. Greedy decoding; every answer is "
-            "shown, and only one that is right word for word counts as right.\n"
+            f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with "
+            f"the full KV cache, and with kv_ratio {kv_ratio:g} of it by "
+            f"{' and by '.join(methods)}. Greedy decoding; every answer is shown, and only one "
+            "that is right word for word counts as right.\n"
         )
         for prompt in prompts:
             question = Asked(prompt.content, prompt.images)

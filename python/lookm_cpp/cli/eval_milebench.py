@@ -117,7 +117,8 @@ def milebench(
     ]
     if not any(dataset.samples for dataset in found):
         raise ValueError(
-            f"--data is {str(data)!r} and holds no sample, expected folders of MileBench's data sets"
+            f"--data is {str(data)!r} and holds no sample, "
+            "expected folders of MileBench's data sets"
         )
     setup = make_setup(model, mmproj, **opened)
     run = MileBenchRun(

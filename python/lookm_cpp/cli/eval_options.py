@@ -90,7 +90,7 @@ def fields_given(how: Mapping[str, Any], flags: Sequence[Flag]) -> dict[str, Any
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal that can draw it; elsewhere a line for each tenth."""
+    """A bar on stderr if that is a terminal that can draw it, otherwise a line for each tenth."""
     console = Console(stderr=True, highlight=False)
     drawn = console.is_terminal and not console.is_dumb_terminal
     with Progress(console=console, transient=True, disable=not drawn) as bars:

@@ -76,8 +76,8 @@ def passkey(
         typer.Option(
             "--trials",
             metavar="N",
-            help="Numbers to hide, each at five depths. For 'embedded': among the codes of 1, 3 and "
-            "10 people.",
+            help="Numbers to hide, each at five depths. For 'embedded': among the codes of 1, 3 "
+            "and 10 people.",
         ),
     ] = 10,
     seed: Annotated[

@@ -40,11 +40,12 @@ def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
     certainty = (
         "+ and -: better and worse than random cells of the same bytes, with 95 % certainty"
         if rows[0].contexts >= LEAST_CONTEXTS
-        else f"of {rows[0].contexts} contexts no intervals can be given, {LEAST_CONTEXTS} are the fewest"
+        else f"of {rows[0].contexts} contexts no intervals can be given, "
+        f"{LEAST_CONTEXTS} are the fewest"
     )
     console.print(
-        f"{rows[0].prompts} prompts in each cell; {certainty}. The first token of an answer comes from the full cache "
-        "where compression follows the prompt."
+        f"{rows[0].prompts} prompts in each cell; {certainty}. The first token of an answer comes "
+        "from the full cache where compression follows the prompt."
     )
 
 

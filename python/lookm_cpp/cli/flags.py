@@ -214,7 +214,8 @@ OPENING = _flags(
         "n_ctx",
         int,
         ("--n-ctx", "--ctx-size", "-c"),
-        "Maximum number of tokens of prompt and answer together; 0: what the model was trained for.",
+        "Maximum number of tokens of prompt and answer together; "
+        "0: what the model was trained for.",
         _MODEL.n_ctx,
     ),
     Flag(

@@ -156,7 +156,8 @@ def _verdict(found: MemoryPlan) -> Iterator[str]:
     size, name = max((peak[key], name) for key, name in PARTS)
     yield f"Most of it is {name}: {format_bytes(size)} of {format_bytes(peak['total'])}."
     if found["scratch_bytes"]:
-        yield f"Scoring and compression may take {format_bytes(found['scratch_bytes'])} more for a moment."
+        scratch = format_bytes(found["scratch_bytes"])
+        yield f"Scoring and compression may take {scratch} more for a moment."
     memory = format_bytes(found["memory_bytes"])
     if found["prompt_cells"] > found["n_ctx"]:
         yield f"Does not fit: {found['prompt_cells']} cells are more than n_ctx {found['n_ctx']}."
