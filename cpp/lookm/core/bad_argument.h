@@ -6,12 +6,12 @@
 
 namespace lookm {
 
-// An argument that is wrong. what() is "name: reason", the reason being its value and what was
-// expected. The name is the library's; a program that has another one for it, such as a flag, puts
-// that in its place.
+// A wrong argument. what() is "name: reason", where the reason says the value and what was
+// expected. The name is the library's. A program that calls the argument something else, such as a
+// flag, shows its own name instead.
 struct bad_argument : std::invalid_argument {
-    bad_argument(std::string of, const std::string & reason)
-        : std::invalid_argument(of + ": " + reason), name(std::move(of)) {}
+    bad_argument(std::string argument, const std::string & reason)
+        : std::invalid_argument(argument + ": " + reason), name(std::move(argument)) {}
 
     std::string name;
 };

@@ -30,7 +30,8 @@ budget make_budget(const method & m, const ratios & r, std::span<const token_kin
         return all;
     }
     if (m.sinks_only && b.n_keep() > 0) {
-        b = {n_kv, b.n_keep() - 1, 1}; // which sinks and later cells divide among themselves
+        // the sinks take n_sink of the important cells, the latest cells take the rest
+        b = {n_kv, b.n_keep() - 1, 1};
     }
     if (m.recent_window && b.n_keep() > 0) {
         const int32_t n_recent = std::min(window_of(m, kind), b.n_keep());
@@ -51,8 +52,7 @@ budget make_budget(const method & m, const ratios & r, std::span<const token_kin
     if (m.prior == prior::text && m.text_overflow == text_overflow::keep) {
         b.n_important = std::max(b.n_important, n_text + b.n_visual);
     }
-    // a share too small for the prompt would keep no cell at all, and attention over no cell is not
-    // defined
+    // the ratio may round down to no cells at all, and attention over no cells is undefined
     if (b.n_keep() == 0) {
         b.n_recent = 1;
     }

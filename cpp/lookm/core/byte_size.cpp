@@ -18,7 +18,7 @@ std::string_view trimmed(std::string_view text) {
                               : text.substr(first, text.find_last_not_of(blank) - first + 1);
 }
 
-// 1 for no unit, 0 for an unknown one.
+// Bytes per unit: 1 without a unit, 0 for an unknown one.
 int64_t unit_of(std::string_view word) {
     std::string unit;
     for (const unsigned char c : word) {

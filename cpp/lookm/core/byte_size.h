@@ -6,9 +6,10 @@
 
 namespace lookm {
 
-// Bytes as users write them: "4096", "512MiB", "1.5 GiB", "16GB", "2g". A unit is K, M, G or T,
-// where capitals do not matter: alone or with iB for powers of 1024, with B for powers of 1000.
-// Nothing for other text, and for less than one byte or more than an int64_t holds.
+// Reads a size as users write it: "4096", "512MiB", "1.5 GiB", "16GB", "2g". The units K, M, G and
+// T are powers of 1024, alone or followed by iB, and powers of 1000 when followed by B; upper and
+// lower case are equal. Returns bytes, or nullopt for any other text, for less than one byte, and
+// for more than an int64_t can hold.
 std::optional<int64_t> parse_bytes(std::string_view text);
 
 } // namespace lookm

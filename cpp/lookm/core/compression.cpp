@@ -52,9 +52,10 @@ E parse(const char * argument, std::string_view word,
     throw bad_argument(argument, quoted(word) + " is unknown; expected " + known);
 }
 
-// What upstream's code does other than the paper says (docs/methods.md)
+// Changes the method to what upstream's code does where it differs from the paper (docs/methods.md)
 void as_upstream(method & m) {
-    m.deviation = false; // its mean is over all queries of the prompt, so it ranks as h2o does
+    // upstream's mean is over all queries of the prompt, which ranks cells exactly as h2o does
+    m.deviation = false;
     if (m.merge == merge::none) {
         return;
     }
@@ -73,7 +74,7 @@ void set_scorer(method & m, const std::string & word) {
         "scorer", word,
         {{"cumulative", scorer::cumulative}, {"window", scorer::window}, {"none", scorer::none}});
     const char * expected =
-        m.random || m.sinks_only ? "none, as this method looks at no scores" : nullptr;
+        m.random || m.sinks_only ? "none, as this method does not use scores" : nullptr;
     if (m.deviation) {
         expected = "cumulative or window, as deviations need scores";
     }
@@ -97,7 +98,7 @@ method resolve(const compression & c) {
     }
     if (of == fidelity::upstream && c.text_overflow == "evict") {
         throw bad_argument("text_overflow", "\"evict\" does not go with fidelity \"upstream\", "
-                                            "where text is a floor; expected keep");
+                                            "which keeps all text; expected keep");
     }
     if (of == fidelity::upstream) {
         as_upstream(m);
@@ -146,7 +147,7 @@ ratios split(const compression & c) {
         const double recent_share = find(c.method).recent_share;
         r = {c.kv_ratio * (1.0 - recent_share), c.kv_ratio * recent_share};
     }
-    // a decimal pair such as 0.9 + 0.1 may exceed 1 by a rounding error, never by more
+    // allow for rounding: decimal fractions that add up to 1 on paper may exceed it in binary
     if (r.important + r.recent > 1.0 + 1e-9) {
         throw bad_argument("important_ratio + recent_ratio",
                            number(r.important) + " + " + number(r.recent) + " exceeds 1");

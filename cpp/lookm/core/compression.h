@@ -9,28 +9,28 @@
 
 namespace lookm {
 
-// How a prompt is compressed, as a user says it. kv_ratio 1 or method origin: not at all. Unset:
-// the method's own.
+// How a prompt is compressed, as the user specifies it. kv_ratio 1 or the method origin compress
+// nothing. An option that is not set takes the method's default.
 struct compression {
-    double kv_ratio = 1.0;             // share of the prompt's cells to keep
-    std::string method = "lookm_plus"; // our own; the paper's are there by name
-    std::optional<double> important_ratio =
-        {}; // share kept for its score; with recent_ratio it replaces kv_ratio
-    std::optional<double> recent_ratio = {}; // share kept because it comes last
+    double kv_ratio = 1.0;             // fraction of the prompt's cells to keep
+    std::string method = "lookm_plus"; // this project's own; methods() lists all
+    // fractions kept by rank and because they are the most recent; both together replace kv_ratio
+    std::optional<double> important_ratio = {};
+    std::optional<double> recent_ratio = {};
     std::optional<std::string> text_overflow = {};
     std::string fidelity = "paper";
     std::optional<std::string> scorer = {};
-    std::optional<int32_t> window = {}; // queries of the window scorer
-    bool merge_keys = true;             // false: K rows stay as they are, only V is merged
-    bool merge_within_modality = false;
-    std::optional<double> visual_quota =
-        {};            // least share of the important budget that image cells get
+    std::optional<int32_t> window = {}; // length of the query window
+    bool merge_keys = true;             // false: merges V rows only, kept K rows do not change
+    bool merge_within_modality = false; // merges text into text and images into images only
+    // minimum fraction of the important budget that is reserved for image cells
+    std::optional<double> visual_quota = {};
     uint32_t seed = 0; // of the method random
 };
 
-// visit(name, member) for each field.
+// Calls visit(name, pointer to member) for each field.
 template <class Visit>
-void for_each_field(const compression * /*of*/, Visit && visit) {
+void for_each_field(const compression * /*unused*/, Visit && visit) {
     visit("kv_ratio", &compression::kv_ratio);
     visit("method", &compression::method);
     visit("important_ratio", &compression::important_ratio);
@@ -45,14 +45,15 @@ void for_each_field(const compression * /*of*/, Visit && visit) {
     visit("seed", &compression::seed);
 }
 
-// The method with these options. Throws bad_argument for an unknown name; fidelity upstream with
-// text_overflow evict, as text is a floor upstream; a scorer that the method cannot have; a window
-// below 1; a visual_quota outside [0, 1].
+// The row of the method table with these options put in. Throws bad_argument for an unknown name,
+// fidelity "upstream" with text_overflow "evict" (upstream keeps all text), a scorer that the
+// method cannot use, a window below 1, and a visual_quota outside [0, 1].
 method resolve(const compression & c);
 
-// kv_ratio split by the method's recent_share, evenly for LOOK-M's, unless one or both shares are
-// given: a single one leaves the rest of kv_ratio to the other. Throws bad_argument unless kv_ratio
-// is in (0, 1], both shares are >= 0, and they sum to (0, 1].
+// The important and the recent ratio. Both are taken as given if both are set; if one is set, the
+// other is the rest of kv_ratio; if neither is set, the method's recent_share divides kv_ratio
+// (half and half for LOOK-M's methods). Throws bad_argument unless kv_ratio is in (0, 1], each
+// ratio in [0, 1], a single one at most kv_ratio, and the sum in (0, 1].
 ratios split(const compression & c);
 
 } // namespace lookm

@@ -4,7 +4,7 @@ namespace lookm {
 
 namespace {
 
-// Column by column: name, scorer, prior, merge; what else differs from a row of zeros is named.
+// Each row: name, scorer, prior, merge, and the fields that differ from their defaults.
 constexpr method table[] = {
     {.name = "origin",
      .scorer = scorer::none,

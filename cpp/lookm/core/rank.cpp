@@ -17,7 +17,7 @@ void check_size(const char * name, size_t n, size_t expected) {
     }
 }
 
-// splitmix64's finalizer, chained: every cell has its own draw, whatever the order of work
+// splitmix64's finalizer, chained: each cell's draw is independent of the order of work
 uint64_t mixed(uint64_t x, uint64_t y) {
     uint64_t z = x * 0x9E3779B97F4A7C15u + y + 1;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -56,16 +56,16 @@ ranking means(const budget & b, const attention_sums & sums, int32_t first_query
     return out;
 }
 
-// Float rounding may not give 1: it is the largest lead below it.
+// The result is in [0, 1): if rounding to float gives 1, it is the largest float below 1.
 float even_spread(int64_t layer_and_head, int32_t cell) {
     const double x =
         0.6180339887498949 * cell + 0.7548776662466927 * static_cast<double>(layer_and_head);
-    const auto whole =
-        static_cast<double>(static_cast<int64_t>(x)); // std::floor is a call without SSE 4.1
+    // x >= 0; without SSE 4.1, std::floor would be a function call
+    const auto whole = static_cast<double>(static_cast<int64_t>(x));
     return std::min(static_cast<float>(x - whole), 0x1.fffffep-1f);
 }
 
-// score [n]: each the mean of n_pool neighbours
+// Replaces each of score [n] by the mean over n_pool neighbours, itself included
 void pool(float * score, int32_t n, int32_t n_pool) {
     const std::vector<float> in(score, score + n);
     for (int32_t c = 0; c < n; ++c) {

@@ -15,11 +15,12 @@ namespace lookm {
 
 namespace {
 
-constexpr int32_t n_keep_per_robust = 10; // of ten kept cells one is kept for its deviation
+// One in ten kept cells is kept because of its deviation
+constexpr int32_t n_keep_per_robust = 10;
 
-// A cell and its place among others as one number, so that comparing is all that choosing does: the
-// higher comes first, by tier (0 to 3), then by score, then the earlier cell. NaN is the lowest
-// score, and -0 is 0.
+// A cell and its rank packed into one integer, so that comparing integers orders cells. The larger
+// one comes first: the higher tier (0 to 3), then the higher score, then the earlier cell. NaN is
+// the lowest score, and -0 equals 0.
 using place = uint64_t;
 constexpr int cell_bits = 30;
 constexpr int32_t most_cells = int32_t{1} << cell_bits;
@@ -36,13 +37,13 @@ int32_t cell_of(place p) {
     return most_cells - 1 - static_cast<int32_t>(p & (most_cells - 1));
 }
 
-// Moves the first n of [begin, end) to its front, in no order among themselves.
+// Moves the n largest of [begin, end) to the front, in any order.
 void choose(std::vector<place>::iterator begin, int32_t n, std::vector<place>::iterator end) {
     std::nth_element(begin, begin + n, end, std::greater<>());
 }
 
-// The cells before the recent window that go before all scores but the sinks': [n] flags, empty for
-// none.
+// Flags [n] of the cells before the recent window that come before all scores, though after the
+// sinks; empty if the method has no leads.
 std::vector<char> leading(const method & m, const budget & b, const float * lead,
                           std::span<const token_kind> kind) {
     if (!lead) {
@@ -108,7 +109,7 @@ void select(const method & m, const budget & b, const ranking & ranks,
     }
     const size_t n_head_kv = score.size() / n_kv;
     if (kept.size() != n_head_kv * b.n_keep()) {
-        throw std::invalid_argument("select: room for " + std::to_string(kept.size()) +
+        throw std::invalid_argument("select: " + std::to_string(kept.size()) +
                                     " kept cells, expected " +
                                     std::to_string(n_head_kv * b.n_keep()));
     }

@@ -9,27 +9,33 @@
 
 namespace lookm {
 
-// Cells that survive, for each KV head of one layer (LOOK-M eq. 5-8 in exact arithmetic).
+// Chooses the cells to keep, for each KV head of one layer (LOOK-M eq. 5-8 in exact arithmetic).
 //
-//   ranks  score [n_head_kv, n_kv], lead likewise or empty
+//   ranks  score [n_head_kv, n_kv], lead of the same shape or empty
 //   kind   [n_kv]                  text or image
 //   kept   [n_head_kv, n_keep]     out, ascending in each row
 //
-// The last n_recent cells always stay. The others stand in a queue: the method's n_sink first
-// cells; then those of the largest lead, as many as a tenth of n_keep (deviation), or image cells
-// in the method's share `spread` (all, where the prompt ends with an image) of those that the
-// budget has room for beside all text, n_visual at least; then, with prior::text, text before
-// image; then the higher score; then the lower cell. A NaN ranks below every number. The first
-// n_visual image cells of the queue stay, and of what is left the first, until n_important stay.
+// The last n_recent cells always stay. The others are put in this order:
+//   1. the first n_sink cells of the prompt
+//   2. the cells with the largest leads. For deviation, n_keep / 10 of them. For spread, image
+//   cells
+//      only: with r = the important cells left for images once all text is in, but at least
+//      n_visual, floor(spread * r) of them, or r if the prompt ends with an image
+//   3. with prior::text, text cells
+//   4. all other cells
+// Within each group the higher score comes first, then the earlier cell; NaN ranks below every
+// number. The first n_visual image cells in this order stay, then the first of the remaining cells,
+// n_important in all.
 //
 // Example: n_kv = 6, n_recent = 1, n_important = 2, kind = T I I T I T, score = 1 9 8 2 7 0
 //   prior::none -> 1 2 5      prior::text -> 0 3 5      prior::text, n_visual = 1 -> 1 3 5
 //
-// Throws std::invalid_argument when the sizes do not fit each other.
+// Throws std::invalid_argument if the sizes do not fit each other or n_kv exceeds 2^30.
 void select(const method & m, const budget & b, const ranking & ranks,
             std::span<const token_kind> kind, std::span<int32_t> kept);
 
-// The complement: cells of 0..n_kv-1 that are not in kept (ascending), ascending. One head.
+// Writes the cells of 0..n_kv-1 that are not in kept to evicted [n_kv - n_keep], for one head. Both
+// are ascending.
 void complement(std::span<const int32_t> kept, std::span<int32_t> evicted);
 
 } // namespace lookm

@@ -13,12 +13,13 @@
 
 namespace lookm {
 
-// Padding would carry whatever was in memory, and make two states of one conversation differ.
+// Padding bytes are undefined and would make two states of the same conversation differ.
 template <class T>
 constexpr bool has_no_padding =
     std::is_floating_point_v<T> || std::has_unique_object_representations_v<T>;
 
-// Plain values and vectors of them, one after another.
+// Writes plain values and vectors of them one after another into `out`. A vector is preceded by its
+// length as a uint64_t.
 class state_writer {
   public:
     template <class T>
@@ -34,14 +35,16 @@ class state_writer {
         const auto * bytes = reinterpret_cast<const uint8_t *>(values.data());
         out.insert(out.end(), bytes, bytes + values.size() * sizeof(T));
     }
-    uint8_t * bytes(size_t n) { // the next n, to be written to before anything else is put
+    // Appends n bytes for the caller to fill; the pointer is valid until the next put() or bytes()
+    uint8_t * bytes(size_t n) {
         out.resize(out.size() + n);
         return out.data() + out.size() - n;
     }
     std::vector<uint8_t> out;
 };
 
-// The same, read back; throws std::invalid_argument for bytes that a writer has not written.
+// Reads what state_writer wrote, in the same order. Throws bad_argument "state" if too few bytes
+// are left.
 class state_reader {
   public:
     explicit state_reader(std::span<const uint8_t> bytes) : left_(bytes) {}

@@ -4,7 +4,7 @@
 
 namespace lookm {
 
-// Seconds since it was made.
+// Measures the seconds since its construction.
 class stopwatch {
   public:
     double seconds() const {
