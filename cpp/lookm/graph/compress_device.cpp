@@ -12,32 +12,32 @@ namespace {
 struct inputs {
     ggml_tensor * kept;    // [n_keep, n_head_kv] i32
     ggml_tensor * evicted; // [n_evict, n_head_kv] i32
-    ggml_tensor * pivot;   // [n_evict, n_head_kv] i32, 0 for rows that are dropped
-    ggml_tensor *
-        taken; // [n_evict, n_head_kv] f32, 0 for rows that are dropped and 1 for the others
-    ggml_tensor * weight; // [n_evict, n_head_kv] f32, nullptr where rows are summed as they are
-    ggml_tensor * blank;  // [n_keep, n_tile, n_h] f32, a shape and nothing more: a leaf each would
-                          // live all along
+    ggml_tensor * pivot;   // [n_evict, n_head_kv] i32, 0 for dropped rows
+    ggml_tensor * taken;   // [n_evict, n_head_kv] f32, 0 for dropped rows, 1 for the others
+    ggml_tensor * weight;  // [n_evict, n_head_kv] f32; nullptr if rows are summed unweighted
+    // [n_keep, n_tile, n_h] f32, shared by all tiles for its shape: one leaf for each tile would
+    // hold memory during the whole graph
+    ggml_tensor * blank;
     ggml_tensor * target_k; // [n_keep] i64
     ggml_tensor * target_v; // the same, or one index per element of a transposed V
 };
 
-// rows [d, n_e, n_h] summed by pivot: [d, n_keep, n_h]; one_hot [n_e, n_keep, n_h]
+// Sums rows [d, n_e, n_h] by pivot to [d, n_keep, n_h]; one_hot [n_e, n_keep, n_h]
 ggml_tensor * sum_by_pivot(ggml_context * ctx, ggml_tensor * rows, ggml_tensor * one_hot) {
     ggml_tensor * sum = ggml_mul_mat(ctx, ggml_cont(ctx, ggml_transpose(ctx, rows)), one_hot);
     ggml_prec_set_acc(sum, GGML_PREC_F32);
     return sum;
 }
 
-// [n_keep, n_e, n_h] with a one at each taken row's pivot, transposed to [n_e, n_keep, n_h]
+// [n_keep, n_e, n_h] with a 1 at the pivot of each taken row, transposed to [n_e, n_keep, n_h]
 ggml_tensor * one_hot_of(ggml_context * ctx, const inputs & in, int64_t e0, int64_t n_e, int64_t h0,
                          int64_t n_h) {
     const int64_t n_keep = in.kept->ne[0];
     ggml_tensor * blank =
         ggml_view_3d(ctx, in.blank, n_keep, n_e, n_h, in.blank->nb[1], n_e * in.blank->nb[1], 0);
     ggml_tensor * zero = ggml_fill(ctx, blank, 0.0f);
-    // ggml_set_rows wants the index along rows: each (evicted, head) pair is a matrix of n_keep
-    // rows of one element
+    // ggml_set_rows indexes rows, so each (evicted, head) pair becomes a matrix of n_keep rows of
+    // one element
     ggml_tensor * cells = ggml_reshape_4d(ctx, zero, 1, n_keep, n_e, n_h);
     ggml_tensor * one = ggml_cont_4d(ctx, columns(ctx, in.taken, e0, n_e, h0, n_h), 1, 1, n_e, n_h);
     ggml_tensor * hot = ggml_set_rows(ctx, cells, one, upright(ctx, in.pivot, e0, n_e, h0, n_h));
@@ -56,18 +56,18 @@ ggml_tensor * merged(ggml_context * ctx, ggml_tensor * rows, ggml_tensor * sum, 
     return ggml_div(ctx, all, ggml_scale_bias(ctx, count, 1.0f, 1.0f));
 }
 
-// All nodes of heads [h0, h0 + n_h), tile by tile along the evicted rows.
+// Adds all nodes of heads [h0, h0 + n_h), one tile of evicted rows after the other.
 void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & layer,
-                 const method & how, const inputs & in, int64_t h0, int64_t n_h, int64_t n_tile) {
+                 const method & m, const inputs & in, int64_t h0, int64_t n_h, int64_t n_tile) {
     const int64_t n_evict = in.evicted->ne[0];
-    const merge_weights w = weights_of(how.merge);
+    const merge_weights w = weights_of(m.merge);
     ggml_tensor * k_rows = head_rows(ctx, layer.k, h0, n_h);
     ggml_tensor * v_rows = head_rows(ctx, layer.v, h0, n_h);
     ggml_tensor * kept = columns(ctx, in.kept, 0, in.kept->ne[0], h0, n_h);
     ggml_tensor * k = ggml_get_rows(ctx, k_rows, kept);
     ggml_tensor * v = ggml_get_rows(ctx, v_rows, kept);
     ggml_tensor *sum_k = nullptr, *sum_v = nullptr, *count = nullptr;
-    for (int64_t e0 = 0; how.merge != merge::none && e0 < n_evict; e0 += n_tile) {
+    for (int64_t e0 = 0; m.merge != merge::none && e0 < n_evict; e0 += n_tile) {
         const int64_t n_e = std::min(n_tile, n_evict - e0);
         ggml_tensor * gone = columns(ctx, in.evicted, e0, n_e, h0, n_h);
         ggml_tensor * hot = one_hot_of(ctx, in, e0, n_e, h0, n_h);
@@ -75,13 +75,13 @@ void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & lay
             ggml_tensor * x = ggml_get_rows(ctx, rows, gone);
             return in.weight ? ggml_mul(ctx, x, upright(ctx, in.weight, e0, n_e, h0, n_h)) : x;
         };
-        if (how.merge_keys) {
+        if (m.merge_keys) {
             sum_k = add(ctx, sum_k, sum_by_pivot(ctx, evicted(k_rows), hot));
         }
         sum_v = add(ctx, sum_v, sum_by_pivot(ctx, evicted(v_rows), hot));
         count = add(ctx, count, ggml_sum_rows(ctx, hot));
-        // tile by tile: left to the order of the end, all tiles' one-hot matrices would live until
-        // V's turn
+        // adds the nodes to the graph now: in the order that the outputs would give at the end, the
+        // one-hot matrices of all tiles would stay in memory until V is summed
         for (ggml_tensor * sum : {sum_k, sum_v, count}) {
             if (sum) {
                 ggml_build_forward_expand(runner.graph(), sum);
@@ -90,7 +90,8 @@ void build_heads(graph_runner & runner, ggml_context * ctx, const kv_layer & lay
     }
     k = sum_k ? merged(ctx, k, sum_k, count, w) : k;
     v = sum_v ? merged(ctx, v, sum_v, count, w) : v;
-    // both sides are computed before either is written: the rows are read where they are written to
+    // K and V are both computed before either is written, as the writes overwrite rows that are
+    // read
     ggml_build_forward_expand(runner.graph(), k);
     ggml_build_forward_expand(runner.graph(), v);
     put_rows(ctx, runner.graph(), layer.k, h0, k, in.target_k);
@@ -110,22 +111,22 @@ std::vector<int64_t> target_index(const kv_rows & rows, std::span<const int32_t>
     return index;
 }
 
-void set_matches(const inputs & in, const matches & m) {
-    std::vector<int32_t> pivot(m.pivot.size());
-    std::vector<float> taken(m.pivot.size());
-    for (size_t i = 0; i < m.pivot.size(); ++i) {
-        pivot[i] = std::max(m.pivot[i], 0);
-        taken[i] = m.pivot[i] < 0 ? 0.0f : 1.0f;
+void set_matches(const inputs & in, const matches & matched) {
+    std::vector<int32_t> pivot(matched.pivot.size());
+    std::vector<float> taken(matched.pivot.size());
+    for (size_t i = 0; i < matched.pivot.size(); ++i) {
+        pivot[i] = std::max(matched.pivot[i], 0);
+        taken[i] = matched.pivot[i] < 0 ? 0.0f : 1.0f;
     }
     set_graph_input(in.pivot, pivot.data());
     set_graph_input(in.taken, taken.data());
-    set_graph_input(in.weight, m.weight.data());
+    set_graph_input(in.weight, matched.weight.data());
 }
 
 } // namespace
 
-void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & how,
-                     const layer_plan & plan, const matches & m) {
+void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & m,
+                     const layer_plan & plan, const matches & matched) {
     const int64_t n_head = layer.k.n_head_kv;
     const auto n_keep = static_cast<int64_t>(plan.target.size());
     const int64_t n_evict = static_cast<int64_t>(plan.evicted.size()) / n_head;
@@ -139,20 +140,20 @@ void merge_on_device(graph_runner & runner, const kv_layer & layer, const method
                        of_evicted(GGML_TYPE_I32),
                        of_evicted(GGML_TYPE_I32),
                        of_evicted(GGML_TYPE_F32),
-                       weights_of(how.merge).by_cosine ? of_evicted(GGML_TYPE_F32) : nullptr,
+                       weights_of(m.merge).by_cosine ? of_evicted(GGML_TYPE_F32) : nullptr,
                        ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_keep, size.n_e, size.n_h),
                        graph_input(ctx, GGML_TYPE_I64, static_cast<int64_t>(index_k.size()), 1),
                        graph_input(ctx, GGML_TYPE_I64, static_cast<int64_t>(index_v.size()), 1)};
     for (int64_t h0 = 0; h0 < n_head; h0 += size.n_h) {
-        build_heads(runner, ctx, layer, how, in, h0, std::min(size.n_h, n_head - h0), size.n_e);
+        build_heads(runner, ctx, layer, m, in, h0, std::min(size.n_h, n_head - h0), size.n_e);
     }
     runner.alloc();
     set_graph_input(in.kept, plan.kept.data());
     set_graph_input(in.evicted, plan.evicted.data());
     set_graph_input(in.target_k, index_k.data());
     set_graph_input(in.target_v, index_v.data());
-    if (how.merge != merge::none) {
-        set_matches(in, m);
+    if (m.merge != merge::none) {
+        set_matches(in, matched);
     }
     runner.compute();
 }

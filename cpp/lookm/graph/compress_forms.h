@@ -4,16 +4,16 @@
 
 namespace lookm {
 
-// The two forms of merging and packing, given what was matched. They agree to f32 rounding; tests
-// hold them against each other.
-void merge_on_host(graph_runner & runner, const kv_layer & layer, const method & how,
-                   const layer_plan & plan, const matches & m);
-void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & how,
-                     const layer_plan & plan, const matches & m);
+// The two implementations of merging and packing, given the matches. Their results agree to f32
+// rounding; tests compare them.
+void merge_on_host(graph_runner & runner, const kv_layer & layer, const method & m,
+                   const layer_plan & plan, const matches & matched);
+void merge_on_device(graph_runner & runner, const kv_layer & layer, const method & m,
+                     const layer_plan & plan, const matches & matched);
 
-// For a backend that refuses a node of the device form: the layer's rows are copied to the host,
-// merged there by the host form, and copied back.
-matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & how,
+// For a backend that does not support a node of merge_on_device: copies the layer's rows to the
+// host, merges them there and copies the result back.
+matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & m,
                         const layer_plan & plan);
 
 } // namespace lookm

@@ -12,7 +12,7 @@ constexpr int64_t n_step = simd::n_rows_at_once;
 constexpr int64_t n_vectors = n_panel / simd::n_lanes;
 static_assert(n_block % n_step == 0 && n_panel % simd::n_lanes == 0);
 
-// rows [n_rows, d] -> [d][width], in squares that stay in the first cache
+// Transposes rows [n_rows, d] to [d][width], in squares that fit into the L1 cache
 void transpose(const float * rows, int64_t n_rows, int64_t d, int64_t width, float * out) {
     constexpr int64_t n_square = 8;
     for (int64_t e0 = 0; e0 < d; e0 += n_square) {
@@ -25,8 +25,8 @@ void transpose(const float * rows, int64_t n_rows, int64_t d, int64_t width, flo
     }
 }
 
-// All sums stay in registers; per element of the rows: n_vectors loads, n_step broadcasts, and the
-// products.
+// All sums stay in registers. Each element of the rows takes n_vectors loads, n_step broadcasts and
+// the multiplications.
 void multiply_step(const float * block, const float * panel, int64_t d, float * tile) {
     simd::floats sum[n_step][n_vectors] = {};
     for (int64_t e = 0; e < d; ++e) {

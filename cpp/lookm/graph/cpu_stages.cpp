@@ -37,7 +37,7 @@ void custom_op(ggml_tensor *, int thread, int, void * userdata) {
     }
     try {
         work(r);
-    } catch (...) { // C code lies above
+    } catch (...) { // the caller is C code, which no exception may pass through
         const std::lock_guard lock(r.mutex);
         r.error = std::current_exception();
     }

@@ -72,7 +72,8 @@ void add_row(const float * x, int64_t n, float weight, float * row) {
 }
 
 double sum_of_squares(const float * x, int64_t n) {
-    constexpr int64_t n_sums = 8; // one alone would wait for itself
+    // several independent sums, as each addition to a single one would wait for the previous one
+    constexpr int64_t n_sums = 8;
     double sums[n_sums] = {};
     int64_t i = 0;
     for (; i + n_sums <= n; i += n_sums) {

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <utility>
 
-// One register of floats, by the vector extensions of GCC and Clang; a plain float for other
-// compilers. How wide it is depends on the flags of the including file, so nothing here has
-// external linkage, and only cpu_*.cpp include it.
+// A vector register of floats, using the vector extensions of GCC and Clang; a single float for
+// other compilers. Its width depends on the compiler flags of the including file, so everything
+// here has internal linkage, and only cpu_*.cpp include it.
 namespace lookm::simd {
 
 #if !defined(__GNUC__)
@@ -56,10 +56,10 @@ static inline void store(int32_t * x, ints v) {
 }
 
 static inline floats splat(float x) {
-    return x - floats{}; // x - 0 is x, for -0 too: this costs one broadcast
+    return x - floats{}; // x - 0 is x, even for -0; compiles to one broadcast
 }
 
-// Lanes of all ones where a > b
+// All bits of a lane are 1 where a > b, else 0
 static inline ints greater(floats a, floats b) {
 #if defined(__GNUC__)
     return a > b;
@@ -89,7 +89,7 @@ static inline floats larger(floats a, floats b) {
 #ifdef LOOKM_SHUFFLES
 constexpr std::make_integer_sequence<int, n_lanes> lanes;
 
-// a0 b0 a1 b1 ... of the first halves, and of the second ones
+// a0 b0 a1 b1 ...: mix_low of the first halves of a and b, mix_high of the second halves
 template <int... I>
 static inline floats mix_low(floats a, floats b, std::integer_sequence<int, I...>) {
     return __builtin_shufflevector(a, b, (I % 2 * n_lanes + I / 2)...);
@@ -100,8 +100,8 @@ static inline floats mix_high(floats a, floats b, std::integer_sequence<int, I..
     return __builtin_shufflevector(a, b, (I % 2 * n_lanes + I / 2 + n_lanes / 2)...);
 }
 
-// out[e * out_stride + r] = rows[r * stride + e] for e, r < n_lanes: mixing halves log2(n_lanes)
-// times turns a square
+// out[e * out_stride + r] = rows[r * stride + e] for e, r < n_lanes. Interleaving the two halves of
+// the rows log2(n_lanes) times transposes a square.
 static inline void transpose_square(const float * rows, int64_t stride, float * out,
                                     int64_t out_stride) {
     floats x[n_lanes], y[n_lanes];
@@ -121,20 +121,20 @@ static inline void transpose_square(const float * rows, int64_t stride, float * 
 }
 #endif
 
-// exp(x) = power * (1 + rest): power of two, and exp(r) - 1 for |r| <= ln(2) / 2.  For -87 <= x
-// <= 88.
+// exp(x) = power * (1 + rest) for -87 <= x <= 88: a power of two, and exp(r) - 1 for
+// |r| <= ln(2) / 2
 struct exp_parts {
     floats power, rest;
 };
 
 static inline exp_parts exp_of(floats x) {
-    const floats magic =
-        splat(0x1.8p23f); // adding it rounds to a whole number, found in the low bits
+    // adding this number rounds to an integer, which is then in the low bits
+    const floats magic = splat(0x1.8p23f);
     const floats shifted = x * splat(1.44269504088896341f) + magic;
     const floats n = shifted - magic;
-    const floats r = x - n * splat(0.693359375f) -
-                     n * splat(-2.12194440e-4f); // ln(2) in two parts, the first exact
-    floats p = splat(1.9875691500e-4f);          // the polynomial of Cephes' expf, to 2^-25
+    // ln(2) in two parts; the product with the first is exact
+    const floats r = x - n * splat(0.693359375f) - n * splat(-2.12194440e-4f);
+    floats p = splat(1.9875691500e-4f); // the polynomial of Cephes' expf, to 2^-25
     p = p * r + splat(1.3981999507e-3f);
     p = p * r + splat(8.3334519073e-3f);
     p = p * r + splat(4.1665795894e-2f);
@@ -144,14 +144,14 @@ static inline exp_parts exp_of(floats x) {
     return {std::bit_cast<floats>((std::bit_cast<ints>(shifted) << 23) + 0x3f800000), p};
 }
 
-// exp(x) for x <= 88; 0 below -87, -inf included
+// exp(x) for x <= 88; 0 for x < -87, including -inf
 static inline floats exp(floats x) {
     const floats least = splat(-87.0f);
     const exp_parts e = exp_of(larger(x, least));
     return select(greater(least, x), floats{}, e.power * e.rest + e.power);
 }
 
-// (e - 1) / (e + 1) of e = exp(2 |x|), with the sign of x
+// (e - 1) / (e + 1) with e = exp(2 |x|) and the sign of x
 static inline floats tanh(floats x) {
     const ints sign = std::bit_cast<ints>(x) & INT32_MIN;
     const floats size = std::bit_cast<floats>(std::bit_cast<ints>(x) ^ sign);

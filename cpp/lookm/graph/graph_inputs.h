@@ -6,7 +6,8 @@
 
 namespace lookm {
 
-// Inputs of a graph that are filled from host memory, one row for each KV head, and tiles of them.
+// Graph inputs that are filled from host memory, with one row for each KV head, and views of tiles
+// of them.
 
 inline ggml_tensor * graph_input(ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1) {
     ggml_tensor * t = ggml_new_tensor_2d(ctx, type, ne0, ne1);
@@ -15,7 +16,7 @@ inline ggml_tensor * graph_input(ggml_context * ctx, ggml_type type, int64_t ne0
 }
 
 inline void set_graph_input(ggml_tensor * t, const void * data) {
-    if (t && t->buffer) { // an input that no node reads is not allocated
+    if (t && t->buffer) { // an input that no node reads has no buffer
         ggml_backend_tensor_set(t, data, 0, ggml_nbytes(t));
     }
 }

@@ -25,8 +25,8 @@ refused_op::refused_op(ggml_backend_t backend, const ggml_tensor * node)
       op(describe(node)) {}
 
 bool backend_supports(ggml_backend_dev_t device, const ggml_tensor * node) {
-    // An RPC server's own devices are not asked, ggml answers yes for them. Of our ops only this
-    // one is missing on some kinds of device, and its graph has a form without it.
+    // ggml does not ask an RPC server's devices and answers yes for them. Of the ops used here only
+    // this one is missing on some devices, and there is a form of the graph without it.
     const bool remote =
         std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "RPC") == 0;
     return !(remote && node->op == GGML_OP_OUT_PROD) && ggml_backend_dev_supports_op(device, node);
@@ -50,7 +50,7 @@ bool graph_runner::on_cpu() const {
 }
 
 ggml_context * graph_runner::begin(size_t n_nodes) {
-    // every node may bring a view or two of its own
+    // leave space for the views that nodes are made with
     const size_t n_tensors = 4 * n_nodes + 64;
     ctx_.reset(ggml_init(
         {n_tensors * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_tensors, false), nullptr,
@@ -116,8 +116,8 @@ ggml_tensor * as_leaf(ggml_context * ctx, const ggml_tensor * t) {
 }
 
 ggml_tensor * aligned(const graph_runner & runner, ggml_context * ctx, ggml_tensor * view) {
-    const size_t alignment =
-        ggml_backend_get_alignment(runner.backend()); // of the buffer's base, too
+    // the buffer's base is aligned as well, so addresses can be compared
+    const size_t alignment = ggml_backend_get_alignment(runner.backend());
     if (reinterpret_cast<uintptr_t>(view->data) % alignment == 0) {
         return view;
     }

@@ -4,27 +4,29 @@
 
 namespace lookm {
 
-// Tensors of a device in ordinary memory, where the CPU computes what the device refuses.
+// Copies of a device's tensors in ordinary memory, so that the CPU can compute ops that the device
+// does not support.
 //
 //   host_copies copies(cpu);
 //   ggml_tensor * k = copies.add(device_k);    // for every tensor
-//   copies.fetch();                            // now k->data holds what device_k held
+//   copies.fetch();                            // allocates all copies and fills them
 class host_copies {
   public:
     explicit host_copies(ggml_backend_t cpu); // not owned
 
-    // Same type, shape and strides; at most 8. nullptr for nullptr.
+    // A tensor of the same type, shape and strides, without data until fetch(); nullptr for
+    // nullptr. At most 8 tensors.
     ggml_tensor * add(const ggml_tensor * t);
     void fetch();
-    void put_back(const ggml_tensor * copy); // all of it, to where it came from
+    void put_back(const ggml_tensor * copy); // writes the whole copy back to the device
     size_t bytes() const { return ggml_backend_buffer_get_size(buffer_.get()); }
 
   private:
     ggml_backend_t cpu_;
     ggml_context_ptr ctx_, leaves_;
     ggml_backend_buffer_ptr buffer_;
-    std::map<const ggml_tensor *, ggml_tensor *>
-        source_; // leaves, as a view's own offset may not be its data's
+    // copy -> a leaf with the source's data: the offset of a view may not be that of its data
+    std::map<const ggml_tensor *, ggml_tensor *> source_;
 };
 
 } // namespace lookm

@@ -42,7 +42,7 @@ void put_rows(ggml_context * ctx, ggml_cgraph * graph, const kv_rows & rows, int
         ggml_tensor * value =
             ggml_view_2d(ctx, values, rows.head_dim, n_rows, values->nb[1], h * values->nb[2]);
         ggml_tensor * dst;
-        if (rows.transposed) { // one element is one row of the view
+        if (rows.transposed) { // each element is a row of the view
             dst = ggml_view_2d(ctx, storage, 1, rows.n_cells * rows.head_dim, ggml_type_size(t),
                                rows.offset +
                                    (h0 + h) * rows.head_dim * rows.n_cells * ggml_type_size(t));
@@ -71,8 +71,8 @@ void to_floats(ggml_type type, const void * in, float * out, int64_t n) {
         case GGML_TYPE_F32:
             std::memcpy(out, in, n * sizeof(float));
             break;
-        case GGML_TYPE_F16: // the converters of the CPU backend are vectorised, those of the type
-                            // traits are not
+        // the CPU backend's converters are vectorised, those of the type traits are not
+        case GGML_TYPE_F16:
             ggml_cpu_fp16_to_fp32(static_cast<const ggml_fp16_t *>(in), out, n);
             break;
         case GGML_TYPE_BF16:

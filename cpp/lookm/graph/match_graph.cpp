@@ -12,8 +12,8 @@ constexpr float never = -1e30f; // added to a similarity, which is at most the l
 
 struct inputs {
     ggml_tensor *kept, *evicted; // [n_keep, n_head_kv], [n_evict, n_head_kv] i32
-    ggml_tensor *kept_kind,
-        *evicted_kind; // the same f32, 0 or 1 and 0 or -1; nullptr unless kinds count
+    // f32 of the same shapes, 0 or 1 and 0 or -1; nullptr if rows of any kind match
+    ggml_tensor *kept_kind, *evicted_kind;
 };
 
 struct tile {
@@ -22,12 +22,12 @@ struct tile {
     ggml_tensor * weight; // [1, n_e, n_h] f32, or nullptr
 };
 
-// l2_norm with a guard for zero rows: x / max(|x|, eps), so that a zero row stays zero
+// x / max(|x|, eps), so that a zero row stays zero
 ggml_tensor * unit_rows(ggml_context * ctx, ggml_tensor * rows) {
     return ggml_l2_norm(ctx, rows, 1e-12f);
 }
 
-// sim [n_keep, n_e, n_h] with never where the kinds differ
+// sim [n_keep, n_e, n_h], with `never` added where the kinds differ
 ggml_tensor * of_one_kind(ggml_context * ctx, ggml_tensor * sim, const inputs & in,
                           const tile & t) {
     ggml_tensor * kept = ggml_view_3d(ctx, in.kept_kind, sim->ne[0], 1, t.n_h, in.kept_kind->nb[1],
@@ -38,14 +38,14 @@ ggml_tensor * of_one_kind(ggml_context * ctx, ggml_tensor * sim, const inputs & 
     return ggml_add(ctx, sim, ggml_scale(ctx, ggml_mul(ctx, differ, differ), never));
 }
 
-// Evicted rows of a tile against all kept rows of its heads, unit [head_dim, n_keep, n_h].
+// Matches the evicted rows of a tile with all kept rows of its heads, unit [head_dim, n_keep, n_h].
 void match_tile(ggml_context * ctx, ggml_tensor * k_rows, ggml_tensor * unit, const inputs & in,
                 bool with_weight, tile & t) {
     const int64_t n_keep = unit->ne[1];
     ggml_tensor * evicted =
         ggml_get_rows(ctx, k_rows, columns(ctx, in.evicted, t.e0, t.n_e, t.h0, t.n_h));
-    // |x_i| > 0 does not change which kept row is nearest, so evicted rows are normalised for the
-    // weight only
+    // the length of an evicted row does not change which kept row is the most similar, so evicted
+    // rows are normalised for the weight only
     ggml_tensor * sim = ggml_mul_mat(ctx, unit, evicted); // [n_keep, n_e, n_h]
     ggml_prec_set_acc(sim, GGML_PREC_F32);
     if (in.kept_kind) {
@@ -82,7 +82,7 @@ matches read(const std::vector<tile> & tiles, int64_t n_evict, int64_t n_head) {
     m.pivot.resize(n_evict * n_head);
     m.weight.resize(tiles.front().weight ? n_evict * n_head : 0);
     for (const tile & t : tiles) {
-        const size_t bytes = t.n_e * sizeof(float); // of a head; pivots are as wide
+        const size_t bytes = t.n_e * sizeof(float); // of one head; pivots are of the same size
         for (int64_t h = 0; h < t.n_h; ++h) {
             const int64_t at = (t.h0 + h) * n_evict + t.e0;
             ggml_backend_tensor_get(t.pivot, m.pivot.data() + at, h * bytes, bytes);

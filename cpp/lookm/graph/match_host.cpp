@@ -13,15 +13,15 @@ namespace lookm {
 namespace {
 
 constexpr size_t packed_bytes = size_t(4)
-                                << 20; // kept rows packed at once at most, but one head at least
-constexpr int64_t n_units = 64;        // tasks to share out
+                                << 20; // limit for kept rows packed at a time, of >= 1 head
+constexpr int64_t n_units = 64;        // number of tasks
 
 float length_of(const float * row, int64_t d) {
-    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))),
-                    1e-12f); // a zero row stays zero
+    // not 0, so that dividing a zero row by it gives zeros
+    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))), 1e-12f);
 }
 
-// One layer, some heads [h0, h0 + n_h) at a time.
+// Matches one layer, heads [h0, h0 + n_h) at a time.
 struct matching {
     const kv_rows & k;
     std::span<const int32_t> kept, evicted;
@@ -46,7 +46,7 @@ struct matching {
 
     size_t shared_bytes() const { return n_h * n_panels * n_panel * d * sizeof(float); }
 
-    // of a thread: tile and best [24][16]; rows and block [24, d]
+    // floats of one thread: tile and best [24][16]; rows and block [24, d]
     size_t n_scratch() const { return 2 * n_tile + 2 * n_block * d; }
 
     void pack_kept(int64_t h, int64_t p, float * panel, float * rows) const {
@@ -60,7 +60,7 @@ struct matching {
         pack_panel(rows, n, d, panel);
     }
 
-    // Rows of another kind than the evicted ones' cannot be the best.
+    // Makes kept rows of another kind than the evicted row's lose every comparison.
     void hide_other_kinds(const int32_t * evicted_cells, int64_t n, const int32_t * cells,
                           int64_t n_cells, float * tile) const {
         for (int64_t r = 0; r < n; ++r) {
@@ -72,8 +72,8 @@ struct matching {
         }
     }
 
-    // |x| > 0 does not change which kept row is nearest, so evicted rows are normalised for the
-    // weight only.
+    // The length of an evicted row does not change which kept row is the most similar, so evicted
+    // rows are normalised for the weight only.
     void find(int64_t h, int64_t e0, const float * block, int64_t n, const float * panels,
               float * tile, float * best, int32_t * at) const {
         const int64_t n_whole = whole_rows(n);
@@ -101,7 +101,7 @@ struct matching {
             }
         }
         out.pivot[i] = static_cast<int32_t>(at[lane] * n_panel + lane);
-        if (!out.weight.empty()) { // keys that are not finite match nothing
+        if (!out.weight.empty()) { // a key with infinities or NaN matches nothing
             out.weight[i] = std::isfinite(best[lane]) ? best[lane] / length_of(row, d) : 0.0f;
         }
     }

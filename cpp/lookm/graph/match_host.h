@@ -4,8 +4,8 @@
 
 namespace lookm {
 
-// The form of matching for CPUs. Needs runner.on_cpu() and k in host memory; n_keep > 0.
-// match_graph is the form for devices.
+// Matching on a CPU (match_on_device is the one for devices). Needs runner.on_cpu(), k in host
+// memory and n_keep > 0.
 matches match_on_host(graph_runner & runner, const kv_rows & k, const match_task & task);
 
 } // namespace lookm

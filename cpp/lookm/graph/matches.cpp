@@ -8,8 +8,8 @@ namespace lookm {
 
 namespace {
 
-// Ranks j with mean_h w[h,j] >= mean_hj w[h,j], ascending. Sums over heads, as both means divide by
-// their number.
+// The j with mean_h w[h,j] >= mean_hj w[h,j], ascending. Compares sums over heads instead of means,
+// as both means divide by the number of heads.
 std::vector<size_t> similar_ranks(const std::vector<float> & weight, int64_t n_head_kv) {
     const size_t n_evict = weight.size() / static_cast<size_t>(n_head_kv);
     std::vector<double> sum(n_evict, 0.0);

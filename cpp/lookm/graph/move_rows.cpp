@@ -10,8 +10,8 @@ namespace lookm {
 
 namespace {
 
-// The storage as lines of cells: one line of whole rows or, transposed, a line for each element of
-// a row.
+// The storage as lines of cells: one line with whole rows or, if transposed, a line for each
+// element of a row.
 struct cell_lines {
     int64_t n_lines;
     size_t line_bytes; // from one line to the next
@@ -35,7 +35,8 @@ int64_t count(std::span<const cell_move> moves) {
 
 void move_on_host(const kv_rows & rows, std::span<const cell_move> moves) {
     const cell_lines lines = lines_of(rows);
-    const bool held_aside = moves.size() > 1; // one move may write where another is yet to read
+    // one of several moves may write cells that another one has not read yet
+    const bool held_aside = moves.size() > 1;
     std::vector<char> held(held_aside ? count(moves) * lines.cell_bytes : 0);
     for (int64_t i = 0; i < lines.n_lines; ++i) {
         char * line = static_cast<char *>(rows.storage->data) + rows.offset + i * lines.line_bytes;
@@ -58,8 +59,7 @@ void move_on_host(const kv_rows & rows, std::span<const cell_move> moves) {
     }
 }
 
-// Nodes that copy the rows of all moves to a tensor of their own, and from there to where they
-// belong.
+// Adds nodes that copy the rows of all moves to a separate tensor and from there to their targets.
 void build_moves(graph_runner & runner, ggml_context * ctx, const kv_rows & rows,
                  std::span<const cell_move> moves) {
     const cell_lines lines = lines_of(rows);
@@ -67,7 +67,7 @@ void build_moves(graph_runner & runner, ggml_context * ctx, const kv_rows & rows
     ggml_tensor * held = rows.transposed
                              ? ggml_new_tensor_2d(ctx, storage->type, count(moves), lines.n_lines)
                              : ggml_new_tensor_2d(ctx, storage->type, lines.width, count(moves));
-    ggml_set_input(held); // an allocation of its own, which no node's result shares
+    ggml_set_input(held); // so that no node's result shares its memory
     ggml_set_output(held);
     const auto part = [&](ggml_tensor * t, const cell_move & m, int64_t cell, size_t line_bytes,
                           size_t offset) {

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t n_head = 4, n_head_kv = 2, n_kv = 128, n_tokens = 32, n_keep = 32;
 
-// Memory for all heads at once, and so little that there are tiles of one head each, the last of
-// them a smaller one.
+// Once with memory for all heads together, and once with so little that each tile has one head and
+// the last tile is a smaller one.
 constexpr size_t compute_bytes[] = {default_compute_bytes, size_t(64) << 10};
 
 void probe_scores(graph_runner & runner, ggml_context * ctx, const probe_layer & layer) {
@@ -23,7 +23,7 @@ void probe_scores(graph_runner & runner, ggml_context * ctx, const probe_layer &
     ggml_tensor * sum = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_kv, n_head_kv);
     ggml_tensor * squares = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_kv, n_head_kv);
     ggml_tensor * probs = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_kv, n_tokens, n_head);
-    // q and k as attention sees them: heads outermost over rows that hold all heads
+    // q and k as attention sees them: heads outermost, as views of rows that hold all heads
     ggml_tensor * q =
         ggml_permute(ctx, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, d, n_head, n_tokens), 0, 2, 1, 3);
     ggml_tensor * k =
@@ -69,11 +69,11 @@ void probe_merges(graph_runner & runner, ggml_context * ctx, const probe_layer &
     std::vector<token_kind> kind(n_kv, token_kind::image);
     std::fill_n(kind.begin(), n_kv / 2, token_kind::text);
     for (const char * name : {"h2o", "avg_merge", "weighted_merge", "pivot_merge"}) {
-        method how = resolve({.method = name});
-        compress_layer(runner, kv, how, {kept, evicted, target, kind}, /*on_device =*/true);
-        how.merge_within_modality = true;
-        how.merge_keys = false;
-        compress_layer(runner, kv, how, {kept, evicted, target, kind}, /*on_device =*/true);
+        method m = resolve({.method = name});
+        compress_layer(runner, kv, m, {kept, evicted, target, kind}, /*on_device =*/true);
+        m.merge_within_modality = true;
+        m.merge_keys = false;
+        compress_layer(runner, kv, m, {kept, evicted, target, kind}, /*on_device =*/true);
     }
 }
 

@@ -6,8 +6,8 @@ namespace lookm {
 
 namespace {
 
-// Neighbouring cells of a transposed storage share a line of memory, so they are read together; a
-// block stays in the first cache.
+// Neighbouring cells of a transposed storage share a cache line, so they are read together. A block
+// fits into the L1 cache.
 constexpr int64_t n_cells_at_once = 64;
 constexpr size_t n_rows_at_once = 16;
 
@@ -40,7 +40,7 @@ void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cel
     const ggml_type type = rows.storage->type;
     float line[n_cells_at_once];
     for (size_t i0 = 0; i0 < cells.size();) {
-        size_t n = 1; // cells of one run
+        size_t n = 1; // number of consecutive cells
         while (i0 + n < cells.size() && n < n_cells_at_once &&
                cells[i0 + n] == cells[i0] + static_cast<int32_t>(n)) {
             ++n;

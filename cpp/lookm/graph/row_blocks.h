@@ -9,24 +9,26 @@
 
 namespace lookm {
 
-// Many rows of one head on the host, in f32. In the cache they lie far apart, or an element of each
-// far from the next: one by one, each would be waited for. Cells that ascend are the fast case.
+// Reads and writes many rows of one head in host memory, as f32. In the cache, the rows (or, if
+// transposed, the elements of a row) are far apart, so that reading them one by one would wait for
+// memory each time. Ascending cells are the fast case.
 
-// rows [cells.size(), head_dim] of cells, not transposed: all are asked for before the first is
-// converted.
+// Reads the rows of cells to out [cells.size(), head_dim]; not for a transposed storage. Prefetches
+// all rows before it converts the first.
 void read_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells, float * out);
 
-// values [cells.size(), head_dim] into cells
+// Writes values [cells.size(), head_dim] to cells.
 void write_rows(const kv_rows & rows, int64_t head, std::span<const int32_t> cells,
                 const float * values);
 
-// The rows of a list of cells, one after the other.
+// Reads the rows of a list of cells one after the other, for any storage.
 class row_reader {
   public:
-    row_reader(const kv_rows & rows, int64_t head,
-               std::span<const int32_t> cells); // cells must outlive it
+    // cells must outlive the reader
+    row_reader(const kv_rows & rows, int64_t head, std::span<const int32_t> cells);
 
-    const float * at(size_t i); // row of cells[i], until the next call; i ascending
+    // The row [head_dim] of cells[i], valid until the next call; i must not decrease.
+    const float * at(size_t i);
 
   private:
     void load(size_t i);

@@ -12,11 +12,12 @@ struct tile {
     int64_t i0, n_i; // queries
 };
 
-// out_prod works with one thread per KV head, a matrix product wants rows: some of both in every
-// tile.
+// out_prod runs one thread per KV head, while a matrix product is fast with many rows: each tile
+// has several of both.
 constexpr int64_t n_head_per_tile = 4;
-constexpr int64_t n_query_per_tile = 32; // before a tile takes fewer heads
-constexpr int64_t n_live = 3; // probabilities, their squares, a transposed copy of either
+constexpr int64_t n_query_per_tile = 32; // with fewer than this, a tile takes fewer heads instead
+// arrays of a tile's size that exist at once: probabilities, squares, a transposed copy of either
+constexpr int64_t n_live = 3;
 
 std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, int64_t n_i) {
     std::vector<tile> tiles;
@@ -28,8 +29,8 @@ std::vector<tile> make_tiles(int64_t n_head_kv, int64_t n_h, int64_t n_tokens, i
     return tiles;
 }
 
-// Tiles that take n_bytes at most, or one query of one head; n_row: probabilities of a query in all
-// heads of a group
+// Tiles of at most n_bytes, but at least one query of one KV head. n_row: number of probabilities
+// of one query in all query heads of a KV head
 std::vector<tile> tiles_within(size_t n_bytes, int64_t n_row, int64_t n_head_kv, int64_t n_tokens) {
     const int64_t n_rows = static_cast<int64_t>(n_bytes / sizeof(float)) / (n_live * n_row);
     const int64_t n_h =
@@ -38,7 +39,7 @@ std::vector<tile> tiles_within(size_t n_bytes, int64_t n_row, int64_t n_head_kv,
     return make_tiles(n_head_kv, n_h, n_tokens, n_i);
 }
 
-// rows [i0, i0 + n_i) and heads [h0, h0 + n_h) of a [n, rows, heads] tensor
+// Rows [i0, i0 + n_i) and heads [h0, h0 + n_h) of a tensor [n, rows, heads]
 ggml_tensor * slice(ggml_context * ctx, ggml_tensor * t, int64_t i0, int64_t n_i, int64_t h0,
                     int64_t n_h) {
     return ggml_view_3d(ctx, t, t->ne[0], n_i, n_h, t->nb[1], t->nb[2],
@@ -91,7 +92,7 @@ void run(graph_runner & runner, const score_sums & out, const std::vector<tile> 
         }
     }
     runner.alloc();
-    if (weights->buffer) { // not allocated where no node uses it
+    if (weights->buffer) { // it has none if no node uses it
         const std::vector<float> w(ggml_nelements(weights), weight);
         ggml_backend_tensor_set(weights, w.data(), 0, ggml_nbytes(weights));
     }
@@ -143,7 +144,7 @@ struct probs_that_exist {
         ggml_tensor * part = slice(ctx, probs, t.i0, t.n_i, t.h0 * n_group, t.n_h * n_group);
         return ggml_is_contiguous(part)
                    ? part
-                   : ggml_cont(ctx, part); // rows and heads of a group become one dimension
+                   : ggml_cont(ctx, part); // queries and heads of a group become one dimension
     }
 };
 

@@ -13,15 +13,16 @@ namespace lookm {
 
 namespace {
 
-// How a query sees the 16 cells of a panel.
+// Whether a query sees the 16 cells of a panel: none, all, or as the mask says.
 enum class sight : uint8_t { hidden, all, by_mask };
 
-constexpr size_t packed_bytes = size_t(4) << 20; // keys packed at once, one head at least
-constexpr int64_t n_at_once = 8;                 // panels packed in a task
-constexpr int64_t n_units = 64; // tasks to share out; not the threads' number: sums stay the same
+constexpr size_t packed_bytes = size_t(4) << 20; // limit for keys packed at a time, of >= 1 head
+constexpr int64_t n_at_once = 8;                 // panels that one task packs
+// Number of tasks; independent of the number of threads, so that sums are the same for any number
+constexpr int64_t n_units = 64;
 
-// One add_scores, some KV heads [h0, h0 + n_h) at a time. Rows are the pairs (query, query head of
-// the group), so that the rows of a block are of few queries and see nearly the same cells.
+// One call of add_scores, KV heads [h0, h0 + n_h) at a time. A row is a pair (query, query head of
+// the group), ordered so that the rows of a block have few queries and see nearly the same cells.
 struct scoring {
     const attention & a;
     const score_sums & out;
@@ -34,7 +35,7 @@ struct scoring {
     int64_t n_h, n_slices;
     std::unique_ptr<sight[]> seen;    // [n_tokens, n_panels]
     std::unique_ptr<float[]> packed;  // [n_h, n_panels][d][16]
-    std::unique_ptr<float[]> partial; // [n_h, n_slices, n_columns]
+    std::unique_ptr<float[]> partial; // [n_h, n_slices, n_columns] sums of each slice
 
     scoring(const attention & attn, const score_sums & sums, size_t compute_bytes)
         : a(attn), out(sums) {
@@ -56,7 +57,7 @@ struct scoring {
                n_h * (n_panels * n_panel * d + n_slices * n_columns) * sizeof(float);
     }
 
-    // mask of query i for the cells of a panel; cells past the end are hidden
+    // Writes the mask of query i for the 16 cells of panel p; cells past the end are hidden.
     void mask_of(int64_t i, int64_t p, float * mask) const {
         const int64_t n = std::min(n_panel, n_kv - p * n_panel);
         const char * row = static_cast<const char *>(a.mask->data) + i * a.mask->nb[1];
@@ -76,7 +77,7 @@ struct scoring {
         }
     }
 
-    // Panels [p0, p0 + n_at_once) of KV head h, packed as number h - h0 of the pass.
+    // Packs panels [p0, p0 + n_at_once) of KV head h, which is number h - h0 of this pass.
     void pack_keys(int64_t h0, int64_t h, int64_t p0, float * rows) const {
         const char * head = static_cast<const char *>(a.k->data) + h * a.k->nb[2];
         const size_t n_bytes = ggml_row_size(a.k->type, d);
@@ -97,23 +98,23 @@ struct scoring {
         } else if (how == sight::by_mask) {
             float mask[n_panel];
             mask_of(i, p, mask);
-            for (int64_t c = 0; c < n_panel; ++c) { // an unused cell may hold anything, NaN too
+            for (int64_t c = 0; c < n_panel; ++c) { // an unused cell may hold anything, even NaN
                 row[c] = mask[c] == -INFINITY ? -INFINITY : row[c] + mask[c];
             }
         }
     }
 };
 
-// Rows [r0, r0 + n) of KV head h against all cells that one of them sees.
+// The scores of rows [r0, r0 + n) of KV head h, over all cells that any of them sees.
 struct block_of_rows {
     const scoring & s;
     int64_t h, r0, n;
     int64_t n_whole = whole_rows(n);
-    float *tiles, *rows, *block; // of the thread: [n_panels][24][16], [24, d], [24, d]
+    float *tiles, *rows, *block; // the thread's scratch: [n_panels][24][16], [24, d], [24, d]
     alignas(64) float most[n_tile], sums[n_tile];
     float shift[n_block], weight[n_block], weight_squared[n_block];
-    // Panels that a row sees, and whether all rows see all of it: all but those at the diagonal,
-    // for a causal mask.
+    // Panels that at least one row sees, and whether all rows see all of it. With a causal mask,
+    // that is true for all panels except those at the diagonal.
     struct seen_panel {
         int32_t panel;
         bool whole;

@@ -8,7 +8,7 @@ namespace lookm {
 
 namespace {
 
-constexpr int64_t n_cells_at_once = 256; // a task's sums stay in the first cache
+constexpr int64_t n_cells_at_once = 256; // the sums of one task fit into the L1 cache
 
 float * at(const ggml_tensor * t, int64_t cell, int64_t row, int64_t head) {
     return reinterpret_cast<float *>(static_cast<char *>(t->data) + row * t->nb[1] +

@@ -18,7 +18,7 @@ struct cpu {
     graph_runner runner{backend.get()};
 };
 
-// Tensors that live as long as the call, all in one buffer.
+// The tensors of one call, all in one buffer.
 struct workspace {
     ggml_context_ptr ctx{ggml_init({8 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
     ggml_backend_buffer_ptr buffer;
@@ -31,7 +31,7 @@ struct workspace {
     }
 };
 
-// [n_head_kv, n_kv, row] <-> the cache's [n_kv, n_head_kv, row], rows as bytes
+// Copies [n_head_kv, n_kv, row] to the cache's layout [n_kv, n_head_kv, row], or back; row in bytes
 void interleave(const uint8_t * heads, uint8_t * cells, int64_t n_head, int64_t n_kv, size_t row,
                 bool back) {
     for (int64_t h = 0; h < n_head; ++h) {

@@ -11,12 +11,12 @@
 
 namespace lookm {
 
-// The pipeline's graphs on plain arrays and a CPU backend: one layer, for tests, research and the
-// Python arrays module. type is GGML_TYPE_F32 or GGML_TYPE_F16 everywhere; arrays are row-major
-// with heads outermost.
+// Scoring, selection and compression of one layer on plain arrays and a CPU backend: for tests,
+// research and the Python module lookm_cpp.arrays. type is always GGML_TYPE_F32 or GGML_TYPE_F16;
+// arrays are row-major with heads outermost.
 
-// k [n_head_kv, n_kv, head_dim] of type; q [n_head, n_tokens, head_dim] f32; query i sees cells
-// 0..n_past+i. Returns scores [n_head_kv, n_kv].
+// Scores [n_head_kv, n_kv] of keys k [n_head_kv, n_kv, head_dim] of type by queries
+// q [n_head, n_tokens, head_dim] f32. Query i sees cells 0..n_past+i.
 struct score_shape {
     int64_t n_head, n_tokens, head_dim, n_head_kv, n_kv, n_past;
 };
@@ -34,20 +34,20 @@ struct compressed_arrays {
     int64_t n_keep;
     std::vector<uint8_t> k, v; // [n_head_kv, n_keep, head_dim] of type
     std::vector<int32_t> kept; // [n_head_kv, n_keep]
-    std::vector<int32_t>
-        merged_into; // [n_head_kv, n_kv] kept cell that an evicted one was merged into; -1: none
+    // [n_head_kv, n_kv] the kept cell that each evicted cell was merged into; -1: none
+    std::vector<int32_t> merged_into;
 };
 
-// What a choice of cells is made from.
+// The inputs of choosing cells in one layer.
 struct choice {
     struct method method;
     struct ratios ratios;
     attention_sums sums;
     int64_t n_head_kv;
-    int32_t layer; // of the model; random methods draw by it
+    int32_t layer; // index in the model; the method random and the spread depend on it
 };
 
-// kept [n_head_kv, n_keep]
+// Returns the kept cells [n_head_kv, n_keep], ascending for each head.
 std::vector<int32_t> select_arrays(const choice & c, const budget & b,
                                    std::span<const token_kind> kind);
 

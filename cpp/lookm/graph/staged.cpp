@@ -8,8 +8,8 @@ namespace lookm {
 
 namespace {
 
-// Cells [first, last] go back to the device; of a transposed storage every element line has some of
-// them.
+// Copies cells [first, last] back to the device; of a transposed storage the whole, as those cells
+// are spread over all of it.
 void put_back(const kv_rows & rows, const ggml_tensor * copy, int32_t first, int32_t last) {
     const int64_t n_embd = rows.n_head_kv * rows.head_dim;
     const size_t cell = ggml_row_size(rows.storage->type, n_embd);
@@ -20,24 +20,24 @@ void put_back(const kv_rows & rows, const ggml_tensor * copy, int32_t first, int
 
 } // namespace
 
-matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & how,
+matches compress_staged(graph_runner & cpu, const kv_layer & layer, const method & m,
                         const layer_plan & plan) {
     host_copies copies(cpu.backend());
     kv_layer on_host = layer;
     on_host.k.storage = copies.add(layer.k.storage);
     on_host.v.storage = copies.add(layer.v.storage);
     copies.fetch();
-    matches m = compress_layer(cpu, on_host, how, plan, /*on_device =*/false);
+    matches matched = compress_layer(cpu, on_host, m, plan, /*on_device =*/false);
     const auto [first, last] = std::minmax_element(plan.target.begin(), plan.target.end());
     put_back(layer.k, on_host.k.storage, *first, *last);
     put_back(layer.v, on_host.v.storage, *first, *last);
     cpu.count(copies.bytes());
-    return m;
+    return matched;
 }
 
 namespace {
 
-// out's tensors on the host, and back again
+// Copies of out's tensors on the host, which can be copied back
 struct staged_sums {
     host_copies & copies;
     score_sums on_host;
