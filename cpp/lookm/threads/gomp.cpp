@@ -1,9 +1,10 @@
-// The part of the GNU OpenMP ABI that ggml's CPU backend calls, on teams of ours instead of
-// libgomp. libgomp's barriers spin for milliseconds, whoever needs the core; how long is read from
-// the environment when the process loads its first libgomp, which may be another package's.
+// The part of the GNU OpenMP ABI that ggml's CPU backend calls, implemented with teams (team.h)
+// instead of libgomp. libgomp's barriers spin for milliseconds even if another thread needs the
+// core, and how long is read from the environment only when the process loads its first libgomp,
+// which may be another package's.
 //
-// These names are seen by what is linked statically with them and by nobody else: another OpenMP in
-// the process, torch's for example, lives beside this one.
+// Only code that is linked statically with this file sees these names, so they do not interfere
+// with another OpenMP in the process, such as torch's.
 
 #include "lookm/threads/team.h"
 
@@ -17,8 +18,8 @@ namespace {
 
 unsigned number_in_environment(const char * name, unsigned otherwise) {
     const char * text = std::getenv(name);
-    const long n = text ? std::strtol(text, nullptr, 10)
-                        : 0; // of a list, the first: nested runs are of one thread
+    // of a list, the first number counts: nested runs have one thread
+    const long n = text ? std::strtol(text, nullptr, 10) : 0;
     return n > 0 ? static_cast<unsigned>(n) : otherwise;
 }
 
@@ -43,7 +44,7 @@ void GOMP_barrier(void) {
 }
 
 bool GOMP_single_start(void) {
-    return lookm::threads::here().index == 0; // any one of them will do
+    return lookm::threads::here().index == 0; // any single thread will do
 }
 
 int omp_get_thread_num(void) {

@@ -11,8 +11,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Within a run the others are at work, and a wait that takes this long means that one of them has
-// no core. Between runs the caller prepares the next one: a token's sampling.
+// The longest that a thread spins before it sleeps. Within a run the other threads are working, and
+// a wait that takes this long means that one of them has no core. Between runs the caller prepares
+// the next one, for example by sampling a token.
 constexpr auto most_within_run = 500us;
 constexpr auto most_between_runs = 2ms;
 
@@ -25,10 +26,10 @@ struct thread_state {
 
 thread_local thread_state self;
 
-// A forked child has the calling thread alone. Its helpers are gone and cannot be joined, so that
-// what is known about them is forgotten, not destroyed. If it forked within a run (ggml's abort
-// callback) the others' part of the work is never done: barriers let it through, and whoever asked
-// for the work has to give it up.
+// A forked child has only the calling thread. Its helpers are gone and cannot be joined, so the
+// team is leaked instead of destroyed. If the fork happened within a run (in ggml's abort
+// callback), the others' part of the work is never done: barriers no longer wait for them, and the
+// caller of the run must discard the result.
 void after_fork_in_child() {
     static_cast<void>(self.own.release());
     self.at = {};
@@ -43,7 +44,7 @@ class team::helper {
     helper(const helper &) = delete;
     helper & operator=(const helper &) = delete;
 
-    turnstile start; // moves on once for each run
+    turnstile start; // advances once for each run
 
   private:
     void serve() {

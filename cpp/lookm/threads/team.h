@@ -9,8 +9,8 @@ namespace lookm::threads {
 
 using work_fn = void (*)(void * data);
 
-// One thread and the helpers that it has called so far; they live as long as it does. Helpers that
-// a run has no use for sleep through it.
+// A thread and the helper threads that it has started so far, which live as long as it does.
+// Helpers that a run does not need sleep through it.
 class team {
   public:
     team();
@@ -18,11 +18,11 @@ class team {
     team(const team &) = delete;
     team & operator=(const team &) = delete;
 
-    // fn(data) on the calling thread, which must be the team's own, and on n - 1 helpers; fewer
-    // where the system has no more threads. Returns when all have returned.
+    // Calls fn(data) on the calling thread, which must be the one that owns the team, and on n - 1
+    // helpers, or on fewer if the system has no more threads. Returns when all calls have returned.
     void run(work_fn fn, void * data, unsigned n);
 
-    // Of one of the n threads within a run: waits for all others.
+    // Called by each of the n threads of a run: waits for all others.
     void barrier(unsigned n, patience & p);
 
   private:
@@ -30,15 +30,17 @@ class team {
 
     unsigned with_helpers(unsigned n);
 
-    work_fn fn_ = nullptr; // these three are written while no helper runs, and null ends it
+    // written only while no helper runs; a null fn_ ends the helpers
+    work_fn fn_ = nullptr;
     void * data_ = nullptr;
     unsigned n_ = 1;
-    turnstile phase_; // moves on when all have arrived
+    turnstile phase_; // advances when all threads have arrived at the barrier
     alignas(64) std::atomic<unsigned> n_arrived_ = 0;
     std::vector<std::unique_ptr<helper>> helpers_;
 };
 
-// What the calling thread is in the innermost run that it is part of: alone where there is none.
+// The calling thread's position in the innermost run that it is part of: number `index` of `n`
+// threads. Outside of runs, number 0 of 1.
 struct place {
     team * in = nullptr;
     unsigned index = 0;
@@ -46,8 +48,8 @@ struct place {
 };
 const place & here();
 
-// fn(data) n times at once on a team of the calling thread's own, or once within a run: runs do not
-// nest.
+// Calls fn(data) on n threads at the same time, using the calling thread's own team. Runs do not
+// nest: within a run, fn is called once on the calling thread.
 void run(work_fn fn, void * data, unsigned n);
 
 // Waits for the other threads of the run.

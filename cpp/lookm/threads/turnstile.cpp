@@ -10,7 +10,7 @@ namespace lookm::threads {
 
 namespace {
 
-static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t)); // what the kernel looks at
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t)); // the kernel reads it
 
 void futex(std::atomic<uint32_t> & word, int operation, uint32_t value) {
     syscall(SYS_futex, &word, operation | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);

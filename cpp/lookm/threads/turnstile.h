@@ -15,19 +15,19 @@ inline void relax() {
 #endif
 }
 
-// How long one thread spins in one kind of wait before it sleeps. To spin saves the tens of
-// microseconds that waking up takes; it is a waste where the thread that is waited for needs this
-// very core. The last waits tell which it is: one that outlasts its spin halves the next spin, one
-// that ends within it doubles the next one. At the bottom nearly every wait outlasts its spin, on
-// an idle machine too, where each side waits for the other to wake up. So now and then a thread
-// spins in earnest, and stays with it if that helps.
+// How long one thread spins in one kind of wait before it sleeps. Spinning saves the tens of
+// microseconds that waking up takes, but it is a waste if the awaited thread needs this very core.
+// Recent waits show which is the case: a wait that outlasts its spin halves the next spin, one that
+// ends within its spin doubles the next one. At the shortest spin nearly every wait outlasts it,
+// even on an idle machine, where each side waits for the other to wake up. So now and then a thread
+// tries a long spin, and keeps to long spins if that helps.
 class patience {
   public:
     using ns = std::chrono::nanoseconds;
 
     explicit patience(ns most) : most_(most), limit_(most) {}
 
-    // Calls done until it is true or the time is over, and returns which.
+    // Calls done() until it returns true or the time is over. Returns whether it returned true.
     template <class Done>
     bool spin(const Done & done) {
         const bool trial = n_slept_ == sleeps_between_trials;
@@ -47,8 +47,8 @@ class patience {
     static bool within(ns limit, const Done & done) {
         std::chrono::steady_clock::time_point begin = {};
         for (bool first = true;; first = false) {
-            for (int i = 0; i < 16;
-                 ++i) { // a microsecond or less; the clock takes a good part of one
+            // 16 times take at most a microsecond; reading the clock takes a good part of one
+            for (int i = 0; i < 16; ++i) {
                 if (done()) {
                     return true;
                 }
@@ -68,15 +68,15 @@ class patience {
     static constexpr int sleeps_between_trials = 500;
 
     ns most_, limit_;
-    int n_slept_ = 0; // in a row, at the bottom
+    int n_slept_ = 0; // consecutive sleeps at the shortest spin
 };
 
-// A counter to wait at until another thread has moved it on.
+// A counter at which threads wait until another thread advances it.
 class alignas(64) turnstile {
   public:
     uint32_t now() const { return count_.load(std::memory_order_acquire); }
-    void wait_beyond(uint32_t count, patience & p); // until now() is not count
-    void advance(); // what was written before it is seen by those who waited
+    void wait_beyond(uint32_t count, patience & p); // until now() differs from count
+    void advance(); // adds 1; threads that waited see everything written before it
 
   private:
     std::atomic<uint32_t> count_ = 0;
