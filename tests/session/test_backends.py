@@ -135,12 +135,12 @@ def _bad(address: str, why: str) -> None:
     ],
 )
 def test_what_is_no_address(address: str) -> None:
-    _bad(address, "is no address; expected host:port,host:port")
+    _bad(address, "is not an address; expected host:port,host:port")
 
 
 def test_wrong_lists_of_addresses_are_refused() -> None:
-    _bad(",", "is no address")
-    _bad("localhost:1,", "is no list of addresses")
+    _bad(",", "is not an address")
+    _bad("localhost:1,", "is not a list of addresses")
     _bad("localhost:1,localhost:1", "is named twice")
     _bad(
         ",".join(f"localhost:{port}" for port in range(1, 18)),
@@ -247,7 +247,7 @@ def test_devices_lists_the_cpu_and_each_rpc_server(server: str) -> None:
     assert cpu["memory_total"] >= cpu["memory_free"] > 0
     remote = rest[0]
     assert (remote["type"], remote["description"], remote["on_device"]) == ("RPC", server, True)
-    assert remote["note"] == "its server cannot be asked what it lacks"
+    assert remote["note"] == "not checked, as RPC servers do not say what they support"
     with pytest.raises(ValueError, match=r'^type_k: "f17" is unknown; expected one of'):
         devices(type_k="f17")
 

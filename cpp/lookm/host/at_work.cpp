@@ -13,17 +13,17 @@ namespace lookm {
 
 namespace {
 
-std::atomic<int> n_at_work = 0; // threads
-thread_local int depth = 0;     // of the calling thread: work calls back, and that may call work
+std::atomic<int> n_at_work = 0; // number of threads
+thread_local int depth = 0;     // nested at_work scopes of this thread: callbacks may start work
 std::atomic<bool> stopped = false;
 thread_local bool stops_others = false;
 std::atomic<int> generation = 0;
-std::atomic<const char *> unusable = nullptr; // why, in a child
+std::atomic<const char *> unusable = nullptr; // in a child: why it cannot be used
 
 #if defined(LOOKM_OWN_THREADS)
 constexpr bool threads_survive = true;
 #else
-constexpr bool threads_survive = false; // libgomp waits for its threads of before for ever
+constexpr bool threads_survive = false; // libgomp would wait forever for the parent's threads
 #endif
 
 void enter() {
@@ -41,11 +41,11 @@ int n_others() {
 [[maybe_unused]] void after_fork_in_child() {
     ++generation;
     if (n_others() > 0) {
-        unusable = "this process was forked while another thread was at work in lookm_cpp, and "
+        unusable = "this process was forked while another thread was working in lookm_cpp, so it "
                    "cannot use it";
     } else if (!threads_survive && !unusable) {
-        unusable = "this process was forked after its parent had used lookm_cpp, and this build "
-                   "cannot go on with that";
+        unusable = "this process was forked after its parent had used lookm_cpp, which this "
+                   "build does not support";
     }
     n_at_work = depth > 0 ? 1 : 0;
 }
@@ -55,7 +55,7 @@ int n_others() {
 const char * const instead_of_fork = "; expected multiprocessing's start method \"spawn\"";
 
 const char * work_stopped::what() const noexcept {
-    return "the interpreter is at its end";
+    return "the interpreter is shutting down";
 }
 
 at_work::at_work() {
@@ -64,7 +64,9 @@ at_work::at_work() {
     static_cast<void>(registered);
 #endif
     check_forked_at_rest();
-    enter(); // before it looks: either it sees stop_work(), or wait_for_work() sees it
+    // first count, then look: either this thread sees stop_work(), or wait_for_work() sees this
+    // thread
+    enter();
     if (work_is_stopped()) {
         leave();
         throw work_stopped();

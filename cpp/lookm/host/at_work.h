@@ -5,25 +5,25 @@
 
 namespace lookm {
 
-// Which threads are at work here, for the two moments that do not wait for them: the process forks,
-// or ends.
+// Tracks which threads are working in this library, for two events that do not wait for them: the
+// process forks, or it ends.
 //
-// A forked child has the forking thread alone. Where no other was at work, all of llama.cpp's state
-// is at rest and good to go on with, on the CPU. Where one was, locks of ggml, llama.cpp and ours
-// may be held by a thread that is not there, and half of what it changed is changed: nothing here
-// is touched in such a child.
+// A forked child has only the thread that forked. If no other thread was at work then, the state of
+// llama.cpp is consistent and can be used in the child, on the CPU. Otherwise a thread that no
+// longer exists may hold locks and may have left changes half done, so such a child must not use
+// any of it.
 //
-// When the interpreter ends, threads that it does not wait for (daemons) must not return to it and
-// must not compute while static objects are destroyed: they are told to stop, and waited for.
+// When the interpreter ends, it does not wait for daemon threads. They must not return to it, nor
+// compute while static objects are destroyed, so they are told to stop and are waited for.
 
-// Thrown within work, and by its beginning, once stop_work() was called.
+// Thrown by at_work and check_work_goes_on() after stop_work() was called.
 class work_stopped : public std::exception {
   public:
     const char * what() const noexcept override;
 };
 
-// While it lives, the calling thread is at work. Its constructor throws std::runtime_error in a
-// child that cannot work, and work_stopped.
+// The calling thread is at work while this object lives; scopes may be nested. The constructor
+// throws work_stopped after stop_work(), and std::runtime_error in a forked child that cannot work.
 class at_work {
   public:
     at_work();
@@ -32,20 +32,22 @@ class at_work {
     at_work & operator=(const at_work &) = delete;
 };
 
-// From now on work of all threads but the calling one ends as soon as it asks, and none begins.
+// From now on, all threads except the calling one stop working at their next check, and no new work
+// begins.
 void stop_work();
-bool work_is_stopped();    // for the calling thread
-void check_work_goes_on(); // throws work_stopped
-// Whether no other thread is at work any more.
+bool work_is_stopped();    // whether the calling thread is to stop
+void check_work_goes_on(); // throws work_stopped if so
+// Waits until no other thread is at work, at most this long. Returns whether that is so.
 bool wait_for_work(std::chrono::milliseconds most);
 
-// Forks that lie between the start of the program and this process.
+// Number of forks between the start of the program and this process.
 int fork_generation();
-// Whether no other thread was at work whenever this process or a forebear was forked, and ggml's
-// threads go on.
+// Whether this process can use the library: no other thread was at work when it or one of its
+// parents was forked, and the threads of ggml survive a fork in this build. True if nothing was
+// forked.
 bool forked_at_rest();
-void check_forked_at_rest(); // throws std::runtime_error
-// The end of such a message: what to do instead.
+void check_forked_at_rest(); // throws std::runtime_error if not
+// The end of such an error message, which says what to do instead.
 extern const char * const instead_of_fork;
 
 } // namespace lookm

@@ -25,7 +25,7 @@ const char * type_of(ggml_backend_dev_t device) {
     }
 }
 
-// Which op the device lacks, "" when none.
+// The first op that the device does not support, or "".
 std::string refusal(ggml_backend_dev_t device, ggml_type type_k, ggml_type type_v) {
     const auto gate = [device](const ggml_tensor * node) { return backend_supports(device, node); };
     for (const bool flash_attn : {true, false}) {
@@ -50,11 +50,11 @@ device_info describe(ggml_backend_dev_t device, ggml_type type_k, ggml_type type
     const std::string refused = refusal(device, type_k, type_v);
     info.on_device = refused.empty();
     if (info.type == "CPU") {
-        info.note = "by loops of our own";
+        info.note = "with CPU loops instead of graphs";
     } else if (!info.on_device) {
-        info.note = "it lacks " + refused;
+        info.note = "it does not support " + refused;
     } else if (info.type == "RPC") {
-        info.note = "its server cannot be asked what it lacks";
+        info.note = "not checked, as RPC servers do not say what they support";
     }
     return info;
 }

@@ -17,21 +17,21 @@ namespace lookm {
 
 namespace {
 
-[[maybe_unused]] constexpr int rpc_seconds =
-    600; // a slow server may read a long batch of a large model as long
+// A slow server may take this long for a long batch of a large model
+[[maybe_unused]] constexpr int rpc_seconds = 600;
 
-// From the backend's own table, so that a build without GGML_RPC links too.
+// Looked up in the backend's table, so that a build without GGML_RPC links as well.
 decltype(&ggml_backend_rpc_add_server) rpc_add_server() {
     ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
     if (!rpc) {
         throw bad_argument("rpc_servers",
-                           "this build has no RPC; expected one made with -DGGML_RPC=ON");
+                           "this build has no RPC; expected a build with -DGGML_RPC=ON");
     }
     return reinterpret_cast<decltype(&ggml_backend_rpc_add_server)>(
         ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server"));
 }
 
-// Discrete ones, or integrated ones where there are no others.
+// The discrete GPUs, or the integrated ones if there are no others.
 std::vector<ggml_backend_dev_t> local_accelerators() {
     std::vector<ggml_backend_dev_t> discrete, integrated;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
@@ -64,7 +64,7 @@ void start_backends() {
     });
     if (started_in != fork_generation() && !local_accelerators().empty()) {
         throw std::runtime_error(
-            "this process was forked, and its parent has the devices of this machine" +
+            "this process was forked, and its parent uses the accelerators of this machine" +
             std::string(instead_of_fork));
     }
 }
@@ -92,8 +92,8 @@ device_list::device_list(const std::string & rpc_servers) {
     devices_.insert(devices_.end(), local.begin(), local.end());
     if (devices_.size() > llama_max_devices()) {
         throw bad_argument("rpc_servers",
-                           "\"" + rpc_servers + "\" makes " + std::to_string(devices_.size()) +
-                               " devices, expected at most " + std::to_string(llama_max_devices()));
+                           "\"" + rpc_servers + "\" gives " + std::to_string(devices_.size()) +
+                               " devices; expected at most " + std::to_string(llama_max_devices()));
     }
     devices_.push_back(nullptr);
 }

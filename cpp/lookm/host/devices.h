@@ -9,35 +9,36 @@
 
 namespace lookm {
 
-// From now on an RPC server that says nothing for ten minutes, or LOOKM_RPC_SECONDS, is taken for
-// gone: ggml ends the process.
+// From now on, an RPC server that sends nothing for ten minutes, or for the seconds that the
+// environment variable LOOKM_RPC_SECONDS sets, counts as lost, and ggml ends the process.
 void limit_rpc_servers();
 
-// ggml's backends, once for all, with that limit. Throws std::runtime_error in a forked child whose
-// parent has devices: their drivers do not go on there.
+// Starts ggml's backends with that limit; only the first call does anything. Throws
+// std::runtime_error in a forked child whose parent started them on a machine with accelerators, as
+// their drivers do not survive a fork.
 void start_backends();
 
-// Whether anything of a model may lie elsewhere than in this process's memory. Where there is an
-// accelerator llama.cpp makes use of it, whatever n_gpu_layers is.
+// Whether any part of a model may be outside this process's memory. If there is an accelerator,
+// llama.cpp uses it for some work regardless of n_gpu_layers.
 bool lies_on_devices(const std::string & rpc_servers);
 
-// The devices that one model's layers may lie on. Must outlive the model.
+// The devices that the layers of one model may be put on. Must outlive the model.
 class device_list {
   public:
-    // llama.cpp's own choice: every accelerator of this machine.
+    // llama.cpp's own choice, which is every accelerator of this machine.
     device_list() = default;
 
-    // rpc_servers "host:port,...": the devices of these servers in their order, then this machine's
-    // accelerators, as llama.cpp's --rpc has it, but for this model alone; "": llama.cpp's own
-    // choice. Throws std::invalid_argument.
+    // rpc_servers "host:port,...": the devices of these servers in the order given, then this
+    // machine's accelerators. That is what llama.cpp's --rpc does, but here it is for this model
+    // only. "": llama.cpp's own choice. Throws bad_argument "rpc_servers".
     explicit device_list(const std::string & rpc_servers);
 
-    static device_list none(); // the CPU alone
+    static device_list none(); // only the CPU
 
-    // As llama_model_params wants them: ended by nullptr; nullptr itself stands for llama.cpp's own
-    // choice.
+    // For llama_model_params::devices: an array that ends with nullptr, or nullptr for llama.cpp's
+    // own choice.
     ggml_backend_dev_t * data() { return devices_.empty() ? nullptr : devices_.data(); }
-    // The devices that layers are split over, none when only the CPU is there.
+    // The devices that layers are split over; empty if there is only the CPU.
     std::vector<ggml_backend_dev_t> accelerators() const;
 
   private:

@@ -14,7 +14,7 @@ namespace {
 std::atomic<bool> verbose_log = false;
 std::mutex error_mutex;
 thread_local std::vector<std::string> * heard = nullptr; // see log_lines
-std::string error_line; // the first error is the cause, those after it are its consequences
+std::string error_line; // the first error: later ones are usually its consequences
 
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) {
     if (verbose_log) {
@@ -36,7 +36,7 @@ void on_log(ggml_log_level level, const char * text, void * /*user_data*/) {
 
 void set_verbose(bool verbose) {
     verbose_log = verbose;
-    llama_log_set(on_log, nullptr); // ggml's too
+    llama_log_set(on_log, nullptr); // sets ggml's as well
     mtmd_helper_log_set(on_log, nullptr);
 }
 

@@ -7,16 +7,17 @@
 
 namespace lookm {
 
-// Routes llama.cpp's, ggml's and mtmd's log: everything to stderr when verbose, otherwise nothing.
-// The last error line is kept for the error that we raise. Process-wide, as llama.cpp's log is.
+// Sends the logs of llama.cpp, ggml and mtmd to stderr if verbose, and nowhere otherwise. Errors
+// are remembered for last_logged_error() in both cases. Process-wide, as llama.cpp's log is.
 void set_verbose(bool verbose);
 bool is_verbose();
 
-// The last error that llama.cpp logged since forget_errors(), or "no further detail".
+// The first error logged since forget_errors(), which is usually the cause of the others, or "no
+// further detail".
 std::string last_logged_error();
 void forget_errors();
 
-// Puts llama.cpp's log back where it went before set_verbose().
+// Its destructor restores the log callback that was set when it was constructed.
 class log_kept {
   public:
     log_kept();
@@ -29,7 +30,7 @@ class log_kept {
     void * user_data_ = nullptr;
 };
 
-// While it lives: every line that is logged on this thread.
+// Collects every line that is logged on this thread while the object lives.
 class log_lines {
   public:
     log_lines();

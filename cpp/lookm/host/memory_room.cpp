@@ -19,8 +19,8 @@ namespace lookm {
 namespace {
 
 constexpr uint64_t to_spare = 64 << 20;
-constexpr uint64_t no_limit = uint64_t(1)
-                              << 60; // as cgroups of version 1 say it, in pages below 2^63
+// Limits from here on mean "none": cgroups of version 1 say the largest number of pages below 2^63
+constexpr uint64_t no_limit = uint64_t(1) << 60;
 
 std::string in_mib(uint64_t bytes) {
     return std::to_string(bytes >> 20) + " MiB";
@@ -29,10 +29,10 @@ std::string in_mib(uint64_t bytes) {
 std::optional<uint64_t> number_in(const std::string & path) {
     std::ifstream file(path);
     uint64_t number = 0;
-    return file >> number ? std::optional(number) : std::nullopt; // "max" is none
+    return file >> number ? std::optional(number) : std::nullopt; // "max" is no number: no limit
 }
 
-// "key 123" or "Key:  123 kB"
+// The number in the line that starts with the key, "key 123" or "Key:  123 kB"; 0 if there is none.
 uint64_t number_after(const std::string & path, const std::string & key) {
     std::ifstream file(path);
     for (std::string line; std::getline(file, line);) {
@@ -48,7 +48,7 @@ uint64_t left_of(uint64_t limit, uint64_t used) {
 }
 
 #if !defined(_WIN32)
-// Pages of this process: all that it has mapped, or its own data.
+// Number of pages of this process: all that are mapped, or its own data.
 uint64_t pages(int field) {
     std::ifstream file("/proc/self/statm");
     uint64_t n = 0;
@@ -73,7 +73,7 @@ memory_room by_ulimit(decltype(RLIMIT_AS) resource, const char * flag, int used)
 struct cgroup_files {
     const char * limit;
     const char * used;
-    const char * cached; // key in memory.stat: pages of files, which make room
+    const char * cached; // key in memory.stat: cached pages of files, which can be freed
 };
 constexpr cgroup_files version_1 = {"/memory.limit_in_bytes", "/memory.usage_in_bytes",
                                     "total_cache "};
@@ -89,7 +89,7 @@ memory_room of_cgroup(const std::string & folder, const cgroup_files & files) {
     return {left_of(*limit, left_of(*used, cached)), "this cgroup's limit, " + in_mib(*limit)};
 }
 
-// Limits of all groups above hold, too. Inside a container its own group is the root that it sees.
+// The limits of all parent groups apply as well. A container sees its own group as the root.
 memory_room by_cgroups(const std::string & root) {
     memory_room least;
     std::ifstream own(root + "/proc/self/cgroup");
@@ -126,16 +126,16 @@ memory_room of_machine(const std::string & root) {
     return {(available + number_after(path, "SwapFree:")) << 10, "this machine's memory"};
 }
 
-void check(const std::string & what, const char * of, uint64_t bytes, uint64_t spare,
+void check(const std::string & what, const char * kind, uint64_t bytes, uint64_t spare,
            const memory_room & room) {
     if (room.bytes >= bytes + spare) {
         return;
     }
     std::string text = what;
-    text += bytes > 0 ? " takes " + in_mib(bytes) + of : "";
+    text += bytes > 0 ? " takes " + in_mib(bytes) + kind : "";
     text += bytes > 0 && spare > 0 ? " and" : "";
     text += spare > 0 ? " needs " + in_mib(spare) + " to spare" : "";
-    throw out_of_memory(text + ", and " + in_mib(room.bytes) + " are left of " + room.limit);
+    throw out_of_memory(text + "; " + in_mib(room.bytes) + " are left of " + room.limit);
 }
 
 } // namespace
@@ -171,15 +171,15 @@ uint64_t addresses_in_use() {
 }
 
 uint64_t graph_tables(uint64_t n_nodes) {
-    constexpr uint64_t n_copies =
-        60; // of each node's inputs, were it computed on a device of its own
+    // of each node's inputs, as ggml reserves for the case that each node runs on another device
+    constexpr uint64_t n_copies = 60;
     return n_nodes * (n_copies + 4) * sizeof(ggml_tensor);
 }
 
 void check_room(const std::string & what, const memory_need & need) {
-    check(what, " of addresses", need.taken + need.mapped + need.reserved, to_spare,
+    check(what, " of address space", need.taken + need.mapped + need.reserved, to_spare,
           address_room());
-    check(what, " of addresses", need.taken + need.reserved, to_spare, data_room());
+    check(what, " of address space", need.taken + need.reserved, to_spare, data_room());
     if (need.taken > 0) {
         check(what, "", need.taken, 0, unused_memory());
     }

@@ -6,10 +6,10 @@
 
 namespace lookm {
 
-// How much more something lets this process have, and what that is.
+// How many more bytes this process may use under some limit. By default there is no limit.
 struct memory_room {
     uint64_t bytes = UINT64_MAX;
-    std::string limit; // as in "are left of ..."
+    std::string limit; // what the limit is, as the end of the sentence "N MiB are left of ..."
 
     void take_less(const memory_room & other) {
         if (other.bytes < bytes) {
@@ -18,29 +18,30 @@ struct memory_room {
     }
 };
 
-// Addresses, by ulimit -v; everything that is mapped counts, files too. No limit: all there are.
+// Address space left under ulimit -v. Everything that is mapped counts, even files.
 memory_room address_room();
-// Private pages, used or not, by ulimit -d.
+// Private pages left under ulimit -d, whether they are used or not.
 memory_room data_room();
-// Memory that nobody but us could use: by the cgroup's limit (version 1 or 2) and what the machine
-// has. Pages that only cache files count as free. root: in front of every path that is read, for
-// tests.
+// Memory that this process could still use: the smaller of what the cgroup's limit (version 1 or 2)
+// leaves and what the machine has. Pages that only cache files count as free. root: a prefix of
+// every path that is read, for tests.
 memory_room unused_memory(const std::string & root = "");
 
-uint64_t addresses_in_use(); // bytes, 0 where the system does not say
+// Address space that this process uses, in bytes; 0 if the system does not say.
+uint64_t addresses_in_use();
 
-// What something takes, in bytes.
+// What something needs, in bytes.
 struct memory_need {
-    uint64_t taken = 0;
-    uint64_t mapped = 0;   // of files: only addresses
-    uint64_t reserved = 0; // and never used: no memory
+    uint64_t taken = 0;    // memory
+    uint64_t mapped = 0;   // mapped files, which take address space only
+    uint64_t reserved = 0; // reserved but never used, which takes no memory
 };
 
-// Tables that ggml reserves for a graph, far more of them than a graph needs.
+// Bytes that ggml reserves for the tables of a graph of n_nodes, far more than a graph uses.
 uint64_t graph_tables(uint64_t n_nodes);
 
-// Throws out_of_memory if something takes more than there is. llama.cpp and ggml end the process
-// where they do not get small pieces of memory, so there must be some to spare, too.
+// Throws out_of_memory if `what` needs more than there is. llama.cpp and ggml end the process if a
+// small allocation fails, so 64 MiB must be left in addition. what: subject of the message.
 void check_room(const std::string & what, const memory_need & need = {});
 
 } // namespace lookm

@@ -9,7 +9,8 @@
 
 namespace lookm {
 
-// Something did not fit into memory: what it was, how much it wants, and how much there is.
+// Something did not fit into memory. what() says what it was, how much it needs and how much there
+// is.
 class out_of_memory : public std::bad_alloc {
   public:
     explicit out_of_memory(std::string what) : what_(std::move(what)) {}
@@ -19,10 +20,10 @@ class out_of_memory : public std::bad_alloc {
     std::string what_;
 };
 
-// Whether an error of llama.cpp's or ggml's is about memory that it did not get.
+// Whether an error message of llama.cpp or ggml is about a failed allocation.
 bool speaks_of_memory(std::string_view error);
 
-// Throws an Error with what llama.cpp logged, or out_of_memory where that is about memory.
+// Throws an Error with `what` and the last logged error, or out_of_memory if that is about memory.
 template <class Error>
 [[noreturn]] void throw_logged(const std::string & what) {
     const std::string logged = last_logged_error();
@@ -32,7 +33,7 @@ template <class Error>
     throw Error(what + logged);
 }
 
-// The same, of an argument: bad_argument.
+// The same for an argument: throws bad_argument, or out_of_memory.
 [[noreturn]] inline void throw_logged(const char * argument, const std::string & what) {
     const std::string logged = last_logged_error();
     if (speaks_of_memory(logged)) {

@@ -57,7 +57,7 @@ struct endpoint {
 };
 
 endpoint parse(const std::string & address) {
-    const size_t colon = address.find(':'); // as ggml splits it: names and IPv4 only
+    const size_t colon = address.find(':'); // as ggml splits it; no IPv6
     const std::string host = address.substr(0, colon);
     const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
     int number = 0;
@@ -66,7 +66,7 @@ endpoint parse(const std::string & address) {
     if (host.empty() || host.find_first_of(" \t") != std::string::npos || !whole || number < 1 ||
         number > 65535) {
         refuse(address,
-               "is no address; expected host:port,host:port,... with ports from 1 to 65535");
+               "is not an address; expected host:port,host:port,... with ports from 1 to 65535");
     }
     return {address, host, port};
 }
@@ -82,7 +82,7 @@ std::vector<endpoint> parse_list(const std::string & servers) {
         out.push_back(parse(address));
     }
     if (out.empty() || servers.back() == ',') {
-        refuse(servers, "is no list of addresses; expected host:port,host:port,...");
+        refuse(servers, "is not a list of addresses; expected host:port,host:port,...");
     }
     if (out.size() > GGML_RPC_MAX_SERVERS) {
         refuse(servers, "names " + std::to_string(out.size()) + " servers; expected at most " +
@@ -120,7 +120,7 @@ void set_blocking(int fd, bool blocking) {
     fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
-// 0, or the errno of what went wrong
+// Returns 0, or the errno of what failed.
 int connect_within(int fd, const addrinfo & to) {
     set_blocking(fd, false);
     if (connect(fd, to.ai_addr, to.ai_addrlen) != 0) {
@@ -162,8 +162,8 @@ tcp_socket connect_to(const endpoint & e) {
     const int on = 1;
     setsockopt(s.fd(), SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
 #endif
-    // Closing means a reset until the server has answered: one that is busy comes to this
-    // connection later, and would die of SIGPIPE if it could send into it.
+    // Until the server has answered, closing resets the connection. A busy server accepts it later
+    // and would die of SIGPIPE if the connection looked open and it sent something.
     const linger reset = {1, 0};
     setsockopt(s.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     const timeval limit = {timeout_ms / 1000, 0};
@@ -172,8 +172,8 @@ tcp_socket connect_to(const endpoint & e) {
     return s;
 }
 
-// ggml-rpc's first exchange: a command byte, the size of what follows, and the transports we have
-// beside TCP (none); back come a size, the protocol's version, and the server's transports.
+// The first exchange of ggml-rpc. Sent: a command byte, the size of the rest, and the transports
+// besides TCP (none here). Received: a size, the protocol's version, and the server's transports.
 constexpr uint8_t command_hello = 14;
 using transports = std::array<uint8_t, 24>;
 struct hello_answer {
@@ -211,14 +211,14 @@ std::vector<rpc_lease> lease_rpc_servers(const std::string & servers) {
     static std::map<std::string, std::weak_ptr<const std::string>> held;
     const std::lock_guard lock(mutex);
     static const int first_in = fork_generation();
-    if (first_in != fork_generation()) { // ggml's connections, which the parent talks through
+    if (first_in != fork_generation()) { // the parent uses ggml's connections
         throw std::runtime_error("rpc_servers: \"" + servers +
                                  "\" in a process that was forked after its parent had " +
                                  "used servers" + instead_of_fork);
     }
     std::vector<rpc_lease> leases;
-    std::vector<tcp_socket>
-        open; // until all have answered: one server under two names would wait for itself
+    // Open until all servers have answered, so that one server under two names is found to be busy
+    std::vector<tcp_socket> open;
     for (const endpoint & e : parse_list(servers)) {
         rpc_lease lease = held[e.address].lock();
         if (!lease) {

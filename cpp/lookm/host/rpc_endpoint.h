@@ -6,18 +6,18 @@
 
 namespace lookm {
 
-// ggml's RPC client aborts the process on an address it cannot use, and waits for ever on a server
-// that is busy: every address is tried here first.
+// ggml's RPC client aborts the process on an address that it cannot use, and waits forever for a
+// busy server. So every address is tried here first.
 
-// A connection that ggml holds to a server, for as long as the caller keeps it. A server has one
-// client: us.
+// Keeps a connection of ggml to a server reserved as long as the caller holds it. A server serves
+// one client at a time.
 using rpc_lease = std::shared_ptr<const std::string>;
 
-// "host:port,host:port" -> the addresses, each shown to answer as an RPC server of our ggml's
-// protocol and to serve no other client. One that this process holds a lease on already is not
-// asked again: its connection is shared. Throws std::invalid_argument naming rpc_servers, the
-// address, and what was expected; std::runtime_error in a process that was forked after its parent
-// had connections.
+// Checks each address of "host:port,host:port,..." and returns them in this order: each answers as
+// an RPC server with this ggml's protocol version and serves no other client. An address that this
+// process holds a lease on is not checked again, as its connection is shared. Throws bad_argument
+// "rpc_servers" with the address and what was expected, and std::runtime_error in a process that
+// was forked after its parent had connections.
 std::vector<rpc_lease> lease_rpc_servers(const std::string & servers);
 
 } // namespace lookm
