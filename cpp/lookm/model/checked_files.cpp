@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 constexpr size_t n_first_bytes = 64 << 10;
 
-// FNV-1a: whoever makes a file so that it collides could as well write other bytes into one that is
-// known.
+// FNV-1a. It need not resist attacks: whoever can craft a colliding file could as well change bytes
+// after the first 64 KiB of a known one.
 class fnv {
   public:
     void add(std::string_view bytes) {
@@ -91,7 +91,7 @@ uint64_t model_files::stamp() const {
     fnv hash;
     hash.add(LOOKM_VERSIONS);
     for (const std::string & name : all()) {
-        std::error_code error; // a part that is missing is found by whoever loads the model
+        std::error_code error; // a missing part is reported when the model is loaded
         const fs::path path = fs::absolute(name, error);
         hash.add(path.string());
         hash.add(static_cast<int64_t>(fs::file_size(path, error)));
@@ -117,8 +117,8 @@ void checked_files::add(const model_files & files) {
     }
     std::error_code error;
     fs::create_directories(mark->parent_path(), error);
-    std::ofstream file(*mark);                              // empty: its name says all
-    file << files.model << "\n" << files.projector << "\n"; // for whoever looks into the folder
+    std::ofstream file(*mark); // only the file's name counts, its text is for human readers
+    file << files.model << "\n" << files.projector << "\n";
 }
 
 } // namespace lookm

@@ -6,19 +6,19 @@
 
 namespace lookm {
 
-// A model file, its other parts where it is split, and its projector, as they are now.
+// A model file, its other parts if it is split, and its projector, as they are on disk now.
 struct model_files {
     std::string model;
     std::string projector; // "": none
 
     std::vector<std::string> all() const; // paths
-    // Paths, sizes, times and first bytes, in a number: what was found about the files holds while
-    // it is the same.
+    // A hash of the paths, sizes, times and first 64 KiB of all files and of the library's version.
+    // What was found out about the files holds as long as the stamp is the same.
     uint64_t stamp() const;
 };
 
-// Which files were found good, in the user's cache folder; so a file is tried once (file_check).
-// Where nothing can be written it is tried again.
+// Remembers in the user's cache folder which files were found to be good, so that each is tried
+// only once (file_check.h). If the folder cannot be written, files are tried again.
 class checked_files {
   public:
     static bool holds(const model_files & files);

@@ -2,8 +2,8 @@
 
 namespace lookm {
 
-// While set, image encoders that this thread makes have everything but their weights: their memory
-// is set aside as llama.cpp does it, and nothing is read into it. See third_party/clip_init.h.
+// While set, the image encoders that this thread makes get no weights: their memory is reserved as
+// llama.cpp does it for its own estimates, and nothing is read. See third_party/clip_init.h.
 inline thread_local bool encoder_no_alloc = false;
 
 class encoder_no_alloc_scope {

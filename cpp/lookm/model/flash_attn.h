@@ -4,18 +4,20 @@
 
 namespace lookm {
 
-// Whether flash_attn "auto" is to mean off for prompts that are scored by all their queries
-// (options.scored), and for a quantized K: on a CPU alone, with a V type that allows it, and where
-// the probabilities that llama.cpp then holds, n_ubatch x n_head floats a cell, are at most a
-// quarter of K and V.
+// Whether flash_attn "auto" should mean off. That is so if all of these hold:
+//   - prompts are scored by all their queries (options.scored), or K is quantized
+//   - the model runs on a CPU only
+//   - V has a type that allows it (f32, f16 or bf16)
+//   - the probabilities that llama.cpp then holds, n_ubatch * n_head floats per cell, take at
+//     most a quarter of the bytes of K and V
 //
-// Over a quantized K llama.cpp's kernel of flash attention takes queries one by one, its matrix
-// product many at once.
+// Scored prompts: without flash attention the probabilities exist already, so scoring only adds up
+// their columns instead of computing QK^T again. With AVX2, llama.cpp's own prefill and decoding
+// are no slower without flash attention; with AVX-512 and AMX a scored prefill takes 1.04 to 1.07
+// times as long (benchmarks/README.md).
 //
-// There the probabilities exist already and only their columns are added up, instead of one more
-// QK^T; with AVX2 llama.cpp's own prefill and decode are no slower without flash attention either.
-// With AVX-512 and AMX a scored prefill takes 1.04 to 1.07 times as long without it
-// (benchmarks/README.md).
+// Quantized K: llama.cpp's flash attention on a CPU processes queries one by one, its matrix
+// product many at a time.
 bool better_without_flash(llama_model * model, const model_options & options);
 
 } // namespace lookm

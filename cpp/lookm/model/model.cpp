@@ -43,7 +43,7 @@ void check_range(const char * argument, int32_t value, int32_t low, int32_t high
     }
 }
 
-// llama.cpp reports a missing or foreign file in its log only.
+// Checked here because llama.cpp reports a missing file, or one of another format, only in its log.
 void check_gguf(const char * argument, const std::string & path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) {
@@ -56,7 +56,7 @@ void check_gguf(const char * argument, const std::string & path) {
     }
 }
 
-// llama.cpp asserts on a number of layers that no model has.
+// Checked here because llama.cpp aborts on an impossible number of layers.
 void check_metadata(const std::string & path) {
     const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
         gguf_init_from_file(path.c_str(), {/*no_alloc =*/true, nullptr}), gguf_free);
@@ -67,7 +67,7 @@ void check_metadata(const std::string & path) {
     if (arch < 0 || gguf_get_kv_type(gguf.get(), arch) != GGUF_TYPE_STRING) {
         throw bad_argument("model_path",
                            "\"" + path +
-                               "\" names no general.architecture; expected a language model");
+                               "\" has no general.architecture; expected a language model");
     }
     const std::string key = std::string(gguf_get_val_str(gguf.get(), arch)) + ".block_count";
     const int64_t n_layer = gguf_find_key(gguf.get(), key.c_str());
@@ -80,7 +80,7 @@ void check_metadata(const std::string & path) {
     }
 }
 
-// One share for each of llama.cpp's devices, 0 for those not named.
+// One share for each of llama.cpp's possible devices, 0 for those that the user did not give.
 std::vector<float> checked_split(const std::vector<float> & shares, const device_list & devices) {
     if (shares.empty()) {
         return {};
@@ -124,7 +124,7 @@ int32_t thread_count(const model_options & options) {
     if (options.n_threads > 0) {
         return options.n_threads;
     }
-    return std::max(1, common_cpu_get_num_math()); // physical, fast cores
+    return std::max(1, common_cpu_get_num_math()); // physical performance cores
 }
 
 llama_model_ptr load_model(const model_options & options, device_list & devices) {
@@ -164,8 +164,8 @@ int32_t context_limit(const llama_model * model, const model_options & options) 
     check_range("n_ctx", options.n_ctx, 0, most_context_cells);
     const int32_t n_ctx = options.n_ctx > 0 ? options.n_ctx : llama_model_n_ctx_train(model);
     if (n_ctx <= 0) {
-        throw bad_argument("n_ctx", "0 takes the length that the model was trained with, but \"" +
-                                        options.model_path + "\" names none; expected 1 or more");
+        throw bad_argument("n_ctx", "0 means the length that the model was trained with, but \"" +
+                                        options.model_path + "\" has none; expected 1 or more");
     }
     return n_ctx;
 }

@@ -13,8 +13,8 @@
 
 namespace lookm {
 
-constexpr int32_t most_context_cells = 1 << 24; // that make_context takes
-constexpr uint64_t encoder_nodes = 8192;        // that mtmd reserves tables for
+constexpr int32_t most_context_cells = 1 << 24; // largest n_ctx
+constexpr uint64_t encoder_nodes = 8192;        // graph size that mtmd reserves tables for
 
 // Called for every node of the image encoder's graphs.
 struct encoder_callback {
@@ -22,7 +22,7 @@ struct encoder_callback {
     void * user_data = nullptr;
 };
 
-// What a model file holds, as far as KV compression cares.
+// What matters of a model file for KV compression.
 struct model_info {
     std::string architecture;
     std::string name;
@@ -33,24 +33,28 @@ struct model_info {
     int32_t n_head = 0;
     int32_t n_head_kv = 0;
     std::string memory_type;
-    uint64_t kv_bytes_per_token = 0; // of layers that see every earlier token
-    std::string reason;              // why it cannot be compressed, "" when it can
+    uint64_t kv_bytes_per_token = 0; // only of layers that see every earlier token
+    std::string reason;              // why it cannot be compressed; "" if it can
 };
 
-// All throw std::invalid_argument for a bad option or file, std::runtime_error when memory or a
-// device fails. devices becomes the list that the model is loaded onto, and must outlive it.
+// The functions below throw bad_argument for a wrong option or file, out_of_memory, and
+// std::runtime_error if llama.cpp or a device fails.
+
+// Loads the model file. devices: out, the devices that hold the model; must outlive it.
 llama_model_ptr load_model(const model_options & options, device_list & devices);
-// Weights that several sessions can hold, with the devices that they lie on.
+// A model that several sessions can share. It keeps its device_list alive.
 std::shared_ptr<llama_model> load_shared_model(const model_options & options);
-int32_t context_limit(const llama_model * model,
-                      const model_options & options); // n_ctx, or the model's own
+// options.n_ctx, or the length that the model was trained with if that is 0.
+int32_t context_limit(const llama_model * model, const model_options & options);
 llama_context_ptr make_context(llama_model * model, const model_options & options);
+// The image encoder (projector). marker: the text that stands for an image in a prompt.
 mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options,
                               const std::string & marker, const encoder_callback & callback = {});
 model_info describe(const model_options & options);
 
-// Type of a K or V cache by its name; argument: what to call it in the error.
+// The type of a K or V cache by its name. argument: the name of the argument for the error.
 ggml_type parse_cache_type(const char * argument, const std::string & name);
+// options.n_threads, or the number of physical cores if that is 0.
 int32_t thread_count(const model_options & options);
 
 } // namespace lookm

@@ -15,32 +15,32 @@ struct model_options {
     int32_t n_ubatch = 512;
     int32_t n_threads = 0;     // 0: one per physical core
     int32_t n_gpu_layers = -1; // -1: all
-    std::string rpc_servers;   // "host:port,...": layers on ggml-rpc-servers, too
-    std::vector<float>
-        tensor_split; // share of the layers for each device; empty: by their free memory
+    std::string rpc_servers;   // "host:port,...": ggml-rpc-servers that also take layers
+    // fraction of the layers for each device, in any unit; empty: by their free memory
+    std::vector<float> tensor_split;
     std::string flash_attn = "auto"; // auto, on, off
     std::string type_k = "f16";
     std::string type_v = "f16";
-    std::string kept_type_k; // of the cache that an answer is given from, once the prompt is read;
-                             // "": type_k
+    // types of the cache after the prompt has been read; "": type_k and type_v
+    std::string kept_type_k;
     std::string kept_type_v;
     bool verbose = false;
-    int64_t compute_bytes = int64_t(64) << 20; // what scoring and compression may take (compressor)
-    bool scored = false;  // prompts will be scored by all their queries; flash_attn "auto" takes it
-                          // into account
-    int32_t kv_cells = 0; // most cells in use at once; 0: n_ctx
-    int64_t kv_memory = 0; // most bytes of KV buffers at once; 0: what kv_cells or n_ctx takes
-    bool shrink = true;    // contexts no larger than what is in them (sized_context)
-    bool swa_full = false; // sliding windows' layers keep all cells, and can go back to any token
+    int64_t compute_bytes = int64_t(64) << 20; // memory limit of scoring and compression
+    // whether prompts will be scored by all their queries, which flash_attn "auto" depends on
+    bool scored = false;
+    int32_t kv_cells = 0;  // the cap: maximum number of cells in use; 0: n_ctx
+    int64_t kv_memory = 0; // the cap in bytes of KV buffers; 0: what kv_cells or n_ctx take
+    bool shrink = true;    // the KV cache is only as large as its content needs (sized_context)
+    bool swa_full = false; // layers with a sliding window keep all cells, so that any can be reused
     std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
-    bool cpu_only = false;     // whatever accelerators there are
-    bool no_alloc =
-        false; // only to learn sizes: no weights are loaded, nothing is allocated for contexts
+    bool cpu_only = false;     // ignores all accelerators
+    // only to learn sizes: no weights are loaded, and nothing is allocated for contexts
+    bool no_alloc = false;
 };
 
-// visit(name, member) for each field that a user may set.
+// Calls visit(name, pointer to member) for each field that a user may set.
 template <class Visit>
-void for_each_field(const model_options * /*of*/, Visit && visit) {
+void for_each_field(const model_options * /*unused*/, Visit && visit) {
     visit("model_path", &model_options::model_path);
     visit("mmproj_path", &model_options::mmproj_path);
     visit("n_ctx", &model_options::n_ctx);
