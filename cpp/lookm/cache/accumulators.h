@@ -10,23 +10,25 @@
 
 namespace lookm {
 
-// One number for each cell and KV head of every layer, each layer's where its K lies.
+// One f32 for each cell and KV head of every layer, on the device that holds the layer's K.
 class accumulators {
   public:
-    explicit accumulators(
-        const std::vector<kv_layer> & layers); // throws std::runtime_error when memory is out
-    static size_t bytes_for(const std::vector<kv_layer> & layers); // what they will take
+    // Throws std::runtime_error if memory runs out.
+    explicit accumulators(const std::vector<kv_layer> & layers);
+    // The bytes that accumulators for these layers take.
+    static size_t bytes_for(const std::vector<kv_layer> & layers);
 
-    void clear(); // to zero
+    void clear(); // sets all to zero
 
-    // of layers[i]: [n_cells, n_head_kv, n_stream] f32
+    // Those of layers[i]: [n_cells, n_head_kv, n_stream] f32 in ggml order
     const ggml_tensor * tensor(size_t i) const { return tensors_[i]; }
-    // [n_head_kv, n_cells of the sequence] in the order of cells, from their stream
+    // The numbers of a sequence's cells in layers[i]: [n_head_kv, cells.size()] in the order of
+    // cells
     std::vector<float> read(size_t i, const std::vector<cell> & cells) const;
-    void write(size_t i, const std::vector<cell> & cells,
-               const std::vector<float> & values); // as read() gives them
-    // Rows move in one stream of layers[i]: cell to[r] gets what cell from[h, r] of KV head h has,
-    // and emptied cells get zeros. A cell may be named in all three.
+    // Sets them; values as read() returns them.
+    void write(size_t i, const std::vector<cell> & cells, const std::vector<float> & values);
+    // Moves numbers within one stream of layers[i]: in KV head h, cell to[r] gets the number of
+    // cell from[h, r], and emptied cells get zeros. A cell may be in all three lists.
     void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
               std::span<const int32_t> emptied);
     size_t bytes() const;

@@ -7,15 +7,15 @@
 
 namespace lookm {
 
-// Token order -> cell index, for every entry.
+// Replaces indices into cells (token order) by the indices of those cells in the cache.
 std::vector<int32_t> to_cells(const std::vector<int32_t> & order, const std::vector<cell> & cells);
 
-// Kind of each cell of the storage, as far as cells reach.
+// The kind of each cell of the cache, up to the last one in cells; kind is in the order of cells.
 std::vector<token_kind> by_cell(const std::vector<token_kind> & kind,
                                 const std::vector<cell> & cells);
 
-// As given, or as the cells say where nothing is. Throws std::invalid_argument unless there is one
-// for each cell.
+// The given kinds, or the cells' own if none are given. Throws bad_argument "kind" if their number
+// is not that of the cells.
 std::vector<token_kind> kinds_of(const std::vector<cell> & cells,
                                  const std::vector<token_kind> & given);
 

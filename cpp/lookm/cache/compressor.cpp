@@ -12,7 +12,7 @@ namespace lookm {
 
 namespace {
 
-std::string why_nothing(const method & m, const budget & b, const compress_result & r) {
+std::string reason_for_full_cache(const method & m, const budget & b, const compress_result & r) {
     if (!m.evicts) {
         return "method origin keeps the full cache";
     }
@@ -23,8 +23,7 @@ std::string why_nothing(const method & m, const budget & b, const compress_resul
            " cells covers the prompt's " + std::to_string(b.n_kv);
 }
 
-// pivot [n_head_kv, n_evict] as an index into kept -> [n_head_kv, n_kv], see
-// compress_result::merged_into
+// Turns pivot [n_head_kv, n_evict], indices into kept, into compress_result::merged_into of a layer
 std::vector<int32_t> merged_into(std::span<const int32_t> kept, std::span<const int32_t> evicted,
                                  std::span<const int32_t> pivot, int64_t n_head_kv) {
     const size_t n_keep = kept.size() / n_head_kv, n_evict = evicted.size() / n_head_kv,
@@ -39,7 +38,7 @@ std::vector<int32_t> merged_into(std::span<const int32_t> kept, std::span<const 
     return out;
 }
 
-// Cells are of images, or of text; what text is declared evictable is a context.
+// Counts cells by kind. A text cell that `kind` calls image belongs to a context.
 cell_counts counts_of(const std::vector<cell> & cells, std::span<const token_kind> kind) {
     cell_counts out;
     for (size_t i = 0; i < cells.size(); ++i) {
@@ -50,7 +49,7 @@ cell_counts counts_of(const std::vector<cell> & cells, std::span<const token_kin
     return out;
 }
 
-// The same of the cells that stay, in the mean over layers and heads.
+// The same for the kept cells, as means over layers and heads.
 cell_counts mean_counts(const std::vector<cell> & cells, std::span<const token_kind> kind,
                         const std::vector<std::vector<int32_t>> & kept, int32_t n_keep) {
     int64_t image = 0, context = 0, n = 0;
@@ -213,7 +212,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     const budget b = budget_of(options, kind);
     result.n_keep = b.n_keep();
     if (!b.evicts()) {
-        result.note = why_nothing(options.method, b, result);
+        result.note = reason_for_full_cache(options.method, b, result);
         result.kept_of = counts_of(cells, kind);
         return result;
     }

@@ -18,107 +18,121 @@
 
 namespace lookm {
 
-// How to compress; checked by whoever fills it in (resolve, split).
+// How to compress. The caller checks the values (resolve() and split() do).
 struct compress_options {
     struct method method;
     struct ratios ratios;
-    bool on_device = false; // merge by the graph form even where the cache is host memory
-    // Of each cell of the sequence, in token order; empty: as the cells say (kv_cache::cells). Text
-    // of a context is declared evictable by calling it image.
+    bool on_device = false; // uses the graph for merging even if the cache is in host memory
+    // The kind of each cell of the sequence in token order; empty: as kv_cache::cells() says. The
+    // text of a context is given as image, which makes it evictable.
     std::vector<token_kind> kind = {};
-    bool explain = false; // fill in compress_result::merged_into and score, too
-    int32_t n_prompt = 0; // cells that the prompt had before squeeze(), of which ratios are shares
+    bool explain = false; // also fills in compress_result::merged_into and score
+    // cells that the whole prompt had before squeeze(), as ratios are fractions of it; 0: as many
+    // as there are now
+    int32_t n_prompt = 0;
 };
 
 struct compress_result {
     int32_t n_text = 0;
-    int32_t n_image = 0; // with contexts
+    int32_t n_image = 0; // includes contexts
     int32_t n_keep = 0;
-    cell_counts
-        kept_of;      // of n_keep: means over layers and KV heads, as each keeps cells of its own
-    std::string note; // why nothing was compressed, "" when it was
-    std::string warning; // which modality starves, "" for none
-    double seconds = 0.0;
-    double score_seconds = 0.0; // within the prefill
-    size_t peak_bytes =
-        0;                // accumulators, and the most that scoring or compression took beside them
-    int32_t n_staged = 0; // layers merged on the CPU because the backend that holds them refuses
-    // per layer, [n_head_kv, n_keep]: which of the sequence's cells stayed, in token order; for
-    // tests and pictures
+    // n_keep by kind: means over layers and KV heads, as each of them keeps different cells
+    cell_counts kept_of;
+    std::string note;           // why nothing was compressed, or ""
+    std::string warning;        // which modality is starved (modality.h), or ""
+    double seconds = 0.0;       // of compress()
+    double score_seconds = 0.0; // that scoring added to the prefill
+    // accumulators, plus the most that scoring or compression used in addition
+    size_t peak_bytes = 0;
+    // number of layers that were merged on the CPU because their backend does not support an op
+    int32_t n_staged = 0;
+    // for each layer, [n_head_kv, n_keep]: which of the sequence's cells stayed, in token order
     std::vector<std::vector<int32_t>> kept;
-    // the same, [n_head_kv, n_cells], where it was asked for: the cell that an evicted one was
-    // merged into, -1 for kept and dropped ones; and what cells were ranked by
+    // with options.explain, for each layer, [n_head_kv, n_cells]: the cell that an evicted one was
+    // merged into, -1 for kept and dropped ones; and the scores that cells were ranked by
     std::vector<std::vector<int32_t>> merged_into;
     std::vector<std::vector<float>> score;
 };
 
-// What compress() would keep of cells of these kinds (options.kind).
+// How many cells compress() would keep of cells of these kinds (options.kind).
 budget budget_of(const compress_options & options, std::span<const token_kind> kind);
 
-// LOOK-M on a live context: observe a prefill, then compress its cells once.
+// Compresses the KV cache of a live context: observe() a prefill, then compress() its cells once.
 class compressor {
   public:
-    // Throws std::invalid_argument when the context's memory cannot be compressed.
-    // compute_bytes: what scoring and compression may take beside the accumulators, on each device;
-    // one KV head's kept rows at least.
+    // Throws bad_argument "kv_ratio" if the context's memory cannot be compressed. compute_bytes:
+    // the limit of what scoring and compression may use on each device in addition to the
+    // accumulators; they always use at least the kept rows of one KV head.
     explicit compressor(llama_context * ctx, size_t compute_bytes = default_compute_bytes);
 
     kv_cache & kv() { return kv_; }
     score_tap & tap() { return tap_; }
 
-    // Before a prefill: starts to observe what compress() with these options, kinds included, will
-    // need of it. That may be nothing.
+    // Call before a prefill: starts to collect the scores that compress() with these options and
+    // kinds will need, if it needs any.
     void observe(const compress_options & options);
     bool observed() const { return observed_; }
-    double score_seconds() const { return observed_ ? tap_.seconds() : 0.0; } // so far
-    size_t peak_bytes()
-        const; // accumulators, and the most that scoring or squeeze() has taken beside them
+    double score_seconds() const {
+        return observed_ ? tap_.seconds() : 0.0;
+    } // of this prompt so far
+    // Bytes of the accumulators, plus the most that scoring or squeeze() has used in addition.
+    size_t peak_bytes() const;
     void observe_nothing();
-    // The same where squeeze() will be called: every query counts, up to tap().forget().
+    // Like observe(), for a prompt that squeeze() will be called for: the attention of every query
+    // counts, until tap().forget().
     void observe_all(const compress_options & options);
-    // Between two batches of that prefill, after tap().disarm(): goes on, if there is something to
-    // observe.
+    // Call between two batches of that prefill, after tap().disarm(): continues to observe, if
+    // there is anything to observe.
     void resume();
-    // Whether what was observed of the prompt under way is all that compress() with these options,
-    // kinds included, needs.
+    // Whether the scores observed of the current prompt are all that compress() with these options
+    // and kinds needs.
     bool covers(const compress_options & options) const;
 
-    // Before the first batch of a prompt in a cache that several sequences share: seq gets the
-    // cells [0, n), as many as it will have when the prompt is read, and rows of other sequences
-    // make way (kv_cache::isolate). Nothing happens where a cache cannot do that or has no room for
-    // n cells more; the prompt is then read among the others.
+    // Call before the first batch of a prompt in a cache that several sequences share: reserves the
+    // cells [0, n) for seq and moves the rows of other sequences away (kv_cache::isolate). n: cells
+    // that seq will have when the prompt has been read. If the cache cannot do that or does not
+    // have n free cells, nothing happens, and the prompt is read among the others.
     void isolate(llama_seq_id seq, int32_t n);
-    // Afterwards, compressed or not: all cells move down to the lowest ones.
+    // Call after the prompt, whether it was compressed or not: moves all cells to the lowest
+    // places.
     void unite();
 
-    // Cells that seq has, of these kinds (one for each cell; empty: as the cells say).
+    // Counts the cells of seq by kind (one for each cell; empty: as kv_cache::cells() says).
     cell_counts count(llama_seq_id seq, std::span<const token_kind> kind) const;
 
-    // Selects, merges and packs every layer's cells of seq, and empties the freed cells. The tap is
-    // disarmed. Cells that are packed already (kv_cache::packed) stay as they are, outside budget
-    // and kinds: none is compressed twice. Throws std::invalid_argument for kinds that are not one
-    // for each other cell. Other sequences stay as they are: of cells that they share with seq
-    // (llama_memory_seq_cp), seq gets rows of its own, which takes that many free cells; without
-    // them std::runtime_error is thrown before anything is changed. The scores of shared cells hold
-    // the attention of all their sequences' queries since arm(). progress(done, total) is called
-    // before each layer and at the end; if it throws, the cells are in an undefined state and must
-    // be cleared by the caller. n_keep is decided before any layer is touched.
+    // Selects, merges and packs the cells of seq in every layer, and empties the freed cells.
+    // Disarms the tap. n_keep is decided before any layer changes.
+    //
+    // Cells that an earlier compress() packed (kv_cache::packed) do not change and count neither
+    // for the budget nor in options.kind, so no cell is compressed twice.
+    //
+    // Other sequences do not change. If seq shares cells with them (llama_memory_seq_cp), its kept
+    // rows are written to other cells, which must be free. The scores of shared cells include the
+    // queries of all their sequences since arm().
+    //
+    // progress(done, total) is called before each layer and at the end, in layers. If it throws,
+    // the cells of seq are in an undefined state and the caller must clear them.
+    //
+    // Throws bad_argument "kind" if the number of kinds is wrong, and std::runtime_error if there
+    // are too few free cells for a sequence that shares cells; both before anything changes.
     compress_result compress(llama_seq_id seq, const compress_options & options,
                              const std::function<void(int, int)> & progress = {});
 
-    // Between two batches of a prefill: in every layer and KV head of seq each run of its cells
-    // (ascending, apart, in the order of its tokens) shrinks to the n_keep of the highest rank. By
-    // the method's way of merging, evicted rows go into rows that stay of these runs. No other row
-    // moves. Kept rows take their scores along. ratios mean nothing here, kind is of the cells
-    // there are now. The tap is disarmed; see resume(). No other sequence may share the cells.
-    // Throws std::invalid_argument for runs or kinds that do not fit the cells.
+    // Evicts cells between two batches of a prefill: in every layer and KV head, each run of cells
+    // keeps the n_keep with the highest rank. Evicted rows are merged into kept rows of these runs,
+    // if the method merges. Other rows do not move, and kept rows keep their scores. Disarms the
+    // tap; see resume().
+    //
+    // runs: of the sequence's cells in token order, ascending and without overlap. options: ratios
+    // are not used, and kind is that of the cells that there are now. No other sequence may share
+    // the cells. Throws bad_argument for runs or kinds that do not fit the cells.
     //
     // Returns for each layer which cells of the runs stayed, in token order: [n_head_kv, sum of
     // n_keep]
     std::vector<std::vector<int32_t>> squeeze(llama_seq_id seq, const compress_options & options,
                                               std::span<const cell_run> runs);
 
-    // Backends refuse what gate refuses, too, from the next prompt on. For tests.
+    // For tests: from the next prompt on, ops that gate rejects count as unsupported.
     void restrict_to(const op_gate & gate);
 
   private:
@@ -132,7 +146,7 @@ class compressor {
     score_tap tap_;
     bool observed_ = false; // the tap was armed for the prompt under way
     graph_runners runners_;
-    graph_runner cpu_; // for layers whose backend refuses
+    graph_runner cpu_; // for ops that a layer's backend does not support
     int32_t n_staged_ = 0;
     size_t squeeze_peak_ = 0; // since observe() or observe_all()
 };

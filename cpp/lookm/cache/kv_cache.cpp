@@ -25,7 +25,7 @@ namespace lookm {
 
 namespace {
 
-// Higher than any position of a prompt: marks the cells that are to be emptied.
+// Above any position of a prompt; marks cells that are about to be emptied.
 constexpr llama_pos pos_dropped = 1 << 30;
 
 std::string class_name(const llama_memory_i & memory) {
@@ -46,8 +46,8 @@ std::string class_name(const llama_memory_i & memory) {
     return name;
 }
 
-// The cache whose layers see every earlier token, or nullptr. Exact types: a derived cache keeps
-// state of its own.
+// The cache whose layers see every earlier token, or nullptr. Compares exact types, as a derived
+// cache may have more state.
 llama_kv_cache * full_attention_cache(llama_memory_i * memory) {
     if (!memory) {
         return nullptr;
@@ -64,9 +64,9 @@ llama_kv_cache * full_attention_cache(llama_memory_i * memory) {
     return nullptr;
 }
 
-// Where llama.cpp looks for the next free cell, in each stream. It has no setter, and the place
-// that an isolated sequence is read to depends on it. Naming a private member in an explicit
-// instantiation is allowed.
+// The cell of each stream at which llama.cpp starts to look for a free one, and so the place where
+// an isolated sequence is read to. It has no setter, but C++ allows to name a private member in an
+// explicit instantiation.
 std::vector<uint32_t> & heads_of(llama_kv_cache & kv);
 template <auto heads>
 struct opened {
@@ -74,11 +74,11 @@ struct opened {
 };
 template struct opened<&llama_kv_cache::v_heads>;
 
-// Stands in cells that are held free for the isolated sequence; contexts that use this id isolate
-// none.
+// The sequence that marks cells as reserved for the isolated sequence. Contexts that use this id do
+// not isolate.
 constexpr llama_seq_id seq_held = LLAMA_MAX_SEQ - 1;
 
-// As few moves as there are runs.
+// Collects moves of single cells and joins consecutive ones.
 class move_list {
   public:
     void add(int32_t from, int32_t to) {
@@ -103,8 +103,9 @@ bool same_place(const llama_kv_cells & a, const llama_kv_cells & b, uint32_t i) 
     return a.pos_get(i) == b.pos_get(i) && std::tie(x.x, x.y, x.tok) == std::tie(y.x, y.y, y.tok);
 }
 
-// Layers that attend to this K: its own, and those without a cache that llama.cpp has pointed to
-// it. Of layers with sliding windows it points to a cache of windows.
+// Number of layers that attend to this K: its own layer, and layers without a cache that llama.cpp
+// has pointed to it. Layers with sliding windows are pointed to the windows' cache, so they do not
+// count.
 int count_readers(const llama_kv_cache & kv, const llama_hparams & hparams, const ggml_tensor * k) {
     int n = 1;
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
@@ -116,7 +117,7 @@ int count_readers(const llama_kv_cache & kv, const llama_hparams & hparams, cons
     return n;
 }
 
-// llama.cpp has no getter for V's storage: a view of one cell leads to it.
+// V's storage, found through a view of one cell, as llama.cpp has no getter for it.
 ggml_tensor * v_storage(const llama_kv_cache & kv, int32_t il, bool & transposed) {
     const ggml_context_ptr scratch{
         ggml_init({4 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/true})};
@@ -144,7 +145,7 @@ std::string kv_cache::memory_type(llama_context * ctx) {
 std::string kv_cache::unsupported(llama_context * ctx) {
     const llama_hparams & hparams = ctx->get_model().hparams;
     if (llama_model_has_encoder(&ctx->get_model())) {
-        return "a decoder beside an encoder is not a model that continues prompts";
+        return "a model with an encoder and a decoder does not continue prompts";
     }
     const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx));
     if (!kv) {
@@ -176,8 +177,8 @@ size_t kv_cache::bytes_per_token(llama_context * ctx) {
     size_t bytes = 0;
     for (const uint32_t il : kv ? kv->get_layer_ids() : std::vector<uint32_t>()) {
         bytes += ggml_row_size(kv->type_k(), hparams.n_embd_k_gqa(il));
-        if (!hparams
-                 .is_mla()) { // a transposed V has as many rows in each layer as the widest needs
+        // ne[0], as a transposed V has as many rows in each layer as the widest layer needs
+        if (!hparams.is_mla()) {
             bool transposed = false;
             bytes += ggml_row_size(kv->type_v(),
                                    v_storage(*kv, static_cast<int32_t>(il), transposed)->ne[0]);
@@ -219,8 +220,8 @@ std::vector<cache_form> kv_cache::forms(llama_context * ctx) {
     for (const llama_kv_cache * kv : caches) {
         const std::vector<uint32_t> ids = kv->get_layer_ids();
         cache_form form;
-        if (ids.empty()) { // has no rows, and so no types; the rest is alike in all caches of a
-                           // memory
+        // a cache without rows has no types; the rest is the same in all caches of a memory
+        if (ids.empty()) {
             form.v_transposed = out.front().v_transposed;
         } else {
             form.type_k = kv->type_k();
@@ -243,7 +244,7 @@ std::optional<int32_t> kv_cache::cells_in_use(llama_context * ctx) {
     }
     uint32_t n = kv->get_cells(0).get_used();
     if (const auto * windows = dynamic_cast<llama_kv_cache_iswa *>(memory)) {
-        // what lies behind the window stays until its cell is needed
+        // cells that have left the window stay in use until they are overwritten
         n = std::max(n, std::min(windows->get_swa()->get_cells(0).get_used(),
                                  ctx->get_model().hparams.n_swa));
     }
@@ -261,13 +262,12 @@ bool kv_cache::size_changes_rope(llama_context * ctx) {
                        [](const llama_layer & l) { return l.rope_long != nullptr; });
 }
 
-// A sequence that is read by itself. While it is shown, its cells have changed places with the
-// cache's.
+// The isolated sequence. While it is shown, `cells` and the cache's own cells are exchanged.
 struct kv_cache::isolated {
     llama_seq_id seq;
-    int32_t n;            // cells [0, n) are its own
-    llama_kv_cells cells; // its cells alone, or while they are shown everybody's
-    uint32_t head;        // where llama.cpp goes on in these cells
+    int32_t n;            // cells [0, n) are reserved for it
+    llama_kv_cells cells; // its own cells only; while it is shown, the cells of all sequences
+    uint32_t head;        // heads_of() that belongs to `cells`
     bool shown = false;
 };
 
@@ -313,7 +313,7 @@ int32_t kv_cache::n_used_by(llama_seq_id seq) const {
 
 int32_t kv_cache::n_used() const {
     uint32_t n = 0;
-    for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s is that of sequence s
+    for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s belongs to sequence s
         n += kv_->get_cells(static_cast<llama_seq_id>(s)).get_used();
     }
     if (isolated_) {
@@ -380,8 +380,8 @@ std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
     const int32_t stream = stream_of(seq);
     std::vector<cell> out;
-    // Those of one image may share their position: then by their place in it, then by cell, as
-    // llama.cpp fills free cells upwards.
+    // The cells of an image may share a position: they are ordered by their place in the image,
+    // then by cell, as llama.cpp fills free cells upwards.
     const auto & by_pos = cells.seq_pos_get(seq);
     std::vector<std::pair<llama_pos, uint32_t>> order(by_pos.begin(), by_pos.end());
     std::stable_sort(order.begin(), order.end(), [&](const auto & a, const auto & b) {
@@ -397,10 +397,10 @@ std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
 }
 
 std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n,
-                                       std::span<const cell> but) const {
+                                       std::span<const cell> excluded) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
     std::vector<bool> taken(cells.size(), false);
-    for (const cell & c : but) {
+    for (const cell & c : excluded) {
         taken[c.index] = true;
     }
     std::vector<int32_t> out;
@@ -433,11 +433,11 @@ packed_cells kv_cache::packed(llama_seq_id seq) const {
 }
 
 void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
-    // The cache object itself is not const; there is no public way to relabel cells.
+    // There is no public way to relabel cells; the const_cast is safe, as the object is not const.
     auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
     const llama_pos pos_last = cells.seq_pos_max(seq);
     const auto put = [&](uint32_t index, llama_pos pos, llama_kv_cell_ext ext) {
-        ext.x = ext.y = pos_last; // M-RoPE compares these where positions are equal
+        ext.x = ext.y = pos_last; // M-RoPE compares these if positions are equal
         cells.pos_set(index, pos);
         cells.ext_set(index, ext);
         cells.seq_add(index, seq);
@@ -450,8 +450,8 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
     std::vector<llama_kv_cell_ext> ext;
     for (const cell & c : this->cells(seq)) {
         ext.push_back(cells.ext_get(c.index));
-        const bool emptied =
-            cells.seq_rm(c.index, seq); // not where another sequence shares the cell
+        // false if another sequence shares the cell
+        const bool emptied = cells.seq_rm(c.index, seq);
         if (emptied && !stays[c.index]) {
             put(c.index, pos_dropped, {});
         }
@@ -459,23 +459,23 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
     for (size_t r = 0; r < target.size(); ++r) {
         put(target[r], pos_last, ext[r]);
     }
-    // through the cache's own call, which also lets the next token take the first freed cell
+    // through the cache's own function, which also makes the next token take the first freed cell
     kv_->seq_rm(seq, pos_dropped, -1);
 }
 
-void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> of, size_t n_keep) {
+void kv_cache::shrink(llama_seq_id seq, std::span<const int32_t> indices, size_t n_keep) {
     auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq));
     llama_pos pos_last = 0;
-    for (const int32_t index : of) {
+    for (const int32_t index : indices) {
         pos_last = std::max(pos_last, cells.pos_get(index));
     }
-    for (size_t r = 0; r < of.size(); ++r) {
-        llama_kv_cell_ext ext = cells.ext_get(of[r]);
-        ext.x = ext.y = pos_last; // no later than any cell of an image that is still being read
-        cells.seq_rm(of[r], seq);
-        cells.pos_set(of[r], r < n_keep ? pos_last : pos_dropped);
-        cells.ext_set(of[r], ext);
-        cells.seq_add(of[r], seq);
+    for (size_t r = 0; r < indices.size(); ++r) {
+        llama_kv_cell_ext ext = cells.ext_get(indices[r]);
+        ext.x = ext.y = pos_last; // not later than any cell of an image that is still being read
+        cells.seq_rm(indices[r], seq);
+        cells.pos_set(indices[r], r < n_keep ? pos_last : pos_dropped);
+        cells.ext_set(indices[r], ext);
+        cells.seq_add(indices[r], seq);
     }
     kv_->seq_rm(seq, pos_dropped, -1);
 }
@@ -615,7 +615,7 @@ void kv_cache::unite() {
     }
     show_all();
     auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(isolated_->seq));
-    const auto held = cells.seq_pos_get(seq_held); // a copy: it shrinks
+    const auto held = cells.seq_pos_get(seq_held); // a copy, as the loop changes it
     for (const auto & [pos, index] : held) {
         cells.seq_rm(index, seq_held);
     }
@@ -630,8 +630,8 @@ void kv_cache::forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama
 }
 
 void kv_cache::set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data) {
-    // Two places: the context's parameters, read whenever a graph is rebuilt, and the scheduler,
-    // for a graph in reuse.
+    // In two places: the context's parameters, which are read when a graph is rebuilt, and the
+    // scheduler, for a graph that is reused.
     auto & cparams = const_cast<llama_cparams &>(ctx_->get_cparams());
     cparams.cb_eval = callback;
     cparams.cb_eval_user_data = user_data;
@@ -657,8 +657,8 @@ ggml_backend_t kv_cache::backend_of_storage(const ggml_tensor * storage) const {
 
 ggml_backend_t kv_cache::cpu_backend() const {
     ggml_backend_sched_t sched = ctx_->get_sched();
-    return ggml_backend_sched_get_backend(sched, ggml_backend_sched_get_n_backends(sched) -
-                                                     1); // always the last
+    // the CPU is always the last backend
+    return ggml_backend_sched_get_backend(sched, ggml_backend_sched_get_n_backends(sched) - 1);
 }
 
 } // namespace lookm

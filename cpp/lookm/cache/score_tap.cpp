@@ -14,7 +14,7 @@ namespace lookm {
 
 namespace {
 
-// The view of the cache that a node's K is, before the cast that f32 caches get.
+// The view of the cache that a node reads as K, before llama.cpp's cast (for f32 caches)
 const ggml_tensor * view_of(const ggml_tensor * k) {
     while (k->op == GGML_OP_CPY || (k->view_src && k->view_src->op == GGML_OP_CPY)) {
         k = k->op == GGML_OP_CPY ? k->src[0] : k->view_src;
@@ -27,7 +27,7 @@ const ggml_tensor * storage_of(const ggml_tensor * k) {
     return view->view_src ? view->view_src : view;
 }
 
-// K of the product that kq_soft_max was made from, through scales and softcaps
+// K of an attention node: of a softmax, found through scales and softcaps in its matrix product
 const ggml_tensor * k_of(const ggml_tensor * node) {
     if (node->op == GGML_OP_FLASH_ATTN_EXT) {
         return node->src[1];
@@ -38,7 +38,7 @@ const ggml_tensor * k_of(const ggml_tensor * node) {
     return node ? node->src[0] : nullptr;
 }
 
-// n elements of t along one dimension: another tensor on the same data, good for as_leaf
+// n elements of t along one dimension: a tensor on the same data, for as_leaf()
 ggml_tensor part(const ggml_tensor * t, int dim, int64_t from, int64_t n) {
     ggml_tensor p = *t;
     p.ne[dim] = n;
@@ -65,7 +65,7 @@ float op_param(const ggml_tensor * node, int i) {
 
 } // namespace
 
-// Queries of one attention node, the same number in each stream of the cache that it covers.
+// The queries of one attention node: n in each of the streams [stream, stream + n_stream)
 struct score_tap::rows {
     int64_t n;
     int64_t stream, n_stream;
@@ -173,7 +173,7 @@ bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
     const auto start = std::chrono::steady_clock::now();
     try {
         tap.observe(node, here, i);
-    } catch (...) { // C code lies above: carry the exception around it
+    } catch (...) { // the caller is C code, which exceptions must not pass through
         tap.error_ = std::current_exception();
         return false;
     }
@@ -200,7 +200,8 @@ score_tap::rows score_tap::rows_of(const ggml_tensor * node, size_t i) const {
     return here;
 }
 
-// Whether no row counts; then they are counted here, as the node will not be seen again.
+// Returns whether none of these queries counts. If so, it counts them as seen, as the callback does
+// not get the node again.
 bool score_tap::skips(const rows & here, size_t i) {
     const auto first = n_seen_[i].begin() + here.stream;
     if (*std::max_element(first, first + here.n_stream) + here.n > plan_.first_query) {
@@ -210,7 +211,7 @@ bool score_tap::skips(const rows & here, size_t i) {
     return true;
 }
 
-// The same rows come again for each further layer that reads this one's cache.
+// Counts queries as seen, once all layers that read this layer's cache have processed them.
 void score_tap::count(const rows & here, size_t i) {
     if (++n_read_[i] < kv_.n_readers(i)) {
         return;
@@ -253,9 +254,10 @@ void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
 
 std::vector<float> score_tap::scores(size_t i, const std::vector<cell> & cells) const {
     if (*std::max_element(n_seen_.at(i).begin(), n_seen_.at(i).end()) == 0) {
-        throw std::runtime_error(
-            "KV compression: attention of layer " + std::to_string(kv_.layers()[i].il) +
-            " ran where its cache does not lie; expected flash_attn auto or off on this device");
+        throw std::runtime_error("KV compression: attention of layer " +
+                                 std::to_string(kv_.layers()[i].il) +
+                                 " ran on another device than its cache; expected flash_attn auto "
+                                 "or off on this device");
     }
     return sums_.read(i, cells);
 }

@@ -13,10 +13,10 @@ namespace lookm {
 
 namespace {
 
-constexpr int64_t n_block =
-    32; // cells at once: what is transposed is read and written a line of so many at a time
+// Cells that are converted at a time: transposed values are read and written in lines of this many
+constexpr int64_t n_block = 32;
 
-// K or V of one layer: [n_cells, n_values] by rows, or [n_values, n_cells] where transposed.
+// K or V of one layer: [n_cells, n_values], or [n_values, n_cells] if transposed.
 struct values_form {
     ggml_type type;
     int32_t rotation;
@@ -32,12 +32,13 @@ struct values {
     uint8_t * data;
 };
 
-double size_of(ggml_type type) { // of a value
+// Bytes of one value
+double size_of(ggml_type type) {
     return static_cast<double>(ggml_type_size(type)) / static_cast<double>(ggml_blck_size(type));
 }
 
-// The orthonormal Walsh-Hadamard transform of each n values, in its natural order: it is its own
-// inverse.
+// Applies the orthonormal Walsh-Hadamard transform, in natural order, to each group of n values. It
+// is its own inverse.
 void rotate(float * x, int64_t n_values, int32_t n) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(n));
     for (float * block = x; n > 0 && block < x + n_values; block += n) {
@@ -56,7 +57,7 @@ void rotate(float * x, int64_t n_values, int32_t n) {
     }
 }
 
-// Rows of n cells from this one on.
+// Reads the rows of cells [first, first + n) as f32.
 void read_cells(const values & in, int64_t first, int64_t n, int64_t n_cells, float * rows) {
     if (!in.form.transposed) {
         to_floats(in.form.type, in.data + first * in.form.bytes(in.n_values), rows,
@@ -118,7 +119,7 @@ class converter {
         }
         out_.out.reserve(static_cast<size_t>(larger * static_cast<double>(in_.n_left())) +
                          in_.n_left() / 16);
-        copy<uint32_t>(); // what it is
+        copy<uint32_t>(); // magic number
         copy<llama_seq_id>();
         for (size_t i = 0; i < from.size(); ++i) {
             const auto n_streams = copy<uint32_t>();
@@ -198,7 +199,7 @@ class converter {
             copy_bytes(from.bytes(n_values) * n_cells);
             return;
         }
-        // read only: values serve both sides
+        // only read; the struct is used for input and output, hence the const_cast
         const values in = {from, n_values,
                            const_cast<uint8_t *>(in_.bytes(from.bytes(n_values) * n_cells))};
         const values out = {to, n_values, out_.bytes(to.bytes(n_values) * n_cells)};

@@ -8,10 +8,10 @@ namespace lookm {
 
 namespace {
 
-// K or V of one layer: the bytes of all its cells' values.
+// Takes the bytes of K or V of one layer, for all cells.
 std::span<const uint8_t> take_values(state_reader & in, ggml_type type, bool transposed,
                                      uint64_t n_cells) {
-    uint64_t n_bytes = 0; // of a cell
+    uint64_t n_bytes = 0; // of one cell
     if (in.get<int32_t>() != type) {
         state_reader::fail();
     }
@@ -37,7 +37,7 @@ bool check_stream(state_reader & in, const cache_form & form) {
         const uint64_t n_sequences = in.get<uint32_t>();
         in.bytes(form.cell_bytes + n_sequences * sizeof(llama_seq_id));
     }
-    in.get<uint32_t>(); // whether V is transposed: llama.cpp looks at it
+    in.get<uint32_t>(); // whether V is transposed, which llama.cpp checks
     const auto n_layers = in.get<uint32_t>();
     const auto check = [&](ggml_type type, bool transposed) {
         for (uint32_t i = 0; i < n_layers; ++i) {
@@ -56,7 +56,7 @@ bool check_stream(state_reader & in, const cache_form & form) {
 
 bool holds_numbers(std::span<const uint8_t> sequence, std::span<const cache_form> forms) {
     state_reader in(sequence);
-    in.get<uint32_t>(); // what it is
+    in.get<uint32_t>(); // magic number
     in.get<llama_seq_id>();
     for (const cache_form & form : forms) {
         const auto n_streams = in.get<uint32_t>();

@@ -7,10 +7,10 @@
 
 namespace lookm {
 
-// Whether all values of a sequence's cells (llama_state_seq_get_data) are finite. One that is not
-// spoils what attends to other cells, too, and outlives its own: where weights are multiplied by
-// all of V, nothing times NaN is NaN. Forms: as of convert_sequence. Throws std::invalid_argument
-// for bytes that are no such sequence.
+// Whether all K and V values of a saved sequence (llama_state_seq_get_data) are finite. A NaN or
+// infinity would spoil more than its own cell, even after that is freed: attention weights are
+// multiplied by all of V, and 0 * NaN is NaN. forms: as for convert_sequence(). Throws bad_argument
+// "state" for bytes that are not such a sequence.
 bool holds_numbers(std::span<const uint8_t> sequence, std::span<const cache_form> forms);
 
 } // namespace lookm

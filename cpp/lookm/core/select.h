@@ -17,10 +17,9 @@ namespace lookm {
 //
 // The last n_recent cells always stay. The others are put in this order:
 //   1. the first n_sink cells of the prompt
-//   2. the cells with the largest leads. For deviation, n_keep / 10 of them. For spread, image
-//   cells
-//      only: with r = the important cells left for images once all text is in, but at least
-//      n_visual, floor(spread * r) of them, or r if the prompt ends with an image
+//   2. the cells with the largest leads. For deviation, n_keep / 10 of them. For spread,
+//      floor(spread * r) image cells, or r of them if the prompt ends with an image, where r is
+//      what the important budget has left for images once all text is in, but at least n_visual
 //   3. with prior::text, text cells
 //   4. all other cells
 // Within each group the higher score comes first, then the earlier cell; NaN ranks below every
