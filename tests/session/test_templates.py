@@ -77,7 +77,7 @@ def test_what_the_messages_make_of_a_template(tmp_path: Path) -> None:
             llm.ask("Hello", max_tokens=2)
             with pytest.raises(
                 ValueError,
-                match="messages: the chat template refuses them: the template takes too many",
+                match="messages: the chat template rejects them: the template takes too many",
             ):
                 llm.ask("go", max_tokens=2)
 

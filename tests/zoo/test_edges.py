@@ -35,8 +35,8 @@ def _ask(
 def test_sizes_that_no_camera_makes(name: str, tmp_path: Path) -> None:
     session = _open(write_pair(name, tmp_path))
     for size in ((1, 1), (1, 400), (400, 1), (1000, 7)):
-        if name == "smolvlm" and size != (1, 1):  # resized to less than one pixel
-            with pytest.raises(ValueError, match="images: the image encoder refuses them"):
+        if name == "smolvlm" and size != (1, 1):  # would be resized to less than one pixel
+            with pytest.raises(ValueError, match="images: the image encoder rejects them"):
                 _ask(session, "A<image>B", *size)
             continue
         assert _ask(session, "A<image>B", *size) is not None
@@ -80,7 +80,7 @@ def test_an_image_in_several_batches(tmp_path: Path, name: str) -> None:
 def test_a_projector_whose_marks_the_vocabulary_lacks(tmp_path: Path, name: str) -> None:
     model, mmproj = write_pair("llava-1.5", tmp_path).model, write_pair(name, tmp_path).mmproj
     with pytest.raises(
-        ValueError, match="mmproj: it puts marks around images that the model's vocabulary lacks"
+        ValueError, match="mmproj: it puts tokens around images that are not in the model's vocabulary"
     ):
         _ask(_open((model, mmproj)), "A<image>B")
 

@@ -5,7 +5,7 @@
 
 #include "chat.h"
 #include "json.h"
-#include <log.h> // llama.cpp's, not the one beside this file
+#include <log.h> // llama.cpp's, not lookm/host/log.h
 
 #include <algorithm>
 #include <stdexcept>
@@ -15,7 +15,7 @@ namespace lookm {
 
 namespace {
 
-// llama.cpp's common code has a log of its own, which goes to stderr.
+// Silences the separate log of llama.cpp's common code, which goes to stderr.
 class quiet_scope {
   public:
     quiet_scope() : threshold_(common_log_get_verbosity_thold()) {
@@ -31,8 +31,8 @@ class quiet_scope {
     int threshold_;
 };
 
-// llama.cpp rethrows what its parser has thrown as a bare std::exception: the template is parsed
-// once more.
+// Why a template cannot be parsed. llama.cpp rethrows its parser's error as a plain std::exception,
+// so the template is parsed again to get the message.
 std::string reason_of(const std::exception & error, const std::string & source) {
     if (typeid(error) == typeid(std::exception)) {
         try {
@@ -44,8 +44,8 @@ std::string reason_of(const std::exception & error, const std::string & source) 
     return error.what();
 }
 
-// "Failed to parse messages: [json.exception.type_error.302] type must be string" without what is
-// for programmers.
+// Removes the part in brackets that users cannot use from messages such as "Failed to parse
+// messages: [json.exception.type_error.302] type must be string".
 std::string plain(std::string message) {
     const size_t at = message.find("[json.exception.");
     const size_t end = at == message.npos ? at : message.find("] ", at);
@@ -113,7 +113,7 @@ std::string chat_template::apply(const std::string & messages) const {
         return common_chat_templates_apply(templates_.get(), inputs).prompt;
     } catch (const std::exception & e) {
         throw bad_argument("messages",
-                           std::string("the chat template refuses them: ") + plain(e.what()));
+                           std::string("the chat template rejects them: ") + plain(e.what()));
     }
 }
 

@@ -11,8 +11,8 @@
 
 namespace lookm {
 
-// Each of mtmd's graphs is asked about node by node; the first that shows where compute memory lies
-// is the last.
+// The scheduler asks about each node of a graph. The first node for which the compute buffers are
+// known is computed, and its callback then stops the graph.
 struct dry_encoder::sight {
     std::map<ggml_backend_buffer_t, size_t> buffers; // of this graph, one on each device
     size_t pixels = 0;
@@ -36,14 +36,14 @@ struct dry_encoder::sight {
             sight.look(node);
             return !sight.buffers.empty() && sight.pixels > 0;
         }
-        return false; // compute no further
+        return false; // stop the graph
     }
 };
 
 namespace {
 
 const model_options & fitting(const model_options & options) {
-    // what says how large the weights are makes an encoder, too
+    // for two encoders, as finding out the size of the weights makes another one
     check_room("mmproj: to plan for \"" + options.mmproj_path + "\"",
                {0, 0, 2 * graph_tables(encoder_nodes)});
     return options;

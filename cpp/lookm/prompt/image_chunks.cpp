@@ -28,7 +28,7 @@ mtmd::input_chunks_ptr tokenize_media(const mtmd_context * mmproj, const std::st
     mtmd::input_chunks_ptr chunks(mtmd_input_chunks_init());
     forget_errors();
     if (mtmd_tokenize(mmproj, chunks.get(), &input, pointers.data(), pointers.size()) != 0) {
-        throw bad_argument("images", "the image encoder refuses them: " + last_logged_error());
+        throw bad_argument("images", "the image encoder rejects them: " + last_logged_error());
     }
     return chunks;
 }
@@ -54,7 +54,7 @@ bool same(std::span<const mtmd_input_chunk * const> a,
     return a.size() == b.size();
 }
 
-// The part of a text that ends with its marker number i.
+// The text up to and including its marker number i, counted from 0.
 std::string up_to(const std::string & text, const std::string & marker, size_t i) {
     size_t at = text.find(marker);
     for (; i > 0; --i) {
@@ -95,9 +95,8 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
         const size_t first = out.pieces.size();
         const auto expected = std::span(outline).subspan(std::min(first, outline.size()));
         const auto n = std::min(pieces.size(), expected.size());
-        if (!same(pieces,
-                  expected.first(
-                      n))) { // where it stands is part of the image: once more, in its place
+        if (!same(pieces, expected.first(n))) {
+            // pieces depend on the image's place in the prompt: prepare it again in its place
             pieces.clear();
             out.images[i].reset();
             std::vector<mtmd::bitmap> before;
@@ -110,15 +109,15 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
             pieces.assign(all.begin() + static_cast<int64_t>(std::min(first, all.size())),
                           all.end());
             if (!same(pieces, expected.first(std::min(pieces.size(), expected.size())))) {
-                throw std::runtime_error("mtmd cuts image " + std::to_string(i + 1) +
-                                         " in two ways");
+                throw std::runtime_error("images: mtmd cut image " + std::to_string(i + 1) +
+                                         " differently the second time");
             }
         }
         out.pieces.insert(out.pieces.end(), pieces.begin(), pieces.end());
         out.ends.push_back(out.pieces.size());
     }
     if (out.pieces.size() != outline.size()) {
-        throw std::runtime_error("mtmd cuts the prompt's images in two ways");
+        throw std::runtime_error("images: mtmd cut them differently the second time");
     }
     return out;
 }

@@ -22,7 +22,7 @@ class saved_chunk {
   public:
     explicit saved_chunk(const mtmd_input_chunk * chunk) : bytes_(saved_bytes(chunk)) {}
 
-    // width and height; none in another version's form
+    // Width and height; nullopt if the format is that of another version.
     std::optional<std::pair<int32_t, int32_t>> pixels() {
         if (take<uint64_t>() != 2 || take<uint32_t>() != MTMD_INPUT_CHUNK_TYPE_IMAGE) {
             return std::nullopt;
@@ -61,7 +61,7 @@ class saved_chunk {
     size_t at_ = 0;
 };
 
-// "...: preproc_out has 4 entries, grid_x = 2, grid_y = 2, has_overview = 1"
+// Reads the log line "...: preproc_out has 4 entries, grid_x = 2, grid_y = 2, has_overview = 1"
 void read_cut(const std::vector<std::string> & lines, image_facts & facts) {
     for (const std::string & line : lines) {
         const size_t at = line.find("preproc_out has ");
@@ -84,7 +84,7 @@ projector_facts read_projector(const std::string & mmproj_path) {
         gguf_init_from_file(mmproj_path.c_str(), {/*no_alloc =*/true, nullptr}), gguf_free);
     if (!gguf) {
         throw std::runtime_error("mmproj: \"" + mmproj_path +
-                                 "\" cannot be read any more: " + last_logged_error());
+                                 "\" can no longer be read: " + last_logged_error());
     }
     projector_facts facts;
     for (const char * key : {"clip.vision.projector_type", "clip.projector_type"}) {
@@ -112,7 +112,7 @@ image_facts read_image_facts(const mtmd_context * mmproj, const std::string & ma
     const log_lines lines;
     forget_errors();
     if (mtmd_tokenize(mmproj, chunks.get(), &input, &bitmap, 1) != 0) {
-        throw std::runtime_error("images: mtmd refuses a blank one of " +
+        throw std::runtime_error("images: mtmd rejects a blank image of " +
                                  std::to_string(image.width) + " x " +
                                  std::to_string(image.height) + " pixels: " + last_logged_error());
     }

@@ -12,8 +12,8 @@ namespace {
 
 using grid = std::array<int32_t, 2>;
 
-// What a projector puts around and between the cells of a grid; columns: nothing, but cells go down
-// each column first.
+// The cells that a projector puts around and between the cells of a grid. columns: none, but cells
+// are ordered by columns instead of rows.
 enum class filling { nothing, columns, breaks, begin_and_end, newlines, no_grid, unknown };
 
 filling filling_of(const projector_facts & projector) {
@@ -27,8 +27,8 @@ filling filling_of(const projector_facts & projector) {
     if (projector.name == "cogvlm") {
         return filling::begin_and_end;
     }
-    if (projector.name ==
-        "llama4") { // its pixel shuffle turns rows into columns and does not turn them back
+    // llama4's pixel shuffle swaps rows and columns and does not swap them back
+    if (projector.name == "llama4") {
         return filling::columns;
     }
     if (projector.name == "hunyuanvl") {
@@ -41,7 +41,7 @@ filling filling_of(const projector_facts & projector) {
                                                                                 : filling::unknown;
 }
 
-// nx * ny equal squares, n of them, on width x height pixels; 0 x 0 if there is no such grid.
+// The grid of n = nx * ny equal squares on width x height pixels; 0 x 0 if there is none.
 grid squares(int64_t n, int64_t width, int64_t height) {
     for (int64_t ny = 1; ny <= n; ++ny) {
         if (n % ny == 0 && (n / ny) * height == ny * width) {
@@ -62,8 +62,8 @@ grid squares_with_breaks(int64_t n, int64_t width, int64_t height) {
     return {0, 0};
 }
 
-// Rows of nx cells, with skip cells after each, from the cell first on; -1: the first place has no
-// cell.
+// Places cells row by row, starting with the cell `first`, and skips `skip` cells after each row.
+// first = -1: the first place of the grid has no cell.
 void place_rows(image_piece & piece, const grid & size, int64_t first, int32_t skip) {
     piece.nx = size[0];
     piece.ny = size[1];
@@ -98,8 +98,9 @@ void place_by_pixels(image_piece & piece, const projector_facts & projector,
     }
 }
 
-// Columns and rows by mtmd's positions: those of M-RoPE stand still in time; HunyuanVL's have a
-// newline as last column and a begin and an end around. Returns whether there are any.
+// Sets columns and rows from mtmd's positions, and returns whether it gives two-dimensional ones.
+// With M-RoPE, all cells have the same time. HunyuanVL has a newline as the last column, and one
+// cell before and one after the grid.
 bool place_by_positions(image_piece & piece, filling f, const mtmd_input_chunk * chunk) {
     const mtmd_image_tokens * tokens = mtmd_input_chunk_get_tokens_image(chunk);
     const size_t n = piece.place.size();
@@ -110,7 +111,7 @@ bool place_by_positions(image_piece & piece, filling f, const mtmd_input_chunk *
     }
     for (size_t i = rows ? 1 : 0; i < n - (rows ? 1 : 0); ++i) {
         const mtmd_decoder_pos pos = at(i);
-        // HunyuanVL's first axis is the column: mtmd calls it y
+        // HunyuanVL's column is what mtmd calls y
         piece.place[i] = {static_cast<int32_t>(rows ? pos.y : pos.x),
                           static_cast<int32_t>(rows ? pos.x : pos.y)};
         piece.nx = std::max(piece.nx, piece.place[i][0] + 1);
@@ -125,8 +126,9 @@ bool place_by_positions(image_piece & piece, filling f, const mtmd_input_chunk *
     return true;
 }
 
-// The part of an image that a canvas shows: all of it where it is stretched; else it is scaled to
-// fit and put in the middle, and the canvas shows more.
+// The area (image_piece) that a canvas of width x height pixels shows: exactly the image if it is
+// stretched; otherwise the image is scaled to fit and centred, and the canvas shows padding as
+// well.
 std::array<double, 4> canvas_area(const image_size & image, double width, double height,
                                   bool stretched) {
     if (stretched) {
@@ -139,7 +141,7 @@ std::array<double, 4> canvas_area(const image_size & image, double width, double
     return {-left / w, -top / h, (width - left) / w, (height - top) / h};
 }
 
-// Tiles cut a canvas into columns and rows; those at its ends may be smaller.
+// Sets the areas of tiles, which cut a canvas into columns and rows; the last ones may be smaller.
 void place_tiles(std::span<image_piece> pieces, std::span<const piece_facts> tiles,
                  const image_facts & cut, const image_size & image, bool stretched) {
     std::vector<double> left = {0}, top = {0};
@@ -160,7 +162,7 @@ void place_tiles(std::span<image_piece> pieces, std::span<const piece_facts> til
     }
 }
 
-// Pieces of one image: its whole, alone or with tiles before or after it.
+// Sets the areas of one image's pieces: the whole, alone or with tiles before or after it.
 void set_areas(std::span<image_piece> pieces, const image_size & image, const image_facts & facts,
                const projector_facts & projector) {
     const size_t n_tiles = pieces.size() - 1;
@@ -183,8 +185,8 @@ void set_areas(std::span<image_piece> pieces, const image_size & image, const im
                     projector.stretches_tiles);
     }
     for (image_piece & piece : pieces) {
-        if (projector.one_patch_on && projector.name != "mlp" &&
-            piece.nx > 0) { // 2 x 2 patches a cell
+        // a cell is 2 x 2 patches here, so one patch is half a cell
+        if (projector.one_patch_on && projector.name != "mlp" && piece.nx > 0) {
             const double half = (piece.area[2] - piece.area[0]) / (2 * piece.nx);
             piece.area[0] += half;
             piece.area[2] += half;
@@ -216,8 +218,8 @@ std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::st
             const size_t k = pieces.size();
             if (k >= chunks.size() ||
                 mtmd_input_chunk_get_n_tokens(chunks[k]) != static_cast<size_t>(seen.n_cells)) {
-                throw std::runtime_error("explain: mtmd cuts image " + std::to_string(i + 1) +
-                                         " in two ways");
+                throw std::runtime_error("explain: mtmd cut image " + std::to_string(i + 1) +
+                                         " differently the second time");
             }
             image_piece piece;
             piece.image = static_cast<int32_t>(i);
@@ -232,7 +234,7 @@ std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::st
         }
     }
     if (pieces.size() != chunks.size()) {
-        throw std::runtime_error("explain: mtmd cuts the prompt's images in two ways");
+        throw std::runtime_error("explain: mtmd cut the images differently the second time");
     }
     return pieces;
 }

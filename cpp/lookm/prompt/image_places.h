@@ -10,32 +10,33 @@
 
 namespace lookm {
 
-// A piece of an image that the encoder sees at once: the whole, or a tile of it.
+// The kind of a piece, which is what the encoder sees at a time: the whole image, or a tile of it.
 enum class piece_kind { whole, tile };
 
-// Where the cells of one piece lie in the image as it was given.
+// Which parts of the original image the cells of one piece show.
 //
-// area: x0, y0, x1, y1 that the piece covers, in widths and heights of the image; beyond [0, 1]
-// where it was padded:
-//   a square piece of an image twice as wide as high, put in the middle  ->  0 -0.5 1 1.5
-// grid: the piece's cells are nx columns and ny rows of equal squares; 0 x 0 where no cell has a
-// place of its own.
+// area: x0, y0, x1, y1 of the piece, in units of the image's width and height; outside of [0, 1] if
+// the image was padded:
+//   a square piece with an image in its middle that is twice as wide as high  ->  0 -0.5 1 1.5
+// nx, ny: the cells are nx columns and ny rows of equal squares; 0 x 0 if cells have no place.
 struct image_piece {
-    int32_t image; // which one of the prompt, from 0
+    int32_t image; // index of the image in the prompt, from 0
     piece_kind kind = piece_kind::whole;
-    bool has_area = false;        // whether area is known
-    std::array<double, 4> area{}; // of the grid
+    bool has_area = false; // whether area is known
+    std::array<double, 4> area{};
     int32_t nx = 0, ny = 0;
-    std::vector<std::array<int32_t, 2>>
-        place; // of each cell: column and row, -1 -1 for those without one
+    // column and row of each cell; -1 -1 for cells without a place
+    std::vector<std::array<int32_t, 2>> place;
 };
 
-// The pieces of a prompt's images, in its order. Columns and rows are mtmd's own where it hands out
-// positions of two dimensions (M-RoPE, HunyuanVL). Else they follow from what it tells about a
-// piece, the pixels that the encoder gets and the number of cells, and from what the projector puts
-// between them, which the mmproj file names. Of a projector that is not known here, and of one
-// whose cells each look at all of the piece (resampler), no cell has a place. Nothing is encoded.
-// Throws std::runtime_error when mtmd cuts an image in another way than before.
+// The pieces of a prompt's images in the order of the prompt. Nothing is encoded.
+//
+// Columns and rows come from mtmd if it gives cells two-dimensional positions (M-RoPE, HunyuanVL).
+// Otherwise they follow from the size of the piece in pixels, its number of cells, and the cells
+// that the type of projector puts between them. Cells have no place if the type is unknown here, or
+// if each cell sees the whole piece (resampler).
+//
+// Throws std::runtime_error if mtmd would not cut an image as it did for the prompt.
 std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::string & mmproj_path,
                                       const std::string & image_marker, const prompt & p);
 

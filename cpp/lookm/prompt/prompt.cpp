@@ -30,7 +30,7 @@ void check_markers(const char * argument, const char * what, size_t n_given, siz
     }
 }
 
-// The tokens of text, for every run of it between two image markers; empty runs are left out.
+// Tokenizes each run of text between two image markers; empty runs are left out.
 std::vector<text_run> tokenize_runs(const llama_model * model, const std::string & text,
                                     const prompt_markers & markers,
                                     std::span<const std::string> contexts) {
@@ -52,7 +52,7 @@ prompt_chunk chunk_of(text_run run) {
     return {std::move(run.tokens), std::move(run.kind)};
 }
 
-// Without images: the runs are one.
+// The prompt if there are no images, so that there is at most one run.
 prompt text_prompt(const llama_model * model, std::vector<text_run> runs, bool begins) {
     const llama_vocab * vocab = llama_model_get_vocab(model);
     text_run run = runs.empty() ? text_run() : std::move(runs.front());
@@ -69,8 +69,9 @@ prompt text_prompt(const llama_model * model, std::vector<text_run> runs, bool b
     return p;
 }
 
-// mtmd puts tokens of its own around images, and does not say which: it is given a stand-in for
-// every run of text, and the run's own tokens take its place.
+// A text for mtmd in which a marker stands for each run of text. mtmd adds tokens around images and
+// does not say which those are, so it never gets the real text: put_in() later replaces the tokens
+// of each stand-in by those of the run.
 std::string with_stand_ins(const std::string & text, const prompt_markers & markers) {
     std::string out;
     for (size_t start = 0; start <= text.size();) {
@@ -82,8 +83,8 @@ std::string with_stand_ins(const std::string & text, const prompt_markers & mark
     return out;
 }
 
-// tokens of one chunk of mtmd's, with the next of runs where the stand-in is; at most one is, since
-// images divide runs
+// The tokens of a chunk of mtmd, with the stand-in replaced by the next run. A chunk has at most
+// one, as images separate runs.
 text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token> stand_in,
                 std::span<text_run> & runs) {
     text_run out = {{tokens.begin(), tokens.end()},
@@ -170,9 +171,10 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
             size_t n = 0;
             const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
             if (std::find(tokens, tokens + n, LLAMA_TOKEN_NULL) != tokens + n) {
-                throw bad_argument("mmproj",
-                                   "it puts marks around images that the model's vocabulary lacks; "
-                                   "expected the multimodal projector made for this model");
+                throw bad_argument(
+                    "mmproj",
+                    "it puts tokens around images that are not in the model's vocabulary; "
+                    "expected the multimodal projector made for this model");
             }
             p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
         } else {

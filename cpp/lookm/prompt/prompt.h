@@ -13,11 +13,10 @@
 
 namespace lookm {
 
-// A run of text tokens, or one image or tile of an image (never both).
+// Either a run of text tokens, or a piece of an image (the whole or a tile).
 struct prompt_chunk {
     std::vector<llama_token> tokens;
-    std::vector<token_kind>
-        kind; // of each token; image: of a context, which counts as an image does
+    std::vector<token_kind> kind;             // of each token; `image` if it belongs to a context
     const mtmd_input_chunk * image = nullptr; // owned by prompt::images
 
     int32_t n_cells() const;
@@ -27,10 +26,10 @@ struct prompt_chunk {
 struct prompt {
     std::vector<prompt_chunk> chunks;
     std::vector<mtmd::input_chunks_ptr> images; // what chunks point to
-    std::vector<image_size> image_sizes;        // of the images as they were given
+    std::vector<image_size> image_sizes;        // of the images as given
 
-    int32_t n_images =
-        0; // as given; a model may cut one into several tiles, each a chunk of its own
+    // images as given; a model may cut one into several tiles, each of which is a chunk
+    int32_t n_images = 0;
 
     int32_t n_cells() const;
     int32_t n_tiles() const;               // chunks that the image encoder sees
@@ -38,22 +37,23 @@ struct prompt {
     std::vector<token_kind> kinds() const; // of every cell
 };
 
-// Strings that stand for an image and for a context in a formatted prompt.
+// The strings that stand for an image and for a context in a formatted prompt.
 struct prompt_markers {
     std::string image;
     std::string context;
 };
 
-// Splits text that holds one marker per image and one per context: a text whose cells are evictable
-// as an image's are, and in which control tokens are text. mmproj may be null when there are no
-// images. begins: no text comes before it, so that it gets the tokens that begin one. Images are
-// decoded one by one. Throws std::invalid_argument when markers and images or contexts do not
-// match, or an image cannot be used.
+// Tokenizes a text that contains one marker for each image and one for each context. A context is a
+// text whose cells may be evicted like those of an image, and in which control tokens are plain
+// text. mmproj may be null without images. begins: whether the text begins a sequence, so that it
+// gets the tokens for that. Images are decoded one by one. Throws bad_argument "images" or
+// "contexts" if their number is not that of the markers or an image cannot be used, and "mmproj" if
+// it does not fit the model.
 prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const std::string & text,
                 const prompt_markers & markers, std::span<const image_source> images,
                 std::span<const std::string> contexts, bool begins = true);
 
-// Markers that no user text holds by chance.
+// Random markers, which no text of a user contains by chance.
 prompt_markers random_markers();
 
 } // namespace lookm

@@ -16,7 +16,7 @@ bool has_attr(const llama_vocab * vocab, llama_token token, int attr) {
     return (llama_vocab_get_attr(vocab, token) & attr) != 0;
 }
 
-// Tokens that split a text apart before anything else does.
+// Whether the tokenizer looks for this token before it splits the text in any other way.
 bool special(const llama_vocab * vocab, llama_token token) {
     return has_attr(vocab, token,
                     LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN |
@@ -37,8 +37,9 @@ class piece_tokenizer {
         return piece_tokens(piece, true, first);
     }
 
-    // Merging may spell a control token out of ordinary ones; its text is then tokenized in two
-    // parts. (A control token of one character has no other spelling and is left out.)
+    // Merging may produce a control token from ordinary text. Its text is then tokenized in two
+    // parts, so that it stays text. (A control token of one character cannot be split and is left
+    // out.)
     tokens context(const std::string & piece, bool first) const {
         tokens out;
         for (const llama_token token : piece_tokens(piece, false, first)) {
@@ -48,8 +49,8 @@ class piece_tokenizer {
             }
             const std::string name = llama_vocab_get_text(vocab_, token);
             size_t head = 1;
-            while (head < name.size() &&
-                   (name[head] & 0xC0) == 0x80) { // not inside a UTF-8 character
+            // do not split within a UTF-8 character
+            while (head < name.size() && (name[head] & 0xC0) == 0x80) {
                 ++head;
             }
             for (const std::string & part : {name.substr(0, head), name.substr(head)}) {
@@ -60,7 +61,7 @@ class piece_tokenizer {
         return out;
     }
 
-    // Whether a text that follows is tokenized as if it were the first one.
+    // Whether text after this token is tokenized as if it were at the beginning.
     bool starts_anew(llama_token last) const { return special(vocab_, last); }
 
   private:
@@ -68,8 +69,8 @@ class piece_tokenizer {
         if (first || !adds_space_) {
             return tokens_of(vocab_, piece, parse_special);
         }
-        // The space goes before a separator instead. Where no token spans separator and piece, what
-        // comes after the separator's tokens is what merging makes of the piece alone.
+        // Tokenize a separator and the piece together, so that the space goes before the separator.
+        // If no token spans both, the tokens after the separator's are those of the piece alone.
         for (const char * separator : {"\n", "|", "0"}) {
             const tokens before = tokens_of(vocab_, separator, parse_special);
             const tokens all = tokens_of(vocab_, separator + piece, parse_special);
@@ -96,7 +97,7 @@ std::vector<llama_token> tokens_of(const llama_vocab * vocab, const std::string 
     } catch (const std::out_of_range &) {
         throw std::invalid_argument(
             "the model's vocabulary has no token for a byte of the text; expected a GGUF "
-            "file whose vocabulary is whole");
+            "file with a complete vocabulary");
     }
 }
 
