@@ -7,24 +7,25 @@
 
 namespace lookm {
 
-// Doubts about a file, and what most rules need to find them.
+// Collects doubts about a file: sentences that say which field or tensor cannot be right, what it
+// is and what was expected. The check functions add one if their condition does not hold; a field
+// that is missing or of another type is skipped.
 class doubt_list {
   public:
     explicit doubt_list(const gguf_header & header) : file(header) {}
 
     const gguf_header & file;
 
-    // One for each name: the first is the cause.
+    // Adds "name is ..., expected ...". Only the first for each name counts, as it is the cause.
     void add(const std::string & name, const std::string & is, const std::string & expected);
-    // A number that is there, and not from 1 to most.
+    // The number must be from 1 to most.
     void check_count(const std::string & key, uint32_t most);
     void check_type(const std::string & key, gguf_type type);
-    // An epsilon of a norm is small and more than nothing.
+    // The epsilon of a norm must be more than 0 and less than 0.1.
     void check_epsilon(const std::string & key);
-    // A number must be what a tensor's shape says; of: as in "192, the length of
-    // v.blk.0.ln1.weight".
-    void check_equal(const std::string & key, int64_t right, const std::string & of);
-    // Heads share the width evenly, unless head_length says otherwise.
+    // The number must be `right`. reason: why, as in "192, the length of v.blk.0.ln1.weight".
+    void check_equal(const std::string & key, int64_t right, const std::string & reason);
+    // The number of heads must divide the width, unless the file gives a head_length.
     void check_heads(const std::string & width, const std::string & heads,
                      const std::string & head_length);
 
@@ -36,17 +37,17 @@ class doubt_list {
     std::vector<std::string> names_, list_;
 };
 
-void doubt_tensors(doubt_list & doubts);   // any file's
-void doubt_projector(doubt_list & doubts); // clip.*
+void doubt_tensors(doubt_list & doubts);   // of any file
+void doubt_projector(doubt_list & doubts); // clip.* keys, projector and encoder tensors
 void doubt_model(doubt_list & doubts);
 void doubt_tokenizer(doubt_list & doubts);
 
-std::string quoted(const std::string & text); // no more than its begin
-// One or two letters differ.
+std::string quoted(const std::string & text); // long texts are cut off
+// Whether only one or two letters differ.
 bool nearly_same(const std::string & a, const std::string & b);
-// How many blocks there are, by the highest number after "blk." or "v.blk."
+// The number of blocks, by the highest block number after the prefix "blk." or "v.blk."
 uint32_t count_blocks(const gguf_header & file, const std::string & prefix);
-// Whether a tensor of some block has a name that goes on so: "attn_q."
+// Whether any block has a tensor whose name continues like this after the number: "attn_q."
 bool blocks_have(const gguf_header & file, const std::string & prefix, const std::string & start);
 
 } // namespace lookm

@@ -4,7 +4,8 @@ namespace lookm {
 
 namespace {
 
-constexpr uint32_t most_blocks = 512, widest = 1 << 20; // blocks: as many as llama.cpp has room for
+constexpr uint32_t most_blocks = 512; // llama.cpp's limit
+constexpr uint32_t widest = 1 << 20;
 
 } // namespace
 
@@ -29,7 +30,7 @@ void doubt_model(doubt_list & doubts) {
     doubts.check_count(n_blocks, most_blocks);
     const uint32_t there = count_blocks(file, "blk.");
     if (const auto n = file.u32(n_blocks); n && there > 0 && *n > there && *n <= most_blocks) {
-        doubts.check_equal(n_blocks, there, "of which there are tensors");
+        doubts.check_equal(n_blocks, there, "the number of blocks with tensors");
     }
     if (const auto n = file.u32(arch + "nextn_predict_layers"), all = file.u32(n_blocks);
         n && all && *n >= *all) {
@@ -39,7 +40,7 @@ void doubt_model(doubt_list & doubts) {
     const uint32_t experts = file.u32(arch + "expert_count").value_or(0);
     if (const auto n = file.u32(arch + "expert_used_count"); n && *n > experts) {
         doubts.add(arch + "expert_used_count", std::to_string(*n),
-                   "no more than expert_count, " + std::to_string(experts));
+                   "at most expert_count, " + std::to_string(experts));
     }
     if (blocks_have(file, "blk.", "attn_q.")) {
         doubts.check_count(heads, widest);

@@ -8,12 +8,11 @@ namespace {
 
 constexpr uint32_t most_blocks = 512, most_heads = 1024, widest = 1 << 18, largest_image = 1 << 16;
 
-// Projector types that mtmd knows, and a tensor without which it is none of that type ("": not told
-// by one).
+// A projector type that mtmd knows.
 struct projector {
     const char * name;
-    const char * tensor = "";
-    bool fixed_table = false; // each patch of a square image has one row of the table of positions
+    const char * tensor = ""; // a tensor that every file of this type has; "": not known
+    bool fixed_table = false; // the table of positions has one row for each patch of a square image
 };
 constexpr projector projectors[] = {
     {"mlp", "mm.0.weight", true},
@@ -116,7 +115,7 @@ void doubt_blocks(doubt_list & doubts) {
     doubts.check_count(v + "block_count", most_blocks);
     if (const auto n = doubts.file.u32(v + "block_count");
         n && *n > n_blocks && *n <= most_blocks) {
-        doubts.check_equal(v + "block_count", n_blocks, "of which there are tensors");
+        doubts.check_equal(v + "block_count", n_blocks, "the number of blocks with tensors");
     }
     doubts.check_count(v + "embedding_length", widest);
     doubts.check_epsilon(v + "attention.layer_norm_epsilon");
@@ -159,7 +158,7 @@ void doubt_patches(doubt_list & doubts, bool fixed_table) {
         return;
     }
     const uint64_t n = *pixels / *side, rows = static_cast<uint64_t>(table->shape[1]);
-    if (rows != n * n && rows != n * n + 1) { // one of no patch
+    if (rows != n * n && rows != n * n + 1) { // one row may belong to a class token
         doubts.add(image_size,
                    std::to_string(*pixels) + " with patches of " + std::to_string(*side) +
                        " pixels",
@@ -167,7 +166,7 @@ void doubt_patches(doubt_list & doubts, bool fixed_table) {
     }
 }
 
-// Outside of blocks: a bias is added to a product.
+// Outside of blocks, every bias belongs to a weight, as it is added to a product.
 void doubt_biases(doubt_list & doubts) {
     const std::string bias = ".bias";
     const auto is_product = [&](const std::string & name) {
@@ -191,8 +190,8 @@ void doubt_biases(doubt_list & doubts) {
             }
         }
         doubts.add(weight_of(name), "missing",
-                   "beside " + name + (other.empty() ? "" : ", or " + other + " for that"));
-        return; // one is enough, and a file may have any number
+                   "it with " + name + (other.empty() ? "" : ", or " + other + " instead of that"));
+        return; // one is enough, as a file may have any number of them
     }
 }
 

@@ -8,9 +8,9 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t most_blocks = 4096, most_names = 256; // what is more is not compared
+constexpr size_t most_blocks = 4096, most_names = 256; // limits of what is compared
 
-// "v.blk.12.attn_k.weight" is in block 12, and "attn_k.weight" there; false: in none.
+// Splits "v.blk.12.attn_k.weight" into block 12 and "attn_k.weight". Returns false for other names.
 bool split(const std::string & name, const std::string & prefix, uint32_t & block,
            std::string & rest) {
     if (name.rfind(prefix, 0) != 0) {
@@ -33,9 +33,9 @@ std::string other_half(const std::string & name) {
                              : "";
 }
 
-// Blocks of some models differ by design. A tensor is missed only where all other blocks have it,
-// and this one has either half of it (a bias without its weight) or, in its place, one of nearly
-// the same name that no other block has.
+// Finds tensors that a block has lost. As the blocks of some models differ by design, a tensor
+// counts as lost only if all other blocks have it, and this block has either its other half (a bias
+// without its weight) or a tensor with nearly the same name that no other block has.
 void doubt_lost(doubt_list & doubts, const std::string & prefix) {
     std::map<uint32_t, std::set<std::string>> blocks;
     std::map<std::string, size_t> counts;

@@ -9,14 +9,15 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t most_tokens = 1 << 20; // to look at
+constexpr size_t most_tokens = 1 << 20; // limit of what is compared
 
 constexpr std::string_view tokenizers[] = {
     "llama", "bert", "gpt2",   "hybriddna", "whitespace", "t5",
     "rwkv",  "test", "plamo2", "gemma4",    "none",       "no_vocab",
 };
 
-// Sorted, so that no choice of texts makes it slow, as one does a hash's buckets.
+// Finds a token that occurs twice. Sorts instead of hashing, so that no file can make it slow by
+// texts with the same hash.
 void doubt_twins(doubt_list & doubts, const std::vector<const char *> & tokens) {
     if (tokens.size() > most_tokens) {
         return;
@@ -31,7 +32,7 @@ void doubt_twins(doubt_list & doubts, const std::vector<const char *> & tokens) 
         return *tokens[a] && std::strcmp(tokens[a], tokens[b]) == 0;
     };
     const auto twin =
-        std::adjacent_find(order.begin(), order.end(), same); // empty ones get names of their own
+        std::adjacent_find(order.begin(), order.end(), same); // llama.cpp renames empty ones
     if (twin != order.end()) {
         doubts.add("tokenizer.ggml.tokens",
                    quoted(tokens[*twin]) + " at both " + std::to_string(twin[0]) + " and " +
@@ -58,7 +59,7 @@ void doubt_tokenizer(doubt_list & doubts) {
                        "the tokenizer of its " + std::to_string(list.size()) + " tokens");
         } else if (*name == "llama" && file.has("tokenizer.ggml.merges") &&
                    !file.has("tokenizer.ggml.scores")) {
-            doubts.add(model, is, "another, as its tokens have merges and no scores");
+            doubts.add(model, is, "another one, as its tokens have merges but no scores");
         }
     }
     doubt_twins(doubts, list);

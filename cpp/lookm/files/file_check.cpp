@@ -34,9 +34,9 @@ void check_files(const model_files & /*files*/, const file_tester & /*tester*/) 
 namespace {
 
 constexpr int tick_ms = 100;
-constexpr int its_end = 3;                  // of the pipe, in the child
-constexpr double least_seconds = 60;        // of computing and of waiting for a busy machine
-constexpr double bytes_a_second = 20 << 20; // of a slow disk
+constexpr int its_end = 3;                  // the child's end of the pipe
+constexpr double least_seconds = 60;        // for computing, on a machine that may be busy
+constexpr double bytes_a_second = 20 << 20; // speed of a slow disk
 
 double most_seconds(const model_files & files) {
     if (const char * given = std::getenv("LOOKM_CHECK_SECONDS")) {
@@ -52,12 +52,12 @@ double most_seconds(const model_files & files) {
 }
 
 std::string cannot_start(const file_tester & tester, const std::string & why) {
-    return "model_path: it is opened in a child process first, and \"" + tester.command.front() +
-           "\" cannot be that: " + why + "; " + tester.instead +
-           " opens files that you trust without";
+    return "model_path: it is opened in a child process first, but \"" + tester.command.front() +
+           "\" cannot be started: " + why + "; " + tester.instead +
+           " skips this for files that you trust";
 }
 
-// A program that runs with the end of a pipe to write to; it ends with this object.
+// Runs a program that writes to a pipe; the destructor ends it.
 class child {
   public:
     child(const file_tester & tester, const model_files & files) {
@@ -65,7 +65,7 @@ class child {
         if (pipe(ends) != 0) {
             throw std::runtime_error(cannot_start(tester, std::strerror(errno)));
         }
-        for (int & end : ends) { // out of the way of the child's own
+        for (int & end : ends) { // not the number that the child's end gets
             const int moved = fcntl(end, F_DUPFD_CLOEXEC, its_end + 1);
             close(end);
             end = moved;
@@ -103,7 +103,7 @@ class child {
     child(const child &) = delete;
     child & operator=(const child &) = delete;
 
-    // What has come within tick_ms; false at the end of it.
+    // Appends what arrives within tick_ms. Returns false at the end of the pipe.
     bool read(std::string & text) const {
         pollfd readable = {from_, POLLIN, 0};
         if (poll(&readable, 1, tick_ms) <= 0) {
@@ -117,7 +117,8 @@ class child {
         return n > 0 || (n < 0 && errno == EINTR);
     }
 
-    // Waits for its end: its wait status, or 0 where somebody else has taken that.
+    // Waits for the program to end and returns its wait status, or 0 if that was taken by other
+    // code.
     int wait() {
         while (id_ > 0 && waitpid(id_, &status_, 0) < 0 && errno == EINTR) {
         }
@@ -131,10 +132,10 @@ class child {
     int status_ = 0;
 };
 
-// What the child has written, line by line.
+// The lines that the child has written.
 struct report {
     bool started = false;
-    std::string step = trial::model; // that it was at
+    std::string step = trial::model; // the last step that it began
     std::string verdict, text;
     std::vector<std::pair<std::string, std::string>> doubts; // each with its step
 
@@ -156,7 +157,7 @@ struct report {
         }
     }
 
-    // What to add to an error: fields that cannot be right, of the file that it is about.
+    // The doubts about the file of the last step, to be added to an error message.
     std::string doubted() const {
         std::string all;
         for (const auto & [about, doubt] : doubts) {
@@ -205,10 +206,10 @@ void check_files(const model_files & files, const file_tester & tester) {
     if (!in_time) {
         std::ostringstream seconds;
         seconds << most_seconds(files);
-        throw std::invalid_argument(found.named(files) +
-                                    " was tried in a child process and kept it busy for " +
-                                    seconds.str() + " seconds; expected a sound GGUF file, or " +
-                                    tester.instead + " for one that you trust" + found.doubted());
+        throw std::invalid_argument(
+            found.named(files) + " was opened in a child process, which was still busy after " +
+            seconds.str() + " seconds; expected an undamaged GGUF file, or " + tester.instead +
+            " for one that you trust" + found.doubted());
     }
     if (found.verdict == trial::good) {
         checked_files::add(files);
@@ -227,15 +228,15 @@ void check_files(const model_files & files, const file_tester & tester) {
                                  : found.text) +
                             found.doubted());
     } else if (found.verdict == trial::ended) {
-        throw std::invalid_argument(found.named(files) +
-                                    " cannot be used, llama.cpp ends the process that does: " +
-                                    found.text + found.doubted());
+        throw std::invalid_argument(
+            found.named(files) + " cannot be used, as llama.cpp ends the process: " + found.text +
+            found.doubted());
     } else if (WIFSIGNALED(status)) {
         throw std::invalid_argument(found.named(files) +
-                                    " cannot be used, the process that does ends by " +
+                                    " cannot be used, as it ends the process by a signal: " +
                                     strsignal(WTERMSIG(status)) + found.doubted());
     } else {
-        throw std::runtime_error(cannot_start(tester, "it ended without a word, with status " +
+        throw std::runtime_error(cannot_start(tester, "it ended without a result, with status " +
                                                           std::to_string(WEXITSTATUS(status))));
     }
 }

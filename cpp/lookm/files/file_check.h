@@ -8,19 +8,21 @@
 
 namespace lookm {
 
-// The child process that tries files.
+// How to start the child process that tries files.
 struct file_tester {
-    std::vector<std::string>
-        command; // calls try_files(); model, projector ("" for none) and the pipe's number follow
-    std::string instead; // what opens files that one trusts without it, as the user says it
-    std::function<void()>
-        tick; // called ten times a second while it is at work; what it throws ends the child
+    // a program that calls try_files(); the model, the projector ("" for none) and the number of
+    // the pipe are added as arguments
+    std::vector<std::string> command;
+    // the option with which users skip the check, for error messages
+    std::string instead;
+    // called ten times a second while the child runs; an exception ends the child
+    std::function<void()> tick;
 };
 
-// Makes sure that files can be opened without ending this process: those that were not found good
-// before are tried in a child process (file_trial). Throws std::invalid_argument that names the
-// file which cannot be used and says why, out_of_memory, and std::runtime_error where no child can
-// be started.
+// Makes sure that files can be opened without ending this process: files that have not been found
+// to be good before are tried in a child process (file_trial.h). Throws std::invalid_argument with
+// the file that cannot be used and the reason, out_of_memory, and std::runtime_error if the child
+// cannot be started.
 void check_files(const model_files & files, const file_tester & tester);
 
 } // namespace lookm

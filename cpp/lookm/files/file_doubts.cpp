@@ -9,7 +9,7 @@ namespace lookm {
 
 namespace {
 
-constexpr size_t most_doubts = 4; // what follows is mostly the first one's consequence
+constexpr size_t most_doubts = 4; // later ones are mostly consequences of the first
 
 std::string shown(float x) {
     std::ostringstream text;
@@ -58,10 +58,10 @@ void doubt_list::check_epsilon(const std::string & key) {
     }
 }
 
-void doubt_list::check_equal(const std::string & key, int64_t right, const std::string & of) {
+void doubt_list::check_equal(const std::string & key, int64_t right, const std::string & reason) {
     const std::optional<uint32_t> n = file.u32(key);
     if (n && *n != right) {
-        add(key, std::to_string(*n), std::to_string(right) + ", " + of);
+        add(key, std::to_string(*n), std::to_string(right) + ", " + reason);
     }
 }
 

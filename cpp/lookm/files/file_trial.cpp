@@ -35,11 +35,10 @@ namespace lookm {
 namespace {
 
 constexpr image_size small = {96, 96};
-constexpr image_size wide = {
-    1344, 768}; // more than one piece, where a projector cuts pictures into pieces
+constexpr image_size wide = {1344, 768}; // several pieces, if the projector cuts images
 constexpr int32_t few_cells = 2;
 
-int out = 1; // the pipe; handlers of signals and of ggml know no other way to it
+int out = 1; // the pipe; global, as signal handlers and ggml's callbacks need it
 
 void tell(const char * word, std::string text = "") {
     for (char & c : text) {
@@ -49,7 +48,8 @@ void tell(const char * word, std::string text = "") {
     static_cast<void>(!write(out, line.data(), static_cast<unsigned>(line.size())));
 }
 
-// Before llama.cpp sees the file: whatever it dies of, they are said.
+// Call before llama.cpp opens the file, so that the doubts are reported even if it ends the
+// process.
 void tell_doubts(const std::vector<std::string> & parts) {
     for (const std::string & doubt : doubts_of(parts)) {
         tell(trial::doubt, doubt);
@@ -62,8 +62,8 @@ void tell_doubts(const std::vector<std::string> & parts) {
     std::_Exit(0);
 }
 
-// What ggml says before it aborts: "folder/file.c:12: text", of which the folder is of no use to
-// anybody.
+// Called with ggml's message before it aborts, "folder/file.c:12: text"; reports it without the
+// folder.
 void on_abort(const char * message) {
     std::string said = message;
     const size_t slash = said.rfind('/', said.find(": "));
@@ -83,15 +83,15 @@ void on_abort(const char * message) {
         end(trial::ended, error.what());
     } catch (...) {
     }
-    end(trial::ended, "an exception that nothing catches");
+    end(trial::ended, "an uncaught exception");
 }
 
 #if !defined(_WIN32)
 void on_signal(int number) {
-    // nothing but what a handler may call
+    // only functions that a signal handler may call
     const char * text = number == SIGFPE    ? "ended division by zero\n"
-                        : number == SIGSEGV ? "ended memory that is not its own (SIGSEGV)\n"
-                        : number == SIGBUS  ? "ended memory that is not there (SIGBUS)\n"
+                        : number == SIGSEGV ? "ended invalid memory access (SIGSEGV)\n"
+                        : number == SIGBUS  ? "ended access to missing memory (SIGBUS)\n"
                         : number == SIGILL
                             ? "ended an instruction that this CPU does not have (SIGILL)\n"
                             : "ended abort()\n";
@@ -105,11 +105,11 @@ void catch_ends() {
     std::set_terminate(on_terminate);
 #if !defined(_WIN32)
 #if defined(__linux__)
-    prctl(PR_SET_PDEATHSIG, SIGKILL); // nobody would hear what it says
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // without the parent, its result is of no use
 #endif
     const rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
-    static char stack[64 << 10]; // a recursion without end leaves no other
+    static char stack[64 << 10]; // endless recursion leaves no space on the usual stack
     stack_t other = {};
     other.ss_sp = stack;
     other.ss_size = sizeof(stack);
@@ -141,9 +141,9 @@ const prompt_chunk & first_picture(const prompt & p) {
                          [](const prompt_chunk & c) { return c.image != nullptr; });
 }
 
-void check_numbers(const char * of, const float * numbers, size_t n) {
+void check_numbers(const char * what, const float * numbers, size_t n) {
     if (!numbers || std::any_of(numbers, numbers + n, [](float x) { return std::isnan(x); })) {
-        throw std::invalid_argument(std::string(of) + " are not numbers (NaN)");
+        throw std::invalid_argument(std::string(what) + " contain NaN");
     }
 }
 
@@ -159,7 +159,7 @@ class files_trial {
         model_ = load_model(options_, devices_);
         room_ = std::make_unique<sized_context>(model_.get(), options_);
         if (llama_model_has_encoder(model_.get()) || !llama_get_memory(room_->get())) {
-            return; // sessions refuse it, and llama-server reads it in another way
+            return; // sessions reject it, and llama-server handles it in another way
         }
         read_text();
         if (options_.mmproj_path.empty()) {
@@ -192,11 +192,11 @@ class files_trial {
                          llama_batch_get_one(tokens.data(), static_cast<int32_t>(tokens.size()))) !=
             0) {
             throw bad_argument("model_path", "\"" + options_.model_path +
-                                                 "\" cannot be computed: " + last_logged_error());
+                                                 "\" cannot be run: " + last_logged_error());
         }
     }
 
-    // without weights: the graphs of all pieces of a picture are built and reserved
+    // Without weights: builds and reserves the graphs of all pieces of a large image
     void cut_pictures() {
         model_options dry = options_;
         dry.no_alloc = true;
@@ -204,7 +204,7 @@ class files_trial {
         try {
             encoder.measure(picture_prompt(model_.get(), encoder.get(), markers_, wide));
         } catch (const std::logic_error &) {
-            // pictures that are cut are refused, a prompt's too: those that are not may be right
+            // sessions will reject large images in the same way, but small ones may work
         }
     }
 
@@ -215,22 +215,22 @@ class files_trial {
         forget_errors();
         if (mtmd_encode_chunk(mmproj.get(), picture.image) != 0) {
             throw std::invalid_argument("mmproj: \"" + options_.mmproj_path +
-                                        "\" cannot encode a picture: " + last_logged_error());
+                                        "\" cannot encode an image: " + last_logged_error());
         }
         float * cells = mtmd_get_output_embd(mmproj.get());
-        check_numbers("the cells of its pictures", cells,
+        check_numbers("the embeddings of its images", cells,
                       static_cast<size_t>(picture.n_cells()) *
                           llama_model_n_embd_inp(model_.get()));
         bool read = false;
         const auto after_a_few = [](const mtmd_helper_embd_batch *, void * done) {
             *static_cast<bool *>(done) = true;
-            return 1; // no more of them
+            return 1; // stop after the first cells
         };
         llama_pos n_past = 0;
         mtmd_helper_decode_image_chunk(mmproj.get(), room_->get(), picture.image, cells, 0, 0,
                                        few_cells, &n_past, after_a_few, &read);
         if (!read) {
-            throw std::invalid_argument("mmproj: cells of \"" + options_.mmproj_path +
+            throw std::invalid_argument("mmproj: images encoded by \"" + options_.mmproj_path +
                                         "\" cannot be read by \"" + options_.model_path +
                                         "\": " + last_logged_error());
         }

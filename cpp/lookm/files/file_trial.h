@@ -4,25 +4,30 @@
 
 namespace lookm {
 
-// llama.cpp and ggml end the process on many a file that is damaged or made on purpose. So a file
-// that was not seen before is opened in a child process first (checked_files), which does there, on
-// the CPU alone, a little of all that a session does: it loads model and projector, cuts a large
-// picture up, encodes a small one, and reads a few of its cells and a few tokens.
+// llama.cpp and ggml end the process on many files that are damaged, by accident or on purpose. So
+// a file that has not been seen before (checked_files.h) is first opened in a child process. On the
+// CPU, the child does a little of everything that a session does: it loads the model and the
+// projector, cuts a large image into pieces, encodes a small one, and reads a few of its cells and
+// a few tokens.
 //
-// The child says on a pipe how far it is, so that whoever waits for it can tell what went wrong
-// wherever it ends. A line is a word of these, a space and a text without line breaks:
+// The child reports its progress on a pipe, so that its parent can say what went wrong wherever the
+// child ends. Each line is one of these words, a space and a text without line breaks:
 namespace trial {
-constexpr const char * model = "model";         // a step begins: it is about the model,
-constexpr const char * projector = "projector"; // about the projector,
-constexpr const char * both = "both";           // or about one that meets the other
-constexpr const char * doubt = "doubt"; // about the step's file, by its header alone (file_doubts)
-constexpr const char * good = "good";   // the end: the files can be used
-constexpr const char * refused = "refused"; // they cannot, as a session would say it
+// a step begins, which is about ...
+constexpr const char * model = "model";         // the model
+constexpr const char * projector = "projector"; // the projector
+constexpr const char * both = "both";           // the projector used with the model
+// a doubt about the step's file from its header (file_doubts.h)
+constexpr const char * doubt = "doubt";
+// the end, with the reason
+constexpr const char * good = "good";       // the files can be used
+constexpr const char * refused = "refused"; // a session rejects the files
 constexpr const char * memory = "memory";   // they do not fit into memory
-constexpr const char * ended = "ended";     // llama.cpp was about to end the process, and said why
+constexpr const char * ended = "ended";     // llama.cpp was about to end the process
 } // namespace trial
 
-// Tries the files, writes to the pipe, and ends the process. mmproj_path: "" for none.
+// Tries the files, reports on the pipe (a file descriptor), and ends the process. mmproj_path: ""
+// for none.
 [[noreturn]] void try_files(const std::string & model_path, const std::string & mmproj_path,
                             int pipe);
 

@@ -12,8 +12,8 @@
 
 namespace lookm {
 
-// Keys, and names, types and shapes of tensors, of a GGUF file or of all parts of one that is
-// split; no weights.
+// The keys of a GGUF file, and the names, types and shapes of its tensors, without their data. A
+// split file has the tensors of all its parts.
 class gguf_header {
   public:
     struct tensor {
@@ -22,17 +22,17 @@ class gguf_header {
         int64_t shape[GGML_MAX_DIMS] = {};
     };
 
-    explicit gguf_header(
-        const std::vector<std::string> & parts); // one that cannot be read is empty
+    // A part that cannot be read counts as empty.
+    explicit gguf_header(const std::vector<std::string> & parts);
 
     bool has(const std::string & key) const { return find(key) >= 0; }
     std::optional<gguf_type> type(const std::string & key) const;
     std::string type_name(const std::string & key) const; // "u32", "arr"
-    // None where the key is not there, or of another type.
+    // nullopt if the key is missing or of another type.
     std::optional<uint32_t> u32(const std::string & key) const;
     std::optional<float> f32(const std::string & key) const;
     std::optional<std::string> text(const std::string & key) const;
-    std::vector<const char *> texts(const std::string & key) const; // of an array
+    std::vector<const char *> texts(const std::string & key) const; // an array
 
     const std::map<std::string, tensor> & tensors() const { return tensors_; }
     const tensor * find_tensor(const std::string & name) const;
