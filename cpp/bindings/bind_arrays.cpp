@@ -39,7 +39,7 @@ void expect(bool ok, const char * name, const py::array & a, const std::string &
     }
 }
 
-// Contiguous rows of a cache; f16 has no C++ type of its own.
+// Contiguous rows of a cache and their type, as C++ has no type for f16.
 struct rows_array {
     py::array array;
     ggml_type type;
@@ -71,16 +71,16 @@ void check_scores(const float_array & scores, const bool_array & is_text) {
            "[n_kv] = [" + std::to_string(scores.shape(1)) + "]");
 }
 
-// What the user says, for the call that it is made in.
+// The inputs of choosing cells, checked. Valid during one call, as it refers to NumPy's memory.
 struct choosing {
     float_array scores;
     std::optional<float_array> squares;
     lookm::choice choice;
 
     choosing(const float_array & s, const std::optional<float_array> & sq,
-             const lookm::compression & how, int32_t layer)
-        : scores(s), squares(sq), choice{lookm::resolve(how),
-                                         lookm::split(how),
+             const lookm::compression & compression, int32_t layer)
+        : scores(s), squares(sq), choice{lookm::resolve(compression),
+                                         lookm::split(compression),
                                          {span_of(scores), {}},
                                          scores.shape(0),
                                          layer} {
@@ -144,25 +144,25 @@ float_array py_scores(const float_array & q, const py::array & k_in, float scale
     return array_of(sums, s.n_head_kv, s.n_kv);
 }
 
-int32_t py_first_query(const bool_array & is_text, const lookm::compression & how) {
+int32_t py_first_query(const bool_array & is_text, const lookm::compression & compression) {
     expect(is_text.ndim() == 1 && is_text.size() > 0, "is_text", is_text, "[n_kv], not 0");
-    const lookm::method m = lookm::resolve(how);
+    const lookm::method m = lookm::resolve(compression);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
-    return lookm::first_query(m, lookm::make_budget(m, lookm::split(how), kind), kind);
+    return lookm::first_query(m, lookm::make_budget(m, lookm::split(compression), kind), kind);
 }
 
 index_array py_select(const float_array & scores, const bool_array & is_text,
-                      const lookm::compression & how, const std::optional<float_array> & squares,
-                      int32_t layer) {
+                      const lookm::compression & compression,
+                      const std::optional<float_array> & squares, int32_t layer) {
     check_scores(scores, is_text);
-    const choosing c(scores, squares, how, layer);
+    const choosing c(scores, squares, compression, layer);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
     const lookm::budget b = lookm::make_budget(c.choice.method, c.choice.ratios, kind);
     return array_of(lookm::select_arrays(c.choice, b, kind), scores.shape(0), b.n_keep());
 }
 
 py::tuple py_compress(const py::array & k_in, const py::array & v_in, const float_array & scores,
-                      const bool_array & is_text, const lookm::compression & how,
+                      const bool_array & is_text, const lookm::compression & compression,
                       const std::optional<float_array> & squares, int32_t layer_index,
                       bool on_device) {
     const rows_array k = rows("k", k_in);
@@ -177,7 +177,7 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
                scores.shape(1) == k.array.shape(1),
            "scores", scores, "[n_head_kv, n_kv] of k " + shape_of(k.array));
     check_scores(scores, is_text);
-    const choosing c(scores, squares, how, layer_index);
+    const choosing c(scores, squares, compression, layer_index);
     const std::vector<lookm::token_kind> kind = kinds(is_text);
     const lookm::layer_arrays layer = {k.array.shape(0),
                                        k.array.shape(1),

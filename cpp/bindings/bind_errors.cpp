@@ -14,15 +14,15 @@ py::str text_of(const std::string & bytes) {
     return py::reinterpret_steal<py::str>(text);
 }
 
-// Messages name what stands in files, which may be any bytes; pybind11 would complain of these
-// instead.
+// Error messages may quote a file, which can contain any bytes. pybind11 would raise
+// UnicodeDecodeError instead of the error.
 void bind_errors() {
     py::register_exception_translator([](std::exception_ptr thrown) {
         try {
             std::rethrow_exception(thrown);
         } catch (const std::invalid_argument & error) {
             PyErr_SetObject(PyExc_ValueError, text_of(error.what()).ptr());
-        } catch (const py::builtin_exception &) { // is a runtime_error, too
+        } catch (const py::builtin_exception &) { // also a runtime_error, but pybind11's own
             throw;
         } catch (const std::runtime_error & error) {
             PyErr_SetObject(PyExc_RuntimeError, text_of(error.what()).ptr());

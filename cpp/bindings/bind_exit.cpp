@@ -7,11 +7,10 @@ namespace py = pybind11;
 
 namespace {
 
-constexpr std::chrono::seconds
-    most_at_exit(5); // an image on its way through the encoder is not interrupted
+// The encoding of an image cannot be interrupted, so it may take this long
+constexpr std::chrono::seconds most_at_exit(5);
 
-// Of work that stop_work() has stopped: it ends its thread, silently, and lets go of what the
-// thread holds.
+// Turns work_stopped into SystemExit, which ends the thread silently and frees what it holds.
 void translate(std::exception_ptr error) {
     try {
         if (error) {
@@ -24,7 +23,7 @@ void translate(std::exception_ptr error) {
 
 void stop_at_exit() {
     lookm::stop_work();
-    const py::gil_scoped_release nogil; // this is the one thread that the interpreter waits for
+    const py::gil_scoped_release nogil; // so that the threads that are stopped can end
     lookm::wait_for_work(most_at_exit);
 }
 
@@ -32,7 +31,7 @@ void stop_at_exit() {
 
 void bind_exit() {
     py::register_local_exception_translator(translate);
-    // called when all threads but the daemons have ended
+    // called when all threads except daemon threads have ended
     py::module_::import("atexit").attr("register")(
         py::cpp_function(stop_at_exit, py::name("stop_at_exit")));
 }

@@ -21,7 +21,7 @@ const char * name_of(lookm::scorer s) {
     return "window";
 }
 
-// What a method is by default; names of fields as a compression has them.
+// The defaults of a method, with the field names of Compression.
 py::dict defaults_of(const lookm::method & m) {
     return py::dict("scorer"_a = name_of(m.scorer), "window"_a = m.window,
                     "text_overflow"_a =

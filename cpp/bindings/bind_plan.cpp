@@ -41,12 +41,12 @@ py::dict plan(lookm::planner & planner, const std::string & one, const std::stri
     if (size.first == 0 || size.second == 0) {
         throw std::invalid_argument("image_size: 0 pixels, expected width and height of 1 or more");
     }
-    lookm::memory_plan found;
+    lookm::memory_plan result;
     {
         const without_gil nogil;
-        found = planner.plan(one, two, {size.first, size.second}, request);
+        result = planner.plan(one, two, {size.first, size.second}, request);
     }
-    return to_dict(found, planner.pattern(), request.n_images);
+    return to_dict(result, planner.pattern(), request.n_images);
 }
 
 } // namespace

@@ -9,7 +9,7 @@ namespace lookm {
 struct explanation;
 }
 
-// One function per category; module.cpp calls them in this order.
+// One function for each part of the module.
 void bind_options(pybind11::module_ & m);
 void bind_method(pybind11::module_ & m);
 void bind_session(pybind11::module_ & m);
@@ -17,15 +17,15 @@ void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
 void bind_plan(pybind11::module_ & m);
 void bind_files(pybind11::module_ & m);
-void bind_errors(); // how they become Python's
-void bind_exit();   // what happens to work at the end of the interpreter
+void bind_errors(); // turns C++ exceptions into Python's
+void bind_exit();   // stops work when the interpreter ends
 
-// Text from a file; what is not UTF-8 in it is shown as U+FFFD.
+// A str from bytes that may not be UTF-8; invalid parts become U+FFFD.
 pybind11::str text_of(const std::string & bytes);
 
-// A prompt by a chat template, which runs without the GIL. Throws std::invalid_argument if it is
-// not UTF-8.
+// Calls apply without the GIL and returns its prompt. Throws std::invalid_argument if that is not
+// UTF-8.
 pybind11::str templated(const std::function<std::string()> & apply);
 
-// What a session says about its last prompt (_core.pyi: Explanation).
+// The explanation of a session's last prompt (_core.pyi: Explanation).
 pybind11::dict to_dict(const lookm::explanation & e);

@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
-// Options as objects: a C++ struct with for_each_field() becomes a Python class whose fields are
-// keyword arguments of its constructor and read-only attributes.
+// Binds a C++ struct of options that has for_each_field(): it becomes a Python class whose fields
+// are keyword arguments of the constructor and read-only attributes.
 
 template <class T>
 struct unwrapped {
@@ -23,7 +23,7 @@ struct unwrapped<std::optional<T>> {
     using type = T;
 };
 
-// ValueError: "name is value, expected what", as Python's own checks say it.
+// Raises ValueError "name is value, expected ...", in the same form as the checks in Python.
 [[noreturn]] inline void refuse_value(const char * name, pybind11::handle value,
                                       const std::string & expected) {
     const auto brief = pybind11::module_::import("lookm_cpp.brief").attr("brief");
@@ -31,8 +31,8 @@ struct unwrapped<std::optional<T>> {
                                 ", expected " + expected);
 }
 
-// A Python value as a field's type. Nothing that is only like a number, a string or a switch is
-// taken for one.
+// Converts a Python value to the type of a field. Does not convert between types, such as 1 to True
+// or "1" to 1, except an int to a float. Raises ValueError for a value of another type.
 template <class T>
 T field_value(const char * name, pybind11::handle value) {
     using plain = typename unwrapped<T>::type;
@@ -62,8 +62,8 @@ T field_value(const char * name, pybind11::handle value) {
     }
 }
 
-// The struct with these fields in place of its defaults. Throws TypeError for a field that there is
-// not.
+// The struct with the given fields instead of their defaults. Raises TypeError for an unknown
+// field, and ValueError for a value of another type.
 template <class T>
 T from_fields(const pybind11::kwargs & given) {
     T out;

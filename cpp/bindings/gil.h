@@ -14,14 +14,14 @@
 #include <cxxabi.h>
 #endif
 
-// How bindings leave Python for work and come back to it.
+// How bindings release the GIL for work and take it again.
 //
-// Up to Python 3.13, a thread that asks for the GIL while the interpreter ends is ended there and
-// then, by pthread_exit(). glibc unwinds its stack for that, and the destructors and the catch
-// (...) that it meets on the way end the process. Such a thread stays where it is instead, until
-// the process is gone; from Python 3.14 on it does so by itself.
+// Up to Python 3.13, a thread that asks for the GIL while the interpreter ends is ended immediately
+// by pthread_exit(). glibc then unwinds its stack, and a destructor or a catch (...) on the way
+// ends the process. Here, such a thread waits until the process is gone instead; from Python 3.14
+// on, Python does that itself.
 
-// Calls f, which asks for the GIL and has nothing to destroy then.
+// Calls f, which asks for the GIL. Nothing in f may need to be destroyed at that point.
 template <class F>
 void stay_if_python_ends(const F & f) {
 #if defined(__GLIBCXX__)
@@ -37,7 +37,8 @@ void stay_if_python_ends(const F & f) {
 #endif
 }
 
-// While it lives: the calling thread is at work, without the GIL. Throws as at_work does.
+// The calling thread is at work without the GIL while this object lives. The constructor throws
+// what at_work throws.
 class without_gil {
   public:
     without_gil() : state_(PyEval_SaveThread()) {}
@@ -52,7 +53,8 @@ class without_gil {
     PyThreadState * state_;
 };
 
-// While it lives, Python can be called in the middle of work. Throws lookm::work_stopped.
+// The calling thread holds the GIL in the middle of work while this object lives. The constructor
+// throws lookm::work_stopped.
 class with_gil {
   public:
     with_gil() {
@@ -62,7 +64,8 @@ class with_gil {
     with_gil(const with_gil &) = delete;
     with_gil & operator=(const with_gil &) = delete;
 
-    void check_signals() const { // Ctrl-C
+    // Raises KeyboardInterrupt after Ctrl-C.
+    void check_signals() const {
         int status = 0;
         stay_if_python_ends([&] { status = PyErr_CheckSignals(); });
         if (status != 0) {
@@ -70,8 +73,9 @@ class with_gil {
         }
     }
 
-    // Arguments as of Py_BuildValue; no format for none. Throws std::runtime_error in a child that
-    // the function has forked: the work's other threads are not there.
+    // Calls a Python function; format and args as for Py_BuildValue, nullptr without arguments.
+    // Throws std::runtime_error in a child that the function has forked, as the work's other
+    // threads do not exist there.
     template <class... Args>
     pybind11::object call(const pybind11::object & function, const char * format,
                           Args... args) const {
@@ -84,8 +88,8 @@ class with_gil {
         auto owned = pybind11::reinterpret_steal<pybind11::object>(result);
         if (generation_ != lookm::fork_generation()) {
             throw std::runtime_error(
-                std::string("this process was forked by a callback within an answer, which cannot "
-                            "go on here") +
+                std::string("this process was forked by a callback during an answer, which cannot "
+                            "continue here") +
                 lookm::instead_of_fork);
         }
         return owned;
