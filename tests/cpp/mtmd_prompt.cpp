@@ -7,9 +7,8 @@
 
 namespace {
 
-// Called before a node is computed. Tensors of a graph that nobody computes or sets hold what was
-// in memory before: a NaN from here on, so that an encoder that reads them is found at once and not
-// one time in a hundred.
+// Called before a node is computed. Tensors that are neither computed nor set hold what was in
+// memory before. This fills them with NaN, so that an encoder that reads them fails every time.
 bool poison_unwritten(ggml_tensor * node, bool ask, void * /*user_data*/) {
     for (ggml_tensor * t : node->src) {
         if (ask && t && t->op == GGML_OP_NONE && !t->view_src &&

@@ -13,29 +13,29 @@ struct mtmd_image {
     uint32_t width, height;
 };
 
-// A prompt with images as llama.cpp's own multimodal library reads it: its tokenizer, its encoder,
-// its batches, and its counts. Nothing of lookm is in here. Memory that an encoder reads and nobody
-// has written is NaN.
+// A prompt with images as llama.cpp's multimodal library reads it: its tokenizer, encoder, batches
+// and counts, without any code of lookm. Memory that an encoder reads before anything was written
+// to it is NaN.
 class mtmd_prompt {
   public:
-    // text holds mtmd's default marker once for each image
+    // text contains mtmd's default marker once for each image.
     mtmd_prompt(llama_model * model, const std::string & mmproj_path, const std::string & text,
                 const std::vector<mtmd_image> & images);
 
-    int32_t n_tokens() const; // cells
-    int32_t n_pos() const;    // positions; with M-RoPE fewer than cells
-    std::vector<int32_t>
-    n_image() const;                   // cells of each image chunk: of an image, or of a tile of it
-    std::vector<bool> is_text() const; // of each cell
-    bool has_wider_embeddings() const; // deepstack: an image cell brings more than n_embd numbers
+    int32_t n_tokens() const;             // cells
+    int32_t n_pos() const;                // positions; with M-RoPE fewer than cells
+    std::vector<int32_t> n_image() const; // cells of each image chunk (an image or a tile)
+    std::vector<bool> is_text() const;    // for each cell
+    bool has_wider_embeddings() const;    // deepstack: an image cell has more than n_embd numbers
 
-    std::vector<std::vector<llama_token>> tokens() const; // of each chunk, none of an image's
-    std::vector<std::string>
-    saved_images() const; // each image chunk as mtmd saves it, without pixels
-    std::vector<std::vector<float>>
-    embeddings() const; // what the encoder makes of each image chunk, cell by cell
+    std::vector<std::vector<llama_token>> tokens() const; // of each chunk; empty for images
+    // Each image chunk as mtmd saves it, without pixels.
+    std::vector<std::string> saved_images() const;
+    // The encoder's output for each image chunk, cell by cell.
+    std::vector<std::vector<float>> embeddings() const;
 
-    llama_pos evaluate(llama_context * ctx) const; // into sequence 0; the next token's position
+    // Reads the prompt into sequence 0. Returns the position of the next token.
+    llama_pos evaluate(llama_context * ctx) const;
 
   private:
     const llama_model * model_;

@@ -29,7 +29,8 @@ llama_context_ptr make(llama_model * model, int32_t n_ctx, int32_t n_ubatch, boo
     return ctx;
 }
 
-// The cache tensor that these probabilities were made from; several layers may read one.
+// The cache tensor that these probabilities were computed from; several layers may read the same
+// one.
 const ggml_tensor * cache_of(const ggml_tensor * kq_soft_max) {
     const ggml_tensor * product = kq_soft_max->src[0];
     while (product->op != GGML_OP_MUL_MAT) {

@@ -69,15 +69,15 @@ py::array_t<float> vector_of(const std::vector<float> & values) {
     return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-// llama.cpp's own multimodal pipeline, greedy: mtmd's tokenizer and evaluation, then one token
-// after the other.
+// The answer of llama.cpp's multimodal pipeline with greedy sampling: mtmd reads the prompt, then
+// one token is decoded after the other.
 std::string mtmd_answer(const std::string & model_path, const std::string & mmproj_path,
                         const std::string & prompt, const std::vector<std::string> & image_files,
                         int32_t max_tokens) {
     llama_model_ptr model{
         llama_model_load_from_file(model_path.c_str(), llama_model_default_params())};
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = 0; // what the model was trained with
+    params.n_ctx = 0; // the length that the model was trained with
     params.n_threads = params.n_threads_batch = 1;
     llama_context_ptr ctx{llama_init_from_model(model.get(), params)};
     mtmd_context_params mtmd_params = mtmd_context_params_default();
@@ -118,7 +118,7 @@ std::string mtmd_answer(const std::string & model_path, const std::string & mmpr
     return answer;
 }
 
-// llama.cpp's own chat templates: a prompt by the one of this name, up to where the answer begins.
+// The prompt by llama.cpp's built-in chat template of this name, up to where the answer begins.
 std::string chat(const std::string & name,
                  const std::vector<std::pair<std::string, std::string>> & messages) {
     std::vector<llama_chat_message> chat;
@@ -144,7 +144,7 @@ std::shared_ptr<py_model> load(const std::string & path) {
     return made;
 }
 
-// llama.cpp's own tokens of one text
+// The tokens of one text by llama.cpp's tokenizer
 std::vector<llama_token> tokens(const std::string & model_path, const std::string & text,
                                 bool parse_special) {
     const std::shared_ptr<py_model> loaded = load(model_path);
@@ -168,8 +168,8 @@ sources(const std::vector<py::array_t<uint8_t, py::array::c_style>> & images) {
     return out;
 }
 
-// What lookm makes of a prompt in which <image> is the marker, chunk by chunk, as py_prompt shows
-// what mtmd makes of it.
+// The chunks that lookm makes of a prompt with the marker <image>, in the form in which py_prompt
+// shows those of mtmd.
 py::tuple prompt_chunks(const std::string & model_path, const std::string & mmproj_path,
                         const std::string & text,
                         const std::vector<py::array_t<uint8_t, py::array::c_style>> & images) {
@@ -201,8 +201,8 @@ py::tuple prompt_chunks(const std::string & model_path, const std::string & mmpr
     return py::make_tuple(tokens, saved, embeddings);
 }
 
-// Token (-1 for a cell of an image) and whether it is text that is not evictable, for every cell of
-// a prompt in which <image> and <context> are the markers.
+// For every cell of a prompt with the markers <image> and <context>: its token (-1 for an image),
+// and whether it is text that belongs to no context.
 std::vector<std::pair<llama_token, bool>>
 prompt_cells(const std::string & model_path, const std::string & mmproj_path,
              const std::string & text,
@@ -230,11 +230,11 @@ prompt_cells(const std::string & model_path, const std::string & mmproj_path,
     return out;
 }
 
-// A method by its name, with fields of a compression.
+// A method by its name, with the given fields of a compression.
 lookm::method method_of(const std::string & name, const py::kwargs & given) {
-    lookm::compression how = from_fields<lookm::compression>(given);
-    how.method = name;
-    return lookm::resolve(how);
+    auto compression = from_fields<lookm::compression>(given);
+    compression.method = name;
+    return lookm::resolve(compression);
 }
 
 py::dict compress(py_context & c, const std::string & method, double important, double recent,
@@ -268,7 +268,7 @@ PYBIND11_MODULE(_oracle, m) {
     bind_sequences(m);
     m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
     m.def(
-        "mtmd_answer", // bytes, which may end within a character
+        "mtmd_answer", // returns bytes, as the answer may end within a character
         [](const std::string & model_path, const std::string & mmproj_path,
            const std::string & prompt, const std::vector<std::string> & image_files,
            int32_t max_tokens) {
@@ -281,8 +281,8 @@ PYBIND11_MODULE(_oracle, m) {
     m.def("prompt_cells", &prompt_cells, "model_path"_a, "mmproj_path"_a, "text"_a, "images"_a,
           "contexts"_a);
 
-    // Runs every device graph; gate(address of the ggml_tensor, op, types of its sources and its
-    // own) answers as a backend would. Raises RuntimeError where that is refused.
+    // Runs every graph for devices. gate(address of the ggml_tensor, op, types of its sources and
+    // of itself) says whether a backend supports a node. Raises RuntimeError if it does not.
     m.def(
         "probe",
         [](const std::string & type_k, const std::string & type_v, int64_t head_dim,

@@ -7,7 +7,7 @@
 #include <pybind11/pybind11.h>
 
 struct py_model {
-    lookm::device_list devices; // before the model, which lies on them
+    lookm::device_list devices; // must outlive the model
     llama_model_ptr model;
 };
 

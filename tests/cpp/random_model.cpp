@@ -16,7 +16,8 @@ struct weights {
     uint32_t seed;
 };
 
-// Norms near one, matrices at 1/sqrt(fan in) so that attention is neither flat nor one-hot.
+// Norms are near 1, and matrices are scaled by 1/sqrt(fan in), so that attention is neither flat
+// nor one-hot.
 void fill(ggml_tensor * tensor, void * user_data) {
     const std::string name = tensor->name;
     std::mt19937 generator(static_cast<uint32_t>(std::hash<std::string>()(name)) ^
@@ -28,7 +29,8 @@ void fill(ggml_tensor * tensor, void * user_data) {
     for (float & v : values) {
         v = normal(generator);
     }
-    if (name.find("ssm_a") != std::string::npos) { // what a recurrent state decays by: it must
+    if (name.find("ssm_a") !=
+        std::string::npos) { // the decay of a recurrent state must be negative
         std::for_each(values.begin(), values.end(), [](float & v) { v = -1.0f - std::abs(v); });
     }
     std::vector<uint8_t> bytes(ggml_nbytes(tensor));

@@ -8,11 +8,11 @@
 #include <variant>
 #include <vector>
 
-// A value of a model's metadata; lists are int32 or f32 arrays.
+// A value of a model's metadata; vectors are written as arrays of int32 or f32.
 using metadata_value =
     std::variant<bool, int64_t, double, std::string, std::vector<int32_t>, std::vector<float>>;
 
-// A small model of one architecture with seeded random weights; no file is read or written.
+// A small model of one architecture with random weights; no file is read or written.
 struct random_model_options {
     std::string arch = "llama";
     int32_t n_layer = 3;
@@ -23,11 +23,11 @@ struct random_model_options {
     int32_t n_ctx = 2048;
     uint32_t seed = 1;
     std::string weight = "f32"; // type of the matrices: f32, f16, q8_0, q4_0
-    // What an architecture wants beside or instead of the above: keys without the architecture's
-    // name before them.
+    // Keys that an architecture needs in addition to the above, or with other values; without the
+    // architecture's name in front.
     std::vector<std::pair<std::string, metadata_value>> metadata = {};
-    bool split_tensors = false;             // split mode tensor, over the CPU alone
-    ggml_backend_dev_t * devices = nullptr; // as of llama_model_params
+    bool split_tensors = false;             // split mode tensor, on the CPU only
+    ggml_backend_dev_t * devices = nullptr; // as in llama_model_params
     int32_t n_gpu_layers = -1;
 };
 

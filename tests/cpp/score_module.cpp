@@ -22,7 +22,7 @@ namespace {
 
 using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-constexpr int64_t n_beyond = 5; // cells of the accumulators that no attention reaches
+constexpr int64_t n_beyond = 5; // additional cells of the accumulators, which must stay unchanged
 
 ggml_type parse_type(const std::string & name) {
     for (int t = 0; t < GGML_TYPE_COUNT; ++t) {
@@ -33,7 +33,7 @@ ggml_type parse_type(const std::string & name) {
     throw std::invalid_argument("unknown type " + name);
 }
 
-// One CPU backend, and tensors in one buffer of it.
+// A CPU backend and the tensors of one call in one buffer.
 struct bench {
     ggml_backend_ptr backend{ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr)};
     lookm::graph_runner runner;
@@ -53,7 +53,7 @@ struct bench {
         buffer.reset(ggml_backend_alloc_ctx_tensors(ctx.get(), backend.get()));
         ggml_backend_buffer_clear(buffer.get(), 0);
     }
-    // sums [1 or 2, n_head_kv, n_kv + n_beyond], and the memory that it took
+    // (sums [1 or 2, n_head_kv, n_kv + n_beyond], peak bytes)
     py::tuple result() const {
         py::array_t<float> out({squares ? int64_t(2) : int64_t(1), sum->ne[1], sum->ne[0]});
         std::memcpy(out.mutable_data(), sum->data, ggml_nbytes(sum));
@@ -65,7 +65,7 @@ struct bench {
     }
 };
 
-// rows [heads, n, d] -> the cache's order [n, heads, d], in the tensor's type
+// Writes rows [heads, n, d] in the cache's order [n, heads, d] and in the tensor's type
 void put(ggml_tensor * t, const floats & rows) {
     const int64_t n_head = rows.shape(0), n = rows.shape(1), d = rows.shape(2);
     std::vector<float> cells(rows.size());
@@ -77,7 +77,7 @@ void put(ggml_tensor * t, const floats & rows) {
     ggml_quantize_chunk(t->type, cells.data(), t->data, 0, n, n_head * d, nullptr);
 }
 
-// What was put, as the type holds it.
+// Reads those rows back, rounded to the tensor's type
 floats get(const ggml_tensor * t, int64_t n_head, int64_t n, int64_t d) {
     floats rows({n_head, n, d});
     std::vector<float> cells(n * n_head * d);
@@ -91,7 +91,7 @@ floats get(const ggml_tensor * t, int64_t n_head, int64_t n, int64_t d) {
     return rows;
 }
 
-// q as ggml's product with rows of this type rounds it
+// q as ggml rounds it for a product with rows of this type
 floats rounded(const floats & q, ggml_type k_type) {
     const ggml_type type = ggml_get_type_traits_cpu(k_type)->vec_dot_type;
     floats out({q.shape(0), q.shape(1), q.shape(2)});
@@ -111,9 +111,9 @@ void put_mask(ggml_tensor * t, const floats & mask) {
     }
 }
 
-// q [n_head, n_tokens, d], k [n_head_kv, n_kv, d], mask [n_tokens, n_kv]; tensors are laid out as
-// llama.cpp's attention node has them: cells of all heads side by side, permuted. Returns (sums, k
-// as the type holds it, q as ggml's product rounds it, peak bytes).
+// q [n_head, n_tokens, d], k [n_head_kv, n_kv, d], mask [n_tokens, n_kv]. Tensors have the layout
+// of llama.cpp's attention nodes: permuted views of cells that hold all heads. Returns (sums, k
+// rounded to its type, q as ggml's product rounds it, peak bytes).
 py::tuple attention_sums(const floats & q, const floats & k, const std::string & type,
                          const floats & mask, const std::string & mask_type, float scale,
                          float softcap, const std::optional<floats> & sinks, bool on_device,
@@ -143,8 +143,8 @@ py::tuple attention_sums(const floats & q, const floats & k, const std::string &
     return py::make_tuple(found[0], get(tk, n_head_kv, n_kv, d), rounded(q, tk->type), found[1]);
 }
 
-// probs [n_head, n_tokens, n_kv] as kq_soft_max has them; rows before first_row are cut off, as the
-// tap does
+// probs [n_head, n_tokens, n_kv] as in llama.cpp's kq_soft_max; rows before first_row are left out,
+// as the tap does
 py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t first_row,
                            bool on_device, bool squares, size_t compute_bytes) {
     const int64_t n_head = probs.shape(0), n_tokens = probs.shape(1), n_kv = probs.shape(2);

@@ -2,7 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
-// attention_sums, probability_sums: the graphs that take scores, on one node's tensors made from
-// NumPy arrays, with all that a node may bring (types of K, masks, softcap, sinks) and the public
-// arrays module does not.
+// Binds attention_sums and probability_sums: scoring on tensors made from NumPy arrays, with
+// everything that an attention node may have (types of K, masks, softcap, sinks) and that the
+// public module lookm_cpp.arrays does not offer.
 void bind_scores(pybind11::module_ & m);

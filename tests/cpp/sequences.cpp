@@ -41,7 +41,7 @@ void add(llama_batch & batch, llama_token token, llama_pos pos, llama_seq_id seq
     batch.logits[i] = logits;
 }
 
-// The layer whose K the probabilities come from, -1: not attention over a cache.
+// The layer whose K the probabilities were computed from; -1 if this is no attention over a cache.
 int cache_layer(const ggml_tensor * probs) {
     const ggml_tensor * t = probs;
     while (t && t->op != GGML_OP_MUL_MAT) {
@@ -143,7 +143,7 @@ void sequences::image(llama_seq_id seq, uint32_t seed, int32_t width, int32_t he
 
 std::vector<std::vector<float>>
 sequences::together(const std::map<llama_seq_id, std::vector<llama_token>> & tokens) {
-    current_ = -2; // none that could be isolated
+    current_ = -2; // no sequence that could be isolated
     size_t n_all = 0, n_most = 0;
     for (const auto & [seq, t] : tokens) {
         n_all += t.size();
@@ -267,8 +267,8 @@ void sequences::hide(ggml_tensor * probs, const hidden_cells & hidden) const {
                     p[j] = 0.0f;
                 }
             }
-            // exp(x) / (rest + lost) -> exp(x) / rest, where rest may hold a sink, which has no
-            // cell
+            // from exp(x) / (rest + lost) to exp(x) / rest, where rest may include a sink, which
+            // has no cell
             for (int64_t j = 0; j < probs->ne[0]; ++j) {
                 p[j] = static_cast<float>(p[j] / (1.0 - lost));
             }

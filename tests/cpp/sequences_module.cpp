@@ -76,7 +76,7 @@ runs tuples(const std::vector<lookm::cell_run> & given) {
 } // namespace
 
 void bind_sequences(py::module_ & m) {
-    // parts: cells, is it text, is it evictable, must it be whole
+    // parts: (number of cells, whether text, whether evictable, whether it must be read as a whole)
     py::class_<lookm::prompt_cap>(m, "PromptCap")
         .def(py::init([](const std::vector<std::tuple<int32_t, bool, bool, bool>> & given,
                          int32_t cap, int32_t n_batch, int32_t n_answer) {

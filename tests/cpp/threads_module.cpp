@@ -15,11 +15,11 @@ using namespace py::literals;
 namespace {
 
 struct alignas(64) slot {
-    int value = 0; // plain memory: only barriers order what the threads write and read
+    int value = 0; // not atomic: only barriers order the writes and reads of the threads
 };
 
-// The team's size, how often its "single" ran, each thread's index, and how often one thread found
-// another in another round than its own: they go through n_rounds side by side.
+// Threads go through n_rounds in step. Returns the number of threads, how often the "single" block
+// ran, the index of each thread, and how often a thread found another one in a different round.
 std::tuple<int, int, std::vector<int>, int> parallel_rounds(int n_threads, int n_rounds) {
     int n = 0, n_single = 0;
     std::vector<int> index(n_threads, -1), wrong(n_threads);
@@ -45,7 +45,8 @@ std::tuple<int, int, std::vector<int>, int> parallel_rounds(int n_threads, int n
     return {n, n_single, index, std::accumulate(wrong.begin(), wrong.end(), 0)};
 }
 
-// Sizes of the teams that two threads see when each asks for two more, and what it sees after that.
+// For each of two threads: the number of threads of a nested team of two that it asks for, and the
+// number that it sees after that.
 std::vector<std::pair<int, int>> parallel_nested() {
     std::vector<std::pair<int, int>> seen(2);
 #pragma omp parallel num_threads(2)

@@ -2,6 +2,6 @@
 
 #include <pybind11/pybind11.h>
 
-// parallel_rounds, parallel_nested: OpenMP as the compiler calls it, just as in ggml's CPU backend.
-// Only in builds whose OpenMP is cpp/lookm/threads.
+// Binds parallel_rounds and parallel_nested, which use OpenMP as ggml's CPU backend does. Only in
+// builds in which cpp/lookm/threads replaces libgomp.
 void bind_threads(pybind11::module_ & m);
