@@ -1,7 +1,8 @@
 #pragma once
 
-// Seen by mtmd.cpp before its first line (llama_cpp.cmake): it asks clip_init() for an encoder without weights while
-// lookm::encoder_no_alloc is set. mtmd's public calls have that choice for its memory alone, not for its tokens.
+// Included before the first line of mtmd.cpp (llama_cpp.cmake), so that it calls clip_init() for an
+// encoder without weights while lookm::encoder_no_alloc is set. mtmd's public functions offer that
+// for its memory only, not for its tokens.
 
 #include "clip.h"
 
@@ -9,11 +10,11 @@
 
 namespace lookm {
 
-inline clip_context_params lead(clip_context_params params) {
+inline clip_context_params without_weights_if_asked(clip_context_params params) {
     params.no_alloc = params.no_alloc || encoder_no_alloc;
     return params;
 }
 
 } // namespace lookm
 
-#define clip_init(file, params) clip_init(file, lookm::lead(params))
+#define clip_init(file, params) clip_init(file, lookm::without_weights_if_asked(params))

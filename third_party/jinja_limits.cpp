@@ -1,4 +1,4 @@
-// How much a chat template may do; see jinja_limits.h.
+// The limits of chat templates; see jinja_limits.h.
 
 #include "chat.h"
 #include "jinja/parser.h"
@@ -23,20 +23,22 @@ namespace {
 
 using jinja::token;
 
-// The 70 templates that come with llama.cpp have at most 2,462 tokens, 12 nested, 26 links and 20 branches, and take
-// 27 KiB of stack and, for a conversation of ten messages, 5,481 steps and 0.15 MB of text. Some look at all messages
-// for each of them: of a thousand messages, 4,510 values, one takes 5 million steps.
-constexpr size_t most_tokens = 1 << 15;     // a program is freed by recursion
-constexpr size_t most_nested = 128;         // brackets and blocks, by which the parser calls itself
-constexpr size_t most_links = 256;          // of one expression: what each may call the parser or the rendering for
+// For comparison, the 70 templates that come with llama.cpp have at most 2,462 tokens, nesting of
+// 12, 26 links in an expression and 20 branches. They need 27 KiB of stack and, for ten messages,
+// 5,481 steps and 0.15 MB of text. Some examine all messages for each message: with a thousand
+// messages (4,510 values), one template takes 5 million steps.
+constexpr size_t most_tokens = 1 << 15;     // programs are freed by recursion
+constexpr size_t most_nested = 128;         // brackets and blocks, for which the parser recurses
+constexpr size_t most_links = 256;          // in one expression; see links()
 constexpr size_t most_branches = 256;       // elif
-constexpr ptrdiff_t most_stack = 384 << 10; // some threads have 512 KiB
+constexpr ptrdiff_t most_stack = 384 << 10; // some threads have only 512 KiB
 constexpr uint64_t most_steps = 500'000;
 constexpr uint64_t most_text = 64 << 20;
-constexpr uint64_t per_input = 1000; // steps for each value that the template is given, and bytes for each byte
+// more steps for each value that the template is given, and more bytes of text for each byte
+constexpr uint64_t per_input = 1000;
 
-// llama.cpp renders a template some forty times to learn what it can do, and goes on where that fails: after the first
-// refusal nothing more is rendered for this call.
+// llama.cpp renders a template about forty times to find out what it supports, and continues if
+// that fails. After the first rejection, nothing more is rendered in this call.
 thread_local std::string refused;
 
 [[noreturn]] void refuse(const std::string & what, uint64_t limit) {
@@ -44,11 +46,11 @@ thread_local std::string refused;
     throw std::runtime_error(refused);
 }
 
-// What a thread's rendering has taken and may take.
+// What the rendering on a thread has used, and its limits.
 struct account {
     uint64_t steps = 0, steps_limit = UINT64_MAX;
     uint64_t text = 0, text_limit = UINT64_MAX;
-    const char * stack = nullptr; // where it began; nullptr: none has begun
+    const char * stack = nullptr; // the stack pointer when it began; nullptr before
 };
 
 thread_local account now;
@@ -63,18 +65,20 @@ const char * stack_pointer() {
 }
 
 bool opens(token::type t) {
-    return t == token::open_paren || t == token::open_square_bracket || t == token::open_curly_bracket;
+    return t == token::open_paren || t == token::open_square_bracket ||
+           t == token::open_curly_bracket;
 }
 
 bool closes(token::type t) {
-    return t == token::close_paren || t == token::close_square_bracket || t == token::close_curly_bracket;
+    return t == token::close_paren || t == token::close_square_bracket ||
+           t == token::close_curly_bracket;
 }
 
 bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
     return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-// Whether the expression may become a level deeper by it.
+// Whether this token may make the expression one level deeper, which costs a recursion.
 bool links(const token & t) {
     switch (t.t) {
         case token::open_paren:
@@ -94,7 +98,8 @@ bool links(const token & t) {
     }
 }
 
-// The first word of a statement. A set that assigns has no end.
+// Whether the statement that begins with word i begins a block. `set x = ...` does not, as it has
+// no endset.
 bool begins_block(const std::vector<token> & tokens, size_t i) {
     if (tokens[i].value != "set") {
         return is_one_of(tokens[i].value, {"if", "for", "macro", "call", "filter"});
@@ -109,7 +114,7 @@ bool begins_block(const std::vector<token> & tokens, size_t i) {
     return true;
 }
 
-// llama.cpp's parser is a recursive descent, and its programs are run and freed by recursion.
+// Limits recursion: llama.cpp's parser recurses, and so do running and freeing its programs.
 void check_nesting(const std::vector<token> & tokens) {
     if (tokens.size() > most_tokens) {
         refuse("has " + std::to_string(tokens.size()) + " tokens", most_tokens);
@@ -120,12 +125,14 @@ void check_nesting(const std::vector<token> & tokens) {
         if (t.t == token::open_statement || t.t == token::open_expression) {
             n_links = 0;
         }
-        const bool begins = i > 0 && tokens[i - 1].t == token::open_statement && t.t == token::identifier;
+        const bool begins =
+            i > 0 && tokens[i - 1].t == token::open_statement && t.t == token::identifier;
         if (opens(t.t) || (begins && begins_block(tokens, i))) {
             ++n_nested;
         } else if (n_nested > 0 &&
-                   (closes(t.t) || (begins && is_one_of(t.value, {"endif", "endfor", "endmacro", "endset", "endcall",
-                                                                  "endfilter"})))) {
+                   (closes(t.t) ||
+                    (begins && is_one_of(t.value, {"endif", "endfor", "endmacro", "endset",
+                                                   "endcall", "endfilter"})))) {
             --n_nested;
         }
         n_links += links(t);
@@ -150,7 +157,7 @@ void begin() {
     now.stack = stack_pointer();
 }
 
-// When what the template is given has been counted.
+// Call when the input of the template has been counted.
 void set_limits() {
     now.steps_limit = most_steps + (per_input + now.steps) * now.steps;
     now.text_limit = most_text + per_input * now.text;
@@ -198,10 +205,13 @@ void global_from_json(context & ctx, const common_json & json_obj, bool mark_inp
 
 } // namespace jinja
 
-common_chat_templates_ptr common_chat_templates_init_unlimited(const llama_model * model, const std::string & source,
-                                                               const std::string & bos, const std::string & eos);
-common_chat_params common_chat_templates_apply_unlimited(const common_chat_templates * templates,
-                                                         const common_chat_templates_inputs & inputs);
+common_chat_templates_ptr common_chat_templates_init_unlimited(const llama_model * model,
+                                                               const std::string & source,
+                                                               const std::string & bos,
+                                                               const std::string & eos);
+common_chat_params
+common_chat_templates_apply_unlimited(const common_chat_templates * templates,
+                                      const common_chat_templates_inputs & inputs);
 
 namespace {
 
@@ -215,14 +225,18 @@ auto with_limits(Call call) {
             throw;
         }
     }
-    throw std::runtime_error(lookm::jinja_limits::refused); // llama.cpp may have lost what was thrown
+    throw std::runtime_error(
+        lookm::jinja_limits::refused); // llama.cpp may have replaced the exception
 }
 
 } // namespace
 
-common_chat_templates_ptr common_chat_templates_init(const llama_model * model, const std::string & source,
-                                                     const std::string & bos, const std::string & eos) {
-    return with_limits([&] { return common_chat_templates_init_unlimited(model, source, bos, eos); });
+common_chat_templates_ptr common_chat_templates_init(const llama_model * model,
+                                                     const std::string & source,
+                                                     const std::string & bos,
+                                                     const std::string & eos) {
+    return with_limits(
+        [&] { return common_chat_templates_init_unlimited(model, source, bos, eos); });
 }
 
 common_chat_params common_chat_templates_apply(const common_chat_templates * templates,

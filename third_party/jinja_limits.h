@@ -1,18 +1,20 @@
 #pragma once
 
-// Chat templates come with model files, and llama.cpp runs them without a limit: a macro that calls itself and 20,000
-// brackets overflow the stack, and a loop may go on for hours. Here every value that a template makes or looks at is a
-// step, and steps, text and stack have limits; jinja_limits.cpp holds them. llama_cpp.cmake leads llama.cpp to us:
+// Limits for chat templates. They come with model files, and llama.cpp runs them without limits: a
+// macro that calls itself or 20,000 brackets overflow the stack, and a loop can run for hours.
+// Here, every value that a template makes or examines is a step, and there are limits
+// (jinja_limits.cpp) for steps, text and stack. llama_cpp.cmake renames these functions of
+// llama.cpp, so that the ones in jinja_limits.cpp are called, which call the originals:
 //
-//   parse_from_tokens            looks at the nesting before it calls llama.cpp's
-//   global_from_json             is what each rendering begins with
-//   common_chat_templates_init   } what was refused once is not tried again within one call,
-//   common_chat_templates_apply  } and the reason is not lost
+//   parse_from_tokens            checks the nesting first
+//   global_from_json             every rendering begins with it
+//   common_chat_templates_init   } a rejected template is not tried again in the same call,
+//   common_chat_templates_apply  } and the reason is kept
 //
-// and this header is seen by three sources before their first line:
+// This header is included before the first line of three sources:
 //
 //   runtime.cpp   mk_val, is_val and push_back count a step
-//   value.cpp     mk_val and is_val do; replace, assign and indent_str count the text that filters make
+//   value.cpp     mk_val and is_val as well; replace, assign and indent_str count text of filters
 //   string.cpp    push_back counts the text that is appended
 
 #include "jinja/runtime.h"
@@ -33,7 +35,7 @@
 
 namespace lookm::jinja_limits {
 
-// Throw std::runtime_error once this thread's rendering has taken too many, or too much of the stack.
+// Count for the rendering on this thread. Throw std::runtime_error if it exceeds a limit.
 void count_step();
 void count_text(size_t n_bytes);
 
@@ -51,7 +53,8 @@ inline size_t counted_size(int64_t n) {
     return static_cast<size_t>(n);
 }
 
-// n bytes of text are replaced: what comes after them moves, 64 times as fast as text is made.
+// Counts the replacement of n bytes of text. The text after them is moved, which is 64 times as
+// fast as making text.
 inline size_t counted_move(const std::string & text, size_t n, const std::string & replacement) {
     count_text(replacement.size() + (n == replacement.size() ? 0 : text.size() / 64));
     return n;
@@ -92,8 +95,9 @@ bool is_val_counted(const Value & value) {
 #ifdef LOOKM_JINJA_VALUE
 #define assign(n, character) assign(lookm::jinja_limits::counted_size(n), character)
 #define replace(at, n, text) replace(at, lookm::jinja_limits::counted_move(str, n, text), text)
-#define indent_str()                                                                                                   \
-    (lookm::jinja_limits::counted_size(indent > 0 ? (1 + int64_t(curr_lvl)) * indent : 0), indent_str())
+#define indent_str()                                                                               \
+    (lookm::jinja_limits::counted_size(indent > 0 ? (1 + int64_t(curr_lvl)) * indent : 0),         \
+     indent_str())
 #else
 #define push_back(item) push_back(lookm::jinja_limits::counted(item))
 #endif

@@ -1,33 +1,40 @@
-# The llama.cpp that lookm_cpp is built on: which one, how it comes here, and what of its private side we rely on.
+# The llama.cpp that lookm_cpp is built on: its version, how it is fetched, and which of its private
+# parts are used.
 #
-# lookm_add_llama_cpp() adds it as a static, position-independent sub-project. Its sources are the ones in the sdist of
-# llama-cpp-python (MIT), fetched by name through pip and checked against LOOKM_LLAMA_SDIST_SHA256, or the checkout that
-# -DLOOKM_LLAMA_CPP_DIR=DIR names.
+# lookm_add_llama_cpp() adds it as a static, position-independent sub-project. Its sources are those
+# in the sdist of llama-cpp-python (MIT), which is fetched through pip by name and checked against
+# LOOKM_LLAMA_SDIST_SHA256, or a checkout given as -DLOOKM_LLAMA_CPP_DIR=DIR.
 
 set(LOOKM_LLAMA_SDIST_NAME "llama-cpp-python")
 set(LOOKM_LLAMA_SDIST_VERSION "0.3.36")
 set(LOOKM_LLAMA_SDIST_SHA256 "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e")
 
-set(LOOKM_LLAMA_CPP_DIR "" CACHE PATH "A llama.cpp checkout to build against instead of the pinned one")
-option(LOOKM_ACCEPT_HEADER_DRIFT "Build although llama.cpp's private headers differ from the known ones" OFF)
-option(LOOKM_THREADS "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
+set(LOOKM_LLAMA_CPP_DIR "" CACHE PATH
+    "A llama.cpp checkout to build against instead of the pinned one")
+option(LOOKM_ACCEPT_HEADER_DRIFT
+       "Build although llama.cpp's private headers differ from the known ones" OFF)
+option(LOOKM_THREADS
+       "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
 
 # The private headers that cpp/lookm/cache/kv_cache.cpp includes, hashed together in this order.
 set(LOOKM_PRIVATE_HEADERS
     src/llama-kv-cache.h src/llama-kv-cells.h src/llama-kv-cache-iswa.h src/llama-memory-hybrid.h
-    src/llama-memory.h src/llama-context.h src/llama-cparams.h src/llama-model.h src/llama-hparams.h)
+    src/llama-memory.h src/llama-context.h src/llama-cparams.h src/llama-model.h
+    src/llama-hparams.h)
 set(LOOKM_PRIVATE_HEADERS_SHA256 "2978b83272205ac1b47e869d863543648a5c4122b1cda5d1211b9cdceade3ffa")
 
 function(lookm_fetch_llama_cpp out_dir)
     set(root "${CMAKE_BINARY_DIR}/_llama_cpp/${LOOKM_LLAMA_SDIST_VERSION}")
     execute_process(
         COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/third_party/fetch_sdist.py"
-                "${LOOKM_LLAMA_SDIST_NAME}" "${LOOKM_LLAMA_SDIST_VERSION}" "${LOOKM_LLAMA_SDIST_SHA256}"
-                "vendor/llama.cpp" "${root}"
+                "${LOOKM_LLAMA_SDIST_NAME}" "${LOOKM_LLAMA_SDIST_VERSION}"
+                "${LOOKM_LLAMA_SDIST_SHA256}" "vendor/llama.cpp" "${root}"
         RESULT_VARIABLE rc ERROR_VARIABLE err)
     if(NOT rc EQUAL 0)
         string(STRIP "${err}" err)
-        message(FATAL_ERROR "${err}\n-DLOOKM_LLAMA_CPP_DIR=DIR builds against a llama.cpp checkout of yours instead.")
+        message(FATAL_ERROR
+            "${err}\n"
+            "-DLOOKM_LLAMA_CPP_DIR=DIR builds against your own llama.cpp checkout instead.")
     endif()
     set(${out_dir} "${root}" PARENT_SCOPE)
 endfunction()
@@ -36,8 +43,9 @@ function(lookm_check_private_headers dir)
     set(text "")
     foreach(header IN LISTS LOOKM_PRIVATE_HEADERS)
         if(NOT EXISTS "${dir}/${header}")
-            message(FATAL_ERROR "LOOKM_LLAMA_CPP_DIR=${dir}: no ${header} there; expected a llama.cpp checkout near the "
-                                "one in ${LOOKM_LLAMA_SDIST_NAME} ${LOOKM_LLAMA_SDIST_VERSION}")
+            message(FATAL_ERROR
+                "LOOKM_LLAMA_CPP_DIR: ${dir} has no ${header}; expected a llama.cpp checkout of "
+                "about the version in ${LOOKM_LLAMA_SDIST_NAME} ${LOOKM_LLAMA_SDIST_VERSION}")
         endif()
         file(SHA256 "${dir}/${header}" hash)
         string(APPEND text "${header} ${hash}\n")
@@ -45,15 +53,17 @@ function(lookm_check_private_headers dir)
     string(SHA256 hash "${text}")
     if(NOT hash STREQUAL LOOKM_PRIVATE_HEADERS_SHA256 AND NOT LOOKM_ACCEPT_HEADER_DRIFT)
         message(FATAL_ERROR
-            "llama.cpp's private headers in ${dir} have drifted (${hash}; expected ${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
-            "lookm_cpp reads them in cpp/lookm/cache/kv_cache.cpp only. Use the pinned llama.cpp (leave "
-            "LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in CONTRIBUTING.md and configure with "
-            "-DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
+            "llama.cpp's private headers in ${dir} have changed (hash ${hash}; expected "
+            "${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
+            "lookm_cpp uses them in cpp/lookm/cache/kv_cache.cpp only. Use the pinned llama.cpp "
+            "(leave LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in "
+            "CONTRIBUTING.md and configure with -DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
     endif()
 endfunction()
 
-# GCC before 13 drops stores of the AMX tile configuration in this file: quantized prompts then die of SIGILL or SIGSEGV
-# on CPUs with AMX. Only dead-store elimination is at fault, so only it is turned off, and only there.
+# GCC before 13 drops stores of the AMX tile configuration in this file, so that quantized prompts
+# end with SIGILL or SIGSEGV on CPUs with AMX. The cause is dead-store elimination, which is turned
+# off for this file.
 function(lookm_cure_amx dir)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
         set_source_files_properties("${dir}/ggml/src/ggml-cpu/amx/mmq.cpp" TARGET_DIRECTORY ggml-cpu
@@ -61,9 +71,9 @@ function(lookm_cure_amx dir)
     endif()
 endfunction()
 
-# Pixtral's encoder clears memory that nobody has written by a product with zero, and where a NaN happened to lie there, so
-# it stays: now and then every token of an answer is lost. Filling is what is meant. Only while the file has that one
-# product; a llama.cpp that has mended it is left alone.
+# Pixtral's encoder clears uninitialised memory by multiplying it with zero. If there happens to be
+# a NaN, it stays, and now and then the whole answer is garbage. This makes it fill the memory with
+# zeros. Only while the file contains exactly that product, so a fixed llama.cpp does not change.
 function(lookm_cure_pixtral dir)
     set(file "${dir}/tools/mtmd/models/pixtral.cpp")
     if(EXISTS "${file}")
@@ -76,7 +86,7 @@ function(lookm_cure_pixtral dir)
     endif()
 endfunction()
 
-# The compiler's options that include a header before the source itself.
+# Sets out to the compiler's options that include a header before the first line of a source.
 function(lookm_include_first header out)
     if(MSVC)
         set(${out} "/FI${header}" PARENT_SCOPE)
@@ -85,7 +95,8 @@ function(lookm_include_first header out)
     endif()
 endfunction()
 
-# mtmd's image encoder without weights, for plans: where mtmd.cpp calls clip_init(), it asks us whether to read them.
+# Lets memory plans use mtmd's image encoder without weights: mtmd.cpp's call of clip_init() goes
+# through clip_init.h.
 function(lookm_lead_clip_init dir)
     set(header "${PROJECT_SOURCE_DIR}/third_party/clip_init.h")
     lookm_include_first("${header}" included)
@@ -93,9 +104,10 @@ function(lookm_lead_clip_init dir)
         COMPILE_OPTIONS "-I${PROJECT_SOURCE_DIR}/cpp;${included}" OBJECT_DEPENDS "${header}")
 endfunction()
 
-# ggml-cpu's OpenMP code runs on threads of ours, which sleep where libgomp's spin (cpp/lookm/threads). Other compilers call
-# other functions than gcc, and other systems wait in other ways: they keep the compiler's own OpenMP. ggml-base has loops
-# that need more of OpenMP, and they only prepare to quantize weights to IQ types, which nothing here does: one thread.
+# ggml-cpu's OpenMP code runs on cpp/lookm/threads, whose threads sleep where libgomp's spin. Only
+# for gcc on Linux, as other compilers call other functions and other systems wait in other ways.
+# ggml-base has loops that need more of OpenMP. They only prepare the quantization of weights to IQ
+# types, which is not used here, so they run on one thread (below).
 macro(lookm_lead_openmp)
     if(LOOKM_THREADS AND CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_C_COMPILER_ID STREQUAL "GNU"
             AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -104,14 +116,15 @@ macro(lookm_lead_openmp)
     endif()
 endmacro()
 
-# What a chat template may do: llama.cpp's Jinja counts its steps with us (third_party/jinja_limits.h). A name that is
-# gone from llama.cpp fails the build.
+# Limits what chat templates can do (third_party/jinja_limits.h). The build fails if a llama.cpp no
+# longer has one of the renamed functions.
 function(lookm_limit_jinja dir)
     set(header "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.h")
     lookm_include_first("${header}" included)
     foreach(source IN ITEMS runtime string value)
-        set_source_files_properties("${dir}/common/jinja/${source}.cpp" TARGET_DIRECTORY llama-common PROPERTIES
-            COMPILE_OPTIONS "${included}" OBJECT_DEPENDS "${header}")
+        set_source_files_properties("${dir}/common/jinja/${source}.cpp"
+            TARGET_DIRECTORY llama-common
+            PROPERTIES COMPILE_OPTIONS "${included}" OBJECT_DEPENDS "${header}")
     endforeach()
     foreach(renamed IN ITEMS
             jinja/parser:parse_from_tokens jinja/value:global_from_json
@@ -119,18 +132,20 @@ function(lookm_limit_jinja dir)
         string(REPLACE ":" ";" renamed ${renamed})
         list(GET renamed 0 source)
         list(GET renamed 1 name)
-        set_property(SOURCE "${dir}/common/${source}.cpp" TARGET_DIRECTORY llama-common APPEND PROPERTY
-                     COMPILE_DEFINITIONS "${name}=${name}_unlimited")
+        set_property(SOURCE "${dir}/common/${source}.cpp" TARGET_DIRECTORY llama-common
+                     APPEND PROPERTY COMPILE_DEFINITIONS "${name}=${name}_unlimited")
     endforeach()
-    set_property(SOURCE "${dir}/common/jinja/value.cpp" TARGET_DIRECTORY llama-common APPEND PROPERTY
-                 COMPILE_DEFINITIONS LOOKM_JINJA_VALUE)
+    set_property(SOURCE "${dir}/common/jinja/value.cpp" TARGET_DIRECTORY llama-common
+                 APPEND PROPERTY COMPILE_DEFINITIONS LOOKM_JINJA_VALUE)
     target_sources(llama-common PRIVATE "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.cpp")
 endfunction()
 
-# ggml's RPC client waits at most so long for an answer (third_party/rpc_recv.cpp); not on Windows.
+# Limits how long ggml's RPC client waits for an answer (third_party/rpc_recv.cpp); not on Windows
+# or macOS.
 function(lookm_limit_rpc dir)
     if(TARGET ggml-rpc AND UNIX AND NOT APPLE)
-        set_source_files_properties("${dir}/ggml/src/ggml-rpc/transport.cpp" TARGET_DIRECTORY ggml-rpc
+        set_source_files_properties("${dir}/ggml/src/ggml-rpc/transport.cpp"
+                                    TARGET_DIRECTORY ggml-rpc
                                     PROPERTIES COMPILE_DEFINITIONS "recv=lookm_rpc_recv")
         target_sources(ggml-rpc PRIVATE "${PROJECT_SOURCE_DIR}/third_party/rpc_recv.cpp")
         target_compile_definitions(ggml-rpc INTERFACE LOOKM_RPC_LIMIT)
@@ -158,34 +173,38 @@ macro(lookm_add_llama_cpp)
     set(LLAMA_USE_PREBUILT_UI OFF)
     set(LLAMA_OPENSSL OFF)
     set(MTMD_VIDEO OFF)
-    option(GGML_RPC "ggml: use RPC" ON)  # two more files: rpc_servers works in every build
+    option(GGML_RPC "ggml: use RPC" ON)  # only two more files, so every build has rpc_servers
     lookm_lead_openmp()
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
     lookm_cure_amx("${lookm_llama_dir}")
     lookm_cure_pixtral("${lookm_llama_dir}")
     lookm_lead_clip_init("${lookm_llama_dir}")
     if(lookm_threads_used)
-        set_source_files_properties("${lookm_llama_dir}/ggml/src/ggml-quants.c" TARGET_DIRECTORY ggml-base
+        set_source_files_properties("${lookm_llama_dir}/ggml/src/ggml-quants.c"
+                                    TARGET_DIRECTORY ggml-base
                                     PROPERTIES COMPILE_OPTIONS -fno-openmp)
     endif()
     lookm_limit_jinja("${lookm_llama_dir}")
     lookm_limit_rpc("${lookm_llama_dir}")
     if(LOOKM_BUILD_TESTING AND GGML_RPC)
-        add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc" EXCLUDE_FROM_ALL SYSTEM)
+        add_subdirectory("${lookm_llama_dir}/tools/rpc" "${CMAKE_BINARY_DIR}/llama.cpp/tools/rpc"
+                         EXCLUDE_FROM_ALL SYSTEM)
     endif()
 endmacro()
 
-# llama-server's own targets (nothing of them is built unless asked for: `ninja llama-server` makes the unmodified one),
-# and llama-ui, its web page. They are added by themselves: LLAMA_BUILD_TOOLS would add every tool there is.
+# Adds the targets of llama-server and of llama-ui, its web page, without the other tools that
+# LLAMA_BUILD_TOOLS would add. They are built only on request: `ninja llama-server` builds the
+# unmodified server.
 #
-# LOOKM_WEB_UI: AUTO builds the page from its sources where npm is there, and goes on without it where npm fails; ON insists
-# on it (cpp/lookm/server/http.cpp); OFF leaves it out. It is llama.cpp's own step of the build, in the build tree; npm
-# fetches what package-lock.json pins.
+# LOOKM_WEB_UI: AUTO builds the page from its sources if there is npm, and continues without it if
+# npm fails; ON fails without it (cpp/lookm/server/http.cpp); OFF leaves it out. llama.cpp's own
+# build step does this in the build tree; npm fetches the versions that package-lock.json pins.
 function(lookm_add_llama_server)
-    set(PROJECT_SOURCE_DIR "${lookm_llama_dir}") # as seen from inside llama.cpp's own project
+    set(PROJECT_SOURCE_DIR "${lookm_llama_dir}") # as within llama.cpp's own project
     find_program(LOOKM_NPM npm)
     if(LOOKM_WEB_UI STREQUAL "ON" AND NOT LOOKM_NPM)
-        message(FATAL_ERROR "LOOKM_WEB_UI=ON needs npm, which is not on the path; AUTO or OFF builds without the page")
+        message(FATAL_ERROR "LOOKM_WEB_UI: ON needs npm, which was not found; AUTO or OFF builds "
+                            "without the page")
     endif()
     if(LOOKM_NPM AND NOT LOOKM_WEB_UI STREQUAL "OFF")
         set(LLAMA_BUILD_UI ON)
@@ -194,7 +213,7 @@ function(lookm_add_llama_server)
     endif()
     set(LLAMA_USE_PREBUILT_UI OFF)
     foreach(part IN ITEMS ui server)
-        add_subdirectory("${lookm_llama_dir}/tools/${part}" "${CMAKE_BINARY_DIR}/llama.cpp/tools/${part}"
-                         EXCLUDE_FROM_ALL SYSTEM)
+        add_subdirectory("${lookm_llama_dir}/tools/${part}"
+                         "${CMAKE_BINARY_DIR}/llama.cpp/tools/${part}" EXCLUDE_FROM_ALL SYSTEM)
     endforeach()
 endfunction()

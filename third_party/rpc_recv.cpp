@@ -1,5 +1,5 @@
-// A time limit for ggml's RPC client, which waits without end for a server that says nothing: lookm_limit_rpc() leads the
-// recv() of its transport here.
+// A time limit for ggml's RPC client, which would wait forever for a server that sends nothing.
+// lookm_limit_rpc() in llama_cpp.cmake makes its transport call this instead of recv().
 
 #include "rpc_recv.h"
 
@@ -11,7 +11,7 @@
 
 namespace {
 
-std::atomic<int> most_seconds = 0; // 0: none, as a server waits for its clients
+std::atomic<int> most_seconds = 0; // 0: no limit, as for a server that waits for its clients
 
 } // namespace
 
@@ -26,9 +26,12 @@ extern "C" ssize_t lookm_rpc_recv(int fd, void * data, size_t size, int flags) {
         while ((n = poll(&readable, 1, 1000 * seconds)) < 0 && errno == EINTR) {
         }
         if (n == 0) {
-            std::fprintf(stderr, "lookm: an RPC server has said nothing for %d seconds (LOOKM_RPC_SECONDS)\n", seconds);
+            std::fprintf(
+                stderr,
+                "lookm: an RPC server has said nothing for %d seconds (LOOKM_RPC_SECONDS)\n",
+                seconds);
             errno = ETIMEDOUT;
-            return -1; // as for one that is gone
+            return -1; // as if the connection was closed
         }
     }
     return recv(fd, data, size, flags);

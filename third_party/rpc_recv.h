@@ -1,4 +1,5 @@
 #pragma once
 
-// Seconds for which ggml's RPC client waits for a server's next bytes before it takes it for gone; 0: without end.
+// Sets how many seconds ggml's RPC client waits for the next bytes of a server before it counts the
+// server as lost; 0: forever.
 void lookm_rpc_wait_at_most(int seconds);
