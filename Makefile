@@ -1,6 +1,8 @@
-# Every target is a line or two that a reader could type. CMAKE_ARGS goes to CMake: CMAKE_ARGS="-DGGML_CUDA=ON" make setup
-# VENV and BUILD: where a second build goes, beside the usual one.
-# WEB_UI: whether the server's web page is built, too. It is not until `make web` is called: npm needs the network and a while.
+# Every target is a line or two that you could type yourself. Variables:
+#   CMAKE_ARGS   options for CMake: CMAKE_ARGS="-DGGML_CUDA=ON" make setup
+#   VENV, BUILD  folders; set both for a second build next to the usual one
+#   WEB_UI       ON builds the server's web page as well, which needs npm and the network. `make web`
+#                turns it on for later builds.
 PYTHON ?= python3
 VENV   ?= .venv
 BUILD  ?= build/dev
@@ -8,8 +10,8 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load fuzz check-cuda lint format \
-        docs bench bench-server llama-server asan tsan clean FORCE
+.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load fuzz \
+        check-cuda lint format docs bench bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -19,7 +21,7 @@ $(VENV)/tools: pyproject.toml
 	$(PY) -m pip install --disable-pip-version-check --progress-bar off --group dev
 	touch $@
 
-# Other CMake options than last time mean another build.
+# Builds again if the CMake options differ from those of the last build.
 $(VENV)/cmake_args: $(VENV)/tools FORCE
 	@echo '$(CMAKE_ARGS) $(WEB_UI)' | cmp -s - $@ || echo '$(CMAKE_ARGS) $(WEB_UI)' > $@
 
@@ -29,7 +31,7 @@ $(VENV)/built: $(VENV)/tools $(VENV)/cmake_args $(SOURCES)
 	  -Ccmake.define.GGML_RPC=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) -e .
 	touch $@
 
-# The server with its web page, from now on
+# Builds the server with its web page, now and in later builds
 web:
 	mkdir -p $(BUILD) && touch $(BUILD)/web_ui
 	$(MAKE) setup WEB_UI=ON
@@ -52,8 +54,9 @@ SLOW_TESTS = tests/package/test_readme.py tests/package/test_stubs.py
 test-fast: setup
 	$(PY) -m pytest --backend cpu $(SLOW_TESTS:%=--deselect %) $(FAST_TESTS)
 
-# The cache on RPC servers, then on Vulkan: Mesa's lavapipe unless there is a GPU.
-DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py tests/session/test_backends.py
+# Tests with the cache on RPC servers, then on Vulkan (Mesa's lavapipe if there is no GPU)
+DEVICE_TESTS = tests/session/test_oracles.py tests/session/test_embedded.py \
+               tests/session/test_backends.py
 test-backends: test-rpc test-vulkan
 
 test-rpc: setup
@@ -64,26 +67,27 @@ test-vulkan: setup
 	  options=$$(tests/backends/vulkan.sh) && \
 	  $(MAKE) setup VENV=build/vulkan/venv BUILD=build/vulkan/cmake \
 	    CMAKE_ARGS="$$options -DLOOKM_LLAMA_CPP_DIR=$$llama" && \
-	  { [ ! -e build/keep_buffers.so ] || export LD_PRELOAD=$$PWD/build/keep_buffers.so GGML_VK_DISABLE_F16=1; } && \
+	  { [ ! -e build/keep_buffers.so ] || \
+	    export LD_PRELOAD=$$PWD/build/keep_buffers.so GGML_VK_DISABLE_F16=1; } && \
 	  GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0} \
 	  build/vulkan/venv/bin/python -m pytest --backend gpu --timeout 1800 $(DEVICE_TESTS)
 
-# The server's page in a browser; chromium must be there (on Debian: apt-get install chromium).
+# Tests of the server's page in a browser; needs chromium (on Debian: apt-get install chromium)
 test-web: web
 	$(PY) -m pip install --quiet --disable-pip-version-check --group web
 	$(PY) -m pytest tests/server/test_web.py tests/explaining/test_page.py
 
-# Eight clients, fifty requests each, over four slots; in `make test` they ask a few
+# The load test of the server at full length: eight clients with fifty requests each over four slots
 test-load: setup
 	LOOKM_LOAD_REQUESTS=50 $(PY) -m pytest tests/server/test_load.py --timeout 3600
 
-# Hostile inputs for so many seconds, the same time for each class; the same ones for the same seed
+# Hostile inputs for SECONDS, the same time for each kind of input; SEED decides which ones
 SECONDS ?= 600
 SEED    ?= 1
 fuzz: setup
 	PYTHONPATH=tests $(PY) -m fuzz --seconds $(SECONDS) --seed $(SEED)
 
-# Compiled and linked, not run: one architecture, CUDA_ARCH=75-real unless given.
+# Compiles and links for CUDA without running it, for one architecture (default: CUDA_ARCH=75-real)
 check-cuda: setup
 	tests/backends/cuda.sh
 
@@ -97,7 +101,7 @@ format: $(VENV)/tools
 	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $$(git ls-files 'cpp/*.h' 'cpp/*.cpp' 'tests/*.cpp')
 
-# A site in build/docs; nothing is compiled. Its pages open from there, its search wants `mkdocs serve`.
+# Builds the site in build/docs. Its pages can be opened as files; its search needs `mkdocs serve`.
 docs: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
@@ -105,23 +109,26 @@ docs: $(VENV)/tools
 bench: setup
 	$(PY) -m benchmarks
 
-# The unmodified llama-server of this build, for tests/server/test_upstream.py and the benchmark
+# The unmodified llama-server, for tests/server/test_upstream.py and the benchmark
 llama-server: setup
 	$(VENV)/bin/ninja -C $(BUILD) llama-server
 
 bench-server: llama-server
 	$(PY) -m benchmarks.server
 
-# lookm-server under AddressSanitizer and UBSan, or under ThreadSanitizer: to be run when the server's hook has changed
+# Tests of lookm-server under AddressSanitizer and UBSan, or under ThreadSanitizer. Run both when
+# the server's hook has changed.
 asan: SANITIZE = address,undefined
 tsan: SANITIZE = thread
 asan tsan: setup
-	$(VENV)/bin/cmake -S . -B build/$@ -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF -DGGML_RPC=ON \
-	  -DLOOKM_SANITIZE=$(SANITIZE) -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
+	$(VENV)/bin/cmake -S . -B build/$@ -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
+	  -DGGML_RPC=ON -DLOOKM_SANITIZE=$(SANITIZE) \
+	  -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)
 	$(VENV)/bin/ninja -C build/$@ lookm-server
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/server/leaks.txt \
-	  LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  LOOKM_SERVER_BINARY=build/$@/cpp/lookm/server/lookm-server \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/server/races.txt \
 	  $(PY) -m pytest tests/server
 
