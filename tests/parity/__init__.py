@@ -1,1 +1,1 @@
-"""The C++ code held against the reference, and against the laws of the method."""
+"""The C++ code compared with the reference, and checked against general rules of the methods."""

@@ -1,8 +1,7 @@
-"""Random layers for Hypothesis, and the loose check of an error's text.
+"""Random layers for Hypothesis, and a check of errors by the words they must contain.
 
-Hypothesis draws shapes, ratios and a seed; the arrays come from NumPy's generator with that seed,
-so a failing example
-is short to read and complete: ``Layer(...)`` as printed makes it again.
+Hypothesis draws shapes, ratios and a seed, and NumPy's generator makes the arrays from that seed.
+So a failing example is short but complete: ``Layer(...)`` as printed reproduces it.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Keywords(TypedDict, total=False):
 
 
 class Prompt(NamedTuple):
-    """Scores and kinds of the cells of one layer."""
+    """A prompt of ``n`` cells, with its scores and kinds in one layer."""
 
     n: int
     n_head_kv: int
@@ -50,7 +49,7 @@ class Prompt(NamedTuple):
     seed: int
 
     def by(self, method: str) -> Prompt:
-        """This prompt for another method, with the method's scorer if it can have no other."""
+        """This prompt for another method; with its default scorer if it allows no other."""
         row = ref.METHODS[method]
         own = row is not None and (
             row.by in ("draw", "recent") or (row.by == "mean" and self.options.scorer == "none")
@@ -74,10 +73,7 @@ class Prompt(NamedTuple):
         }[self.kinds]
 
     def scores(self) -> npt.NDArray[np.float32]:
-        """Log-normal, as attention sums are; ``ties``: three values; ``special``:
-
-        NaN and infinities among them.
-        """
+        """Log-normal, as attention sums are. ``ties``: three values. ``special``: with NaN, inf."""
         rng = np.random.default_rng(self.seed + 1)
         shape = (self.n_head_kv, self.n)
         if self.draw == "ties":
@@ -89,7 +85,7 @@ class Prompt(NamedTuple):
         return scores
 
     def squares(self) -> npt.NDArray[np.float32]:
-        """Sums of squares for those sums; rounding made some of them impossibly small."""
+        """Sums of squares for these scores, some too small, as rounding may make them."""
         rng = np.random.default_rng(self.seed + 4)
         scores = self.scores()
         with np.errstate(invalid="ignore"):
@@ -112,7 +108,7 @@ class Layer(NamedTuple):
         return self._replace(prompt=self.prompt.by(method))
 
     def k(self) -> Floats:
-        """Keys with cosines of 0 to 0.9, as real ones have; ``n_zero`` of them have no length."""
+        """Keys with a common part, as in real models (cosines of 0 to 0.9); ``n_zero`` are zero."""
         p = self.prompt
         rng = np.random.default_rng(p.seed + 2)
         shape = (p.n_head_kv, p.n, self.head_dim_k)
@@ -129,7 +125,7 @@ class Layer(NamedTuple):
 
 @st.composite
 def options(draw: st.DrawFn) -> ref.Options:
-    """Any ratios that sum to at most one, any rules; tests go through the methods one by one."""
+    """Any ratios with a sum of at most 1 and any other options; the method is left to the tests."""
     recent = draw(st.one_of(st.just(0.0), st.floats(0, 0.5)))
     fidelity: Literal["paper", "upstream"] = draw(st.sampled_from(["paper", "upstream"]))
     return ref.Options(
@@ -176,7 +172,7 @@ def layers(max_n: int = 300) -> st.SearchStrategy[Layer]:
 
 @contextmanager
 def raises_about(*named: str) -> Iterator[None]:
-    """Expect a ``ValueError`` that names argument and value; the wording is free."""
+    """Expects a ``ValueError`` that contains all of ``named``: the argument and its value."""
     in_any_order = "".join(f"(?=.*{re.escape(name)})" for name in named)
     with pytest.raises(ValueError, match=f"(?is)^{in_any_order}"):
         yield

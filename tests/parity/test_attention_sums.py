@@ -1,7 +1,7 @@
-"""Sums of attention as llama.cpp makes it: masks, softcaps, sinks, types of K, squares.
+"""Scores of attention nodes as llama.cpp makes them.
 
-``test_scores`` covers the public function. Here, both forms of the graph get what only real models
-have.
+With unusual masks, softcaps, sinks, every type of K, and sums of squares: what only real models
+have. ``test_scores`` tests the public function.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ N_BEYOND = 5
 
 
 class Node(NamedTuple):
-    """An attention node:
+    """An attention node with ``n_tokens`` queries over ``n_past + n_tokens`` cells.
 
-    ``n_tokens`` queries, the last of ``n_past + n_tokens`` cells, ``n_unused`` cells after.
+    ``n_unused`` more cells are allocated after those.
     """
 
     n_head_kv: int
@@ -92,7 +92,7 @@ class Node(NamedTuple):
         )
 
     def rounding(self) -> float:
-        """The relative tolerance of a probability: f32 roundings in logit and softmax."""
+        """Relative error of a probability: head_dim f32 roundings in a logit, plus the softmax."""
         q_length, k_length = (
             np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k())
         )
@@ -102,7 +102,7 @@ class Node(NamedTuple):
     def found(
         self, k: Floats, *, on_device: bool, squares: bool = True
     ) -> tuple[Floats, Floats, Floats]:
-        """Sums ``[1 or 2, n_head_kv, n_kv]``, K in its type, q as ggml's product rounds it."""
+        """(sums ``[1 or 2, n_head_kv, n_kv]``, K rounded to its type, q as ggml rounds it)."""
         sums, held, rounded, _ = _oracle.attention_sums(
             self.q(),
             k,
@@ -148,15 +148,15 @@ EVERYTHING = PLAIN._replace(softcap=0.8, sinks=True, mask_kind="holes")
 @settings(max_examples=80)
 @example(PLAIN)
 @example(EVERYTHING)
-@example(PLAIN._replace(n_tokens=700, n_past=333, n_group=1))  # several tiles of the device's form
+@example(PLAIN._replace(n_tokens=700, n_past=333, n_group=1))  # several tiles on a device
 @given(NODES)
 def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
     assume(
         not on_device or node.sinks or node.mask_kind != "nothing seen"
-    )  # NaN, as the header says
+    )  # NaN, as score_graph.h says
     found, k, rounded = node.found(node.k(), on_device=on_device)
     assert np.isfinite(found).all()
-    # ggml's kernels multiply either q itself or q rounded for K's type; ours never round
+    # ggml's kernels multiply either q or q rounded for K's type; the CPU loops never round q
     candidates = [node.expected(q, k) for q in ((node.q(), rounded) if on_device else (node.q(),))]
     error = [float(np.max(np.abs(found - e) / (e + 1e-30))) for e in candidates]
     assert min(error) < 2 * node.rounding()  # 2: of a square
@@ -167,7 +167,7 @@ def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
     "change", [{"softcap": 0.8}, {"sinks": True}, {"mask_kind": "window"}, {"mask_kind": "bias"}]
 )
 def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
-    """Without one part, the sums of the test above differ by far more than its tolerance."""
+    """Without one part, the sums differ by far more than the tolerance of the test above."""
     plain, _, _ = PLAIN.found(PLAIN.k(), on_device=on_device)
     changed, _, _ = PLAIN._replace(**change).found(PLAIN.k(), on_device=on_device)
     assert np.abs(changed - plain).sum() / plain.sum() > 0.05
@@ -176,7 +176,7 @@ def test_every_part_matters(on_device: bool, change: dict[str, Any]) -> None:
 @settings(max_examples=30)
 @given(NODES, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_cell_that_nobody_sees_may_hold_anything(node: Node, rubbish: float) -> None:
-    """On the CPU; in the graph, as in llama.cpp's attention, such a key makes everything NaN."""
+    """Only on the CPU: in the graph one non-finite key makes all sums NaN, as in llama.cpp."""
     node = node._replace(
         n_unused=19, type_k={"q8_0": "f16", "q4_0": "bf16"}.get(node.type_k, node.type_k)
     )
@@ -202,7 +202,7 @@ def test_sums_are_the_same_without_squares(on_device: bool) -> None:
 @example(PLAIN._replace(n_tokens=300, n_past=500), 0.5)
 @given(NODES, st.floats(0, 0.99))
 def test_sums_of_probabilities_that_exist(on_device: bool, node: Node, skipped: float) -> None:
-    """Flash attention off: all that is left are the columns, from some row on."""
+    """Without flash attention, only columns have to be added up, from some row on."""
     p = ref.probabilities(
         node.q(), node.k(), node.mask(), node.scale, node.softcap, node.sink_logits()
     )

@@ -1,4 +1,4 @@
-"""How bytes may be written, in Python and on the server's command line: one grammar, by hand."""
+"""The grammar of sizes, in Python and on the server's command line, with cases written by hand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_only_whole_numbers_above_zero_are_bytes(number: object) -> None:
 
 
 def test_the_server_reads_them_alike() -> None:
-    """Both caps at once are refused only after the size was read, in bytes."""
+    """The error about two caps shows the size that the server has read, in bytes."""
     for text, expected in TAKEN[:-1]:
         status, said = refused("--kv-memory", text, "--kv-cells", "512")
         assert status == 2

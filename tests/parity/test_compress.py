@@ -1,7 +1,7 @@
-"""Merging: both C++ forms (host scatter-add, device graph) equal the reference, row by row.
+"""Merging: both C++ forms (a scatter-add on the CPU, a graph on devices) equal the reference.
 
-Devices may choose any of several equal similarities. So the pivot that C++ reports is first checked
-to be a best one, and then the rows are checked for that pivot.
+A device may choose any of several equally similar rows. So the test first checks that the pivot
+which C++ reports is one of the best, and then checks the rows for that pivot.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def compress(layer: Layer, on_device: bool) -> Result:
 
 
 def cosine_tolerance(layer: Layer) -> float:
-    """A sum of head_dim products of unit rows in f32; f16 rows are widened before."""
+    """For a sum of head_dim products of unit rows in f32; f16 rows are converted to f32 first."""
     return layer.head_dim_k * 2.0**-24
 
 
@@ -56,22 +56,23 @@ def check_rows(
     if how == "none":
         np.testing.assert_array_equal(x_out, x[kept])
         return
-    # What each row sums up, in absolute value: roundings are relative to this, not to a sum that
-    # may cancel.
+    # The sum of absolute values: roundings are relative to it, as terms of the sum may cancel
     size = ref.merge(np.abs(x), evicted, kept, pivot, np.ones(len(evicted)), "average")
     tolerance = size * 32 * 2.0**-24  # f32 sums: about sqrt(n_c) roundings, n_c below 1100 here
     if how == "weighted":
         tolerance += size * tol_cosine
     if x.dtype == np.float16:
-        tolerance += (
-            np.abs(expected) * 2.0**-11 + 2.0**-25
-        )  # half a step of f16, half its smallest number
+        # half a step of f16, and half its smallest number
+        tolerance += np.abs(expected) * 2.0**-11 + 2.0**-25
     worst = (np.abs(x_out - expected) - tolerance).max(initial=0)
     assert worst <= 0, f"{how}: off by {worst} more than allowed"
 
 
 def ranks_taken(layer: Layer, kept: Any, weight: Any) -> Any:
-    """The matched rank of each evicted rank, -1 for none, ``None`` if rounding decides it."""
+    """The index of the evicted cell whose pivot each evicted cell gets; -1 if it is dropped.
+
+    ``None`` if the filter is so close that rounding decides.
+    """
     row = ref.method_of(layer.prompt.options)
     n_evict = weight.shape[1]
     if row is None or row.filter == "all" or n_evict == 0:
@@ -97,7 +98,7 @@ def check_layer(layer: Layer, result: Result) -> None:
     assert v_out.shape == (*kept.shape, layer.head_dim_v)
     np.testing.assert_array_equal(kept, ref.select(p.scores(), is_text, p.options, p.squares()))
 
-    # of every head: similarities of the pairs that may meet
+    # for each head: similarities of the pairs that may be merged
     evicted = [ref.evicted_cells(row, p.n) for row in kept]
     sims = [ref.cosine(k[h], evicted[h], kept[h]) for h in range(p.n_head_kv)]
     if p.options.merge_within_modality:
@@ -117,14 +118,14 @@ def check_layer(layer: Layer, result: Result) -> None:
         if how == "none":
             assert (into == -1).all()
         else:
-            source = np.maximum(taken, 0)  # whose best pivot it must be
+            source = np.maximum(taken, 0)  # the cell whose best pivot it must be
             np.testing.assert_array_equal(into >= 0, (taken >= 0) & np.isfinite(best[h][source]))
             met = e[into >= 0]
             assert np.isin(into[met], kept[h]).all()
             # both the best and the found similarity may be off by the tolerance
             off = best[h][source[met]] - sims[h][source[met], pivot[met]]
             assert (off <= 2 * cosine_tolerance(layer)).all(), "not the most similar kept cell"
-            top = np.sort(np.maximum(sims[h], -9), axis=1)[:, -2:]  # -9: none that may meet
+            top = np.sort(np.maximum(sims[h], -9), axis=1)[:, -2:]  # -9: may not be merged
             clear = met[(top[:, -1] - top[:, 0] > 2 * cosine_tolerance(layer))[source[met]]]
             if sims[h].shape[1] > 1:
                 np.testing.assert_array_equal(
@@ -140,7 +141,7 @@ ORIGIN = ref.Options("origin")
 
 
 def large(dtype: Literal["float16", "float32"], options: ref.Options = ORIGIN) -> Layer:
-    """More cells than small tiles hold, and four evicted for each kept one."""
+    """More cells than fit into a small tile, with four evicted for each kept one."""
     prompt = Prompt(1100, 2, "mixed", "continuous", options._replace(text_overflow="evict"), seed=5)
     return Layer(prompt, head_dim_k=128, head_dim_v=80, dtype=dtype, n_zero=3, magnitude=1.0)
 
@@ -170,9 +171,9 @@ def test_host_and_device_agree(method: str, layer: Layer) -> None:
     k_device, v_device, kept_device, into_device = compress(layer, on_device=True)
     np.testing.assert_array_equal(kept_host, kept_device)
     if (into_host != into_device).any():
-        return  # a tie, settled in two ways; that both ways are best is the test above
-    # The forms add in different orders (f32: some tens of roundings), and then may round to
-    # neighbours in f16.
+        return  # a tie with two choices; the test above checks that both are best
+    # The forms add in different orders (some tens of f32 roundings), and may then round to
+    # neighbouring f16 numbers
     rounding = 2.0**-10 if layer.dtype == "float16" else 2.0**-19
     if merge_of(method) == "weighted":
         rounding += 2 * cosine_tolerance(layer)
@@ -209,7 +210,7 @@ def test_keeping_all_changes_no_bit(
 @settings(max_examples=8)
 @given(layer=layers(max_n=120))
 def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) -> None:
-    """Permuting heads permutes the result, to the last bit."""
+    """Permuting heads permutes the result bit for bit."""
     layer = layer.by(method)
     p = layer.prompt
     order = np.random.default_rng(p.seed).permutation(p.n_head_kv)
@@ -225,7 +226,7 @@ def test_heads_are_compressed_alone(method: str, on_device: bool, layer: Layer) 
 @FORMS
 @EACH_MERGE
 def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) -> None:
-    """Cells are copies of four rows, each in the recent window: every evicted row meets itself."""
+    """Cells are copies of four rows, all in the recent window: each row is merged into its copy."""
     n, n_recent = 120, 12
     rng = np.random.default_rng(3)
     which = rng.integers(0, 4, n)
@@ -237,14 +238,14 @@ def test_merging_identical_rows_changes_nothing(method: str, on_device: bool) ->
         k, v, scores, np.arange(n) < 5, method=method, on_device=on_device
     )
     for h in range(2):
-        # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 is found to 64 * 2^-24 =
-        # 4e-6
+        # 1e-5: sums of up to n equal f32 rows; weighted: a cosine of 1 has an error of up to
+        # 64 * 2^-24 = 4e-6
         np.testing.assert_allclose(k_out[h], k[h, kept[h]], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(v_out[h], v[h, kept[h]], rtol=1e-5, atol=1e-5)
 
 
 def test_host_settles_ties_by_the_lower_cell() -> None:
-    """Cells are copies of four rows and a zero row; the first kept copy takes them all."""
+    """Cells are copies of four rows and of a zero row: all go into the first kept copy."""
     n = 400
     rng = np.random.default_rng(4)
     rows = np.concatenate([rng.standard_normal((4, 64)), np.zeros((1, 64))]).astype(np.float32)
@@ -264,7 +265,7 @@ def test_host_settles_ties_by_the_lower_cell() -> None:
 @settings(max_examples=10)
 @given(layer=layers(max_n=128))
 def test_share_of_each_cell(method: str, on_device: bool, layer: Layer) -> None:
-    """V row i is the i-th unit vector, so that a merged row lists the share of each cell in it."""
+    """V row i is the i-th unit vector, so that a merged row shows the weight of each cell in it."""
     p = layer.prompt.by(method)
     v = np.broadcast_to(np.eye(p.n, dtype=np.float32), (p.n_head_kv, p.n, p.n)).copy()
     k = layer.k().astype(np.float32)
@@ -286,7 +287,7 @@ def test_share_of_each_cell(method: str, on_device: bool, layer: Layer) -> None:
 
 
 def test_values_never_choose_the_pivot() -> None:
-    """V follows K's pivots, and its own head_dim, whatever it holds."""
+    """V uses K's pivots regardless of its own content, and may have another head_dim."""
     layer = large("float32").by("text_prior_pivot_merge")
     p = layer.prompt
     _, _, kept, merged_into = compress(layer, on_device=False)

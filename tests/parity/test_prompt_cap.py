@@ -1,4 +1,4 @@
-"""The plan to read a prompt under a cap: counts, against rules that any plan must keep."""
+"""The plan of reading a prompt under a cap, in numbers of cells, against rules for any plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def images(n: int, n_cells: int = 64, n_text: int = 5, *, whole: bool = False) -
 
 
 class Reader:
-    """Keep what each part holds, as a cache of one head: the tokens of a run's first cells."""
+    """A model of a cache with one head, of whose runs of cells the first ones stay."""
 
     def __init__(self, parts: list[Part], cap: int, **options: int) -> None:
         self.cap = cap
@@ -89,7 +89,7 @@ def test_old_images_first_text_never_where_images_are_enough() -> None:
     assert all(counts[i] == part[0] for i, part in enumerate(parts) if part[1]), "all text is there"
     of_images = [counts[i] for i, part in enumerate(parts) if part[2]]
     assert of_images == sorted(of_images), "later images keep no less"
-    # 288 - 72 read at once - 36 last - 63 text = 117 cells for 512
+    # 288 - 72 read at a time - 36 last - 63 text = 117 cells for 512
     assert of_images[:4] == [int(64 * 117 / 512)] * 4
     assert sum(counts) > 288 - 72 - 36
 
@@ -118,7 +118,7 @@ def test_an_image_that_must_be_read_at_once() -> None:
 
 
 def test_what_a_ratio_leaves_changes_no_floor_of_the_cap() -> None:
-    """A ratio that allows more than the cap does, right before room for the answer is made."""
+    """A ratio that allows more cells than the cap, just before the answer needs space."""
     reader = Reader(images(12), 256)
     while reader.step():
         pass

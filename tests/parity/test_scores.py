@@ -1,4 +1,4 @@
-"""Scores: both C++ forms (CPU loop, ggml graph) equal a softmax with its columns added up."""
+"""Attention scores: both C++ forms (CPU loop, ggml graph) equal the column sums of a softmax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMS = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device
 
 
 class Attention(NamedTuple):
-    """``n_group`` query heads for each KV head; ``n_tokens`` new cells after ``n_past`` old."""
+    """``n_group`` query heads for each KV head, ``n_tokens`` new cells after ``n_past`` others."""
 
     n_head_kv: int
     n_group: int
@@ -45,12 +45,11 @@ class Attention(NamedTuple):
     def tolerance(self, on_device: bool) -> float:
         """The relative tolerance of a score.
 
-        A relative step r in every product of q and k moves no logit by more than
-        d = r scale |q| |k|, and so no probability by more than a factor exp(2 d). On the device, r
-        is 2^-11 for f16 keys, as ggml multiplies f16 with f16 and so rounds q. For f32 keys it is
-        head_dim f32 roundings. On the host every product is f32. Of its head_dim roundings most
-        cancel, and again in sums over queries, so one step is more than was ever seen. 1e-6 and
-        4e-6 are for roundings of exp, of the softmax and of the sums.
+        A relative error r in every product of q and k changes a logit by at most
+        d = r scale |q| |k|, and a probability by at most a factor exp(2 d). On a device, r is 2^-11
+        for f16 keys, as ggml rounds q to f16, and head_dim f32 roundings for f32 keys. On the CPU
+        all products are f32, and most of the head_dim roundings cancel, so that one rounding is
+        more than was ever seen. 1e-6 and 4e-6: roundings of exp, the softmax and the sums.
         """
         r = 2.0**-11 if self.dtype == "float16" else self.head_dim * 2.0**-24
         if not on_device:
@@ -100,10 +99,10 @@ def test_scores_equal_the_reference(on_device: bool, a: Attention) -> None:
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
-    """Rows of a softmax add up to 1, so a head's scores add up to the number of queries."""
+    """A softmax row sums to 1, so the scores of a head sum to the number of queries."""
     found = found_scores(a, on_device)
     assert (found >= 0).all()
-    # 1e-5: f32 roundings of the softmax and of the column sums, which partly cancel
+    # 1e-5: f32 roundings of the softmax and the column sums, which partly cancel
     np.testing.assert_allclose(found.sum(axis=1, dtype=np.float64), a.n_tokens, rtol=1e-5)
 
 
@@ -111,7 +110,7 @@ def test_each_query_gives_one(on_device: bool, a: Attention) -> None:
 @settings(max_examples=30)
 @given(ATTENTIONS)
 def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None:
-    """A KV head's score is the mean over its query heads; groups are consecutive heads."""
+    """The score of a KV head is the mean over its query heads, which are consecutive."""
     together = found_scores(a, on_device)
     alone = [
         arrays.scores(
@@ -124,7 +123,7 @@ def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None
         for h in range(a.n_head_kv * a.n_group)
     ]
     expected = np.reshape(alone, (a.n_head_kv, a.n_group, -1)).mean(axis=1, dtype=np.float64)
-    # the products may be done in another order
+    # the products may be computed in another order
     np.testing.assert_allclose(together, expected, rtol=a.tolerance(on_device))
 
 
@@ -132,7 +131,7 @@ def test_a_group_is_the_mean_of_its_heads(on_device: bool, a: Attention) -> None
 @settings(max_examples=20)
 @given(ATTENTIONS, st.integers(1, 95))
 def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> None:
-    """Scores add up over batches of queries: one at n_past, one at n_past + n_first."""
+    """Scores add up over batches of queries, here at n_past and at n_past + n_first."""
     if n_first >= a.n_tokens:
         n_first = a.n_tokens // 2
     whole = found_scores(a, on_device)
@@ -147,13 +146,13 @@ def test_a_prompt_in_two_parts(on_device: bool, a: Attention, n_first: int) -> N
 
 @FORMS
 def test_a_strong_match_takes_all(on_device: bool) -> None:
-    """Every later query matches only cell 2, with a logit 80 above the others: no overflow."""
+    """Later queries match only cell 2, with a logit 80 above the others: exp does not overflow."""
     k = np.zeros((1, 6, 8), dtype=np.float32)
     k[0, 2, 0] = 1
     q = np.zeros((1, 6, 8), dtype=np.float32)
     q[0, 2:, 0] = 80
     found = arrays.scores(q, k, scale=1.0, on_device=on_device)
-    # cells 0 and 1 get 1 + 1/2 and 1/2 from queries 0 and 1; exp(-80) is nothing beside f32's 2^-24
+    # cells 0 and 1 get 1 + 1/2 and 1/2 from queries 0 and 1; exp(-80) is far below f32's 2^-24
     np.testing.assert_allclose(found, [[1.5, 0.5, 4, 0, 0, 0]], rtol=1e-6, atol=1e-30)
 
 

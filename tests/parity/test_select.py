@@ -1,4 +1,4 @@
-"""Selection: the C++ choice equals the reference, and obeys the laws of every method."""
+"""Which cells stay: the C++ choice equals the reference and follows general rules."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_kept_cells_obey_the_laws(method: str, prompt: Prompt) -> None:
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_heads_choose_alone(method: str, prompt: Prompt) -> None:
-    """Permuting heads permutes the result; a head alone chooses as it does among others."""
+    """Permuting heads permutes the result; a single head chooses as it does among others."""
     prompt = prompt.by(method)
     scores, is_text, squares = prompt.scores(), prompt.is_text(), prompt.squares()
     order = np.random.default_rng(prompt.seed).permutation(prompt.n_head_kv)
@@ -127,7 +127,7 @@ def test_heads_choose_alone(method: str, prompt: Prompt) -> None:
 @settings(max_examples=20)
 @given(prompt=prompts())
 def test_only_the_order_of_scores_counts(method: str, prompt: Prompt) -> None:
-    """Halving is exact in f32 and changes no rank; scores in the recent window do not matter."""
+    """Neither halving all scores (exact in f32) nor scores of the recent window change a choice."""
     prompt = prompt.by(method)
     kept = select(prompt)
     n_recent = ref.budget(prompt.is_text(), prompt.options).n_recent
@@ -156,7 +156,7 @@ def test_a_full_budget_keeps_all(method: str) -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "origin"])
 def test_a_cache_is_never_emptied(method: str) -> None:
-    """A tenth of three cells is none; the last one stays."""
+    """A tenth of three cells rounds to none, but the last one stays."""
     scores = np.array([[3, 2, 1]])
     kept = arrays.select(scores, np.zeros(3, dtype=np.bool_), squares=scores, method=method)
     assert kept.tolist() == [[2]]
@@ -175,7 +175,7 @@ def test_ties_go_to_the_lower_cell(method: str) -> None:
 
 def test_negative_scores_stand_in_their_order() -> None:
     scores = np.array([[-0.0, -2.0, 0.0, -np.inf, -1.0, 1e-40, -1e-40, np.inf]], dtype=np.float32)
-    order = [7, 5, 0, 2, 6, 4, 1, 3]  # a zero is a zero, whatever its sign
+    order = [7, 5, 0, 2, 6, 4, 1, 3]  # -0 equals 0
     for n in range(1, 9):
         kept = arrays.select(
             scores,
@@ -200,7 +200,7 @@ def test_nan_is_the_lowest_score(method: str, fidelity: str) -> None:
         recent_ratio=0.0,
         fidelity=fidelity,
     )
-    # pivot_merge has four sinks upstream, whatever their score
+    # pivot_merge keeps four sinks upstream, regardless of their scores
     sinks = method == "pivot_merge" and fidelity == "upstream"
     assert kept.tolist() == [[0, 1, 2, 3, 8, 9] if sinks else [0, 1, 8, 9, 10, 11]]
 

@@ -1,1 +1,1 @@
-"""LOOK-M a second time, in plain NumPy: what the C++ code is held against."""
+"""LOOK-M implemented a second time in plain NumPy, as the reference for the C++ code."""

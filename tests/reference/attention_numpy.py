@@ -1,4 +1,7 @@
-"""The scores of an attention node in NumPy and float64, with everything a node may have."""
+"""The attention that every cell receives in an attention node, in plain NumPy and float64.
+
+Covers everything that a node may have: masks, softcap and sinks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ F64 = npt.NDArray[np.float64]
 
 
 class Sums(NamedTuple):
-    """``[n_head_kv, n_kv]`` each: sums over queries of p and p^2, mean over a group's heads."""
+    """Sums over queries of p and of p^2, averaged over the query heads of each group.
+
+    Both ``[n_head_kv, n_kv]``.
+    """
 
     sum: F64
     squares: F64
@@ -26,19 +32,20 @@ def probabilities(
     softcap: float = 0.0,
     sinks: Floats | None = None,
 ) -> F64:
-    """``p [n_head, n_tokens, n_kv]``; ``mask [n_tokens, n_kv]`` is added to the logits.
+    """Attention probabilities ``p [n_head, n_tokens, n_kv]``.
 
-        x = scale q k^T,    x <- softcap tanh(x / softcap),    p = exp(x + mask) / (sum exp(x +
-        mask) + exp(sink))
+        x = scale q k^T
+        x <- softcap tanh(x / softcap)
+        p = exp(x + mask) / (sum exp(x + mask) + exp(sink))
 
-    A hidden cell (mask -inf) has p = 0 whatever its key holds; a query that sees nothing gives
-    nothing.
+    ``mask [n_tokens, n_kv]`` is added to the logits. A hidden cell (mask -inf) has p = 0, even if
+    its key is NaN. A query that sees no cell has p = 0 everywhere.
     """
     n_group = len(q) // len(k)
     out = np.zeros((len(q), *mask.shape))
     seen = mask > -np.inf
     for h in range(len(q)):
-        with np.errstate(invalid="ignore"):  # keys of cells that nobody sees
+        with np.errstate(invalid="ignore"):  # hidden cells may hold NaN
             x = scale * q[h].astype(np.float64) @ k[h // n_group].astype(np.float64).T
         if softcap:
             x = softcap * np.tanh(x / softcap)
@@ -53,6 +60,6 @@ def probabilities(
 
 
 def sums(p: Floats, n_head_kv: int) -> Sums:
-    """Of probabilities ``[n_head, n_tokens, n_kv]``; consecutive heads form a group."""
+    """The sums of probabilities ``[n_head, n_tokens, n_kv]``; consecutive heads form a group."""
     groups = p.astype(np.float64).reshape(n_head_kv, -1, *p.shape[1:])
     return Sums(groups.sum(axis=2).mean(axis=1), (groups**2).sum(axis=2).mean(axis=1))

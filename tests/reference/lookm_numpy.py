@@ -1,15 +1,16 @@
 """LOOK-M in plain NumPy and float64, for one layer, written from the paper's equations.
 
-Nothing here is fast. Each function is one step of the algorithm:
+Nothing here is fast. Each function is one step of the algorithm, and compress is all of them except
+the first:
 
-    scores -> budget -> rank -> select -> cosine -> targets -> merge,      and compress = all but
-    the first
+    scores -> budget -> rank -> select -> cosine -> targets -> merge
 
-Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` cells of
-    the prompt.
-The paper is arXiv 2406.18139. Where the paper and its published code differ, ``fidelity`` says
-which of them is followed (docs/methods.md, which also numbers the code's bugs). Both keep text as a
-floor.
+Names: ``h`` KV head, ``c`` kept cell, ``e`` evicted cell, ``x_c`` a row of K or V, ``n`` number of
+cells of the prompt.
+
+The paper is arXiv 2406.18139. Where it differs from its published code (upstream), ``fidelity``
+says which of the two to follow; docs/methods.md numbers the differences and the code's bugs. Both
+keep all text by default.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ Ints = npt.NDArray[np.int64]
 
 
 class Compressed(NamedTuple):
-    """``k``, ``v`` ``[n_head_kv, n_keep, head_dim]``; ``kept`` ``[n_head_kv, n_keep]`` ascending.
+    """The compressed cache of one layer.
 
-    ``merged_into`` ``[n_head_kv, n]``: the kept cell that an evicted cell went into, -1 for every
-    other cell and for evicted cells that are dropped.
+    ``k`` and ``v`` are ``[n_head_kv, n_keep, head_dim]``, ``kept`` ``[n_head_kv, n_keep]``,
+    ascending. ``merged_into`` ``[n_head_kv, n]`` is the kept cell that an evicted cell was merged
+    into, and -1 for kept and dropped cells.
     """
 
     k: F64
@@ -77,12 +79,13 @@ class Compressed(NamedTuple):
 def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
     """Attention that each cell receives from the prompt's queries.
 
-        A_h = softmax(scale * Q_h K_g(h)^T + causal),    s_h[j] = sum_i A_h[i, j],    s_g[j] = mean
-        of s_h over group g
+        A_h = softmax(scale * Q_h K_g(h)^T + causal)
+        s_h[j] = sum_i A_h[i, j]
+        s_g[j] = mean of s_h[j] over the heads h of group g
 
     ``q [n_head, n_tokens, head_dim]``, ``k [n_head_kv, n, head_dim]``; query i sees cells 0 ..
-    n_past + i. Consecutive query heads form a group. Nothing is divided by the number of queries
-    that can see a cell.
+    n_past + i. Consecutive query heads form a group. Scores are not divided by the number of
+    queries that can see a cell.
     """
     n_head, n_tokens, _ = q.shape
     n_head_kv, n, _ = k.shape
@@ -98,9 +101,9 @@ def scores(q: Floats, k: Floats, scale: float, n_past: int = 0) -> F64:
 
 
 def drawn(seed: int, layer: int, head: int, cell: int) -> float:
-    """A number in [0, 1) for each cell.
+    """A random number in [0, 1) for a cell.
 
-    It is the upper 24 bits of splitmix64's finalizer, chained over the four.
+    The upper 24 bits of splitmix64's finalizer, chained over the four arguments.
     """
     mask = 2**64 - 1
     x = 0
@@ -115,16 +118,20 @@ def drawn(seed: int, layer: int, head: int, cell: int) -> float:
 def rank(
     score: Floats, squares: Floats | None, is_text: Bools, options: Options, layer: int = 0
 ) -> tuple[F32, F32 | None]:
-    """What cells are ranked by: a score, and a lead for the first ones; ``[n_head_kv, n]``.
+    """What cells are ranked by: a score and, for some methods, a lead, ``[n_head_kv, n]`` each.
 
-    RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) causal observers of cell j,
+    The cells with the largest leads come before all scores.
 
-        mean_j = 1/o_j sum_i A_ij,    std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2), which is the lead
+    RoCo (arXiv 2402.06262): with o_j = n - max(j, first query) queries that can see cell j,
 
-    A spread leads by the fractional part of g j + p (layer n_head_kv + h): g the golden ratio less
-    one, p = 1/r of the real root r of r^3 = r + 1.
+        score_j = mean_j = 1/o_j sum_i A_ij
+        lead_j = std_j = sqrt(1/o_j sum_i A_ij^2 - mean_j^2)
 
-    SnapKV averages over 5 neighbours among the cells before the recent window, zeros around them.
+    Spread: the lead is the fractional part of g j + p (layer n_head_kv + h), with g the golden
+    ratio minus one, and p = 1/r for the real root r of r^3 = r + 1.
+
+    SnapKV averages scores over 5 neighbours among the cells before the recent window, with zeros
+    around them.
     """
     method = method_of(options)
     n_head_kv, n = score.shape
@@ -165,13 +172,20 @@ def rank(
 def select(
     score: Floats, is_text: Bools, options: Options, squares: Floats | None = None, layer: int = 0
 ) -> Ints:
-    """Cells that stay, ``[n_head_kv, n_keep]``, ascending in each head.
+    """The kept cells, ``[n_head_kv, n_keep]``, ascending in each head.
 
-    The recent window always stays. The other cells stand in a queue and the first ``n_important``
-    of it stay: sinks first; then, of RoCo, a tenth of the budget for their deviation, or image
-    cells that lie evenly (all of them, if the prompt ends with one); then, with the prior, text
-    before image; then the higher score; then the lower cell. With a visual quota the first
-    ``n_visual`` image cells of the queue go before. A number that is NaN counts as minus infinity.
+    The recent window always stays. The other cells are put in an order, and the first
+    ``n_important`` of them stay:
+
+    1. the sinks
+    2. the cells with the largest leads: for RoCo a tenth of the budget; for a spread a fraction of
+       the image cells that the budget has space for, or all of those if the prompt ends with an
+       image
+    3. with the text prior, text
+    4. the others
+
+    Within each group the higher score comes first, then the earlier cell; NaN counts as minus
+    infinity. With a visual quota, the first ``n_visual`` image cells move to the front.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)
@@ -215,11 +229,11 @@ def evicted_cells(kept: Ints, n: int) -> Ints:
 
 
 def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
-    """Cosines of one head's evicted and kept keys in the cache, ``[n_evicted, n_kept]``.
+    """Cosine similarity of one head's evicted and kept keys, ``[n_evicted, n_kept]``.
 
         sim[e, c] = k_e . k_c / (|k_e| |k_c|)
 
-    A row without length is similar to none: its cosines are 0.
+    All cosines of a zero row are 0.
     """
     rows = k.astype(np.float64)
     length = np.sqrt((rows**2).sum(axis=1, keepdims=True))
@@ -229,19 +243,16 @@ def cosine(k: Floats, evicted: Ints, kept: Ints) -> F64:
 
 
 def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[Ints, F64]:
-    """Targets of each head's evicted cells: index into kept or -1, and weight.
+    """The pivots of each head's evicted cells and their weights, ``[n_head_kv, n_evicted]`` each.
 
-    Both are ``[n_head_kv, n_evicted]``.
+    A pivot is an index into ``kept``, or -1 if the cell is dropped. It is the kept cell with the
+    highest cosine, at any distance, and with ``merge_within_modality`` of the same kind (-1 if
+    there is none). Upstream then drops every index j of the evicted lists with
 
-    To the kept cell of highest cosine, of any kind and at any distance, or of the same kind where
-    only that is asked for; nowhere when there is none. Upstream then drops every rank j of the
-    evicted lists with
+        mean over h of w[h, j]  <  mean over h and j of w[h, j]        (B8)
 
-        mean over h of w[h, j]  <  mean over h and j of w[h, j]
-        (B8)
-
-    and its average merge pairs what is left of the targets with the first evicted cells, not with
-    its own (B3).
+    and its average merge gives the remaining pivots to the first evicted cells instead of to their
+    own (B3).
     """
     method = method_of(options)
     n_head_kv, n, _ = k.shape
@@ -266,15 +277,15 @@ def targets(k: Floats, kept: Ints, is_text: Bools, options: Options) -> tuple[In
 
 
 def merge(x: Floats, evicted: Ints, kept: Ints, pivot: Ints, weight: F64, how: Merge) -> F64:
-    """Rows of one head's kept cells after taking in the evicted ones, ``[n_kept, head_dim]``.
+    """Rows of one head's kept cells after merging the evicted ones, ``[n_kept, head_dim]``.
 
         average    x_c <- mean of x_c and its x_e
         weighted   x_c <- mean of x_c and its w_e x_e
         pivot      x_c <- mean of x_c and its (x_e + x_c) / 2
 
-    The mean is over 1 + n_c rows, where n_c evicted cells have c as their pivot; n_c = 0 leaves the
-    row alone. ``pivot [n_evicted]`` counts in ``kept``; -1 drops an evicted cell. The same pivots
-    and weights serve K and V.
+    The mean is over 1 + n_c rows, where n_c is the number of evicted cells with the pivot c; a row
+    with n_c = 0 does not change. ``pivot [n_evicted]`` are indices into ``kept``; -1 drops an
+    evicted cell. K and V use the same pivots and weights.
     """
     rows = x.astype(np.float64)
     total = rows[kept]
@@ -306,7 +317,7 @@ def compress(
     """One layer's cache after LOOK-M: select, match evicted keys to kept ones, merge K and V.
 
     ``k [n_head_kv, n, head_dim_k]``, ``v [n_head_kv, n, head_dim_v]``, ``score`` and ``squares
-    [n_head_kv, n]``, ``is_text [n]``. Without ``merge_keys`` kept keys stay as they are.
+    [n_head_kv, n]``, ``is_text [n]``. Without ``merge_keys``, kept keys do not change.
     """
     n_head_kv, n, _ = k.shape
     kept = select(score, is_text, options, squares, layer)

@@ -1,6 +1,6 @@
-"""The table of methods, the options, and what follows from them: budget and window.
+"""The methods, the user's options, and what follows from them without scores: budget and window.
 
-Part of ``lookm_numpy``, which says what is meant by "spec" and by ``fidelity``.
+Part of ``lookm_numpy``, which explains ``fidelity``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ Filter = Literal["all", "similar", "misaligned"]
 class Method(NamedTuple):
     """One row of the method table.
 
-    ``prior``: text cells rank above image cells. ``n_sink``: this many first cells are chosen
-    before any other. ``n_pool``: scores are averaged over so many neighbours. ``by``: what a cell
-    is ranked by, its attention in ``sum``, or the ``mean`` of it with the cells of largest
-    deviation first; a ``draw``; nothing but being ``recent``; or the attention of a ``window`` that
-    stays itself. ``spread``: share of the images' part that lies evenly over them, all of it in a
-    prompt that ends with an image. ``keeps_question``: the text after the last image is recent,
-    within half the budget. The last three are the row's own options.
+    ``prior``: text cells rank above image cells.
+    ``n_sink``: this many first cells are chosen before any other.
+    ``n_pool``: scores are averaged over this many neighbours.
+    ``by``: what a cell is ranked by. ``sum``: the attention that it receives; ``mean``: the mean of
+        that, after the cells with the largest deviation; ``draw``: at random; ``recent``: its
+        position; ``window``: the attention of the query window, which is also the recent window.
+    ``spread``: fraction of the images' part of the budget that is spaced evenly over them; all of
+        it in a prompt that ends with an image.
+    ``keeps_question``: the text after the last image is recent, up to half the budget.
+    ``text_overflow``, ``visual_quota``, ``window``: defaults of the user's options.
     """
 
     scorer: Scorer
@@ -72,9 +75,9 @@ METHODS: dict[str, Method | None] = {
 
 
 class Options(NamedTuple):
-    """What a user chooses; defaults are the paper's."""
+    """The user's options, by default those of the paper."""
 
-    method: str = "text_prior_pivot_merge"  # the paper's
+    method: str = "text_prior_pivot_merge"
     important_ratio: float = 0.1
     recent_ratio: float = 0.1
     text_overflow: str | None = None
@@ -88,7 +91,7 @@ class Options(NamedTuple):
 
 
 def method_of(options: Options) -> Method | None:
-    """The table's row, as upstream's code has it where asked for, with the user's scorer."""
+    """The row of the table with the user's options and, if asked for, upstream's differences."""
     method = METHODS[options.method]
     if method is None:
         return None
@@ -109,9 +112,10 @@ def method_of(options: Options) -> Method | None:
 
 
 class Budget(NamedTuple):
-    """The kept cells: ``n_important`` of the first ``n - n_recent``, and the last ``n_recent``.
+    """How many cells stay.
 
-    At least ``n_visual`` of the important ones are image cells.
+    ``n_important`` of the first ``n - n_recent`` cells, at least ``n_visual`` of which are image
+    cells, and all of the last ``n_recent`` cells.
     """
 
     n_important: int
@@ -122,16 +126,19 @@ class Budget(NamedTuple):
 def budget(is_text: Bools, options: Options) -> Budget:
     """How many cells stay, the same for all heads.
 
-        N = floor(important_ratio n),   M = floor(recent_ratio n),
-        T' = text cells among the first n - M
+        N = floor(important_ratio n)
+        M = floor(recent_ratio n)
+        Q = min(floor(visual_quota N), image cells among the first n - M)
 
-    Without a text prior, N and M stay as they are. With it and ``keep``, no text is ever evicted:
-    they are max(N, |T'| + Q) and M. With ``evict`` the budget is exact again. Q is
-    floor(visual_quota N) or the number of image cells, whichever is smaller; by default it is 0.
-    ``n <= N + M`` keeps everything. A prompt so short that nothing would stay keeps its last cell;
-    the specification does not cover this. If cells rank by being recent, N + M - 1 and 1 replace N
-    and M. If the question is kept, M is at least its length, within half of N + M, and N is the
-    rest.
+    Everything stays if n <= N + M. Otherwise, in this order:
+
+    - ranked by ``recent``: N, M = N + M - 1, 1
+    - ranked by ``window``: M is the length of the window, at most N + M, and N the rest of N + M
+    - ``keeps_question``: M is at least the length of the question, up to half of N + M, and N the
+      rest
+    - text prior with text_overflow ``keep``: N is at least T + Q, where T is the number of text
+      cells among the first n - M, so that no text is evicted
+    - at least the last cell stays
     """
     n = len(is_text)
     method = method_of(options)
@@ -158,7 +165,10 @@ def budget(is_text: Bools, options: Options) -> Budget:
 
 
 def window(is_text: Bools, method: Method) -> int:
-    """Queries of a window: the method's or the user's number, the text at the end, or 32."""
+    """Length of the query window.
+
+    As the user or the method says; otherwise the text after the last image; without that, 32.
+    """
     images = np.flatnonzero(~is_text)
     if method.window is not None:
         return method.window
@@ -168,7 +178,7 @@ def window(is_text: Bools, method: Method) -> int:
 
 
 def first_query(is_text: Bools, options: Options) -> int:
-    """The first query that counts: 0, or where the window begins."""
+    """Index of the first query that counts: the beginning of the query window, or 0."""
     method = method_of(options)
     if method is None or method.scorer != "window":
         return 0

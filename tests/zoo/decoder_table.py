@@ -1,4 +1,4 @@
-"""The decoders of the zoo, by the names that ``pairs`` gives them."""
+"""The decoders of the zoo, by the names that ``pairs`` uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from zoo.decoders import HEAD_DIM, N_EMBD, N_FF, N_HEAD, N_HEAD_KV, Decoder
 from zoo.gguf_file import Int, Metadata
 
 _WINDOWS: Metadata = {
-    # of 32 cells, far less than an image, in every other layer
+    # a window of 32 cells, much shorter than an image, in every other layer
     "attention.sliding_window": 32,
     "attention.sliding_window_pattern": [True, False] * 2,
 }
@@ -40,7 +40,7 @@ DECODERS = {
     ),
     "paddleocr": Decoder("paddleocr", metadata={"rope.dimension_sections": [4, 6, 6, 0]}),
     "phi3": Decoder("phi3", wide_up=True),
-    # image cells go through weights of their own
+    # separate weights for image cells
     "cogvlm": Decoder(
         "cogvlm",
         metadata={"attention.head_count_kv": N_HEAD},
@@ -56,7 +56,7 @@ DECODERS = {
             "vis_down.weight": (N_EMBD, N_FF),
         },
     ),
-    # two of four layers attend, the others are gated delta nets
+    # two of the four layers have attention, the others are gated delta nets
     "qwen35": Decoder(
         "qwen35",
         n_layer=4,
@@ -98,7 +98,7 @@ DECODERS = {
         },
         names={"output_norm.weight": "token_embd_norm.weight"},
     ),
-    # chunks of 8192 cells in three of four layers; experts in none, to be small
+    # chunks of 8192 cells in three of the four layers; no experts, to be small
     "llama4": Decoder(
         "llama4",
         n_layer=4,
@@ -144,7 +144,7 @@ DECODERS = {
         metadata=_GEMMA_4,
         outer={"rope_freqs.weight": (HEAD_DIM // 2,)},
     ),
-    # the last two of six layers have no K and V of their own: they read those of layers 2 and 3
+    # the last two of six layers have no K and V: they read those of layers 2 and 3
     "gemma4-e2b": Decoder(
         "gemma4",
         n_layer=6,

@@ -1,4 +1,4 @@
-"""Tiny random language models of the architectures that multimodal models are built on."""
+"""Tiny random language models with the architectures that multimodal models use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 @dataclass(frozen=True)
 class Decoder:
-    """What an architecture has beside a plain llama block."""
+    """How an architecture differs from llama."""
 
     arch: str
     n_layer: int = 3
@@ -51,7 +51,7 @@ class Decoder:
 def write_decoder(
     path: Path, decoder: Decoder, special_tokens: list[str], chat_template: str | None = TEMPLATE
 ) -> Path:
-    """The model, with a tokenizer that has a token for each byte and for each special text."""
+    """Writes a model whose tokenizer has one token for each byte and each special text."""
     vocabulary, n_vocab = _vocabulary(special_tokens)
     sizes = {
         "context_length": 1024,

@@ -1,4 +1,4 @@
-"""The encoders and projectors of the zoo, by the names that ``pairs`` gives its models."""
+"""The encoders and projectors of the zoo, by the names that ``pairs`` uses."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def _clip(n_positions: int) -> Shapes:
 
 
 def _two_frames(patch: int) -> Shapes:
-    """A still image is two equal frames of a video."""
+    """Qwen's encoders read an image as two equal frames of a video."""
     return {"v.patch_embd.weight.1": (WIDTH, 3, patch, patch)}
 
 
 def _deepstack(layer: int) -> Shapes:
-    """What a layer hands to the decoder's first layers, beside the encoder's result."""
+    """The projector of a layer's output, which goes to the decoder's first layers."""
     name = f"v.deepstack.{layer}"
     return {
         **norm(f"{name}.norm", _MERGED),
@@ -95,7 +95,7 @@ ENCODERS = {
     "qwen2-vl": Encoder(
         "qwen2vl_merger", 64, 16, outer={**_two_frames(16), **_POST_NORM, **_QWEN_MLP}
     ),
-    # windows of 3 x 3 merged patches but in each second layer
+    # windows of 3 x 3 merged patches in every other layer
     "qwen2.5-vl": Encoder(
         "qwen2.5vl_merger",
         64,
@@ -313,7 +313,7 @@ ENCODERS = {
     "pixtral": Encoder(
         "pixtral", 64, 8, metadata={"use_silu": True}, outer=_PIXTRAL, rms=True, bias=False
     ),
-    # as Pixtral, with 2 x 2 patches merged
+    # like Pixtral, but merges 2 x 2 patches
     "mistral-small-3.1": Encoder(
         "pixtral",
         64,
@@ -327,7 +327,7 @@ ENCODERS = {
         rms=True,
         bias=False,
     ),
-    # 16 queries read a slice; its patches take places on a learned grid of 70 x 70
+    # 16 queries read each slice; patches have positions on a learned grid of 70 x 70
     "minicpm-v-2.6": Encoder(
         "resampler",
         32,
@@ -335,7 +335,7 @@ ENCODERS = {
         metadata={"minicpmv_version": Int(3), "minicpmv_query_num": 16, "use_gelu": True},
         outer={**_SIGLIP, **_positions(70 * 70), **_resampler()},
     ),
-    # both halve 24 x 24 patches on each side
+    # both halve 24 x 24 patches in each direction
     "mobilevlm": Encoder(
         "ldp",
         48,

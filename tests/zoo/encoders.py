@@ -1,4 +1,4 @@
-"""Tiny random image encoders with the projectors of llama.cpp's multimodal library (tools/mtmd)."""
+"""Tiny random image encoders with the projectors of mtmd, llama.cpp's multimodal library."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Encoder:
 
 
 def write_encoder(path: Path, encoder: Encoder) -> Path:
-    """The mmproj file."""
+    """Writes an mmproj file."""
     vision = {
         "image_size": encoder.image,
         "patch_size": encoder.patch,

@@ -1,4 +1,4 @@
-"""GGUF files of seeded random weights: metadata and shapes in, a file out."""
+"""Writes GGUF files with random weights from metadata and shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 class Int(int):
-    """Written as i32."""
+    """An int that is written as i32."""
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -27,10 +27,10 @@ def write(
     shapes: Shapes,
     zero_rows: dict[str, int] | None = None,
 ) -> Path:
-    """Shapes are NumPy's, the reverse of ggml's.
+    """Writes a file. Shapes are NumPy's, the reverse of ggml's.
 
-    A tensor's numbers depend only on its name and shape. In matrices of ``zero_rows``, that many
-    first rows are zero.
+    The numbers of a tensor depend only on its name and shape. ``zero_rows`` names matrices and how
+    many of their first rows are zero.
     """
     writer = gguf.GGUFWriter(path, arch)
     for key, value in metadata.items():
@@ -72,10 +72,10 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _weights(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Norms are near one, other vectors near zero, matrices have 1/sqrt(fan in)."""
+    """Random numbers: norms near 1, other vectors near 0, matrices scaled by 1/sqrt(fan in)."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     noise = rng.standard_normal(shape, dtype=np.float32)
-    if name.endswith("ssm_a"):  # a state that decays
+    if name.endswith("ssm_a"):  # the decay of a state is negative
         return np.asarray(-np.abs(noise))
     if len(shape) == 1:
         return np.asarray(noise * np.float32(0.1) + np.float32(name.endswith(".weight")))

@@ -1,4 +1,4 @@
-"""The zoo: pairs of a tiny random language model and a tiny random image encoder."""
+"""The zoo: pairs of a tiny random language model and image encoder, by the models' usual names."""
 
 from __future__ import annotations
 
@@ -19,30 +19,27 @@ WIDE, TALL = (96, 64), (56, 112)
 
 @dataclass(frozen=True)
 class Pair:
-    """A model of the zoo, and what its prompt must come to, worked by hand."""
+    """A model of the zoo, and the numbers of cells that its prompt must have, counted by hand."""
 
     decoder: str
     tiles: tuple[tuple[int, ...], tuple[int, ...]]
-    """Cells of each piece that the encoder sees of the two images; one piece where nothing is cut.
-    """
+    """Cells of each piece of the two images; a single piece if the model cuts no tiles."""
     n_marks: int = 0
     """Text tokens that mtmd puts around the two images and their pieces."""
     special_tokens: tuple[str, ...] = ()
     images: tuple[Size, Size] = (WIDE, TALL)
     sides: tuple[int, int] | None = None
-    """With M-RoPE, the positions that each image takes: the longer side of its grid of cells."""
+    """With M-RoPE, positions that each image takes: the longer side of its grid of cells."""
     n_layer: int | None = None
-    """Layers that are compressed, unless all are."""
+    """Number of layers that are compressed; default: all."""
     readers: tuple[int, ...] = ()
-    """Of each compressed layer's cache, how many layers attend to it, unless it is that layer
-    alone.
-    """
+    """How many layers attend to the cache of each compressed layer; default: one."""
     at_once: bool = False
-    """Whether an image's cells see each other, and so must be computed at once."""
+    """Whether the cells of an image see each other, so that they must be computed together."""
 
     @property
     def small_ubatch(self) -> int:
-        """Fewer cells at once than the prompt's largest image has, where that may be."""
+        """An n_ubatch smaller than the largest image, if the model allows that."""
         largest = max(n for tiles in self.tiles for n in tiles)
         return largest if self.at_once else 12
 
@@ -56,7 +53,7 @@ class Files(NamedTuple):
 
 QWEN_MARKS = ("<|vision_start|>", "<|vision_end|>")
 QWEN_IMAGES = ((320, 224), (160, 288))
-"""In pixels of 32 x 32 a cell."""
+"""In pixels; a cell is 32 x 32 pixels."""
 
 PAIRS = {
     # 64 x 64 pixels in patches of 8
@@ -84,8 +81,7 @@ PAIRS = {
         QWEN_IMAGES,
         sides=(10, 9),
     ),
-    # a newline after each row, a begin and an end: all from the projector, and each with a position
-    # of its own
+    # the projector adds a newline after each row, a begin and an end, each with its own position
     "hunyuan-vl": Pair(
         "hunyuan_vl",
         ((11 * 7 + 2,), (6 * 9 + 2,)),
@@ -100,7 +96,7 @@ PAIRS = {
     "cogvlm": Pair("cogvlm", ((66,), (66,))),
     "janus-pro": Pair("llama", ((64,), (64,))),
     "phi-4": Pair("phi3", ((12 * 8,), (7 * 14,)), 0, ("<|endoftext|>",)),
-    # 8 x 8 pixels a cell; tiles only from 512 x 512 pixels on
+    # 8 x 8 pixels for each cell; tiles only from 512 x 512 pixels on
     "lfm2-vl": Pair(
         "lfm2", ((12 * 8,), (7 * 14,)), 4, ("<|image_start|>", "<|image_end|>"), n_layer=2
     ),
@@ -108,7 +104,7 @@ PAIRS = {
     "gemma-3": Pair(
         "gemma3", ((64,), (64,)), 4, ("<start_of_image>", "<end_of_image>"), n_layer=2, at_once=True
     ),
-    # 8 x 8 pixels a cell
+    # 8 x 8 pixels for each cell
     "gemma-4": Pair(
         "gemma4", ((12 * 8,), (7 * 14,)), 4, ("<|image>", "<image|>"), n_layer=2, at_once=True
     ),
@@ -164,7 +160,7 @@ REFUSED = {
 
 
 def write_pair(name: str, folder: Path, chat_template: str | None = TEMPLATE) -> Files:
-    """The files of one pair, in a folder of its own."""
+    """Writes the files of one pair into a new folder."""
     pair, home = (PAIRS | REFUSED)[name], folder / name
     home.mkdir()
     model = write_decoder(

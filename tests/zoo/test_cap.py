@@ -1,4 +1,4 @@
-"""Every model of the zoo under a cap below its prompt: mtmd's positions and batches, in pieces."""
+"""Every model of the zoo reads a prompt that does not fit under its cap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHOD = "text_prior_pivot_merge"
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_prompt_through_a_cap(name: str, tmp_path: Path) -> None:
-    """Again with the whole prompt in one process: earlier prompts do not change the answer."""
+    """Twice in one session: the answer does not depend on what was in the cache before."""
     pair, (model, mmproj) = PAIRS[name], write_pair(name, tmp_path)
     rng = np.random.default_rng(7)
     pixels = [

@@ -1,4 +1,4 @@
-"""Images are prepared one by one, and come to what mtmd makes of all of them at once."""
+"""Images that are prepared one by one give what mtmd makes of all of them together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = ("A:<image> B:<image> C:<image> D:<image> Which?", "<image><image> and <
 
 
 def _noise(name: str) -> list[Pixels]:
-    """Both sizes of the pair, twice."""
+    """Noise in both sizes of the pair's images, twice."""
     rng = np.random.default_rng(5)
     sizes = (PAIRS | REFUSED)[name].images * 2
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in sizes]
@@ -48,7 +48,7 @@ def test_chunks_are_mtmds(name: str, text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llava-1.5", "hunyuan-vl"])
 def test_one_image_at_a_time(name: str, tmp_path: Path) -> None:
-    """HunyuanVL numbers its images, so that each is prepared again in its place."""
+    """Except HunyuanVL, which numbers its images: each is prepared again in its place."""
     files, images = write_pair(name, tmp_path), _noise(name)
     session = Session(str(files.model), str(files.mmproj), n_threads=1)
     alive: list[weakref.ref[Pixels]] = []

@@ -1,4 +1,4 @@
-"""Prompts and options at their limits: an answer, or an error that names the argument."""
+"""Unusual prompts and options of multimodal models: an answer, or an error with the argument."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _open(files: tuple[Path, Path], **options: int) -> Session:
 def _ask(
     session: Session, text: str, width: int = 96, height: int = 64, kv_ratio: float = 0.3
 ) -> bytes | None:
-    """The first token after an image of noise."""
+    """The first token of the answer to an image of noise."""
     image = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
     session.prefill(
         text.replace("<image>", session.media_marker), [image], kv_ratio=kv_ratio, method=METHOD
@@ -46,7 +46,7 @@ def test_sizes_that_no_camera_makes(name: str, tmp_path: Path) -> None:
 
 
 def test_an_image_at_the_end(tmp_path: Path) -> None:
-    """Cells of an image have no logits; with a mark after each image the prompt ends with text."""
+    """There are no logits after image cells, unless the model puts a token after each image."""
     session = _open(write_pair("llava-1.5", tmp_path))
     with pytest.raises(
         ValueError, match="messages: the prompt ends with an image; expected text after it"
@@ -80,7 +80,8 @@ def test_an_image_in_several_batches(tmp_path: Path, name: str) -> None:
 def test_a_projector_whose_marks_the_vocabulary_lacks(tmp_path: Path, name: str) -> None:
     model, mmproj = write_pair("llava-1.5", tmp_path).model, write_pair(name, tmp_path).mmproj
     with pytest.raises(
-        ValueError, match="mmproj: it puts tokens around images that are not in the model's vocabulary"
+        ValueError,
+        match="mmproj: it puts tokens around images that are not in the model's vocabulary",
     ):
         _ask(_open((model, mmproj)), "A<image>B")
 
@@ -132,7 +133,7 @@ def test_a_projector_for_sound_alone(tmp_path: Path) -> None:
 
 
 def test_trials_need_whole_windows(tmp_path: Path) -> None:
-    """They go back to the prompt's end, where a window has moved on."""
+    """Trials go back to the end of the prompt, which a sliding window no longer holds."""
     files = write_pair("gemma-3", tmp_path)
     image = np.zeros((64, 96, 3), np.uint8)
     narrow, session = _open(files), _open(files, swa_full=True)

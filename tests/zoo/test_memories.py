@@ -1,4 +1,4 @@
-"""Memories whose layers differ: long windows, V of different widths, positions by size."""
+"""Memories whose layers differ: long windows, V of different widths, LongRoPE."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def _answer(session: Session, n: int) -> bytes:
     "limits", [{}, {"shrink": False}, {"n_ctx": 512}, {"n_ctx": 512, "shrink": False}]
 )
 def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]) -> None:
-    """Compressed layers have a third of the cells, windows all of them.
+    """The windows hold all cells, the compressed layers a third of them.
 
-    A turn that fits goes on. Another one is refused and leaves the conversation as it is.
+    A turn that fits into the windows is read. A longer one is rejected and leaves the conversation
+    unchanged.
     """
     model, mmproj = write_pair("gemma-3", tmp_path)
     reader = gguf.GGUFReader(model, "r+")
@@ -61,7 +62,7 @@ def test_windows_longer_than_what_is_left(tmp_path: Path, limits: dict[str, Any]
 def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without flash attention llama.cpp gives every layer's V the rows of the widest."""
+    """Without flash attention, llama.cpp gives V of every layer the rows of the widest layer."""
     block = decoders._block
 
     def narrow(decoder: Any, i: int) -> Any:
@@ -98,7 +99,7 @@ def test_a_cap_in_bytes_where_v_is_as_wide_as_the_widest(
 def test_a_conversation_of_another_rotation_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LongRoPE: the size of the context says by which factors positions are rotated."""
+    """With LongRoPE, the rotation of positions depends on the size of the context."""
     weights = gguf_file._weights
 
     def factors(name: str, shape: tuple[int, ...]) -> Any:

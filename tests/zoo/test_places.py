@@ -1,7 +1,7 @@
-"""Where cells are in their image: grids counted by hand, and the encoder's own reaction.
+"""Which part of an image a cell shows: grids counted by hand, and tests with the encoder.
 
-The encoder is tested by changing one small spot of a picture. The cell whose embedding changes
-most, in the whole and in the tiles, must be where the spot is.
+These change a small spot of a picture. The cell whose embedding changes most, among the cells of
+the whole and among those of the tiles, must show that spot.
 """
 
 from __future__ import annotations
@@ -45,17 +45,14 @@ GRIDS: dict[str, tuple[tuple[Size, ...], tuple[Size, ...]]] = {
     "smolvlm": (((4, 4),) * 5, ((4, 4),) * 3),
     "pixtral": (((12, 8),), ((7, 14),)),
     "mistral-small-3.1": (((6, 4),), ((4, 7),)),
-    # queries that each see all of a slice
+    # queries, each of which sees a whole slice
     "minicpm-v-2.6": (((0, 0),) * 7, ((0, 0),) * 9),
     "mobilevlm": (((12, 12),), ((12, 12),)),
     "mobilevlm-v2": (((12, 12),), ((12, 12),)),
 }
-"""Columns and rows of each piece of the two images; comments in ``pairs`` say how they come about.
-"""
+"""Columns and rows of each piece of the two images; ``pairs`` explains them."""
 ONE_ON = {"llava-1.5", "llava-1.6"}
-"""Of CLIP's patches llama.cpp's LLaVA leaves out the first, and takes the class token after the
-last.
-"""
+"""For these, llama.cpp drops CLIP's first patch and has the class token after the last patch."""
 N_APART = {
     "llava-1.5": (1, 1),
     "llava-1.6": (5, 3),
@@ -65,7 +62,7 @@ N_APART = {
     "mistral-small-3.1": (3, 6),
     "minicpm-v-2.6": (7 * 16, 9 * 16),
 }
-"""Cells of the two images without a place."""
+"""Number of cells of the two images that have no place."""
 TILES = {
     "llava-1.6": ((2, 2), (1, 2)),
     "llama-4": ((3, 2), (2, 3)),
@@ -76,18 +73,18 @@ TILES = {
 """Columns and rows of tiles."""
 SPOTS = ((0.15, 0.2), (0.8, 0.35), (0.4, 0.85), (0.6, 0.55), (0.9, 0.9))
 OTHER_SIZES = ((150, 50), (70, 90), (61, 47), (120, 110))
-"""In pixels: resized, padded and tiled in other ways than the pair's own images."""
+"""In pixels; resized, padded and tiled in other ways than the pair's images."""
 
 
 class Places(NamedTuple):
-    """What a session says of two images."""
+    """The explanation of a session for its images."""
 
     pieces: tuple[Piece, ...]
     piece: npt.NDArray[np.int32]
     place: npt.NDArray[np.int32]
 
     def boxes(self, number: int) -> dict[int, tuple[float, float, float, float]]:
-        """For each cell of a piece, the part of the image that it stands for."""
+        """The area of the image that each cell of a piece shows, by the cell's index in it."""
         piece = self.pieces[number]
         assert piece.area is not None
         x0, y0, x1, y1 = piece.area
@@ -160,13 +157,12 @@ def test_tiles_cover_the_image_once(name: str, files: Files) -> None:
 
 
 @pytest.mark.parametrize("other_sizes", [False, True])
-def test_a_changed_spot_changes_the_cells_that_lie_there(
+def test_a_changed_spot_changes_the_cells_that_show_it(
     name: str, files: Files, other_sizes: bool
 ) -> None:
     model = _oracle.Model.load(str(files.model))
-    slack = (
-        1.0 if name.startswith("mobilevlm") else 0.5
-    )  # in cells: a spot lies across borders; convolutions reach on
+    # in cells: a spot may be across two cells, and convolutions see neighbouring cells
+    slack = 1.0 if name.startswith("mobilevlm") else 0.5
     for size in OTHER_SIZES if other_sizes else PAIRS[name].images:
         base = _noise(size)
         places = explained(files, [base])
@@ -185,10 +181,10 @@ def test_a_changed_spot_changes_the_cells_that_lie_there(
 
 
 def _changes(model: Any, files: Files, pixels: list[Pixels]) -> list[Floats]:
-    """Of each piece ``[n_spots, n_cells]``: how far a cell moves from the first picture's.
+    """How far each cell moves from that of the first picture, ``[n_spots, n_cells]`` by piece.
 
-    By the cell's own mean over the spots: padding, where every picture is the same, would else move
-    most.
+    Divided by the cell's mean over the spots. Otherwise padding, which is the same in all pictures,
+    would move most.
     """
     prompt = _oracle.Prompt(model, str(files.mmproj), _oracle.marker * len(pixels) + "?", pixels)
     found = [
@@ -202,7 +198,7 @@ def _changes(model: Any, files: Files, pixels: list[Pixels]) -> list[Floats]:
 
 
 def _with_spot(pixels: Pixels, x: float, y: float, places: Places) -> Pixels:
-    """As large as a cell of the finest grid, around this point."""
+    """The picture with a red spot around this point, as large as a cell of the finest grid."""
     height, width, _ = pixels.shape
     boxes = [box for i in range(len(places.pieces)) for box in places.boxes(i).values()]
     w = max(3, round(min(box[2] - box[0] for box in boxes) * width))

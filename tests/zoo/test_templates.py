@@ -1,4 +1,4 @@
-"""Chat templates: a model without one is refused; a given one is applied as in llama.cpp."""
+"""Chat templates: a model without one is rejected; a given one is applied as in llama.cpp."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUESTION = "What is this?"
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """LLaVA-1.5 as its GGUF files are: without a template."""
+    """LLaVA-1.5 without a template, as in its published GGUF files."""
     return write_pair("llava-1.5", tmp_path_factory.mktemp("llava"), chat_template=None)
 
 
@@ -87,8 +87,8 @@ def test_a_model_without_a_template_is_refused(
 def test_vicuna_is_llama_cpps(
     vicuna: Llava, llava: Files, pictures: list[Path], n: int, system: str | None
 ) -> None:
-    """Every token of the prompt, and of the answer."""
-    # llama.cpp puts a line break between an image and what follows
+    """All tokens of the prompt and the answer are equal."""
+    # llama.cpp puts a line break after an image
     content = (_oracle.marker + "\n") * n + QUESTION
     before = [] if system is None else [("system", system)]
     expected = _oracle.chat("vicuna", [*before, ("user", content)])
@@ -113,12 +113,12 @@ def test_vicuna_is_llama_cpps(
     assert len(answer) > 8
     said = codecs.getincrementaldecoder("utf-8")("replace").decode(
         answer
-    )  # without half a character at its end
+    )  # without an incomplete character at the end
     assert vicuna.ask(QUESTION, files, system=system, max_tokens=24) == said.strip()
 
 
 def test_a_conversation_by_vicuna(vicuna: Llava, pictures: list[Path]) -> None:
-    """A later turn goes on after the last answer, whose end the template marks."""
+    """A later turn continues after the last answer, whose end the template marks."""
     chat = vicuna.chat(system="Be brief.")
     chat.ask(QUESTION, pictures[0], max_tokens=4)
     before = chat.stats.prompt_cells
@@ -214,7 +214,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_system_message_takes_the_same_cells_in_every_interface(
     pictures: list[Path], capfd: Capture
 ) -> None:
-    """The embedded model's template shows one before the question."""
+    """The embedded model's template puts it before the question."""
     with Llava.embedded() as llm:
         llm.ask("Hi", max_tokens=1)
         without = llm.stats.text_cells
@@ -257,7 +257,7 @@ def test_a_system_message_takes_the_same_cells_in_every_interface(
 
 
 def test_a_template_is_part_of_an_evaluation(llava: Files, tmp_path: Path) -> None:
-    """Records that other templates made are others."""
+    """Records made with another template do not count."""
     found = {
         str(SuiteRun("tiny", setup, [], places_of("both"), [], 0, 1).identity())
         for setup in (

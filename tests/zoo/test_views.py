@@ -1,4 +1,4 @@
-"""What is drawn over images that a model tiles, pads or reads with breaks."""
+"""The drawing over images that a model tiles, pads or reads with row breaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from zoo.pairs import PAIRS, write_pair
 
 VIEWS: dict[str, list[tuple[str, int, int, tuple[float, float, float, float]]]] = {
-    # a square around each image, in the middle
+    # a square with the image in its middle
     "llava-1.5": [("", 63, 1, (0, -0.25, 1, 1.25)), ("", 63, 1, (-0.5, 0, 1.5, 1))],
     "internvl": [
         ("the whole", 16, 0, (0, 0, 1, 1)),
@@ -22,7 +22,7 @@ VIEWS: dict[str, list[tuple[str, int, int, tuple[float, float, float, float]]]] 
         ("2 tiles", 32, 0, (0, 0, 1, 1)),
     ],
     "pixtral": [("", 96, 7, (0, 0, 1, 1)), ("", 98, 13, (0, 0, 1, 1))],
-    # one box for each slice, and its queries apart
+    # one box for each slice, as queries have no place
     "minicpm-v-2.6": [
         ("the whole", 1, 16, (0, 0, 1, 1)),
         ("6 tiles", 6, 96, (0, 0, 1, 1)),

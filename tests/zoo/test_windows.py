@@ -1,4 +1,4 @@
-"""Conversations with sliding windows: what a window holds is not what the other layers hold."""
+"""Conversations with sliding windows, whose layers hold other cells than the other layers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _answer(session: Session, n: int = 8) -> list[bytes]:
 def test_a_conversation_with_windows_can_be_restored(
     tmp_path: Path, n_swa: int, kv_ratio: float
 ) -> None:
-    """Windows hold more cells than are kept, fewer, and more than the smallest cache has."""
+    """Windows hold more or fewer cells than are kept, or more than the smallest cache has."""
     session = _open(tmp_path, n_swa)
     _converse(session, kv_ratio=kv_ratio)
     n_kept = session.stats["kept_cells"]
@@ -59,7 +59,7 @@ def test_a_conversation_with_windows_can_be_restored(
 
 
 def test_the_least_cap_forgets_nothing_that_fits(tmp_path: Path) -> None:
-    """Cells behind the window stay until others take their place: a window is never full."""
+    """Cells that have left the window stay until they are overwritten: a window is never full."""
     options: Options = {"n_batch": 64, "n_ubatch": 64}
     with pytest.raises(
         ValueError,

@@ -1,8 +1,8 @@
-"""Every model of the zoo: image, prefill, compression, decoding with llama.cpp's mtmd.
+"""Every model of the zoo: images, prefill, compression and decoding compared with llama.cpp's code.
 
-Three runs of one prompt are compared. ``Llava`` and ``Session`` are what users call. ``packed``
-takes the same steps on a bare context, whose logits are visible. ``masked`` keeps the full cache,
-which mtmd alone filled, and attends to the kept cells only.
+Three runs of a prompt are compared. ``Llava`` and ``Session`` are what users call. ``packed`` takes
+the same steps with a bare context, so that its logits can be read. ``masked`` keeps the full cache,
+which was filled by mtmd only, and attends to the kept cells only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     prompt: Any
 
     def context(self, *, flash_attn: bool = True, n_ubatch: int = 512) -> Any:
-        """As ``Llava`` makes it."""
+        """A context with the options that ``Llava`` uses."""
         return _oracle.Context(self.model, n_ctx=1024, n_ubatch=n_ubatch, flash_attn=flash_attn)
 
     def llava(self, **options: Any) -> Llava:
@@ -74,7 +74,7 @@ def decode(context: Any, tokens: list[int]) -> list[Floats]:
 
 
 def best_unused(context: Any, logits: Floats) -> list[int]:
-    """The likeliest token not used yet; a random model would otherwise soon repeat itself."""
+    """Each time the most likely token that has not occurred yet, so that nothing is repeated."""
     tokens: list[int] = []
     while len(tokens) < N_DECODE:
         logits[tokens] = -np.inf
@@ -84,7 +84,7 @@ def best_unused(context: Any, logits: Floats) -> list[int]:
 
 
 def texts(tokens: list[int], pair: Pair) -> list[bytes]:
-    """What a session says for them."""
+    """The text that a session returns for them."""
     vocabulary = (
         [bytes([byte]) for byte in range(256)]
         + [b" "]
@@ -94,7 +94,7 @@ def texts(tokens: list[int], pair: Pair) -> list[bytes]:
 
 
 def test_cells_are_counted(case: Case) -> None:
-    """By hand, by mtmd, and by the session."""
+    """Counts by hand, by mtmd and by the session are equal."""
     pieces = [n for tiles in case.pair.tiles for n in tiles]
     n_text = N_QUESTION + case.pair.n_marks
     assert case.prompt.n_image == pieces
@@ -116,19 +116,19 @@ def test_cells_are_counted(case: Case) -> None:
 
 
 def test_the_encoder_reads_nothing_that_nobody_has_written(case: Case) -> None:
-    """Images are encoded with NaN in unwritten memory (mtmd_prompt.cpp), which is never read."""
+    """Such memory holds NaN here (mtmd_prompt.cpp); an unchanged pixtral.cpp would read some."""
     assert np.isfinite(case.context().prefill_prompt(case.prompt, scored=False)).all()
 
 
 def test_a_context_before_the_marks(case: Case) -> None:
-    """Its cells are apart from text, which the marks around images and tiles belong to."""
+    """Its cells do not count as text, while the tokens around images and tiles do."""
     story = "He came. She saw. " * 4
     with case.llava(**RATIOS) as llm:
         llm.ask(QUESTION, case.images, context=story, max_tokens=1)
         stats = llm.stats
     n_context, n_image = len(story + "\n"), sum(case.prompt.n_image)
     assert (stats.context_cells, stats.image_cells) == (n_context, n_image)
-    # llama.cpp puts one between two text parts of a message, where the template takes no parts
+    # llama.cpp puts one between the text parts of a message, if the template takes no parts
     n_break = 1
     assert stats.text_cells == N_QUESTION + n_break + case.pair.n_marks
     assert stats.kept_cells == int(0.2 * stats.prompt_cells) + int(0.1 * stats.prompt_cells)
@@ -144,20 +144,20 @@ def test_the_prompt_is_read_with_the_full_cache(case: Case) -> None:
 
 
 def test_scores_are_all_the_attention_there_is(case: Case) -> None:
-    """Each query of each layer that reads a cache adds up to 1, with flash attention on and off."""
+    """Each query of each layer gives 1 in total, with flash attention on and off."""
     on, off = case.context(), case.context(flash_attn=False)
     for context in (on, off):
         context.prefill_prompt(case.prompt)
     for i, n_readers in enumerate(case.pair.readers or (1,) * on.n_layer):
         a, b = on.scores(i), off.scores(i)
         np.testing.assert_allclose(a.sum(axis=1), n_readers * case.prompt.n_tokens, rtol=1e-5)
-        # later layers' queries differ by flash attention's own rounding of the layers before
+        # queries of later layers differ by flash attention's rounding in the layers before
         assert np.abs(a - b).sum() / b.sum() < 1e-2
 
 
 @pytest.mark.parametrize("n_last", [5, 30])
 def test_scores_of_the_last_queries_alone(case: Case, n_last: int) -> None:
-    """In ubatches that hold none, some and all of them."""
+    """In ubatches that contain none, some and all of those queries."""
     context = case.context(n_ubatch=case.pair.small_ubatch)
     context.prefill_prompt(case.prompt, first_query=case.prompt.n_tokens - n_last)
     for i, n_readers in enumerate(case.pair.readers or (1,) * context.n_layer):
@@ -199,7 +199,7 @@ def test_eviction_equals_masked_attention(case: Case, flash_attn: bool, small_ub
 
 
 def test_freed_cells_are_freed(case: Case) -> None:
-    """Attention runs over blocks of 256 cells: two for the longest prompts, one afterwards."""
+    """Attention runs over blocks of 256 cells: up to two for a prompt, one after compression."""
     packed, full = case.context(flash_attn=False), case.context(flash_attn=False)
     packed.prefill_prompt(case.prompt)
     result = packed.compress(**RATIOS)
@@ -207,7 +207,7 @@ def test_freed_cells_are_freed(case: Case) -> None:
     full.prefill_prompt(case.prompt, scored=False)
     assert full.n_used == case.prompt.n_tokens
     for context, n_cells in ((packed, result["n_keep"]), (full, case.prompt.n_tokens)):
-        context.mask([], 0)  # only to see how many cells attention runs over
+        context.mask([], 0)  # only to learn how many cells attention runs over
         context.decode(ANSWER[0])
         assert context.last_n_kv == -(-(n_cells + 1) // 256) * 256
         assert context.n_used == n_cells + 1
@@ -215,7 +215,7 @@ def test_freed_cells_are_freed(case: Case) -> None:
 
 @pytest.mark.parametrize("method", ["text_prior_h2o", "text_prior_pivot_merge"])
 def test_the_session_decodes_what_the_packed_cache_says(case: Case, method: str) -> None:
-    """Chunks, positions, cells and sampler of a session equal mtmd's, token for token."""
+    """The same tokens from the session as from mtmd's batches."""
     packed = case.context()
     logits = packed.prefill_prompt(case.prompt)
     result = packed.compress(method=method, **RATIOS)
