@@ -2,8 +2,8 @@
 
     python fetch_sdist.py NAME VERSION SHA256 FOLDER DEST
 
-FOLDER of the sdist becomes DEST. Does nothing where DEST already holds it. Prints one line and
-exits 1 on failure.
+FOLDER of the sdist becomes DEST. Does nothing if DEST already contains it. On failure, prints one
+line and exits with status 1.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 
 class FetchError(Exception):
-    """Something the user must know; the text is the whole message."""
+    """An error whose text is the whole message for the user."""
 
 
 def download(name: str, version: str, folder: Path) -> Path:
-    """The sdist file that pip puts into ``folder``."""
+    """Download the sdist into ``folder`` with pip, and return its path."""
     command = [
         sys.executable,
         "-m",
@@ -34,7 +34,7 @@ def download(name: str, version: str, folder: Path) -> Path:
         "--no-deps",
     ]
     command += ["--no-binary", name, "--dest", str(folder), f"{name}=={version}"]
-    # pip asks the sdist's build backend for its metadata: the one already here will do
+    # pip asks the sdist's build backend for its metadata; the installed backend is good enough
     if importlib.util.find_spec("scikit_build_core"):
         command.insert(-1, "--no-build-isolation")
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -59,7 +59,7 @@ def check(file: Path, sha256: str) -> None:
 
 
 def unpack(file: Path, folder: str, dest: Path) -> None:
-    """Put ``folder`` of the archive at ``dest``; ``dest`` appears whole or not at all."""
+    """Unpack ``folder`` of the archive to ``dest``, either completely or not at all."""
     partial = dest.with_name(dest.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(file) as archive:
@@ -69,11 +69,11 @@ def unpack(file: Path, folder: str, dest: Path) -> None:
             raise FetchError(f"{file.name} holds no {prefix}")
         for member in members:
             member.name = member.name.removeprefix(prefix)
-        members = [
-            m for m in members if m.name != ".git"
-        ]  # a submodule's pointer to nowhere; git would warn of it
+        # without .git, which is a submodule's pointer that git would warn about
+        members = [m for m in members if m.name != ".git"]
+        # Python 3.10.0 to 3.10.11 have no filter
         kwargs = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        archive.extractall(partial, members, **kwargs)  # type: ignore[arg-type]  # 3.10.0-3.10.11 lack the filter
+        archive.extractall(partial, members, **kwargs)  # type: ignore[arg-type]
     partial.rename(dest)
 
 
