@@ -1,13 +1,17 @@
-"""What a release and a forge read: version and date, and the citation."""
+"""What a release and a forge read: version and date, the citation, and the commands of CI."""
 
 from __future__ import annotations
 
 import datetime
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lookm_cpp.cli.app import app
+from typer.main import get_command
 
 yaml: Any = pytest.importorskip("yaml")  # gguf needs it too
 
@@ -51,3 +55,28 @@ def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
     assert paper["title"] in bibtex
     names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
     assert " and ".join(names) in bibtex
+
+
+def _ci_commands() -> list[list[str]]:
+    jobs = yaml.safe_load(_text(".github/workflows/ci.yml"))["jobs"]
+    assert set(jobs) == {"linux", "macos", "windows"}
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    return [shlex.split(step["run"]) for step in steps if "run" in step]
+
+
+def test_ci_runs_commands_that_exist() -> None:
+    targets = re.findall(r"^([a-z][a-z-]*(?: [a-z-]+)*):(?!=)", _text("Makefile"), re.MULTILINE)
+    known = {name for line in targets for name in line.split()}
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    ran = _ci_commands()
+    assert [".ci/run"] in ran
+    for program, *arguments in ran:
+        if program == "make":
+            assert arguments
+            assert set(arguments) <= known
+        elif program == "lookm":
+            assert arguments[0] in commands
+        elif program == ".ci/run":
+            assert os.access(ROOT / program, os.X_OK)
+        else:
+            assert [program, *arguments][:2] in (["pip", "install"], ["python", "-c"])
