@@ -4,6 +4,7 @@
 #include "random_model.h"
 #include "score_module.h"
 #include "threads_module.h"
+#include "turns_module.h"
 
 #include "bindings/fields.h"
 #include "lookm/core/compression.h"
@@ -266,6 +267,7 @@ PYBIND11_MODULE(_oracle, m) {
     bind_threads(m);
 #endif
     bind_sequences(m);
+    bind_turns(m);
     m.attr("rpc_server") = LOOKM_RPC_SERVER; // path of ggml-rpc-server, "" in a build without RPC
     m.def(
         "mtmd_answer", // returns bytes, as the answer may end within a character

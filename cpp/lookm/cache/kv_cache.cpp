@@ -311,6 +311,14 @@ int32_t kv_cache::n_used_by(llama_seq_id seq) const {
     return static_cast<int32_t>(kv_->get_cells(seq).seq_pos_get(seq).size());
 }
 
+int32_t kv_cache::n_used_alone_by(llama_seq_id seq) const {
+    const llama_kv_cells & cells = kv_->get_cells(seq);
+    const auto & own = cells.seq_pos_get(seq);
+    return static_cast<int32_t>(std::count_if(own.begin(), own.end(), [&cells](const auto & cell) {
+        return cells.seq_count(cell.second) == 1;
+    }));
+}
+
 int32_t kv_cache::n_used() const {
     uint32_t n = 0;
     for (uint32_t s = 0; s < kv_->get_n_stream(); ++s) { // stream s belongs to sequence s

@@ -91,6 +91,7 @@ class kv_cache {
     int32_t n_cells() const; // allocated cells of each stream
     int32_t n_used() const;  // in all streams, without the cells that isolate() reserves
     int32_t n_used_by(llama_seq_id seq) const;
+    int32_t n_used_alone_by(llama_seq_id seq) const; // cells that no other sequence has
     int32_t stream_of(llama_seq_id seq) const;
     size_t bytes_per_cell() const { return bytes_per_token(ctx_); }
 

@@ -6,7 +6,7 @@
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/image_batches.h"
-#include "lookm/server/slots.h"
+#include "lookm/server/slot_adapter.h"
 
 #include "mtmd-helper.h"
 
@@ -14,16 +14,6 @@
 #include <cstdint>
 
 namespace lookm::server {
-
-// Whether the slot's prompt is to be compressed, now or meanwhile, and has not been decoded to its
-// end.
-template <class Slot>
-bool is_under_way(const Slot & slot) {
-    using state = state_of<Slot>;
-    return (slot.state == state::SLOT_STATE_STARTED ||
-            slot.state == state::SLOT_STATE_PROCESSING_PROMPT) &&
-           completes(slot) && the_hook().observes(prompt_of(slot));
-}
 
 // An image of the slot's prompt is decoded, by itself.
 template <class Slot>
@@ -38,7 +28,7 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
     }
     const slot_prompt p = prompt_of(slot);
     image_batches batches(
-        h, is_under_way(slot) ? &p : nullptr, mtmd_decode_use_non_causal(mctx, chunk),
+        h, h.is_reader(p.slot) ? &p : nullptr, mtmd_decode_use_non_causal(mctx, chunk),
         static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk)), n_batch, callback, user_data);
     return guarded(
         [&] {
@@ -52,19 +42,19 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
         [] {});
 }
 
-// The slot's answer goes on in this batch: where the slot's cells are all taken, its older half
-// makes room.
+// The slot's answer continues in this batch: if all cells of the slot are taken, the older half of
+// the answer is dropped.
 template <class Slot>
 void make_room_for_answer(const Slot & slot, const common_batch & batch) {
-    if (slot.state != state_of<Slot>::SLOT_STATE_GENERATING || !completes(slot)) {
+    const auto answer = answer_of(slot);
+    if (!answer) {
         return;
     }
-    const auto own = [&](const auto & t) { return t.seq_id == slot.id; };
+    const auto own = [&](const auto & t) { return t.seq_id == answer->slot; };
     const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
     if (first != batch.tokens.end()) {
         const auto n = static_cast<int32_t>(std::count_if(first, batch.tokens.end(), own));
-        the_hook().before_answer(slot.id, slot.task->id, slot.task->tokens.pos_next(),
-                                 first->pos[0], n);
+        the_hook().before_answer(answer->slot, answer->task, answer->begin, first->pos[0], n);
     }
 }
 
@@ -72,49 +62,43 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
 template <class Slots, class Decode>
 int32_t decode_batch(const Slots & slots, const llama_context * ctx, const common_batch & batch,
                      Decode && decode) {
-    using slot_type = typename Slots::value_type;
-    using state = state_of<slot_type>;
     hook & h = the_hook();
     if (!h.attached(ctx)) {
         return decode();
     }
-    const auto in_batch = [&](const slot_type & slot, bool last) {
+    const auto in_batch = [&](const auto & slot, bool last) {
         return std::any_of(batch.tokens.begin(), batch.tokens.end(), [&](const auto & t) {
-            return t.seq_id == slot.id && (t.output || !last);
+            return t.seq_id == id_of(slot) && (t.output || !last);
         });
     };
-    const auto observed = std::find_if(slots.begin(), slots.end(), [&](const slot_type & slot) {
-        return completes(slot) && in_batch(slot, false) &&
-               (is_under_way(slot) ||
-                (slot.state == state::SLOT_STATE_DONE_PROMPT && h.observes(prompt_of(slot))));
+    const auto reader = std::find_if(slots.begin(), slots.end(), [&](const auto & slot) {
+        return h.is_reader(id_of(slot)) && in_batch(slot, false);
     });
-    // all rows of the batch are of that prompt: separate() has seen to it
-    const int32_t n_own = observed != slots.end() ? static_cast<int32_t>(batch.tokens.size()) : 0;
+    // all rows of the batch are of that prompt: plan_round keeps all other slots out of the round
+    const int32_t n_own = reader != slots.end() ? static_cast<int32_t>(batch.tokens.size()) : 0;
     const auto run = [&] {
-        if (observed != slots.end()) {
-            const slot_prompt p = prompt_of(*observed);
+        if (reader != slots.end()) {
+            const slot_prompt p = prompt_of(*reader);
             h.before_decode(&p, n_own);
         } else {
             h.before_decode(nullptr);
         }
-        for (const slot_type & slot : slots) {
+        for (const auto & slot : slots) {
             make_room_for_answer(slot, batch);
         }
         return decode();
     };
     return guarded(run, [&] {
         h.after_batch(n_own);
-        for (const slot_type & slot : slots) {
-            if (slot.state != state::SLOT_STATE_DONE_PROMPT || !completes(slot) ||
-                !in_batch(slot, true)) {
+        for (const auto & slot : slots) {
+            if (!has_read_prompt(slot) || !in_batch(slot, true)) {
                 continue;
             }
             const slot_prompt p = prompt_of(slot);
             h.finish(p);
-            for (const slot_type & other : slots) {
-                if (other.state == state::SLOT_STATE_WAIT_OTHER &&
-                    other.task->id_parent == p.task) {
-                    h.share(p, other.id, other.task->id);
+            for (const auto & other : slots) {
+                if (waits_for(other, p.task)) {
+                    h.share(p, id_of(other), task_of(other));
                 }
             }
         }

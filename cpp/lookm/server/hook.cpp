@@ -30,6 +30,7 @@ void hook::attach(llama_context * ctx) {
     ctx_ = ctx;
     observed_ = -1;
     reading_.reset();
+    round_ = {};
     slot_cells_ = 0;
     gauge_allocated_ =
         static_cast<int32_t>(n_cells() * compressor_->kv().layers().front().k.storage->ne[2]);
@@ -113,6 +114,11 @@ bool hook::is_half_read(int32_t slot, int32_t task) const {
     const auto found = by_slot_.find(slot);
     return compressor_->kv().packed(slot).n > 0 &&
            (found == by_slot_.end() || found->second.task != task);
+}
+
+const round_plan & hook::plan_next(const std::vector<slot_view> & slots, const cache_view & cache) {
+    round_ = plan_round(slots, cache, round_.readers_turn);
+    return round_;
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/cache/capped_reader.h"
+#include "lookm/core/turns.h"
 
 #include "llama.h"
 
@@ -93,6 +94,12 @@ class hook {
     int32_t n_cells() const { return compressor_->kv().n_cells(); }
     int32_t n_free() const { return n_cells() - compressor_->kv().n_used(); }
     int32_t n_used(int32_t slot) const { return compressor_->kv().n_used_by(slot); }
+    int32_t n_used_alone(int32_t slot) const { return compressor_->kv().n_used_alone_by(slot); }
+
+    // Plans the next round, which the reader is valid for.
+    const round_plan & plan_next(const std::vector<slot_view> & slots, const cache_view & cache);
+    // Whether this slot's prompt is the observed one that is read in this round.
+    bool is_reader(int32_t slot) const { return slot == round_.reader; }
 
     // Around a decode: the prompt under way that it goes on with by n tokens, or nullptr for none;
     // no other rows come with it. Without a prompt nothing is observed.
@@ -103,9 +110,6 @@ class hook {
     void after_decode();
     // The slot's task has ended, or its prompt was given up.
     void give_up(int32_t task);
-    // The next of the rounds that go by turns: whether it is the prompt's that is read by itself,
-    // or that of all other slots.
-    bool take_turn() { return readers_turn_ = !readers_turn_; }
     // Before an answer goes on by n tokens from position pos, its first one being at begin: where
     // the slot's cells are all taken, the older half of the answer makes room.
     void before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n);
@@ -137,8 +141,8 @@ class hook {
     std::unique_ptr<compressor> compressor_;
     int32_t observed_ = -1;    // task of the prompt whose attention the tap has summed up
     compress_options options_; // of that prompt
-    bool readers_turn_ = false;
-    int32_t slot_cells_ = 0; // 0: no cap
+    round_plan round_;         // the last one planned
+    int32_t slot_cells_ = 0;   // 0: no cap
     int32_t n_batch_ = 0;
     std::optional<capped_reader> reading_; // that prompt, if it is read through the cap
     std::map<int32_t, std::pair<int32_t, llama_pos>>

@@ -1,0 +1,281 @@
+#pragma once
+
+// The only file that names fields of llama-server's slots: it turns them into values, and does to
+// them what was planned with these values. The types of slots are defined in server-context.cpp,
+// which only context.cpp includes, so everything here is a template.
+
+#include "lookm/core/turns.h"
+#include "lookm/server/calls.h"
+#include "lookm/server/hook.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace lookm::server {
+
+template <class Slot>
+using state_of = decltype(Slot::state);
+
+// Whether the slot's request is one whose prompt may be compressed: no embedding, no rerank.
+template <class Slot>
+bool completes(const Slot & slot) {
+    return slot.task && (slot.task->type == SERVER_TASK_TYPE_COMPLETION ||
+                         slot.task->type == SERVER_TASK_TYPE_INFILL);
+}
+
+// The prompt of a slot that has a request.
+template <class Slot>
+slot_prompt prompt_of(const Slot & slot) {
+    const server_tokens & tokens = slot.task->tokens;
+    bool has_image = false;
+    for (size_t i = 0; tokens.has_mtmd && !has_image && i < tokens.size(); ++i) {
+        has_image = tokens[i] == LLAMA_TOKEN_NULL;
+    }
+    const auto kind = [&tokens](const packed_cells & packed) {
+        std::vector<token_kind> out;
+        for (size_t i = packed.n > 0 ? tokens.size_up_to_pos(packed.pos + 1) : 0; i < tokens.size();
+             ++i) {
+            out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
+        }
+        return out;
+    };
+    const auto parts = [&slot, &tokens] {
+        std::vector<prompt_part> out;
+        for (size_t i = 0; i < tokens.size();) {
+            if (tokens[i] == LLAMA_TOKEN_NULL) {
+                const mtmd_input_chunk * chunk = tokens.find_chunk(i).get();
+                const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+                const bool whole = mtmd_decode_use_non_causal(slot.mctx, chunk);
+                out.push_back({.n_cells = n, .kind = token_kind::image, .whole = whole});
+                i += n;
+                continue;
+            }
+            if (out.empty() || out.back().kind == token_kind::image) {
+                out.push_back({.n_cells = 0, .kind = token_kind::text});
+            }
+            ++out.back().n_cells;
+            ++i;
+        }
+        return out;
+    };
+    return {slot.id,
+            slot.task->id,
+            slot.task->n_tokens(),
+            has_image,
+            unpack_ratio(slot.task->params.n_discard),
+            kind,
+            parts};
+}
+
+// Before a round: the prompts that start
+
+template <class Slot>
+bool starts(const Slot & slot) {
+    return slot.state == state_of<Slot>::SLOT_STATE_STARTED;
+}
+
+// llama-server aborts on such a prompt: there is no text after the image to sample from.
+template <class Slot>
+bool ends_with_image(const Slot & slot) {
+    const server_tokens & tokens = slot.task->tokens;
+    return tokens.has_mtmd && tokens.size() > 0 && tokens[tokens.size() - 1] == LLAMA_TOKEN_NULL;
+}
+
+template <class Slot>
+bool holds_cells(const Slot & slot) {
+    return slot.prompt.n_tokens() > 0;
+}
+
+template <class Slot>
+void clear(Slot & slot) {
+    slot.prompt_clear();
+}
+
+// Whether a prompt that starts may continue from the cells that its slot holds.
+template <class Slot>
+bool may_reuse_cells(const Slot & slot) {
+    const auto n_common =
+        static_cast<int32_t>(slot.prompt.tokens.get_common_prefix(slot.task->tokens));
+    const auto n_up_to = [&slot](llama_pos pos) {
+        return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
+    };
+    return slot.task->params.cache_prompt &&
+           the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
+}
+
+// A round: from slots to values, and from the plan to slots
+
+template <class Slot>
+slot_phase phase_of(const Slot & slot) {
+    using state = state_of<Slot>;
+    switch (slot.state) {
+        case state::SLOT_STATE_WAIT_OTHER:
+            return slot_phase::waits_for_parent;
+        case state::SLOT_STATE_STARTED:
+            return slot_phase::starts;
+        case state::SLOT_STATE_PROCESSING_PROMPT:
+            return slot_phase::reads;
+        case state::SLOT_STATE_DONE_PROMPT:
+        case state::SLOT_STATE_GENERATING:
+            return slot_phase::answers;
+        default:
+            return slot_phase::idle;
+    }
+}
+
+template <class Slot>
+slot_view view_of(const Slot & slot) {
+    slot_view v;
+    v.id = slot.id;
+    v.phase = phase_of(slot);
+    v.n_held = slot.prompt.n_tokens();
+    v.n_ctx = slot.n_ctx;
+    v.last_used = slot.t_last_used;
+    if (!slot.task) {
+        return v;
+    }
+    v.task = slot.task->id;
+    v.parent = slot.task->id_parent;
+    v.completes = completes(slot);
+    v.n_prompt = slot.task->n_tokens();
+    if (v.phase == slot_phase::answers) {
+        v.n_answered = static_cast<int32_t>(slot.stats.n_gen);
+    }
+    if (slot.n_predict_max >= 0) {
+        v.n_answer_max = slot.n_predict_max;
+    }
+    if (v.completes && (v.phase == slot_phase::starts || v.phase == slot_phase::reads)) {
+        const slot_prompt p = prompt_of(slot);
+        v.observed = the_hook().observes(p);
+        v.has_images = p.has_image;
+        v.ratio = p.ratio;
+    }
+    return v;
+}
+
+// shared: one cache serves all slots, and their cells matter.
+template <class Slots>
+std::vector<slot_view> views_of(const Slots & slots, bool shared) {
+    const hook & h = the_hook();
+    std::vector<slot_view> views;
+    int32_t n_held = 0;
+    for (const auto & slot : slots) {
+        views.push_back(view_of(slot));
+        views.back().n_cells = shared ? h.n_used(slot.id) : 0;
+        n_held += views.back().n_cells;
+    }
+    const bool some_have_cells_in_common = shared && n_held > h.n_cells() - h.n_free();
+    for (slot_view & v : views) {
+        v.n_cells = some_have_cells_in_common ? h.n_used_alone(v.id) : v.n_cells;
+    }
+    return views;
+}
+
+template <class Slots>
+cache_view view_of_cache(const Slots & slots, bool shared) {
+    cache_view v;
+    v.shared = shared;
+    v.n_cells = the_hook().n_cells();
+    v.n_free = the_hook().n_free();
+    if (const llama_context * draft = slots.front().ctx_dft) {
+        v.n_free_draft = static_cast<int32_t>(llama_n_ctx(draft));
+        for (const auto & slot : slots) {
+            *v.n_free_draft -= slot.prompt.n_tokens();
+        }
+    }
+    return v;
+}
+
+// Slots that sit a round out: llama-server passes over them as if they waited for a parent.
+template <class Slot>
+class held_slots {
+  public:
+    void hold(Slot & slot) {
+        slots_.emplace_back(&slot, slot.state);
+        slot.state = state_of<Slot>::SLOT_STATE_WAIT_OTHER;
+    }
+    void let_go() const {
+        for (const auto & [slot, was] : slots_) {
+            // a slot that was released during the round has another state
+            if (slot->state == state_of<Slot>::SLOT_STATE_WAIT_OTHER) {
+                slot->state = was;
+            }
+        }
+    }
+
+  private:
+    std::vector<std::pair<Slot *, state_of<Slot>>> slots_;
+};
+
+template <class Slots>
+auto apply(const round_plan & plan, Slots & slots) {
+    using slot_type = typename Slots::value_type;
+    const auto slot_with = [&slots](int32_t id) -> slot_type & {
+        return *std::find_if(slots.begin(), slots.end(),
+                             [id](const slot_type & slot) { return slot.id == id; });
+    };
+    for (const int32_t id : plan.cleared) {
+        clear(slot_with(id));
+    }
+    held_slots<slot_type> held;
+    for (const int32_t id : plan.held) {
+        held.hold(slot_with(id));
+    }
+    return held;
+}
+
+// Around a decode
+
+struct slot_answer {
+    int32_t slot;
+    int32_t task;
+    llama_pos begin; // position of its first token
+};
+
+template <class Slot>
+std::optional<slot_answer> answer_of(const Slot & slot) {
+    if (slot.state != state_of<Slot>::SLOT_STATE_GENERATING || !completes(slot)) {
+        return std::nullopt;
+    }
+    return slot_answer{slot.id, slot.task->id, slot.task->tokens.pos_next()};
+}
+
+// Whether the last token of the slot's prompt is in the batch that is decoded, or was in an
+// earlier one whose logits have not been used yet.
+template <class Slot>
+bool has_read_prompt(const Slot & slot) {
+    return slot.state == state_of<Slot>::SLOT_STATE_DONE_PROMPT && completes(slot);
+}
+
+template <class Slot>
+int32_t id_of(const Slot & slot) {
+    return slot.id;
+}
+
+template <class Slot>
+int32_t task_of(const Slot & slot) {
+    return slot.task->id;
+}
+
+template <class Slot>
+bool waits_for(const Slot & slot, int32_t parent) {
+    return slot.state == state_of<Slot>::SLOT_STATE_WAIT_OTHER && slot.task->id_parent == parent;
+}
+
+// When a request ends
+
+template <class Slot>
+bool is_attached(const Slot & slot) {
+    return the_hook().attached(slot.ctx_tgt);
+}
+
+// Whether reading had begun. A prompt that is too long is refused before.
+template <class Slot>
+bool began(const Slot & slot) {
+    return slot.stats.t_start > 0 && slot.task->n_tokens() < slot.n_ctx;
+}
+
+} // namespace lookm::server
