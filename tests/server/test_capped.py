@@ -326,7 +326,7 @@ def test_a_prompt_that_cannot_be_read(folder: Path, prompts: list[DemoPrompt]) -
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--kv-cells", "100"), "--kv-cells: room for 0 cells; expected 256 or more for 1 slots"),
+        (("--kv-cells", "100"), "--kv-cells: 0 cells fit; expected 256 or more for 1 slots"),
         (
             ("--kv-cells", "-1"),
             "--kv-cells: -1 and --kv-memory: 0 bytes; expected one of them, 1 or more",

@@ -166,7 +166,7 @@ def test_an_image_that_no_batch_holds(folder: Path, tmp_path: Path) -> None:
         response = server.http.post("/completion", json={"prompt": prompt, "n_predict": 2})
         assert response.status_code == 400, response.text
         assert (
-            "is read at once, in batches of 8; expected --ubatch-size"
+            "must fit into one batch of 8; expected --ubatch-size"
             in response.json()["error"]["message"]
         )
         assert server.post("/completion", prompt="A", n_predict=2)["tokens_predicted"] == 2

@@ -191,7 +191,7 @@ def test_a_memory_that_cannot_be_compressed(tmp_path: Path, write: object, why: 
     last = said.splitlines()[-1]
     assert last.startswith("lookm-server: --kv-ratio: ")
     assert why in last
-    assert last.endswith("(without it this model runs uncompressed)")
+    assert last.endswith("; without this flag the model runs uncompressed")
     server = launch(tmp_path / "log", "-m", model, "--kv-ratio", "1", "-c", "256")
     assert server.http.get("/health").json() == {"status": "ok"}
     assert server.stop() == 0

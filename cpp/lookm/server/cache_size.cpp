@@ -15,12 +15,12 @@ namespace lookm::server {
 
 namespace {
 
-constexpr int32_t n_step = 256; // llama.cpp allocates cells in steps of it
-constexpr int32_t n_least = 128;
+constexpr int32_t n_step = 256;  // llama.cpp allocates cells in multiples of it
+constexpr int32_t n_least = 128; // cells of a slot
 
-// How many cells there may be, by the model's header.
+// The number of cells that the cap allows. Reads the model's header only.
 int32_t cells_within(const common_params & params) {
-    const settings & s = current();
+    const settings & s = server_settings();
     model_options options;
     options.model_path = params.model.path;
     options.n_ctx = params.n_ctx;
@@ -35,7 +35,7 @@ int32_t cells_within(const common_params & params) {
     const log_kept log;
     device_list devices;
     const llama_model_ptr model = load_model(options, devices);
-    // more than the model's context only where several slots share it
+    // only several slots together can use more than the model's context
     const int64_t n_slot = std::max(params.n_ctx, llama_model_n_ctx_train(model.get()));
     options.n_ctx =
         static_cast<int32_t>(std::min<int64_t>(n_slot * params.n_parallel, most_context_cells));
@@ -44,8 +44,8 @@ int32_t cells_within(const common_params & params) {
 
 } // namespace
 
-cache_size apply_cap(common_params & params) {
-    const settings & s = current();
+cache_size apply_cap(common_params & params, const cache_size & before) {
+    const settings & s = server_settings();
     if (!s.capped()) {
         return {};
     }
@@ -53,21 +53,21 @@ cache_size apply_cap(common_params & params) {
         throw bad_argument(
             "kv_cells", "a draft model keeps every token of a prompt; expected no --model-draft");
     }
-    if (common_speculative_n_max(&params.speculative) >
-        0) { // more cells at once than batches and slots have room for
+    if (common_speculative_n_max(&params.speculative) > 0) {
         throw bad_argument("kv_cells",
                            "drafts do not fit into a slot's batches; expected no --spec-type");
     }
-    static const int32_t n_tokens =
-        params.n_ctx; // as -c says: a server that has slept loads its model again
-    params.n_ctx = n_tokens;
+    if (before.n_cells > 0) {
+        params.n_ctx = before.n_tokens;
+    }
+    const int32_t n_tokens = params.n_ctx;
     const int32_t n_streams = params.kv_unified ? 1 : params.n_parallel;
     const int32_t n_all = cells_within(params) / (n_step * n_streams) * (n_step * n_streams);
     const int32_t n_cells = n_all / params.n_parallel;
     if (n_cells < n_least) {
         const int32_t n_fewest = std::max(n_least * params.n_parallel, n_step * n_streams);
         throw bad_argument("kv_cells",
-                           "room for " + std::to_string(n_all) + " cells; expected " +
+                           std::to_string(n_all) + " cells fit; expected " +
                                std::to_string((n_fewest + n_step - 1) / n_step * n_step) +
                                " or more for " + std::to_string(params.n_parallel) +
                                " slots (--parallel)");
@@ -80,11 +80,11 @@ cache_size apply_cap(common_params & params) {
 
 void check_allocated(llama_context * ctx) {
     const size_t bytes = kv_cache::bytes_allocated(ctx);
-    const auto most = static_cast<size_t>(current().kv_memory);
+    const auto most = static_cast<size_t>(server_settings().kv_memory);
     if (most > 0 && bytes > most) {
         throw bad_argument("kv_memory",
                            std::to_string(most) + " bytes; expected " + std::to_string(bytes) +
-                               " or more, what the cache takes with its windows and slots");
+                               " or more: what the cache takes with sliding windows and all slots");
     }
 }
 

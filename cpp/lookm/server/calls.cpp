@@ -20,12 +20,11 @@ namespace lookm::server {
 
 namespace {
 
-cache_size the_cache; // fixed when the model is loaded
+cache_size size_of_slots; // set when the model is loaded
 
-constexpr double ratio_one =
-    1e9; // n_discard is an int32_t, and nine decimals of a ratio are enough
+constexpr double ratio_one = 1e9; // n_discard is an int32_t: nine decimals of a ratio fit
 
-// Drafts that read the target's own cache or hidden states do not know of cells that have gone.
+// Draft methods that read the target model's cache or hidden states fail if cells are missing.
 bool shares_memory(const common_params_speculative & speculative) {
     return std::any_of(speculative.types.begin(), speculative.types.end(),
                        [](common_speculative_type type) {
@@ -39,12 +38,12 @@ bool shares_memory(const common_params_speculative & speculative) {
 [[noreturn]] void stop(const std::string & why) {
     common_log_flush(common_log_main());
     std::fprintf(stderr, "lookm-server: %s\n", why.c_str());
-    std::_Exit(bad_input); // the HTTP server runs already, and nothing else has been begun
+    std::_Exit(bad_input); // only the HTTP server is running so far
 }
 
-// The flag that asks for compression.
-std::string asked() {
-    const settings & s = current();
+// The flag that turned compression on.
+std::string active_flag() {
+    const settings & s = server_settings();
     return s.on_request ? "--kv-on-request" : s.default_ratio() < 1.0 ? "--kv-ratio" : "--kv-cells";
 }
 
@@ -57,7 +56,7 @@ void force(const char * flag, T & value, T off, const char * why) {
 }
 
 double request_ratio(const json & data) {
-    const settings & s = current();
+    const settings & s = server_settings();
     if (!data.contains("kv_ratio") || data.at("kv_ratio").is_null()) {
         return s.default_ratio();
     }
@@ -76,42 +75,41 @@ double request_ratio(const json & data) {
 
 common_init_result_ptr init_from_params(common_params & params) {
     try {
-        the_cache = apply_cap(params);
+        size_of_slots = apply_cap(params, size_of_slots);
     } catch (const std::exception & error) {
         stop(with_flag(error));
     }
     common_init_result_ptr result = (common_init_from_params) (params);
-    if (!current().active() || !result->context()) {
+    if (!server_settings().active() || !result->context()) {
         return result;
     }
     if (shares_memory(params.speculative)) {
-        stop(asked() +
-             ": drafts by MTP, EAGLE3, DFlash or DSpark share the model's memory, which "
-             "compression changes " +
-             "(without it they run)");
+        stop(active_flag() +
+             ": drafts by MTP, EAGLE3, DFlash or DSpark use the model's memory, which "
+             "compression changes; without compression they run");
     }
     const std::string why_not = kv_cache::unsupported(result->context());
     if (!why_not.empty()) {
-        stop(asked() + ": " + why_not + " (without it this model runs uncompressed)");
+        stop(active_flag() + ": " + why_not + "; without this flag the model runs uncompressed");
     }
     if (const std::string missing = missing_template(result->model(), params); !missing.empty()) {
         stop(missing);
     }
-    the_hook().attach(result->context());
-    if (the_cache.n_cells > 0) {
+    server_hook().attach(result->context());
+    if (size_of_slots.n_cells > 0) {
         try {
             check_allocated(result->context());
         } catch (const std::exception & error) {
             stop(with_flag(error));
         }
-        the_hook().cap(the_cache.n_cells, params.n_batch);
+        server_hook().cap(size_of_slots.n_cells, params.n_batch);
     }
     force("--context-shift", params.ctx_shift, false,
-          "compressed cells have no position of their own");
+          "compressed cells have no positions of their own");
     force("--cache-reuse", params.n_cache_reuse, 0,
-          "compressed cells have no position of their own");
+          "compressed cells have no positions of their own");
     if (kv_cache::memory_type(result->context()) != "kv_cache") {
-        const char * why = "this model's memory cannot go back to a state before compression";
+        const char * why = "this model's memory cannot return to a state before compression";
         force("--ctx-checkpoints", params.n_ctx_checkpoints, 0, why);
         force("--cache-prompt", params.cache_prompt, false, why);
     }
@@ -119,16 +117,16 @@ common_init_result_ptr init_from_params(common_params & params) {
 }
 
 uint32_t tokens_of_a_slot(const llama_context * ctx) {
-    if (the_cache.n_cells == 0) {
+    if (size_of_slots.n_cells == 0) {
         return llama_n_ctx_seq(ctx);
     }
-    return the_cache.n_tokens > 0 ? the_cache.n_tokens
-                                  : llama_model_n_ctx_train(llama_get_model(ctx));
+    return size_of_slots.n_tokens > 0 ? size_of_slots.n_tokens
+                                      : llama_model_n_ctx_train(llama_get_model(ctx));
 }
 
 json anthropic_to_oai(const json & body) {
     json converted = server_chat_convert_anthropic_to_oai(body);
-    if (current().active() && body.contains("kv_ratio")) {
+    if (server_settings().active() && body.contains("kv_ratio")) {
         converted["kv_ratio"] = body.at("kv_ratio");
     }
     return converted;
@@ -144,14 +142,14 @@ double unpack_ratio(int32_t n_discard) {
 
 int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
     constexpr int32_t compute_error = -3;
-    const struct all_slots { // show again, whatever happens
-        ~all_slots() { the_hook().after_decode(); }
+    const struct all_slots { // visible again, even after an exception
+        ~all_slots() { server_hook().after_decode(); }
     } at_the_end;
     try {
         const int32_t status = decode();
-        the_hook().after_decode();
+        server_hook().after_decode();
         if (status != 0) {
-            the_hook().after_failure();
+            server_hook().after_failure();
             return status;
         }
         then();
@@ -177,7 +175,7 @@ task_params eval_lookm_cmpl_schema(const llama_vocab * vocab, const common_param
                                    const std::vector<llama_logit_bias> & logit_bias_eog,
                                    const json & data) {
     task_params params = eval_llama_cmpl_schema(vocab, params_base, logit_bias_eog, data);
-    if (lookm::server::current().active()) {
+    if (lookm::server::server_settings().active()) {
         params.n_discard = lookm::server::pack_ratio(lookm::server::request_ratio(data));
         params.n_cache_reuse = 0;
         params.cache_prompt = params.cache_prompt && params_base.cache_prompt;
@@ -189,7 +187,7 @@ task_params eval_lookm_cmpl_schema(const llama_vocab * vocab, const common_param
 
 json server_task_result_lookm::to_json() {
     json out = server_task_result_cmpl_final::to_json();
-    if (!lookm::server::current().active()) {
+    if (!lookm::server::server_settings().active()) {
         return out;
     }
     if (out.is_array()) { // a stream's last events
@@ -215,7 +213,7 @@ void server_task_result_lookm::add_cells(json & object) const {
     }
     if (constexpr const char * selected = "generation_settings/n_discard";
         object.contains(selected)) {
-        object[selected] = 0; // by response_fields
+        object[selected] = 0; // the request named it in response_fields
     }
     const auto mine =
         std::find_if(prompts.begin(), prompts.end(), [&](const auto & p) { return p.task == id; });

@@ -54,5 +54,5 @@ struct server_task_result_lookm : server_task_result_cmpl_final {
   private:
     void add_cells(json & object) const;
 
-    std::vector<lookm::server::prompt_cells> prompts = lookm::server::the_hook().last_prompts();
+    std::vector<lookm::server::prompt_cells> prompts = lookm::server::server_hook().last_prompts();
 };

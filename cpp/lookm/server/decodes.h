@@ -21,7 +21,7 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
                      const mtmd_input_chunk * chunk, float * embd, llama_pos n_past,
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                      mtmd_helper_post_decode_callback callback, void * user_data) {
-    hook & h = the_hook();
+    hook & h = server_hook();
     if (!h.attached(ctx)) {
         return mtmd_helper_decode_image_chunk(mctx, ctx, chunk, embd, n_past, seq, n_batch,
                                               new_n_past, callback, user_data);
@@ -54,7 +54,7 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
     const auto first = std::find_if(batch.tokens.begin(), batch.tokens.end(), own);
     if (first != batch.tokens.end()) {
         const auto n = static_cast<int32_t>(std::count_if(first, batch.tokens.end(), own));
-        the_hook().before_answer(answer->slot, answer->task, answer->begin, first->pos[0], n);
+        server_hook().before_answer(*answer, first->pos[0], n);
     }
 }
 
@@ -62,7 +62,7 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
 template <class Slots, class Decode>
 int32_t decode_batch(const Slots & slots, const llama_context * ctx, const common_batch & batch,
                      Decode && decode) {
-    hook & h = the_hook();
+    hook & h = server_hook();
     if (!h.attached(ctx)) {
         return decode();
     }

@@ -170,13 +170,13 @@ const std::vector<flag> & flags() {
                                    "once, and not in a child process\n"
                                    "first, which a damaged one ends in the server's place",
                                    "LLAMA_ARG_NO_CHECK_FILES",
-                                   [](settings & s, bool off) { s.check_files = !off; }));
+                                   [](settings & s, bool off) { s.checks.files = !off; }));
         list.push_back(with_switch("check_memory", "--no-check-memory",
                                    "start without comparing what model, projector and cache take "
                                    "with the memory that there is: where they\n"
                                    "do not fit, ggml ends the process",
                                    "LLAMA_ARG_NO_CHECK_MEMORY",
-                                   [](settings & s, bool off) { s.check_memory = !off; }));
+                                   [](settings & s, bool off) { s.checks.memory = !off; }));
         return list;
     }();
     return all;
@@ -192,7 +192,7 @@ void set_environment(const char * name, const std::string & value) {
 
 void set(const flag & f, const std::string & where, const std::string & value) {
     try {
-        f.set(current(), value);
+        f.set(server_settings(), value);
     } catch (const std::invalid_argument & error) {
         throw std::invalid_argument(where + ": " + error.what());
     }
@@ -263,7 +263,7 @@ std::vector<char *> take_flags(int argc, char ** argv) {
         set_environment(found->help.env, value);
     }
     try {
-        current().check();
+        server_settings().check();
     } catch (const std::invalid_argument & error) {
         throw std::invalid_argument(with_flag(error));
     }

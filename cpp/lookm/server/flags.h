@@ -10,8 +10,8 @@ namespace lookm::server {
 // same.
 constexpr int bad_input = 2;
 
-// Takes our flags out of a command line, and their environment variables, into current(). What is
-// left is llama-server's. Throws std::invalid_argument with one line that names the flag.
+// Takes our flags out of a command line, and their environment variables, into server_settings().
+// What is left is llama-server's. Throws std::invalid_argument with one line that names the flag.
 //
 // The values are also put into the environment: llama-server in router mode starts other servers,
 // and they read it.

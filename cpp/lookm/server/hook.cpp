@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace lookm::server {
 
@@ -16,13 +17,13 @@ constexpr int32_t any_answer = 0; // its length is not known
 
 } // namespace
 
-hook & the_hook() {
-    static hook & one = *new hook; // never destroyed: its context and devices may be gone by then
+hook & server_hook() {
+    static hook & one = *new hook; // never destroyed: its context and devices may be gone earlier
     return one;
 }
 
 void hook::attach(llama_context * ctx) {
-    if (compressor_) { // of a context that is gone
+    if (compressor_) { // its context is gone
         compressor_->tap().abandon();
         compressor_.reset();
     }
@@ -31,13 +32,13 @@ void hook::attach(llama_context * ctx) {
     observed_ = -1;
     reading_.reset();
     round_ = {};
-    slot_cells_ = 0;
-    gauge_allocated_ =
+    cap_ = {};
+    metrics_.cells_allocated =
         static_cast<int32_t>(n_cells() * compressor_->kv().layers().front().k.storage->ne[2]);
 }
 
 bool hook::wants(const slot_prompt & p) const {
-    const settings & s = current();
+    const settings & s = server_settings();
     if (p.ratio >= 1.0 || p.n_tokens < s.min_cells) {
         return false;
     }
@@ -45,12 +46,11 @@ bool hook::wants(const slot_prompt & p) const {
 }
 
 void hook::cap(int32_t n, int32_t n_batch) {
-    slot_cells_ = n;
-    n_batch_ = n_batch;
+    cap_ = {n, n_batch};
 }
 
 bool hook::exceeds(const slot_prompt & p) const {
-    return capped_reader::needed(p.n_tokens, slot_cells_, any_answer);
+    return capped_reader::needed(p.n_tokens, cap_.n_cells, any_answer);
 }
 
 std::string hook::refusal(const slot_prompt & p, bool empty) const {
@@ -62,16 +62,16 @@ std::string hook::refusal(const slot_prompt & p, bool empty) const {
     for (const prompt_part & part : parts) {
         if (part.whole && part.n_cells > n_ubatch) { // llama.cpp would abort
             return "prompt: an image of " + std::to_string(part.n_cells) +
-                   " cells is read at once, in batches of " + std::to_string(n_ubatch) +
+                   " cells must fit into one batch of " + std::to_string(n_ubatch) +
                    "; expected --ubatch-size " + std::to_string(part.n_cells) + " or more" +
-                   (capped() ? ", a quarter of a slot's --kv-cells at most" : "");
+                   (capped() ? ", which is limited to a quarter of a slot's --kv-cells" : "");
         }
     }
     try {
         if (empty && exceeds(p)) {
-            compress_options options = current().options(p.ratio);
+            compress_options options = server_settings().options(p.ratio);
             options.kind = p.kind({});
-            capped_reader(options, parts, slot_cells_, n_batch_, any_answer);
+            capped_reader(options, parts, cap_.n_cells, cap_.n_batch, any_answer);
         }
         return "";
     } catch (const std::invalid_argument & error) {
@@ -83,37 +83,30 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
     const packed_cells packed = compressor_->kv().packed(p.slot);
     const int32_t n_used = this->n_used(p.slot);
     const int32_t n_packed_tokens = packed.n > 0 ? held.n_up_to(packed.pos) : 0;
-    if (n_used - packed.n !=
-        held.n - n_packed_tokens) { // a cap has made holes, maybe that of another server
-        return false;
+    if (n_used - packed.n != held.n - n_packed_tokens) {
+        return false; // a cap has evicted some of these tokens, maybe in another server
     }
     if (capped()) {
         const int32_t n_more =
-            p.n_tokens - n_common + prompt_cap::answer_share(slot_cells_, any_answer);
-        if (n_common == 0 || n_used + n_more > slot_cells_) {
+            p.n_tokens - n_common + prompt_cap::answer_share(cap_.n_cells, any_answer);
+        if (n_common == 0 || n_used + n_more > cap_.n_cells) {
             return false;
         }
     }
     if (packed.n == 0) {
         return n_common == 0 || !wants(p);
     }
-    // the whole packed prompt is there again, and a token more: llama-server reads from the start
-    // else
-    if (current().strict_reuse || n_common < n_packed_tokens || p.n_tokens == n_packed_tokens) {
+    // the whole packed prompt must be repeated, with at least one more token: otherwise
+    // llama-server reads from the start
+    if (server_settings().strict_reuse || n_common < n_packed_tokens ||
+        p.n_tokens == n_packed_tokens) {
         return false;
     }
-    const auto found = ratios_by_shape_.find({packed.pos, packed.n});
-    if (found == ratios_by_shape_.end()) { // from a slot file of an earlier server
-        return same_ratio(p.ratio, current().default_ratio());
-    }
-    return std::any_of(found->second.begin(), found->second.end(),
-                       [&](double ratio) { return same_ratio(ratio, p.ratio); });
+    return records_.has_ratio(packed, p.ratio, server_settings().default_ratio());
 }
 
 bool hook::is_half_read(int32_t slot, int32_t task) const {
-    const auto found = by_slot_.find(slot);
-    return compressor_->kv().packed(slot).n > 0 &&
-           (found == by_slot_.end() || found->second.task != task);
+    return compressor_->kv().packed(slot).n > 0 && !records_.is_last(slot, task);
 }
 
 const round_plan & hook::plan_next(const std::vector<slot_view> & slots, const cache_view & cache) {
@@ -164,21 +157,14 @@ void hook::give_up(int32_t task) {
     }
 }
 
-void hook::before_answer(int32_t slot, int32_t task, llama_pos begin, llama_pos pos, int32_t n) {
-    const int32_t n_over = capped() ? n_used(slot) + n - slot_cells_ : 0;
+void hook::before_answer(const slot_answer & answer, llama_pos pos, int32_t n) {
+    const int32_t n_over = capped() ? n_used(answer.slot) + n - cap_.n_cells : 0;
     if (n_over <= 0) {
         return;
     }
-    auto & [of, first] = answer_by_slot_.try_emplace(slot, -1, 0).first->second;
-    if (of != task) {
-        of = task;
-        first = begin;
-    }
-    // half at once: n tokens then cost O(log n) holes
-    const llama_pos end = std::min(pos, first + std::max(n_over, (pos - first) / 2));
-    if (end > first) {
-        kv_cache::forget(ctx_, slot, first, end);
-        first = end;
+    const auto [first, last] = answers_.drop(answer, pos, n_over);
+    if (last > first) {
+        kv_cache::forget(ctx_, answer.slot, first, last);
     }
 }
 
@@ -188,27 +174,27 @@ int32_t hook::n_image_batch(int32_t n_batch, bool whole) const {
 
 void hook::begin(const slot_prompt & p) {
     const packed_cells packed = compressor_->kv().packed(p.slot);
-    options_ = current().options(p.ratio);
+    options_ = server_settings().options(p.ratio);
     options_.kind = p.kind(packed);
     observed_ = p.task;
     reading_.reset();
     const auto n_all = packed.n + static_cast<int32_t>(options_.kind.size());
-    compressor_->isolate(p.slot, capped() ? std::min(n_all, slot_cells_) : n_all);
+    compressor_->isolate(p.slot, capped() ? std::min(n_all, cap_.n_cells) : n_all);
     if (exceeds(p) && n_used(p.slot) == 0) {
-        reading_.emplace(options_, p.parts(), slot_cells_, n_batch_, any_answer);
+        reading_.emplace(options_, p.parts(), cap_.n_cells, cap_.n_batch, any_answer);
         reading_->begin(*compressor_, p.slot);
         return;
     }
     compressor_->observe(options_);
-    compressor_->tap().begin_after(n_used(p.slot) -
-                                   packed.n); // tokens that this prompt goes on from
+    const int32_t n_continued_from = n_used(p.slot) - packed.n; // tokens that stay as they are
+    compressor_->tap().begin_after(n_continued_from);
 }
 
 void hook::finish(const slot_prompt & p) {
     const bool observed = observed_ == p.task;
     const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
-    prompt_cells & cells = by_slot_[p.slot] = {p.task, p.n_tokens, n_used(p.slot)};
+    prompt_cells & cells = records_.set(p.slot, {p.task, p.n_tokens, n_used(p.slot)});
     std::optional<capped_reader> capped =
         observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {
@@ -234,9 +220,9 @@ void hook::finish(const slot_prompt & p) {
         return;
     }
     if (wanted && result.note.empty()) {
-        remember(p);
+        records_.add_ratio(compressor_->kv().packed(p.slot), p.ratio);
     }
-    std::string how = capped ? ", read through " + std::to_string(slot_cells_) + " cells" : "";
+    std::string how = capped ? ", read through " + std::to_string(cap_.n_cells) + " cells" : "";
     if (result.n_staged > 0) {
         how += ", " + std::to_string(result.n_staged) + " layers merged on the CPU";
     }
@@ -247,42 +233,15 @@ void hook::finish(const slot_prompt & p) {
         LOG_WRN("slot     compress: id %2d | task %d | %s\n", p.slot, p.task,
                 result.warning.c_str());
     }
-    const std::lock_guard lock(mutex_);
-    ++counters_.prompts;
-    counters_.cells_before += static_cast<uint64_t>(before);
-    counters_.cells_after += static_cast<uint64_t>(cells.kept);
-    counters_.seconds += seconds;
-}
-
-void hook::remember(const slot_prompt & p) {
-    const packed_cells packed = compressor_->kv().packed(p.slot);
-    std::vector<double> & ratios = ratios_by_shape_[{packed.pos, packed.n}];
-    if (std::none_of(ratios.begin(), ratios.end(),
-                     [&](double ratio) { return same_ratio(ratio, p.ratio); })) {
-        ratios.push_back(p.ratio);
-    }
+    metrics_.add(before, cells.kept, seconds);
 }
 
 void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {
-    by_slot_[slot] = by_slot_[from.slot];
-    by_slot_[slot].task = task;
-}
-
-std::vector<prompt_cells> hook::last_prompts() const {
-    std::vector<prompt_cells> all;
-    for (const auto & [slot, cells] : by_slot_) {
-        all.push_back(cells);
-    }
-    return all;
-}
-
-counters hook::count() const {
-    const std::lock_guard lock(mutex_);
-    return counters_;
+    records_.copy(from.slot, slot, task);
 }
 
 void hook::update_gauges() {
-    gauge_used_ = compressor_->kv().n_used();
+    metrics_.cells_used = compressor_->kv().n_used();
 }
 
 } // namespace lookm::server

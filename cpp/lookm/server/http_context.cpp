@@ -43,7 +43,7 @@ server_http_context::handler_t guarded(const server_http_context::handler_t & in
         if (const std::string why = allowed_origins().refusal(req.headers); !why.empty()) {
             return refused(403, ERROR_TYPE_PERMISSION, why);
         }
-        if (const std::string why = over_limits(req.body, !current().no_request_grammar);
+        if (const std::string why = over_limits(req.body, !server_settings().no_request_grammar);
             !why.empty()) {
             return refused(400, ERROR_TYPE_INVALID_REQUEST, why);
         }

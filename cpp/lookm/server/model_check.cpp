@@ -24,7 +24,7 @@ void be_the_child(int argc, char ** argv) {
 }
 
 void check_model(const common_params & params, const char * program) {
-    if (!current().check_files || params.model.path.empty()) {
+    if (!server_settings().checks.files || params.model.path.empty()) {
         return;
     }
 #if defined(__linux__)

@@ -35,7 +35,7 @@ class origins {
     std::vector<std::string> allowed; // scheme://host[:port], in small letters
 };
 
-// The process's own, as current() of settings.
+// The process's own, as server_settings() of settings.
 origins & allowed_origins();
 
 } // namespace lookm::server

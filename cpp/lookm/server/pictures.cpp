@@ -95,7 +95,7 @@ size_t count(const std::string & text, const std::string & part) {
 } // namespace
 
 void check_picture(std::span<const uint8_t> file) {
-    const int64_t most = current().max_pixels();
+    const int64_t most = server_settings().max_pixels();
     std::optional<image_size> size = size_of_decodable(file);
     if (!size) {
         size = size_of_webp(file);
@@ -105,7 +105,7 @@ void check_picture(std::span<const uint8_t> file) {
                                     std::to_string(size->height) + " pixels, expected at most " +
                                     std::to_string(most) + " (--image-max-pixels)");
     }
-    if (current().active() && is_cut_jpeg(file)) {
+    if (server_settings().active() && is_cut_jpeg(file)) {
         throw std::invalid_argument("image: a JPEG that is cut off, expected a complete one");
     }
 }
@@ -116,7 +116,7 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
     const bool all_images = std::all_of(files.begin(), files.end(), [](const raw_buffer & file) {
         return size_of_decodable(file);
     });
-    if (!current().active() || is_placeholder || !all_images ||
+    if (!server_settings().active() || is_placeholder || !all_images ||
         count(prompt, mtmd_get_marker(mctx)) != files.size()) {
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }

@@ -15,11 +15,11 @@ namespace lookm::server {
 // read in part are freed at once, before a slot file or the prompt cache takes them along.
 template <class Slot>
 void released(Slot & slot) {
-    if (!current().active() || !completes(slot) || !is_attached(slot)) {
+    if (!server_settings().active() || !completes(slot) || !is_attached(slot)) {
         return;
     }
-    the_hook().give_up(task_of(slot));
-    if (began(slot) && the_hook().is_half_read(id_of(slot), task_of(slot))) {
+    server_hook().give_up(task_of(slot));
+    if (began(slot) && server_hook().is_half_read(id_of(slot), task_of(slot))) {
         clear(slot);
     }
 }
@@ -29,9 +29,9 @@ template <class Slot>
 std::string refusal_of(const Slot & slot) {
     const slot_prompt p = prompt_of(slot);
     if (completes(slot)) {
-        return the_hook().refusal(p, !holds_cells(slot));
+        return server_hook().refusal(p, !holds_cells(slot));
     }
-    return the_hook().capped() && p.n_tokens > the_hook().slot_cells()
+    return server_hook().capped() && p.n_tokens > server_hook().slot_cells()
                ? "input: it has more tokens than a slot has cells (--kv-cells), and only prompts "
                  "of completions are compressed"
                : "";
@@ -59,20 +59,20 @@ void refuse_unreadable(Slots & slots, Refuse && refuse) {
 // Begins a round. Returns the slots that sit it out, for after_round.
 template <class Slots, class Refuse>
 auto before_round(Slots & slots, bool unified, Refuse && refuse) {
-    if (!current().active()) {
+    if (!server_settings().active()) {
         return held_slots<typename Slots::value_type>();
     }
     refuse_unreadable(slots, refuse);
-    const bool shared = unified && !the_hook().capped(); // else each slot has cells of its own
-    return apply(the_hook().plan_next(views_of(slots, shared), view_of_cache(slots, shared)),
+    const bool shared = unified && !server_hook().capped(); // else each slot has cells of its own
+    return apply(server_hook().plan_next(views_of(slots, shared), view_of_cache(slots, shared)),
                  slots);
 }
 
 template <class Slot>
 void after_round(const held_slots<Slot> & held) {
-    if (current().active()) {
+    if (server_settings().active()) {
         held.let_go();
-        the_hook().update_gauges();
+        server_hook().update_gauges();
     }
 }
 

@@ -36,19 +36,19 @@ json describe(const settings & s) {
         {"kv_method", s.how.method},          {"kv_important_ratio", r.important},
         {"kv_recent_ratio", r.recent},        {"kv_text_overflow", overflow},
         {"kv_on_request", s.on_request},      {"kv_min_cells", s.min_cells},
-        {"kv_strict_reuse", s.strict_reuse},  {"kv_cells", the_hook().slot_cells()},
+        {"kv_strict_reuse", s.strict_reuse},  {"kv_cells", server_hook().slot_cells()},
         {"image_max_pixels", s.max_pixels()},
     };
     for_each_field(&s.how, [&](const std::string & name, auto member) {
         const std::string key = (name.starts_with("kv_") ? "" : "kv_") + name;
-        if (!out.contains(key)) { // what is said above is what it comes to
+        if (!out.contains(key)) { // those above have their effective values
             out[key] = as_json(s.how.*member);
         }
     });
     return out;
 }
 
-// The handler, and its answer changed where it is a good one.
+// The handler, with `change` applied to each successful answer.
 template <class Change>
 handler with(handler inner, Change change) {
     return [inner = std::move(inner), change](const server_http_req & req) {
@@ -62,7 +62,7 @@ handler with(handler inner, Change change) {
 
 void add_settings(server_http_res & res) {
     json props = json::parse(res.data);
-    props["lookm"] = describe(current());
+    props["lookm"] = describe(server_settings());
     res.data = props.dump_safe();
 }
 
@@ -72,13 +72,14 @@ void add_slots(server_http_res & res) {
         if (slot.contains("params")) {
             show_ratio(slot.at("params"));
         }
-        slot["lookm"] = describe(current());
+        slot["lookm"] = describe(server_settings());
     }
     res.data = slots.dump_safe();
 }
 
 void add_metrics(server_http_res & res) {
-    const counters c = the_hook().count();
+    const metrics & numbers = server_hook().numbers();
+    const counters c = numbers.count();
     std::ostringstream out;
     out.precision(std::numeric_limits<double>::max_digits10);
     const auto metric = [&](const char * kind, const char * name, const char * help, auto value) {
@@ -91,22 +92,22 @@ void add_metrics(server_http_res & res) {
     metric("counter", "cells_after_total", "KV cells of these prompts after compression.",
            c.cells_after);
     metric("counter", "compress_seconds_total", "Time spent in compression.", c.seconds);
-    metric("gauge", "kv_cells_used", "KV cells in use.", the_hook().gauge_used());
-    metric("gauge", "kv_cells_allocated", "KV cells of the cache.", the_hook().gauge_allocated());
+    metric("gauge", "kv_cells_used", "KV cells in use.", numbers.cells_used.load());
+    metric("gauge", "kv_cells_allocated", "KV cells of the cache.", numbers.cells_allocated.load());
     res.data += out.str();
 }
 
-// The slot file that a request names, "" for none that llama-server would take.
+// The slot file that a request names; "" for a name that llama-server does not accept.
 std::string slot_file_of(const server_http_req & req) {
     try {
         const auto name = json::parse(req.body).at("filename").get<std::string>();
         return fs_validate_filename(name) ? name : "";
-    } catch (const std::exception &) { // llama-server says what is wrong
+    } catch (const std::exception &) { // llama-server reports what is wrong
         return "";
     }
 }
 
-// A damaged slot file is refused before its slot is touched: llama-server empties the slot.
+// Refuses a damaged slot file before llama-server empties the slot.
 handler checked_restore(handler inner, const std::string & folder) {
     return [inner = std::move(inner), folder](const server_http_req & req) {
         if (!folder.empty() && req.get_param("action") == "restore") {
@@ -125,7 +126,7 @@ handler checked_restore(handler inner, const std::string & folder) {
 
 routes::routes(const common_params & common, server_context & context)
     : server_routes(common, context) {
-    if (!current().active()) {
+    if (!server_settings().active()) {
         return;
     }
     get_props = with(std::move(get_props), add_settings);

@@ -70,7 +70,7 @@ compress_options settings::options(double ratio) const {
     return options;
 }
 
-settings & current() {
+settings & server_settings() {
     static settings one;
     return one;
 }

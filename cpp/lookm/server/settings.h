@@ -11,45 +11,49 @@
 
 namespace lookm::server {
 
-// How prompts are compressed, as said by flags and environment (flags.cpp); fixed before the server
-// starts.
-struct settings {
-    compression how;           // of requests that ask for no ratio of their own
-    double kv_ratio_max = 1.0; // the most a request may ask for
-    int32_t min_cells = 0;     // shorter prompts are left alone
-    bool on_request = false;   // at a share of 1, too, a request may ask for less
-    bool strict_reuse = false; // a compressed prompt is never the prefix of another
-    int32_t kv_cells = 0;      // most cells of the cache, shared out to the slots; 0: as -c says
-    int64_t kv_memory = 0;     // the same in bytes
-    bool no_request_grammar = false; // requests may bring no grammar, schema or tool
-    bool check_files = true;         // files not seen before are opened in a child process first
-    bool check_memory = true;        // what does not fit into memory is refused before it is loaded
-    std::optional<int32_t>
-        image_max_pixels; // of an image; a limit of our own only while active() unless given
+// What is done before the model is loaded.
+struct start_checks {
+    bool files = true;  // open files that were not seen before in a child process first
+    bool memory = true; // compare what the start takes with the available memory
+};
 
-    // false: every prompt keeps its full cache, and the server is llama-server
+// What flags and environment say (flags.cpp). Fixed before the server starts.
+struct settings {
+    compression how;           // of requests that set no ratio of their own
+    double kv_ratio_max = 1.0; // largest ratio that a request may ask for
+    int32_t min_cells = 0;     // shorter prompts are not compressed
+    bool on_request = false;   // a request may ask for compression although the ratio here is 1
+    bool strict_reuse = false; // no prompt continues from a compressed one
+    int32_t kv_cells = 0;      // largest number of cells of the cache; 0: as -c says
+    int64_t kv_memory = 0;     // the same in bytes
+    bool no_request_grammar = false; // refuse requests with a grammar, a schema or tools
+    start_checks checks;
+    std::optional<int32_t> image_max_pixels; // default: default_max_pixels if active()
+
+    // false: every prompt keeps all of its cells, and the server behaves as llama-server
     bool active() const;
+    // Largest number of pixels of an image; 0: any.
     int64_t max_pixels() const {
         return image_max_pixels.value_or(active() ? default_max_pixels : 0);
-    } // 0: any
+    }
     bool capped() const { return kv_cells > 0 || kv_memory > 0; }
-    // the share that requests get which ask for none: the two shares, where both are given, say
-    // more than kv_ratio
+    // The ratio of requests that set none: important_ratio + recent_ratio if they are set,
+    // otherwise kv_ratio.
     double default_ratio() const;
-    // Throws bad_argument for values that do not fit each other.
+    // Throws bad_argument for values that contradict each other.
     void check() const;
     method resolved() const { return resolve(how); }
-    ratios shares() const { return split(how); } // of a request that asks for none
-    // One request's: its ratio is split as the server's is.
+    ratios shares() const { return split(how); } // of a request that sets no ratio
+    // Of a request: its ratio is split in the same proportion as the server's.
     compress_options options(double ratio) const;
 };
 
-// Ratios travel with nine decimals (pack_ratio).
+// Whether two ratios are the same to nine decimals, which is what pack_ratio keeps.
 inline bool same_ratio(double a, double b) {
     return std::abs(a - b) < 1e-9;
 }
 
-// The process's own: llama-server is one per process, too.
-settings & current();
+// Those of this process, which is one server.
+settings & server_settings();
 
 } // namespace lookm::server

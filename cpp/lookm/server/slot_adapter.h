@@ -103,7 +103,7 @@ bool may_reuse_cells(const Slot & slot) {
         return static_cast<int32_t>(slot.prompt.tokens.size_up_to_pos(pos + 1));
     };
     return slot.task->params.cache_prompt &&
-           the_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
+           server_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
 }
 
 // A round: from slots to values, and from the plan to slots
@@ -149,7 +149,7 @@ slot_view view_of(const Slot & slot) {
     }
     if (v.completes && (v.phase == slot_phase::starts || v.phase == slot_phase::reads)) {
         const slot_prompt p = prompt_of(slot);
-        v.observed = the_hook().observes(p);
+        v.observed = server_hook().observes(p);
         v.has_images = p.has_image;
         v.ratio = p.ratio;
     }
@@ -159,7 +159,7 @@ slot_view view_of(const Slot & slot) {
 // shared: one cache serves all slots, and their cells matter.
 template <class Slots>
 std::vector<slot_view> views_of(const Slots & slots, bool shared) {
-    const hook & h = the_hook();
+    const hook & h = server_hook();
     std::vector<slot_view> views;
     int32_t n_held = 0;
     for (const auto & slot : slots) {
@@ -178,8 +178,8 @@ template <class Slots>
 cache_view view_of_cache(const Slots & slots, bool shared) {
     cache_view v;
     v.shared = shared;
-    v.n_cells = the_hook().n_cells();
-    v.n_free = the_hook().n_free();
+    v.n_cells = server_hook().n_cells();
+    v.n_free = server_hook().n_free();
     if (const llama_context * draft = slots.front().ctx_dft) {
         v.n_free_draft = static_cast<int32_t>(llama_n_ctx(draft));
         for (const auto & slot : slots) {
@@ -229,12 +229,6 @@ auto apply(const round_plan & plan, Slots & slots) {
 
 // Around a decode
 
-struct slot_answer {
-    int32_t slot;
-    int32_t task;
-    llama_pos begin; // position of its first token
-};
-
 template <class Slot>
 std::optional<slot_answer> answer_of(const Slot & slot) {
     if (slot.state != state_of<Slot>::SLOT_STATE_GENERATING || !completes(slot)) {
@@ -269,7 +263,7 @@ bool waits_for(const Slot & slot, int32_t parent) {
 
 template <class Slot>
 bool is_attached(const Slot & slot) {
-    return the_hook().attached(slot.ctx_tgt);
+    return server_hook().attached(slot.ctx_tgt);
 }
 
 // Whether reading had begun. A prompt that is too long is refused before.

@@ -129,7 +129,7 @@ std::vector<uint8_t> preamble(llama_context * ctx, llama_seq_id seq) {
 
 size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
                       const llama_token * tokens, size_t n_tokens) {
-    if (!current().active()) {
+    if (!server_settings().active()) {
         return llama_state_seq_save_file(ctx, path, seq, tokens, n_tokens);
     }
     const std::string part = std::string(path) + ".part";
@@ -151,7 +151,8 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
 
 size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
                       llama_token * tokens, size_t capacity, size_t * n_tokens) {
-    if (!current().active() || !tokens) { // without tokens only the header is read, and checked
+    if (!server_settings().active() ||
+        !tokens) { // without tokens only the header is read, and checked
         return llama_state_seq_load_file(ctx, path, seq, tokens, capacity, n_tokens);
     }
     const std::string damage = damage_of(path);
@@ -190,7 +191,7 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
     if (llama_state_seq_set_data(ctx, state.data(), state.size(), seq) != state.size()) {
         return 0;
     }
-    const hook & h = the_hook();
+    const hook & h = server_hook();
     if (h.capped() && h.n_used(seq) > h.slot_cells()) { // saved by a server of larger slots
         LOG_ERR("srv        lookm: %s: %d cells do not fit into a slot's %d (--kv-cells)\n", path,
                 h.n_used(seq), h.slot_cells());

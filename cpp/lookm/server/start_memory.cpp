@@ -112,7 +112,7 @@ uint64_t growth(llama_context * half, llama_context * whole, uint32_t n) {
 } // namespace
 
 void check_start_memory(common_params params) {
-    if (!current().check_memory || params.model.path.empty()) {
+    if (!server_settings().checks.memory || params.model.path.empty()) {
         return;
     }
     const silence quiet;
