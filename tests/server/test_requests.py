@@ -17,8 +17,8 @@ CHAT = "/v1/chat/completions"
 C = "/completion"
 NO_STRING = "request body: a field's type must be string, but is number"
 NO_PROMPT = (
-    "prompt: it is no string; expected one where the model has a projector "
-    "(/completion takes lists, too)"
+    "prompt: it is not a string; expected one because the model has a projector "
+    "(/completion also takes lists)"
 )
 HELLO = [{"role": "user", "content": "What is in image 1?"}]
 

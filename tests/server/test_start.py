@@ -66,7 +66,7 @@ def test_help_lists_each_flag_once() -> None:
         ),
         (
             ("--kv-on-request", "--kv-ratio", "0.5"),
-            "--kv-on-request: it is given beside a share below 1 or a cap",
+            "--kv-on-request: it is given together with a ratio below 1 or a cap",
         ),
         (("--kv-method", "best"), '--kv-method: "best" is unknown; expected one of origin, '),
         (("--kv-important-ratio", "-0.1"), "--kv-important-ratio: -0.1 is outside [0, 1]"),
@@ -95,10 +95,10 @@ def test_help_lists_each_flag_once() -> None:
         ),
         (
             ("--allow-origin", "self,example.org"),
-            '--allow-origin: "example.org" is no origin; expected self',
+            '--allow-origin: "example.org" is not an origin; expected self',
         ),
-        (("--allow-origin", "https://example.org/"), '"https://example.org/" is no origin'),
-        (("--allow-origin", "*"), '--allow-origin: "*" is no origin'),
+        (("--allow-origin", "https://example.org/"), '"https://example.org/" is not an origin'),
+        (("--allow-origin", "*"), '--allow-origin: "*" is not an origin'),
     ],
 )
 def test_a_bad_value_is_one_line(flags: tuple[str, ...], why: str) -> None:

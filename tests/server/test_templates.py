@@ -34,7 +34,7 @@ def test_none_is_refused_at_the_start(llava: Files, flags: tuple[str, ...]) -> N
     last = said.splitlines()[-1]
     assert last.startswith(
         f'lookm-server: --model: "{llava.model}" has no chat template; '
-        "expected one by --chat-template"
+        "expected one in --chat-template"
     )
     assert "vicuna for LLaVA-1.5" in last
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char * about_json = "[json.exception.";
 
-// "[json.exception.type_error.302] type must be string, but is array", and what stands before it
+// Rewords a message such as "[json.exception.type_error.302] type must be string, but is array".
 std::string plain(const std::string & message) {
     const size_t at = message.find(about_json);
     const size_t end = at == message.npos ? at : message.find("] ", at);
@@ -21,7 +21,7 @@ std::string plain(const std::string & message) {
         return message;
     }
     const std::string what = message.substr(end + 2);
-    if (at > 0) { // it names the field
+    if (at > 0) { // the text before names the field
         return message.substr(0, at) + what;
     }
     static const std::string no_object = "cannot use at() with ";
@@ -50,7 +50,7 @@ server_http_context::handler_t with_client_errors(server_http_context::handler_t
     return [inner = std::move(inner), is_router](const server_http_req & req) {
         try {
             return inner(req);
-        } catch (const std::bad_alloc &) { // what follows is the server's own failure
+        } catch (const std::bad_alloc &) { // this one and the next are failures of the server
             throw;
         } catch (const std::system_error &) {
             throw;
@@ -82,9 +82,8 @@ void reword(server_http_res & response, const std::string & path, const std::str
     if (path.ends_with("/v1/completions")) {
         const json request = json::parse_no_throw(body);
         if (request.is_object() && request.contains("prompt") && !is_text(request, "prompt")) {
-            error["message"] = "prompt: it is no string; expected one where the model has a "
-                               "projector (/completion takes "
-                               "lists, too)";
+            error["message"] = "prompt: it is not a string; expected one because the model has a "
+                               "projector (/completion also takes lists)";
         }
     }
     response.data = safe_json_to_str(data);

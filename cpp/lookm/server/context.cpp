@@ -1,18 +1,19 @@
-// llama-server's server-context.cpp as it is, with a few of its calls led through us. Each name
-// that is replaced below must be there: tests/server fails where one has gone.
+// llama-server's server-context.cpp, unchanged, with some of its calls redirected to our code.
+// tests/server fails if one of these names has disappeared:
 //
-//   common_init_from_params         the model is loaded: can its cache be compressed?
-//   eval_llama_cmpl_schema          a request's JSON becomes parameters: its kv_ratio
-//   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's: it keeps
-//   its kv_ratio llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
+//   common_init_from_params         the model has been loaded: can its cache be compressed?
+//   eval_llama_cmpl_schema          a request's JSON becomes parameters; adds its kv_ratio
+//   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's form;
+//                                   keeps its kv_ratio
+//   llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
 //   process_mtmd_prompt             images of a prompt are decoded and prepared one by one
-//   callback_on_reset               a slot is free again: a prompt that was given up leaves nothing
-//   half-read on_update_slots                 one round of the loop: which prompts go on in it
+//   callback_on_reset               a slot becomes idle: cells of a prompt read in part are freed
+//   on_update_slots                 one round of the loop: which slots take part in it
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
 //   llama_process                   } and the prompt is compressed after its last token
-//   server_task_result_cmpl_final   an answer's JSON: its cells
-//   llama_state_seq_save_file       } a slot file appears whole or not at all, and one that was cut
-//   off is an error; llama_state_seq_load_file       } llama.cpp asserts on it
+//   server_task_result_cmpl_final   an answer's JSON; adds its numbers of cells
+//   llama_state_seq_save_file       a slot file is written completely or not at all
+//   llama_state_seq_load_file       a damaged file is an error; llama.cpp would abort
 
 #include "server-chat.h"
 #include "server-common.h"

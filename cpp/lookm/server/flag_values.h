@@ -6,12 +6,12 @@
 
 namespace lookm::server {
 
-// A flag's text as a value. All throw std::invalid_argument that says what was expected, without
-// the flag's name.
+// These read a flag's text as a value. They throw std::invalid_argument that says what is expected,
+// without the flag's name.
 void parse(double & value, const std::string & text);
-void parse(int32_t & value, const std::string & text); // 1e3 is a whole number, too
+void parse(int32_t & value, const std::string & text); // also 1e3
 void parse(uint32_t & value, const std::string & text);
-void parse(bool & value, const std::string & text); // in llama.cpp's words
+void parse(bool & value, const std::string & text); // llama.cpp's words for true and false
 void parse(std::string & value, const std::string & text);
 
 template <class T>

@@ -19,7 +19,7 @@ namespace lookm::server {
 
 namespace {
 
-// A flag of ours: what llama.cpp's own help needs of it, the option that it sets, and how.
+// One of our flags: its text for llama.cpp's help, the option that it sets, and how it sets it.
 struct flag {
     std::string option; // as errors name it (bad_argument)
     common_arg help;
@@ -50,7 +50,7 @@ flag with_switch(const char * option, const char * name, const std::string & hel
             }};
 }
 
-// How each field of a compression is called here.
+// The flag of each field of a compression.
 struct field_flag {
     const char *name, *env, *hint;
     std::string help;
@@ -60,48 +60,47 @@ const std::map<std::string, field_flag> & compression_flags() {
     static const std::map<std::string, field_flag> all = {
         {"kv_ratio",
          {"--kv-ratio", "LLAMA_ARG_KV_RATIO", "R",
-          "share of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)"}},
+          "fraction of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)"}},
         {"method",
          {"--kv-method", "LLAMA_ARG_KV_METHOD", "NAME",
-          "how to compress (default: " + compression().method + ")\none of " + method_names()}},
+          "compression method (default: " + compression().method + ")\none of " + method_names()}},
         {"important_ratio",
          {"--kv-important-ratio", "LLAMA_ARG_KV_IMPORTANT_RATIO", "R",
-          "share kept for the attention it received (default: 0.9 of --kv-ratio, half of it with "
-          "all methods but\n"
-          "lookm_plus)"}},
+          "fraction of cells to keep because of the attention they received (default: 0.9 of "
+          "--kv-ratio with\nlookm_plus, half of it with all other methods)"}},
         {"recent_ratio",
          {"--kv-recent-ratio", "LLAMA_ARG_KV_RECENT_RATIO", "R",
-          "share kept as the last of the prompt (default: the rest of --kv-ratio)"}},
+          "fraction of cells to keep because they are the last ones (default: the rest of "
+          "--kv-ratio)"}},
         {"text_overflow",
          {"--kv-text-overflow", "LLAMA_ARG_KV_TEXT_OVERFLOW", "{keep,evict}",
-          "when text alone exceeds the share: keep all of it, or evict down to the share (default: "
-          "evict with "
-          "lookm_plus, else keep)"}},
+          "if text alone exceeds the ratio: keep all of it, or evict some of it (default: evict "
+          "with\nlookm_plus, otherwise keep)"}},
         {"fidelity",
          {"--kv-fidelity", "LLAMA_ARG_KV_FIDELITY", "{paper,upstream}",
-          "where LOOK-M's paper and its published code differ: which of them holds (default: "
+          "which one to follow where LOOK-M's paper and its published code differ (default: "
           "paper)"}},
         {"scorer",
          {"--kv-scorer", "LLAMA_ARG_KV_SCORER", "{cumulative,window,none}",
-          "whose attention cells are judged by: all queries', the last ones', or nobody's "
-          "(default: the method's)"}},
+          "whose attention counts for the score: that of all queries, of the last ones, or none "
+          "(default:\ndepends on the method)"}},
         {"window",
          {"--kv-window", "LLAMA_ARG_KV_WINDOW", "N",
-          "queries of the window scorer (default: the method's, or the text after the last "
-          "image)"}},
+          "number of queries for --kv-scorer window (default: depends on the method, or the text "
+          "after the\nlast image)"}},
         {"merge_keys",
          {"--kv-merge-keys", "LLAMA_ARG_KV_MERGE_KEYS", "{true,false}",
-          "merge evicted keys as values are merged, or leave the kept keys as they are (default: "
-          "true)"}},
+          "merge evicted keys and values (true), or values only (default: true)"}},
         {"merge_within_modality",
          {"--kv-merge-within-modality", "LLAMA_ARG_KV_MERGE_WITHIN_MODALITY", "{true,false}",
-          "merge text into text and images into images only (default: false)"}},
+          "merge text only into text, and images only into images (default: false)"}},
         {"visual_quota",
          {"--kv-visual-quota", "LLAMA_ARG_KV_VISUAL_QUOTA", "R",
-          "least share of the cells kept for their attention that image cells get (default: 0.5 "
-          "with lookm_plus,\n"
-          "else 0)"}},
-        {"seed", {"--kv-seed", "LLAMA_ARG_KV_SEED", "N", "seed of the method random (default: 0)"}},
+          "minimum fraction of the important cells reserved for images (default: 0.5 with "
+          "lookm_plus, otherwise 0)"}},
+        {"seed",
+         {"--kv-seed", "LLAMA_ARG_KV_SEED", "N",
+          "random seed for --kv-method random (default: 0)"}},
     };
     return all;
 }
@@ -119,62 +118,61 @@ const std::vector<flag> & flags() {
                        });
         const std::vector<flag> others = {
             with_value("kv_ratio_max", "--kv-ratio-max", "R",
-                       "the most that a request may ask for by its field kv_ratio (default: 1)",
+                       "largest kv_ratio that a request may ask for (default: 1)",
                        "LLAMA_ARG_KV_RATIO_MAX",
                        [](settings & s, const std::string & v) { parse(s.kv_ratio_max, v); }),
             with_value("kv_min_cells", "--kv-min-cells", "N",
-                       "leave prompts alone that are shorter than this (default: 0)",
+                       "do not compress prompts shorter than this (default: 0)",
                        "LLAMA_ARG_KV_MIN_CELLS",
                        [](settings & s, const std::string & v) { parse(s.min_cells, v); }),
             with_value("kv_cells", "--kv-cells", "N",
-                       "most KV cells of the cache, shared out evenly to the slots: longer prompts "
-                       "are squeezed while\n"
-                       "they are read, and -c is how many tokens each slot may have (default: as "
-                       "many as -c names)",
+                       "largest number of KV cells in the cache, divided equally among the slots; "
+                       "longer prompts are\nsqueezed while they are read, and -c sets how many "
+                       "tokens each slot may have (default: no limit\nother than -c)",
                        "LLAMA_ARG_KV_CELLS",
                        [](settings & s, const std::string & v) { parse(s.kv_cells, v); }),
             with_value("kv_memory", "--kv-memory", "SIZE",
-                       "the same in bytes of the KV buffers, such as 512MiB", "LLAMA_ARG_KV_MEMORY",
+                       "the same limit as the size of the KV buffers, such as 512MiB",
+                       "LLAMA_ARG_KV_MEMORY",
                        [](settings & s, const std::string & v) { s.kv_memory = parsed_bytes(v); }),
             with_value("allow_origin", "--allow-origin", "LIST",
-                       "refuse what web pages send that are not of these origins, such as "
-                       "https://chat.example.org,\n"
-                       "with commas between them; self: this server's own page alone (default: any "
-                       "page is served)",
+                       "serve only web pages of these origins, separated by commas, such as "
+                       "https://chat.example.org;\nself: only this server's own page (default: "
+                       "any page)",
                        "LLAMA_ARG_ALLOW_ORIGIN",
                        [](settings & /*s*/, const std::string & v) { allowed_origins().allow(v); }),
             with_value("image_max_pixels", "--image-max-pixels", "N",
-                       "most pixels of an image, which is refused before it is decoded (default: " +
+                       "largest number of pixels in an image; larger images are refused before "
+                       "they are decoded\n(default: " +
                            std::to_string(default_max_pixels) +
-                           "\nwhere prompts may be compressed, else any number)",
+                           " if prompts may be compressed, otherwise no limit)",
                        "LLAMA_ARG_IMAGE_MAX_PIXELS",
                        [](settings & s, const std::string & v) { parse(s.image_max_pixels, v); }),
         };
         list.insert(list.end(), others.begin(), others.end());
+        list.push_back(with_switch("kv_on_request", "--kv-on-request",
+                                   "compress a prompt only if its request sets kv_ratio",
+                                   "LLAMA_ARG_KV_ON_REQUEST",
+                                   [](settings & s, bool on) { s.on_request = on; }));
         list.push_back(with_switch(
-            "kv_on_request", "--kv-on-request",
-            "keep all cells of a prompt unless its request asks for less by its field kv_ratio",
-            "LLAMA_ARG_KV_ON_REQUEST", [](settings & s, bool on) { s.on_request = on; }));
-        list.push_back(with_switch("kv_strict_reuse", "--kv-strict-reuse",
-                                   "never reuse a compressed prompt as the prefix of another",
-                                   "LLAMA_ARG_KV_STRICT_REUSE",
-                                   [](settings & s, bool on) { s.strict_reuse = on; }));
+            "kv_strict_reuse", "--kv-strict-reuse", "never continue from a compressed prompt",
+            "LLAMA_ARG_KV_STRICT_REUSE", [](settings & s, bool on) { s.strict_reuse = on; }));
         list.push_back(with_switch(
             "no_request_grammar", "--no-request-grammar",
-            "refuse requests that bring a grammar, a JSON schema or tools: a short one can keep "
-            "the\nserver busy for minutes",
+            "refuse requests with a grammar, a JSON schema or tools: a short one can keep the "
+            "server busy\nfor minutes",
             "LLAMA_ARG_NO_REQUEST_GRAMMAR",
             [](settings & s, bool on) { s.no_request_grammar = on; }));
         list.push_back(with_switch("check_files", "--no-check-files",
-                                   "open a model and a projector that were not seen before at "
-                                   "once, and not in a child process\n"
-                                   "first, which a damaged one ends in the server's place",
+                                   "open model and projector directly, without testing new "
+                                   "files in a child process first: a\ndamaged file may then end "
+                                   "the server",
                                    "LLAMA_ARG_NO_CHECK_FILES",
                                    [](settings & s, bool off) { s.checks.files = !off; }));
         list.push_back(with_switch("check_memory", "--no-check-memory",
                                    "start without comparing what model, projector and cache take "
-                                   "with the memory that there is: where they\n"
-                                   "do not fit, ggml ends the process",
+                                   "with the available memory: if\nthey do not fit, ggml ends "
+                                   "the process",
                                    "LLAMA_ARG_NO_CHECK_MEMORY",
                                    [](settings & s, bool off) { s.checks.memory = !off; }));
         return list;
@@ -218,11 +216,11 @@ std::string flag_of(const std::string & option) {
 std::string with_flag(const std::exception & error) {
     const std::string text = error.what();
     const auto * const bad = dynamic_cast<const bad_argument *>(&error);
-    if (!bad) { // said by a child process, or none of an argument
+    if (!bad) { // from a child process, or not about an option
         const size_t end = std::min(text.find(": "), text.size());
         return flag_of(text.substr(0, end)) + text.substr(end);
     }
-    std::string flags; // of one option, or of several: "important_ratio + recent_ratio"
+    std::string flags; // bad->name may hold several options: "important_ratio + recent_ratio"
     for (size_t at = 0, end = 0; at < bad->name.size(); at = end) {
         const bool is_name = std::string(" ,+").find(bad->name[at]) == std::string::npos;
         end = is_name ? std::min(bad->name.find_first_of(" ,+", at), bad->name.size()) : at + 1;
@@ -243,7 +241,7 @@ std::vector<char *> take_flags(int argc, char ** argv) {
     for (int i = 1; i < argc; ++i) {
         std::string name = argv[i];
         if (name.rfind("--", 0) == 0) {
-            std::replace(name.begin(), name.end(), '_', '-'); // as llama.cpp reads its own
+            std::replace(name.begin(), name.end(), '_', '-'); // as in llama.cpp's flags
         }
         const auto found = std::find_if(flags().begin(), flags().end(), [&](const flag & f) {
             return name == f.help.args.front();
@@ -267,7 +265,7 @@ std::vector<char *> take_flags(int argc, char ** argv) {
     } catch (const std::invalid_argument & error) {
         throw std::invalid_argument(with_flag(error));
     }
-    rest.push_back(nullptr); // as argv ends
+    rest.push_back(nullptr); // argv ends with it
     return rest;
 }
 

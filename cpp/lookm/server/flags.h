@@ -6,21 +6,21 @@
 
 namespace lookm::server {
 
-// The exit code of a server that refuses what it was given; the command line of the package has the
-// same.
+// Exit code for bad input, the same as that of the lookm command.
 constexpr int bad_input = 2;
 
-// Takes our flags out of a command line, and their environment variables, into server_settings().
-// What is left is llama-server's. Throws std::invalid_argument with one line that names the flag.
+// Reads our flags and their environment variables into server_settings(). Returns the rest of the
+// command line, which is for llama-server. Throws std::invalid_argument with one line that names
+// the flag.
 //
-// The values are also put into the environment: llama-server in router mode starts other servers,
-// and they read it.
+// The values are also put into the environment, for the servers that llama-server starts in router
+// mode.
 std::vector<char *> take_flags(int argc, char ** argv);
 
-// What an error says, an argument's name in it (bad_argument) as the flag that sets it.
+// The text of an error, with options (bad_argument) replaced by the flags that set them.
 std::string with_flag(const std::exception & error);
 
-// The section of --help that is ours, on stdout; called by llama.cpp after its own.
+// Prints our section of --help to stdout. llama.cpp calls it after its own sections.
 void print_flags(int argc, char ** argv);
 
 } // namespace lookm::server

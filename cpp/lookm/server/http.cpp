@@ -1,6 +1,5 @@
-// llama-server's server.cpp as it is, with routes of ours (routes.h) in place of its own, with a
-// look at each request before it (http_context.h), and with signals that cannot deadlock
-// (signals.h).
+// llama-server's server.cpp, unchanged, but with our routes (routes.h), our checks of each request
+// (http_context.h), and signal handlers that cannot deadlock (signals.h).
 
 #include "server-context.h"
 #include "server-http.h"
@@ -14,7 +13,7 @@
 
 #include "ui.h"
 
-#include <csignal> // whose sigaction() is not to be replaced
+#include <csignal> // before its sigaction() is replaced below
 
 #if defined(LOOKM_WEB_UI_WANTED) && !defined(LLAMA_UI_HAS_ASSETS)
 #error                                                                                             \

@@ -16,7 +16,7 @@ namespace lookm::server {
 
 namespace {
 
-bool is_router = false; // fixed before the first request
+bool is_router = false; // set before the first request
 
 server_http_res_ptr refused(int status, error_type type, const std::string & why) {
     auto response = std::make_unique<server_http_res>();
@@ -25,8 +25,8 @@ server_http_res_ptr refused(int status, error_type type, const std::string & why
     return response;
 }
 
-// A router hands the request on, to a server of its own at another port: to that one the page would
-// be foreign.
+// A router passes the request on to one of its servers, at another port. To that server, the page
+// would be foreign.
 server_http_req without_origin(const server_http_req & req) {
     server_http_req copy = req;
     for (auto at = copy.headers.begin(); at != copy.headers.end();) {

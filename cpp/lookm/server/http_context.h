@@ -8,12 +8,12 @@
 
 namespace lookm::server {
 
-// What server.cpp makes in place of llama-server's own (http.cpp): requests of foreign pages are
-// refused (origins.h), and clients' mistakes answered as such (client_errors.h).
+// Takes the place of llama-server's HTTP context (http.cpp). Refuses requests of foreign web pages
+// (origins.h), and answers clients' mistakes with status 400 (client_errors.h).
 struct http_context : server_http_context {
-    // The type that ex_wrapper(), in server.cpp, takes a handler by. It answers
-    // std::invalid_argument with 400 and everything else with 500, so what is thrown has to be the
-    // right thing before it gets there.
+    // The type of the handlers that server.cpp passes to ex_wrapper(), which answers
+    // std::invalid_argument with 400 and any other exception with 500. This type translates
+    // exceptions before they get there.
     struct handler_t : server_http_context::handler_t {
         handler_t() = default;
         template <class F>

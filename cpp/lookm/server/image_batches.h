@@ -11,18 +11,18 @@
 
 namespace lookm::server {
 
-// The batches that mtmd decodes an image in: the hook is told of each one, before and after.
+// Tells the hook about each batch of an image that mtmd decodes, before and after it.
 class image_batches {
   public:
-    // p: the prompt under way, nullptr where it is not observed. whole: the image is one batch. The
-    // callback that llama-server gave is called after each batch.
+    // p: the observed prompt that the image belongs to; nullptr if it is not observed. whole: the
+    // image must be one batch. callback: llama-server's own, called after each batch.
     image_batches(hook & h, const slot_prompt * p, bool whole, int32_t n_cells, int32_t n_batch,
                   mtmd_helper_post_decode_callback callback, void * user_data)
         : hook_(h), prompt_(p), whole_(whole), n_left_(n_cells), n_batch_(n_batch),
           callback_(callback), user_data_(user_data) {}
 
     void before() {
-        // how many come at once depends on the prompt, which begins here if this is its first image
+        // first, because it may begin the prompt, which decides how large batches may be
         hook_.before_decode(prompt_, 0);
         hook_.make_room(prompt_, n_next());
     }
@@ -32,7 +32,7 @@ class image_batches {
         auto & b = *static_cast<image_batches *>(self);
         try {
             return b.decoded(batch);
-        } catch (...) { // C code lies above: carry the exception around it
+        } catch (...) { // must not pass through the C code that called this
             b.error_ = std::current_exception();
             return 1;
         }

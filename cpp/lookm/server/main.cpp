@@ -1,4 +1,4 @@
-// lookm-server: llama-server, whose prompts may be compressed.
+// lookm-server: llama-server with compressed prompts.
 
 #include "lookm/host/devices.h"
 #include "lookm/server/flags.h"
@@ -20,7 +20,7 @@
 #include <vector>
 
 int llama_server(common_params & params, int argc,
-                 char ** argv); // server.cpp's own; no header declares it
+                 char ** argv); // in server.cpp; no header declares it
 
 int main(int argc, char ** argv) {
     lookm::server::be_the_child(argc, argv);
@@ -34,7 +34,7 @@ int main(int argc, char ** argv) {
     argc = static_cast<int>(arguments.size()) - 1;
     argv = arguments.data();
 
-    // as llama-server's own main begins
+    // what llama-server's own main does first
     std::setlocale(LC_NUMERIC, "C");
 #if !defined(_WIN32)
     std::signal(SIGPIPE, SIG_IGN);

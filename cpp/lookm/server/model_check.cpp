@@ -13,7 +13,7 @@ namespace lookm::server {
 
 namespace {
 
-constexpr const char * try_flag = "--lookm-try-files"; // then model, projector and a pipe
+constexpr const char * try_flag = "--lookm-try-files"; // followed by model, projector and a pipe
 
 } // namespace
 

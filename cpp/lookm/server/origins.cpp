@@ -15,7 +15,7 @@ std::string lower(std::string text) {
     return text;
 }
 
-// The name of a header is in any case.
+// The value of a header, in lower case; "" if it is missing. Names of headers ignore case.
 std::string header(const std::map<std::string, std::string> & headers, const std::string & name) {
     for (const auto & [key, value] : headers) {
         if (lower(key) == name) {
@@ -25,7 +25,7 @@ std::string header(const std::map<std::string, std::string> & headers, const std
     return "";
 }
 
-// host[:port] of an origin; empty where it is none.
+// host[:port] of an origin; "" if it is not an origin.
 std::string authority(const std::string & origin) {
     for (const std::string scheme : {"http://", "https://"}) {
         if (origin.rfind(scheme, 0) == 0) {
@@ -35,13 +35,14 @@ std::string authority(const std::string & origin) {
     return "";
 }
 
-// Without the port.
+// A host without its port.
 std::string name_of(const std::string & host) {
     return host.rfind('[', 0) == 0 ? host.substr(0, host.find(']') + 1)
                                    : host.substr(0, host.find(':'));
 }
 
-// An IPv4 or IPv6 address: no name that somebody could point at this machine.
+// Whether it is an IPv4 or IPv6 address, and not a name that can be made to resolve to this
+// machine.
 bool is_address(const std::string & name) {
     return name.rfind('[', 0) == 0 || (std::count(name.begin(), name.end(), '.') == 3 &&
                                        name.find_first_not_of("0123456789.") == name.npos);
@@ -56,8 +57,8 @@ void origins::allow(const std::string & list) {
         const std::string host = authority(word);
         if (word != "self" && (host.empty() || host.find_first_of("/ @*\"") != host.npos)) {
             throw std::invalid_argument("\"" + word +
-                                        "\" is no origin; expected self, or origins such as " +
-                                        "https://chat.example.org with commas between them");
+                                        "\" is not an origin; expected self, or origins such as " +
+                                        "https://chat.example.org, separated by commas");
         }
         if (word != "self") {
             allowed.push_back(word);

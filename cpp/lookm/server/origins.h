@@ -1,10 +1,10 @@
 #pragma once
 
-// Which requests of browsers are served (--allow-origin). Any web page that a user opens may send
-// requests to a server on their machine: what CORS withholds is the answer, and a POST of
-// text/plain is sent without asking. A browser names the page in the header Origin; and in Host the
-// server as the page called it, which is a name of the page's own where that name resolves to this
-// machine (DNS rebinding).
+// Which requests from browsers are served (--allow-origin). Any web page that a user opens can send
+// requests to a server on the user's machine: CORS only hides the answer from the page, and a POST
+// of text/plain is sent without asking. The header Origin names the page. The header Host has the
+// name by which the page called the server; with DNS rebinding, that is a name of the page's own
+// which resolves to this machine.
 
 #include <map>
 #include <string>
@@ -14,28 +14,27 @@ namespace lookm::server {
 
 class origins {
   public:
-    // What --allow-origin says: `self`, or origins with commas between them. Throws
-    // std::invalid_argument.
+    // list: `self`, or origins separated by commas. Throws std::invalid_argument.
     void allow(const std::string & list);
 
-    // Whether requests are looked at.
+    // Whether requests are checked.
     bool active() const { return is_active; }
 
-    // What llama-server is to tell browsers (--cors-origins): one origin, `localhost` for none, `*`
-    // to name each request's own, as no header can hold several.
+    // The value for llama-server's --cors-origins: the only origin, `localhost` if there is none,
+    // and `*` for several, because a header can hold one only.
     std::string for_browsers() const;
 
-    // Why a request with such headers is refused; empty where it is served.
+    // Why a request with these headers is refused; "" if it is served.
     std::string refusal(const std::map<std::string, std::string> & headers) const;
 
   private:
     bool host_is_ours(const std::string & host) const;
 
     bool is_active = false;
-    std::vector<std::string> allowed; // scheme://host[:port], in small letters
+    std::vector<std::string> allowed; // scheme://host[:port], in lower case
 };
 
-// The process's own, as server_settings() of settings.
+// The one of this process.
 origins & allowed_origins();
 
 } // namespace lookm::server

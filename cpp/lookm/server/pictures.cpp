@@ -30,8 +30,8 @@ uint32_t little(std::span<const uint8_t> file, size_t at, int n_bytes) {
     return value;
 }
 
-// Width and height of a WebP, which llama-server decodes by ffmpeg: of its canvas, its lossy or its
-// lossless picture.
+// Width and height of a WebP file, which llama-server decodes with ffmpeg: those of its canvas, or
+// of its lossless or lossy picture.
 std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
     if (!has(file, 0, "RIFF") || !has(file, 8, "WEBP") || file.size() < 30) {
         return std::nullopt;
@@ -46,7 +46,7 @@ std::optional<image_size> size_of_webp(std::span<const uint8_t> file) {
     return image_size{little(file, 26, 2) & 0x3fff, little(file, 28, 2) & 0x3fff};
 }
 
-// What the header of an image says that llama-server decodes by itself; nothing for anything else.
+// Width and height of an image that llama-server decodes by itself; nothing for other files.
 std::optional<image_size> size_of_decodable(std::span<const uint8_t> file) {
     const auto n_bytes =
         static_cast<int>(std::min<size_t>(file.size(), std::numeric_limits<int>::max()));
@@ -57,8 +57,8 @@ std::optional<image_size> size_of_decodable(std::span<const uint8_t> file) {
     return image_size{static_cast<uint32_t>(width), static_cast<uint32_t>(height)};
 }
 
-// Whether a JPEG's end is there. Segments have lengths; between them are scans, in which 0xff
-// stands before zero, a restart or another 0xff, or else begins the next segment.
+// Whether the file is a JPEG without its end. Segments have lengths. In the scans between them,
+// 0xff is followed by zero, a restart or another 0xff; anything else begins the next segment.
 bool is_cut_jpeg(std::span<const uint8_t> file) {
     constexpr uint8_t start = 0xd8, end = 0xd9, scan = 0xda;
     if (file.size() < 4 || file[0] != 0xff || file[1] != start || file[2] != 0xff) {
@@ -121,7 +121,7 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }
     for (const raw_buffer & file : files) {
-        check_picture(file); // before any is decoded
+        check_picture(file); // all of them, before the first is decoded
     }
     std::vector<image_source> sources;
     for (const raw_buffer & file : files) {
@@ -131,7 +131,7 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
                                     .bitmap);
             if (!bitmap.ptr) {
                 throw std::invalid_argument(
-                    "Failed to load image or audio file"); // as llama-server says
+                    "Failed to load image or audio file"); // llama-server's own words
             }
             return bitmap;
         });
@@ -155,7 +155,7 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
 
 } // namespace lookm::server
 
-// llama-server's server-common.cpp calls this in place of mtmd's own (CMakeLists.txt).
+// llama-server's server-common.cpp calls this instead of mtmd's function (CMakeLists.txt).
 extern "C" mtmd_helper_bitmap_wrapper lookm_checked_bitmap(const mtmd_context * ctx,
                                                            const unsigned char * buf, size_t len,
                                                            bool placeholder,

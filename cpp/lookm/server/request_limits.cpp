@@ -9,23 +9,23 @@ namespace lookm::server {
 
 namespace {
 
-// Fields that become a grammar.
+// Fields that llama-server turns into a grammar.
 constexpr std::array grammar_fields = {"grammar", "grammar_triggers", "json_schema",
                                        "response_format", "tools"};
 
 std::string nested(size_t at) {
     return "at byte " + std::to_string(at) + " it is nested deeper than " +
-           std::to_string(most_nested) + "; expected brackets that are less deep";
+           std::to_string(most_nested) + " levels of brackets; expected fewer";
 }
 
-// Brackets within each other, but for those in "texts" and, in a grammar, in [classes of
-// characters].
+// Checks the depth of brackets, except those in "strings" and, in a grammar, in [character
+// classes].
 std::string too_deep(const std::string & text, const char * open, const char * close,
                      bool has_classes) {
     const std::string opening = open;
     const std::string closing = close;
     size_t depth = 0;
-    char until = 0; // what ends the text or class that we are in
+    char until = 0; // the character that ends the current string or class
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
         if (until != 0) {
@@ -56,7 +56,7 @@ std::string bad_grammar(const json & grammar) {
     return too_deep(text, "(", ")", true);
 }
 
-// What sets a lazy grammar off: llama.cpp asserts that it knows the type.
+// Triggers of a lazy grammar: llama.cpp aborts on an unknown type.
 std::string bad_triggers(const json & triggers) {
     for (const json & trigger : triggers.is_array() ? triggers : json::array()) {
         const json type =

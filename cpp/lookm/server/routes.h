@@ -4,7 +4,7 @@
 
 namespace lookm::server {
 
-// llama-server's routes; what they say of the server's state also says how prompts are compressed.
+// llama-server's routes. Those that describe the server's state also say how it compresses.
 struct routes : server_routes {
     routes(const common_params & common, server_context & context);
 };

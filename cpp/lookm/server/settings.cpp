@@ -21,8 +21,8 @@ void settings::check() const {
     const double ratio = default_ratio();
     if (on_request && (ratio < 1.0 || capped())) {
         throw bad_argument("kv_on_request",
-                           "it is given beside a share below 1 or a cap, which compress every "
-                           "prompt; expected one or the other");
+                           "it is given together with a ratio below 1 or a cap, which compress "
+                           "every prompt; expected one or the other");
     }
     if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) ||
         (active() && !on_request && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
@@ -59,7 +59,7 @@ compress_options settings::options(double ratio) const {
     if (same_ratio(ratio, default_ratio())) {
         return options;
     }
-    if (!how.important_ratio && !how.recent_ratio) { // to the last bit as Llava has it
+    if (!how.important_ratio && !how.recent_ratio) { // equal to Llava's, bit for bit
         compression asked = how;
         asked.kv_ratio = ratio;
         options.ratios = split(asked);

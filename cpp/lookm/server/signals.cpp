@@ -19,7 +19,7 @@ std::atomic<void (*)(int)> handler_aside = nullptr;
 std::atomic<int> n_signals = 0;
 int pipe_ends[2] = {-1, -1};
 
-// May call nothing but what POSIX lists for signal handlers.
+// Calls only functions that POSIX allows in signal handlers.
 extern "C" void pass_on(int signal) {
     const auto number = static_cast<unsigned char>(signal);
     if (n_signals.fetch_add(1) > 0 || write(pipe_ends[1], &number, 1) != 1) {
@@ -32,7 +32,7 @@ void call_handler() {
     if (read(pipe_ends[0], &number, 1) == 1) {
         handler_aside.load()(number);
         std::this_thread::sleep_for(grace);
-        std::_Exit(EXIT_SUCCESS); // destructors would wait, too
+        std::_Exit(EXIT_SUCCESS); // destructors would wait for the same clients
     }
 }
 

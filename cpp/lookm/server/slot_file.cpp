@@ -23,7 +23,7 @@ namespace {
 
 constexpr size_t n_header = 3 * sizeof(uint32_t); // magic, version, number of tokens
 
-// Behind llama.cpp's own bytes.
+// Follows llama.cpp's bytes.
 struct checksum {
     char magic[8];
     uint64_t value;
@@ -32,14 +32,14 @@ struct checksum {
     bool is_there() const { return std::memcmp(magic, lookms, sizeof(magic)) == 0; }
 };
 
-// Of the first n bytes of a file: each 8 of them change all of it.
+// Of the first n bytes of a file. Any 8 of them affect all bits of the sum.
 uint64_t sum_of(std::ifstream & file, size_t n) {
     uint64_t sum = 0x9E3779B97F4A7C15u ^ n;
     std::vector<uint64_t> words(1 << 17);
     file.seekg(0);
     while (n > 0) {
         const size_t n_now = std::min(n, words.size() * sizeof(uint64_t));
-        words[(n_now - 1) / sizeof(uint64_t)] = 0; // the last one may be filled in part
+        words[(n_now - 1) / sizeof(uint64_t)] = 0; // the read may fill only part of the last word
         file.read(reinterpret_cast<char *>(words.data()), static_cast<std::streamsize>(n_now));
         for (size_t i = 0; i < (n_now + sizeof(uint64_t) - 1) / sizeof(uint64_t); ++i) {
             sum = (sum ^ words[i]) * 0xBF58476D1CE4E5B9u;
@@ -56,7 +56,7 @@ size_t size_of(const std::string & path) {
     return error ? 0 : static_cast<size_t>(size);
 }
 
-// Of a file, the checksum that it ends with; its magic is not there where the file has none.
+// The end of a file. If it is not a checksum, its magic is another.
 checksum read_checksum(std::ifstream & file, size_t size) {
     checksum out = {};
     if (size >= n_header + sizeof(out)) {
@@ -77,8 +77,8 @@ bool add_checksum(const std::string & path) {
     return in && out;
 }
 
-// Whether the cells of a sequence's first cache have positions of a prompt of n_tokens. llama.cpp
-// takes any, and a cell of a negative one could never be removed.
+// Whether the cells of a sequence's first cache have positions that a prompt of n_tokens can have.
+// llama.cpp accepts any position, and a cell at a negative one could never be removed.
 bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes,
                    uint32_t n_tokens) {
     const auto take = [&]() -> int64_t {
@@ -90,7 +90,7 @@ bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes
         at += sizeof(value);
         return value;
     };
-    take(); // streams: one
+    take(); // number of streams, which is one
     const int64_t n_cells = take();
     if (n_cells < 0 || n_cells > n_tokens) {
         return false;
@@ -106,7 +106,7 @@ bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes
     return true;
 }
 
-// A cell that holds NaN would spoil the answers of other slots.
+// Whether all cells hold numbers: a NaN would spoil the answers of other slots.
 bool has_numbers(std::span<const uint8_t> state, std::span<const cache_form> forms) {
     try {
         return holds_numbers(state, forms);
@@ -115,7 +115,7 @@ bool has_numbers(std::span<const uint8_t> state, std::span<const cache_form> for
     }
 }
 
-// What a sequence's state begins with in memory and not in a file: taken from an empty one.
+// The bytes that a sequence's state begins with in memory but not in a file. Empties the sequence.
 std::vector<uint8_t> preamble(llama_context * ctx, llama_seq_id seq) {
     constexpr size_t n_preamble = sizeof(uint32_t) + sizeof(llama_seq_id);
     llama_memory_seq_rm(llama_get_memory(ctx), seq, -1, -1);
@@ -151,8 +151,7 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
 
 size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
                       llama_token * tokens, size_t capacity, size_t * n_tokens) {
-    if (!server_settings().active() ||
-        !tokens) { // without tokens only the header is read, and checked
+    if (!server_settings().active() || !tokens) { // without tokens, only the header is read
         return llama_state_seq_load_file(ctx, path, seq, tokens, capacity, n_tokens);
     }
     const std::string damage = damage_of(path);
@@ -160,10 +159,10 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
     std::ifstream file(path, std::ios::binary);
     size -= read_checksum(file, size).is_there() ? sizeof(checksum) : 0;
     const size_t n_prompt =
-        capacity * sizeof(llama_token); // llama-server gives the number that the header names
+        capacity * sizeof(llama_token); // llama-server passes the number in the header
     if (!damage.empty() || size < n_header + n_prompt) {
         LOG_ERR("srv        lookm: %s: %s\n", path,
-                damage.empty() ? "it ends too early" : damage.c_str());
+                damage.empty() ? "it is too short" : damage.c_str());
         return 0;
     }
     std::vector<uint8_t> state = preamble(ctx, seq);
@@ -180,19 +179,19 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
         return 0;
     }
     if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes, header[2])) {
-        LOG_ERR("srv        lookm: %s: its cells have no positions of %u tokens\n", path,
+        LOG_ERR("srv        lookm: %s: positions of its cells do not fit %u tokens\n", path,
                 header[2]);
         return 0;
     }
     if (!has_numbers(state, kv_cache::forms(ctx))) {
-        LOG_ERR("srv        lookm: %s: a cell holds what is no number\n", path);
+        LOG_ERR("srv        lookm: %s: a cell holds a value that is not a number\n", path);
         return 0;
     }
     if (llama_state_seq_set_data(ctx, state.data(), state.size(), seq) != state.size()) {
         return 0;
     }
     const hook & h = server_hook();
-    if (h.capped() && h.n_used(seq) > h.slot_cells()) { // saved by a server of larger slots
+    if (h.capped() && h.n_used(seq) > h.slot_cells()) { // saved by a server with larger slots
         LOG_ERR("srv        lookm: %s: %d cells do not fit into a slot's %d (--kv-cells)\n", path,
                 h.n_used(seq), h.slot_cells());
         llama_memory_seq_rm(llama_get_memory(ctx), seq, -1, -1);
@@ -208,7 +207,7 @@ std::string damage_of(const std::string & path) {
     const checksum sum = read_checksum(file, size);
     return !sum.is_there() || sum_of(file, size - sizeof(sum)) == sum.value
                ? ""
-               : "its checksum is another";
+               : "its checksum does not match";
 }
 
 } // namespace lookm::server

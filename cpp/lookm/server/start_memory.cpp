@@ -24,11 +24,11 @@ namespace lookm::server {
 
 namespace {
 
-// Even without memory a context has tables of its cells, so a larger one is reckoned from two of
-// these.
+// Largest context, in cells, that is planned as it is: a planned context allocates nothing but
+// tables of its cells. The size of a larger one is extrapolated from this one and half of it.
 constexpr uint32_t most_planned = 1 << 18;
 
-// The log is llama-server's own; a plan has nothing to say in it.
+// Keeps the plan's messages out of llama-server's log.
 class silence {
   public:
     silence() {
@@ -44,7 +44,7 @@ class silence {
     log_kept kept_;
 };
 
-// What llama-server makes of its parameters before it loads
+// Changes parameters as llama-server does before it loads the model.
 void complete(common_params & params) {
     if (params.embedding) {
         params.n_batch = std::min(params.n_batch, params.n_ubatch);
@@ -72,13 +72,13 @@ bool exists(const std::string & what, const T & planned) {
     return planned != nullptr;
 }
 
-// Of the threads that the start adds: those that answer HTTP, those that compute, and the server's
-// own.
+// Bytes of stacks of the threads that will be started: those that answer HTTP, those that compute,
+// and two of the server.
 uint64_t stacks(const common_params & params) {
 #if defined(_WIN32)
     return 0;
 #else
-    constexpr int32_t n_own = 2; // what listens and what stops
+    constexpr int32_t n_own = 2; // one listens, one handles signals
     const auto cores = static_cast<int32_t>(std::thread::hardware_concurrency());
     const int32_t n_http = params.n_threads_http > 0 ? params.n_threads_http
                                                      : std::max(params.n_parallel + 4, cores - 1);
@@ -92,15 +92,14 @@ uint64_t stacks(const common_params & params) {
 #endif
 }
 
-// Addresses that the C library sets aside for the first of these threads that allocate, and takes
-// from what follows.
+// Addresses that the C library reserves for the first two threads that allocate.
 #if defined(__GLIBC__)
 constexpr uint64_t arenas = 2 * (uint64_t(64) << 20);
 #else
 constexpr uint64_t arenas = 0;
 #endif
 
-// What a context of n cells takes more than the second one; both are planned.
+// Bytes that a context of n cells takes in addition to `whole`, extrapolated from two planned ones.
 uint64_t growth(llama_context * half, llama_context * whole, uint32_t n) {
     const uint64_t less = kv_cache::bytes_on_host(half).taken,
                    more = kv_cache::bytes_on_host(whole).taken;
@@ -122,14 +121,14 @@ void check_start_memory(common_params params) {
     try {
         apply_cap(params);
     } catch (const std::invalid_argument &) {
-        return; // it is said where the model is loaded
+        return; // reported when the model is loaded
     }
     llama_model_params for_model = common_model_params_to_llama(params);
     llama_context_params for_context = common_context_params_to_llama(params);
     const uint32_t asked = for_context.n_ctx; // 0: the model's own
     for_context.n_ctx = std::min(asked, most_planned);
-    if (params.fit_params) { // a context that -c does not name may become smaller, layers may go to
-                             // devices
+    // this may shrink a context that -c does not set, and move layers to devices
+    if (params.fit_params) {
         common_fit_params(params.model.path.c_str(), &for_model, &for_context, params.tensor_split,
                           params.tensor_buft_overrides.data(), params.fit_params_target.data(),
                           static_cast<uint32_t>(params.fit_params_min_ctx), nullptr,

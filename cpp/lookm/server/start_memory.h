@@ -4,10 +4,10 @@
 
 namespace lookm::server {
 
-// Throws std::exception with a line that says how much the server's start wants and how much there
-// is, before anything of it is allocated: model, projector and cache, as far as they lie in this
-// machine's own memory. Adapters and draft models do not count. Nothing is thrown about a model
-// that cannot be opened: llama-server says it better.
+// Checks, before anything is allocated, that model, projector and cache fit into this machine's own
+// memory. Throws std::exception with a line that says how much they take and how much there is.
+// Does not count adapters and draft models. Does not report a model that cannot be opened, because
+// llama-server does so later.
 void check_start_memory(common_params params);
 
 } // namespace lookm::server

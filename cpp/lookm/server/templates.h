@@ -7,13 +7,13 @@
 
 namespace lookm::server {
 
-// llama-server takes --chat-template as Jinja, a name of one of llama.cpp's own templates too, and
-// would make the prompt "vicuna" of every request. Those names are applied as they are meant,
-// without Jinja.
+// If --chat-template is the name of one of llama.cpp's own templates, turns Jinja off, so that the
+// template is applied. llama-server would read the name as Jinja source and make every prompt the
+// word "vicuna".
 void use_named_template(common_params & params);
 
 // Why chats cannot be answered: neither the model nor the command line has a template, and
-// llama-server would take ChatML, which such a model does not know; "" where there is one.
+// llama-server would use ChatML, which such a model does not know. "" if there is a template.
 std::string missing_template(const llama_model * model, const common_params & params);
 
 } // namespace lookm::server
