@@ -1,4 +1,4 @@
-// The part of a compressor that works while a prompt is still being read.
+// compressor::squeeze(): what a compressor does while a prompt is still being read.
 
 #include "lookm/cache/cell_lists.h"
 #include "lookm/cache/compressor.h"
@@ -29,8 +29,7 @@ void check_runs(std::span<const cell_run> runs, size_t n_cells) {
     }
 }
 
-// Cells of all heads' runs that stay, and those that go, in token order: [n_head_kv, n_keep],
-// [n_head_kv, n_evict]
+// Cells of the runs, in token order: kept [n_head_kv, n_keep], evicted [n_head_kv, n_evict].
 struct choice {
     std::vector<int32_t> kept, evicted;
 };
@@ -43,7 +42,8 @@ choice choose(std::span<const cell_run> runs, const ranking & ranks, int64_t n_h
     for (int64_t h = 0; h < n_head_kv; ++h) {
         for (const cell_run & run : runs) {
             const float * first = ranks.score.data() + h * n_kv + run.first;
-            const std::vector<token_kind> kind(run.n, token_kind::image); // of no account
+            const std::vector<token_kind> kind(run.n,
+                                               token_kind::image); // ranks are by score alone
             std::vector<int32_t> kept(run.n_keep), evicted(run.n - run.n_keep);
             select(by_score, {run.n, run.n_keep, 0}, {{first, first + run.n}, {}}, kind, kept);
             complement(kept, evicted);
@@ -70,8 +70,8 @@ std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,
     const std::vector<token_kind> kind = kinds_of(cells, options.kind);
     check_runs(runs, cells.size());
 
-    // Cells of the runs, each run's ascending, and those of them that stay: rows at one position
-    // are told apart by cell.
+    // all: the runs' cells, ascending within each run. target: the cells of each run that stay
+    // in use.
     std::vector<int32_t> all, target;
     for (const cell_run & run : runs) {
         const auto first = static_cast<std::ptrdiff_t>(all.size());

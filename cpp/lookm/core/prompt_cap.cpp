@@ -71,9 +71,9 @@ void prompt_cap::share_out(int32_t n_batch) {
         image_floors += p.evictable ? floor_cells(least_image_share, p.n_cells) : 0;
         n_whole = std::max(n_whole, p.whole ? p.n_cells : 0);
     }
-    const double room = cap_ - std::max({n_at_once_, n_whole, n_answer_}) - n_last_;
-    image_share_ = std::clamp((room - n_text) / std::max(n_image, 1.0), least_image_share, 1.0);
-    text_share_ = std::clamp((room - image_floors) / std::max(n_text, 1.0), least_text_share, 1.0);
+    const double left = cap_ - std::max({n_at_once_, n_whole, n_answer_}) - n_last_;
+    image_share_ = std::clamp((left - n_text) / std::max(n_image, 1.0), least_image_share, 1.0);
+    text_share_ = std::clamp((left - image_floors) / std::max(n_text, 1.0), least_text_share, 1.0);
     if (image_share_ > least_image_share) {
         text_share_ = 1.0;
     }

@@ -12,23 +12,23 @@ namespace lookm {
 
 // One cell of a prompt.
 struct explained_cell {
-    token_kind kind;    // image: it may be evicted as an image's cells are
-    int32_t piece = -1; // of an image (explanation::pieces); -1: text, a context's or not
+    token_kind kind;    // image: an image's or a context's, which may be evicted
+    int32_t piece = -1; // index into explanation::pieces; -1 for text, a context's too
     std::array<int32_t, 2> place{-1, -1}; // column and row in the piece's grid
-    std::string text; // of its token, control tokens by name; maybe half a UTF-8 character
+    std::string text; // of its token, control tokens by name; possibly half a UTF-8 character
 };
 
 // What happened to one layer's cells.
 struct explained_layer {
-    int32_t il; // the model's number of it
+    int32_t il; // its number in the model
     int32_t n_head_kv;
     std::vector<int32_t> kept; // [n_head_kv, n_keep] ascending
-    std::vector<int32_t>
-        merged_into; // [n_head_kv, n_cells] the kept cell that an evicted one went into, or -1
+    // [n_head_kv, n_cells] the kept cell that an evicted one was merged into, or -1
+    std::vector<int32_t> merged_into;
     std::vector<float> score; // [n_head_kv, n_cells] what cells were ranked by
 };
 
-// What became of the last prompt, cell by cell, in the order of its tokens.
+// What happened to each cell of the last prompt, in the order of its tokens.
 struct explanation {
     std::vector<image_piece> pieces;
     std::vector<explained_cell> cells;
@@ -37,7 +37,7 @@ struct explanation {
     void take(compress_result && result, std::span<const kv_layer> layers);
 };
 
-// Cells, and their places in images. Layers are still to come.
+// A prompt's cells and their places in images; take() adds the layers.
 explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj,
                            const std::string & mmproj_path, const std::string & image_marker,
                            const prompt & p);

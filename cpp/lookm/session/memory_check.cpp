@@ -30,7 +30,7 @@ uint64_t tensors_of(const std::string & path) {
     return gguf ? static_cast<uint64_t>(gguf_get_n_tensors(gguf.get())) : 0;
 }
 
-// Before there is a context that says it; hybrids may take more.
+// A guess, before there is a context to ask; hybrid models may take more.
 uint64_t least_tables(const std::vector<std::string> & parts) {
     uint64_t n = 0;
     for (const std::string & part : parts) {
@@ -50,7 +50,7 @@ memory_check::memory_check(const std::string & model_path, const std::string & m
     check_room(what_);
 }
 
-// Mapped, repacked, and as much again for a small cache and its buffers
+// Weights mapped and repacked, and as much again for a small cache and its buffers
 bool memory_check::is_far_more() const {
     memory_room room = address_room();
     room.take_less(data_room());

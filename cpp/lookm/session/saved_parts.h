@@ -8,8 +8,8 @@
 
 namespace lookm {
 
-// A part of a conversation as a state has it: no byte of it is padding, and each is checked when it
-// is read.
+// A part of a conversation, as a saved state holds it. It has no padding, and each field is checked
+// when it is read.
 struct saved_part {
     int32_t n_cells;
     uint8_t kind, evictable, whole;
@@ -17,7 +17,7 @@ struct saved_part {
 };
 
 std::vector<saved_part> saved(std::span<const prompt_part> parts);
-// Throws as state_reader does for parts that saved() has not made.
+// Throws as state_reader does, for parts that saved() has not made.
 std::vector<prompt_part> restored(std::span<const saved_part> parts);
 
 } // namespace lookm

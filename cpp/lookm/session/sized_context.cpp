@@ -23,7 +23,7 @@ constexpr int32_t n_ubatch_decode = 32;
 
 void return_to_system() {
 #if defined(__GLIBC__)
-    malloc_trim(0); // small buffers lie in the heap, which the C library keeps
+    malloc_trim(0); // small buffers are in the heap, which the C library keeps
 #endif
 }
 
@@ -41,7 +41,7 @@ sized_context::sized_context(llama_model * model, const model_options & options)
     open(0);
 }
 
-// Called while the smallest context is there.
+// Must be called while the smallest context is open.
 void sized_context::check_kept_types() {
     options_.kept_type_k = options_.kept_type_k.empty() ? options_.type_k : options_.kept_type_k;
     options_.kept_type_v = options_.kept_type_v.empty() ? options_.type_v : options_.kept_type_v;
@@ -87,14 +87,14 @@ int32_t sized_context::cells_for(int32_t n_cells) const {
 }
 
 std::optional<int32_t> sized_context::n_used() const {
-    return ctx_ ? kv_cache::cells_in_use(get()) : 0; // making one may have failed
+    return ctx_ ? kv_cache::cells_in_use(get()) : 0; // null where making one has failed
 }
 
 size_t sized_context::bytes() const {
     return kv_cache::bytes_allocated(get());
 }
 
-// A cache that memory cannot hold would end the process, or the machine's work.
+// A cache that does not fit into memory would end the process, or slow down the whole machine.
 void sized_context::check_memory(int32_t n_cells) const {
     if (options_.no_alloc) {
         return;
@@ -127,7 +127,7 @@ void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
         sized.type_v = options_.kept_type_v;
         if (sized.flash_attn == "off" &&
             ggml_is_quantized(parse_cache_type("kept_type_v", sized.type_v))) {
-            sized.flash_attn = "auto"; // off holds for the reading of prompts
+            sized.flash_attn = "auto"; // "off" is for reading prompts
         }
     }
     sized.n_ctx = n_cells;
@@ -135,7 +135,7 @@ void sized_context::make(int32_t n_cells, int32_t n_ubatch, bool kept) {
     sized.n_batch = sized.n_ubatch < options_.n_ubatch ? sized.n_ubatch : options_.n_batch;
     reads_prompts_ = n_ubatch == options_.n_ubatch && !kept_;
     compressor_.reset();
-    ctx_.reset(); // before the next one takes memory
+    ctx_.reset(); // frees its memory before the next one takes some
     check_memory(n_cells);
     ctx_ = make_context(model_, sized);
     tables_ = std::max(tables_, kv_cache::graph_tables_of(get()));
@@ -165,13 +165,13 @@ void sized_context::make_compressor() {
 }
 
 void sized_context::open_for_answer(int32_t n_cells) {
-    // a sliding window's cache is sized by n_ubatch
+    // the cache of a sliding window depends on n_ubatch
     const bool plain = kv_cache::memory_type(get()) == "kv_cache";
     make(cells_for(n_cells), plain ? n_ubatch_decode : options_.n_ubatch, true);
 }
 
 std::vector<uint8_t> sized_context::sequence() const {
-    // by way of the host: llama.cpp's copy on the device is wrong for quantized caches
+    // through host memory: llama.cpp's copy on the device is wrong for quantized caches
     std::vector<uint8_t> cells(llama_state_seq_get_size(get(), 0));
     forget_errors();
     const size_t n_read = llama_state_seq_get_data(get(), cells.data(), cells.size(), 0);
