@@ -65,18 +65,9 @@ float op_param(const ggml_tensor * node, int i) {
 
 } // namespace
 
-// The queries of one attention node: n in each of the streams [stream, stream + n_stream)
-struct score_tap::rows {
-    int64_t n;
-    int64_t stream, n_stream;
-};
-
 score_tap::score_tap(kv_cache & kv, size_t compute_bytes)
-    : kv_(kv), sums_(kv.layers()), runners_(compute_bytes), cpu_(kv.cpu_backend(), compute_bytes) {
-    for (size_t i = 0; i < kv.layers().size(); ++i) {
-        layer_by_storage_[kv.layers()[i].k.storage] = i;
-    }
-}
+    : kv_(kv), sums_(kv.layers()),
+      runners_{graph_runners(compute_bytes), graph_runner(kv.cpu_backend(), compute_bytes)} {}
 
 score_tap::~score_tap() {
     disarm();
@@ -94,14 +85,10 @@ void score_tap::arm(const tap_plan & plan) {
         squares_.emplace(kv_.layers());
     }
     forget();
-    n_read_.assign(kv_.layers().size(), 0);
-    n_seen_.clear();
-    for (const kv_layer & layer : kv_.layers()) {
-        n_seen_.emplace_back(layer.k.storage->ne[2], 0);
-    }
+    queries_.begin(kv_);
     error_ = nullptr;
     seconds_ = 0.0;
-    compute_peak_ = 0;
+    runners_.peak = 0;
     listen();
 }
 
@@ -110,19 +97,16 @@ void score_tap::forget(int64_t n_rows, llama_seq_id seq) {
     if (squares_) {
         squares_->clear();
     }
-    for (const std::vector<int64_t> & layer : n_rows > 0 ? n_seen_ : decltype(n_seen_)()) {
-        const int64_t n_seen = layer[kv_.stream_of(seq)];
-        plan_.first_query =
-            static_cast<int32_t>(std::max(n_seen + n_rows, int64_t(plan_.first_query)));
+    if (n_rows > 0) {
+        const int64_t next = queries_.most_seen(kv_.stream_of(seq)) + n_rows;
+        plan_.first_query = static_cast<int32_t>(std::max(next, int64_t(plan_.first_query)));
     }
 }
 
 void score_tap::restore(size_t i, const std::vector<cell> & cells,
                         const std::vector<float> & scores) {
     sums_.write(i, cells, scores);
-    for (int64_t & n : n_seen_[i]) {
-        n = std::max<int64_t>(n, 1);
-    }
+    queries_.set_seen(i);
 }
 
 void score_tap::move(size_t i, int32_t stream, std::span<const int32_t> from,
@@ -148,8 +132,9 @@ void score_tap::disarm() {
     if (armed_) {
         kv_.set_eval_callback(nullptr, nullptr);
         armed_ = false;
-        compute_peak_ = std::max(compute_peak_, runners_.peak_bytes() + cpu_.peak_bytes());
-        runners_.clear();
+        const size_t bytes = runners_.by_backend.peak_bytes() + runners_.cpu.peak_bytes();
+        runners_.peak = std::max(runners_.peak, bytes);
+        runners_.by_backend.clear();
     }
 }
 
@@ -166,9 +151,13 @@ bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
         return !ask;
     }
     const auto i = static_cast<size_t>(layer);
-    const rows here = tap.rows_of(node, i);
+    const node_queries here = tap.queries_of(node, i);
     if (ask) {
-        return !tap.skips(here, i);
+        const bool counts = !tap.queries_.are_before(here, i, tap.plan_.first_query);
+        if (!counts) { // the callback does not get the node again
+            tap.queries_.add(here, i);
+        }
+        return counts;
     }
     const auto start = std::chrono::steady_clock::now();
     try {
@@ -186,46 +175,30 @@ int score_tap::layer_of(const ggml_tensor * node) const {
         return -1;
     }
     const ggml_tensor * k = k_of(node);
-    const auto found = k ? layer_by_storage_.find(storage_of(k)) : layer_by_storage_.end();
-    return found == layer_by_storage_.end() ? -1 : static_cast<int>(found->second);
+    const std::span<const kv_layer> layers = kv_.layers();
+    for (size_t i = 0; k && i < layers.size(); ++i) {
+        if (layers[i].k.storage == storage_of(k)) {
+            return static_cast<int>(i);
+        }
+    }
+    return -1;
 }
 
-score_tap::rows score_tap::rows_of(const ggml_tensor * node, size_t i) const {
+node_queries score_tap::queries_of(const ggml_tensor * node, size_t i) const {
     const ggml_tensor * by_query = node->op == GGML_OP_FLASH_ATTN_EXT ? node->src[0] : node;
     const ggml_tensor * storage = kv_.layers()[i].k.storage;
-    rows here = {by_query->ne[1], 0, by_query->ne[3]};
+    node_queries here = {by_query->ne[1], 0, by_query->ne[3]};
     if (const ggml_tensor * k = storage->ne[2] > 1 ? k_of(node) : nullptr) {
         here.stream = static_cast<int64_t>(view_of(k)->view_offs / storage->nb[2]);
     }
     return here;
 }
 
-// Returns whether none of these queries counts. If so, it counts them as seen, as the callback does
-// not get the node again.
-bool score_tap::skips(const rows & here, size_t i) {
-    const auto first = n_seen_[i].begin() + here.stream;
-    if (*std::max_element(first, first + here.n_stream) + here.n > plan_.first_query) {
-        return false;
-    }
-    count(here, i);
-    return true;
-}
-
-// Counts queries as seen, once all layers that read this layer's cache have processed them.
-void score_tap::count(const rows & here, size_t i) {
-    if (++n_read_[i] < kv_.n_readers(i)) {
-        return;
-    }
-    n_read_[i] = 0;
-    const auto first = n_seen_[i].begin() + here.stream;
-    std::for_each(first, first + here.n_stream, [&](int64_t & n) { n += here.n; });
-}
-
-void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
-    graph_runner & runner = runners_.of(kv_.backend_of(node));
+void score_tap::observe(ggml_tensor * node, const node_queries & here, size_t i) {
+    graph_runner & runner = runners_.by_backend.of(kv_.backend_of(node));
     for (int64_t s = 0; s < here.n_stream; ++s) {
         const int64_t from =
-            std::clamp<int64_t>(plan_.first_query - n_seen_[i][here.stream + s], 0, here.n);
+            std::clamp<int64_t>(plan_.first_query - queries_.n_seen(i, here.stream + s), 0, here.n);
         if (from == here.n) {
             continue;
         }
@@ -239,7 +212,7 @@ void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
         const score_sums out = {&sum, squares_ ? &square : nullptr};
         if (node->op == GGML_OP_SOFT_MAX) {
             const ggml_tensor probs = from_row(of_stream(node));
-            add_scores_anywhere(runner, cpu_, &probs, out);
+            add_scores_anywhere(runner, runners_.cpu, &probs, out);
             continue;
         }
         const ggml_tensor q = from_row(of_stream(node->src[0]));
@@ -247,13 +220,13 @@ void score_tap::observe(ggml_tensor * node, const rows & here, size_t i) {
         const ggml_tensor mask = from_row(of_stream(node->src[3]));
         const attention attn = {
             &q, &k, &mask, node->src[4], op_param(node, 0), op_param(node, 1), op_param(node, 2)};
-        add_scores_anywhere(runner, cpu_, attn, out);
+        add_scores_anywhere(runner, runners_.cpu, attn, out);
     }
-    count(here, i);
+    queries_.add(here, i);
 }
 
 std::vector<float> score_tap::scores(size_t i, const std::vector<cell> & cells) const {
-    if (*std::max_element(n_seen_.at(i).begin(), n_seen_.at(i).end()) == 0) {
+    if (!queries_.has_seen(i)) {
         throw std::runtime_error("KV compression: attention of layer " +
                                  std::to_string(kv_.layers()[i].il) +
                                  " ran on another device than its cache; expected flash_attn auto "

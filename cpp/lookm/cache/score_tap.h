@@ -2,11 +2,11 @@
 
 #include "lookm/cache/accumulators.h"
 #include "lookm/cache/kv_cache.h"
+#include "lookm/cache/query_count.h"
 #include "lookm/graph/graph_runner.h"
 
 #include <cstdint>
 #include <exception>
-#include <map>
 #include <optional>
 #include <span>
 #include <vector>
@@ -74,34 +74,33 @@ class score_tap {
     void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
               std::span<const int32_t> emptied);
 
-    void restrict_to(const op_gate & gate) { runners_.restrict_to(gate); } // for tests
+    void restrict_to(const op_gate & gate) { runners_.by_backend.restrict_to(gate); } // for tests
 
     double seconds() const { return seconds_; } // spent since arm()
     size_t bytes() const;                       // of the accumulators
     // The most bytes that scoring used in addition to them, as of the last disarm()
-    size_t compute_peak() const { return compute_peak_; }
+    size_t compute_peak() const { return runners_.peak; }
 
   private:
-    struct rows; // the queries of an attention node
+    // What the sums are computed with.
+    struct runners {
+        graph_runners by_backend;
+        graph_runner cpu; // for nodes whose backend does not support the sums
+        size_t peak = 0;  // most bytes that they used, as of the last disarm()
+    };
 
     static bool on_node(ggml_tensor * node, bool ask, void * self);
     // Index into layers(); -1 if this is not an attention node of this cache
     int layer_of(const ggml_tensor * node) const;
-    rows rows_of(const ggml_tensor * node, size_t i) const;
-    bool skips(const rows & here, size_t i);
-    void count(const rows & here, size_t i);
-    void observe(ggml_tensor * node, const rows & here, size_t i);
+    node_queries queries_of(const ggml_tensor * node, size_t i) const;
+    void observe(ggml_tensor * node, const node_queries & here, size_t i);
 
     kv_cache & kv_;
-    size_t compute_peak_ = 0;
     tap_plan plan_;
     accumulators sums_;
     std::optional<accumulators> squares_;
-    std::vector<std::vector<int64_t>> n_seen_; // [layer][stream]: queries so far
-    std::vector<int> n_read_; // [layer]: layers that have read its cache in this ubatch
-    std::map<const ggml_tensor *, size_t> layer_by_storage_;
-    graph_runners runners_;
-    graph_runner cpu_; // for nodes whose backend does not support the sums
+    query_count queries_;
+    runners runners_;
     std::exception_ptr error_;
     double seconds_ = 0.0;
     bool armed_ = false;
