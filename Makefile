@@ -25,7 +25,12 @@ $(VENV)/tools: pyproject.toml
 $(VENV)/cmake_args: $(VENV)/tools FORCE
 	@echo '$(CMAKE_ARGS) $(WEB_UI)' | cmp -s - $@ || echo '$(CMAKE_ARGS) $(WEB_UI)' > $@
 
-$(VENV)/built: $(VENV)/tools $(VENV)/cmake_args $(SOURCES)
+# Installs again if there are other modules: an editable install knows them by name.
+$(VENV)/modules: $(VENV)/tools FORCE
+	@find python -name '*.py' | LC_ALL=C sort | cmp -s - $@ || \
+	  find python -name '*.py' | LC_ALL=C sort > $@
+
+$(VENV)/built: $(VENV)/tools $(VENV)/cmake_args $(VENV)/modules $(SOURCES)
 	$(PY) -m pip install --disable-pip-version-check --no-build-isolation -v \
 	  -Cbuild-dir=$(BUILD) -Ccmake.define.LOOKM_BUILD_TESTING=ON -Ccmake.define.LOOKM_WERROR=ON \
 	  -Ccmake.define.GGML_RPC=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) -e .
