@@ -78,14 +78,14 @@ def test_a_file_that_was_not_seen_before(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(350 * MIB)],
+        [sys.executable, "-c", code, str(300 * MIB)],
         capture_output=True,
         text=True,
         env=environment,
         check=True,
     )
     assert done.stdout.startswith(f'model_path: "{model}" ')
-    assert " are left of ulimit -v, 350 MiB" in done.stdout
+    assert " are left of ulimit -v, 300 MiB" in done.stdout
 
 
 LOWERED = """
