@@ -15,7 +15,8 @@ from lookm_cpp.files import existing_file
 
 NAME = "lookm-server"
 EMBEDDED_FLAG = "--embedded"
-FILE_FLAGS = ("-m", "--model", "-mm", "--mmproj")
+MODEL_FLAGS = ("-m", "--model")
+FILE_FLAGS = (*MODEL_FLAGS, "-mm", "--mmproj")
 DOWNLOAD_FLAGS = (
     "-hf",
     "-hfr",
@@ -34,7 +35,7 @@ TEMPLATE_FLAGS = ("--chat-template", "--chat-template-file", "--no-jinja")
 
 
 def server_path() -> Path:
-    """Where lookm-server is: beside the running Python, else on PATH.
+    """Where lookm-server is: next to the running Python, else on PATH.
 
     Raises:
         FileNotFoundError: The package was built without it.
@@ -50,24 +51,27 @@ def server_path() -> Path:
 
 
 def server_arguments(arguments: list[str]) -> list[str]:
-    """The server's own arguments: ``--embedded`` becomes the shipped model's files, and the chat
-    template that labels pictures as the model knows them, unless another is given.
+    """The server's own arguments.
 
-    >>> server_arguments(["--embedded", "--port", "8081"])[-2:]
+    ``-m embedded``, or ``--embedded``, becomes the files of the shipped model and its chat
+    template, which labels pictures as the model knows them. Another template may be given.
+
+    >>> server_arguments(["-m", "embedded", "--port", "8081"])[-2:]
     ['--port', '8081']
     >>> server_arguments(["-m", "model.gguf"])
     ['-m', 'model.gguf']
 
     Raises:
-        ValueError: ``--embedded`` beside another model, which llama-server would download in the
-            shipped one's place.
+        ValueError: ``--embedded`` together with another model, which llama-server would download
+            in place of the shipped one.
     """
+    arguments = _with_embedded_flag(arguments)
     if EMBEDDED_FLAG not in arguments:
         return arguments
     rest = [argument for argument in arguments if argument != EMBEDDED_FLAG]
-    beside = [flag for flag in FILE_FLAGS if flag in rest] + _downloads(rest)
-    if beside:
-        raise ValueError(f"{EMBEDDED_FLAG} is given beside {beside[0]}, expected one model")
+    others = [flag for flag in FILE_FLAGS if flag in rest] + _downloads(rest)
+    if others:
+        raise ValueError(f"{EMBEDDED_FLAG} is given with {others[0]}, expected one model")
     template = (
         [] if set(TEMPLATE_FLAGS) & set(rest) else ["--chat-template-file", str(embedded.TEMPLATE)]
     )
@@ -75,10 +79,18 @@ def server_arguments(arguments: list[str]) -> list[str]:
     return [*files, *template, *rest]
 
 
+def _with_embedded_flag(arguments: list[str]) -> list[str]:
+    for i, (flag, value) in enumerate(pairwise(arguments)):
+        if flag in MODEL_FLAGS and value == embedded.NAME:
+            return [*arguments[:i], EMBEDDED_FLAG, *arguments[i + 2 :]]
+    return arguments
+
+
 def _downloads(arguments: list[str]) -> list[str]:
-    """The flags and variables by which llama-server is to download a model, presets such as
-    --fim-qwen-3b-default
-    among them; it reads --model_url as --model-url."""
+    """The flags and variables that make llama-server download a model.
+
+    Presets such as --fim-qwen-3b-default are among them. It reads --model_url as --model-url.
+    """
     flags = {word.replace("_", "-") if word.startswith("--") else word for word in arguments}
     presets = sorted(
         f for f in flags if f.startswith("--") and f.endswith("-default") and f != "--spec-default"
@@ -88,7 +100,7 @@ def _downloads(arguments: list[str]) -> list[str]:
 
 
 def check_files(arguments: list[str]) -> None:
-    """The server would say it only at the end of its log.
+    """Refuse files that are not there, which the server says only at the end of its log.
 
     Raises:
         FileNotFoundError: A model that is not to be downloaded does not exist.

@@ -320,7 +320,7 @@ def test_lookm_serve_passes_everything_on() -> None:
     )
     assert (both.returncode, both.stderr) == (
         2,
-        "lookm: --embedded is given beside -m, expected one model\n",
+        "lookm: --embedded is given with -m, expected one model\n",
     )
     for flag in ("-m", "--mmproj"):
         none = subprocess.run(
@@ -338,15 +338,23 @@ def test_nothing_is_downloaded_over_the_shipped_model(
     flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llama-server would put it where ``-m`` points."""
-    with pytest.raises(ValueError, match=r"--embedded is given beside -.*, expected one model"):
+    with pytest.raises(ValueError, match=r"--embedded is given with -.*, expected one model"):
         server_arguments(["--embedded", flag, "https://example.org/model.gguf"])
     monkeypatch.setenv("LLAMA_ARG_MODEL_URL", "https://example.org/model.gguf")
-    with pytest.raises(ValueError, match="--embedded is given beside LLAMA_ARG_MODEL_URL"):
+    with pytest.raises(ValueError, match="--embedded is given with LLAMA_ARG_MODEL_URL"):
         server_arguments(["--embedded"])
     check_files(["-m", "to-come.gguf"])
     monkeypatch.delenv("LLAMA_ARG_MODEL_URL")
     for words in (["--spec-default"], ["--alias", "lookm-default"]):
         assert server_arguments(["--embedded", *words])[-1] == words[-1]
+
+
+@pytest.mark.parametrize("flag", ["-m", "--model"])
+def test_the_shipped_model_has_its_name_here_too(flag: str) -> None:
+    named = server_arguments(["--port", "1", flag, "embedded", "-np", "2"])
+    assert named == server_arguments(["--port", "1", "--embedded", "-np", "2"])
+    with pytest.raises(ValueError, match="--embedded is given with -m, expected one model"):
+        server_arguments([flag, "embedded", "-m", "other.gguf"])
 
 
 def test_a_template_of_ones_own() -> None:

@@ -16,6 +16,6 @@ OWN_ARGUMENTS = {
 def serve(context: typer.Context) -> None:
     """Serve a model over HTTP.
 
-    Runs lookm-server with these arguments; --embedded serves the shipped model.
+    Runs lookm-server with these arguments; -m embedded serves the shipped model.
     """
     raise typer.Exit(run_server(context.args))
