@@ -174,7 +174,7 @@ def test_the_limit_is_a_flag(folder: Path) -> None:
     help_text = subprocess.run(
         [server_path(), "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert f"(default: {MAX_PIXELS}\n" in help_text
+    assert f"(default: {MAX_PIXELS} if prompts may be compressed, otherwise no limit)" in help_text
 
 
 def _thumbnailed() -> bytes:

@@ -57,9 +57,9 @@ struct room {
     int32_t at_the_end = 0;
 };
 
-class planner {
+class round_planner {
   public:
-    planner(std::span<const slot_view> slots, const cache_view & cache)
+    round_planner(std::span<const slot_view> slots, const cache_view & cache)
         : slots_(slots.begin(), slots.end()), cache_(cache) {
         for (slot_view & s : slots_) {
             by_rank_.push_back(&s);
@@ -323,7 +323,7 @@ class planner {
 
 round_plan plan_round(std::span<const slot_view> slots, const cache_view & cache,
                       bool readers_turn) {
-    return planner(slots, cache).plan(readers_turn);
+    return round_planner(slots, cache).plan(readers_turn);
 }
 
 } // namespace lookm
