@@ -239,11 +239,11 @@ def tables(results: Json) -> list[Table]:
             table.rows.append([name, str(slots), str(rounds[0]["cells"]), server, *cells])
     table.note = (
         "Ratios to the unmodified llama-server in the same round, "
-        f"{results['rounds_each']} rounds. llama-server and ratio 1 have at most {FIT} slots, "
-        "which is what the cache holds; the number of clients is that of the slots in "
-        "the table. Decode is that of one answer while "
+        f"{results['rounds_each']} rounds. The cache holds only {FIT} full prompts, so "
+        f"llama-server and ratio 1 run with at most {FIT} slots; in the rows for 8 slots, "
+        f"8 clients share those {FIT}. Decode is that of one answer while "
         f"the others' prompts and answers are in progress. Answers have {N_ANSWER} tokens. "
-        "Ratio 1 runs llama-server's own code: its rows show the noise."
+        "Ratio 1 runs llama-server's own code, so its rows show the noise."
     )
     return [table]
 

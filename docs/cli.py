@@ -58,7 +58,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
             yield _bullet(_param_names(param), _text(param.help, _param_default(param)))
     shared = [line for title in SHARED for line in _taken(title, command.params)]
     if shared:
-        yield "\n" + _wrapped(f"It also takes the shared flags: {'; '.join(shared)}.")
+        yield "\n" + _wrapped(f"It also takes these shared flags: {'; '.join(shared)}.")
 
 
 def _taken(title: str, params: list[Any]) -> Iterator[str]:

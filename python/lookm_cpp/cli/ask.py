@@ -147,7 +147,12 @@ def ask(
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the answer with the full cache next to it.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Show the answer with the full cache next to it. --kv-ratio is "
+            "then 0.2 by default.",
+        ),
     ] = False,
     as_json: Json = False,
     how: dict[str, Any],

@@ -91,8 +91,9 @@ def bench(
         typer.Option(
             "--caches",
             metavar="TYPE,...",
-            help="Cache types to compress; READ:KEPT for two. Full caches of f16, q8_0 and q4_0 "
-            "are always measured.  [default: f16,q8_0]",
+            help="Cache types to compress. READ:KEPT reads the prompt in one type and keeps "
+            "cells in another. Full caches of f16, q8_0 and q4_0 are always measured.  "
+            "[default: f16,q8_0]",
         ),
     ] = None,
     answer: Annotated[

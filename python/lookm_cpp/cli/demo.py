@@ -76,7 +76,7 @@ def demo(
 ) -> None:
     """Answer the shipped questions with full and compressed caches.
 
-    Every question is answered by the embedded model with the full cache and by each method.
+    The embedded model answers every question with the full cache and with each method.
     """
     _run(kv_ratio, method or DEMO_METHODS, {**opened, **how}, as_json=as_json)
 

@@ -67,7 +67,7 @@ def passkey(
         typer.Option(
             "--filler",
             metavar="N",
-            help="Sentences around the number, about ten tokens each; not for 'embedded'.  "
+            help="Number of filler sentences, about ten tokens each; not for 'embedded'.  "
             f"[default: {FILLER}]",
         ),
     ] = None,
@@ -76,8 +76,8 @@ def passkey(
         typer.Option(
             "--trials",
             metavar="N",
-            help="Numbers to hide, each at five depths. For 'embedded': among the codes of 1, 3 "
-            "and 10 people.",
+            help="How many numbers to hide, each at five depths in the text. 'embedded' gets "
+            "lists of 1, 3 and 10 people's codes instead.",
         ),
     ] = 10,
     seed: Annotated[
@@ -90,7 +90,8 @@ def passkey(
 ) -> None:
     """Hide a number in a long text and ask for it.
 
-    All of the text may be evicted. For models of text, as in llama.cpp's example of this name.
+    All of the text may be evicted. For language models without images, as
+    llama.cpp's example of this name.
     """
     for option, value, least in (("--filler", filler, 0), ("--trials", trials, 1)):
         if value is not None and value < least:

@@ -306,7 +306,7 @@ OPENING = _flags(
         "kv_cells",
         int,
         ("--kv-cells",),
-        "Maximum number of cells. A longer prompt is compressed while it is read.",
+        "Maximum number of cells. A longer prompt is squeezed while it is read.",
         otherwise="no cap",
     ),
     Flag(
@@ -328,7 +328,7 @@ OPENING = _flags(
         "shrink",
         bool,
         ("--shrink/--no-shrink",),
-        "Allocate only the cells that are needed, or --n-ctx cells once.",
+        "Move the kept cells to a cache of the size they need, or keep one cache of --n-ctx cells.",
         _MODEL.shrink,
     ),
     Flag(
