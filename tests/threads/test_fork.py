@@ -39,7 +39,7 @@ def ask(llm):
     return llm.ask(PROMPT.content, PROMPT.images)
 """
 SPAWN = """; expected multiprocessing's start method "spawn\""""
-OTHER_THREAD = "RuntimeError: this process was forked while another thread was at work in lookm_cpp"
+OTHER_THREAD = "RuntimeError: this process was forked while another thread was working in lookm_cpp"
 
 
 def test_children_of_a_pool() -> None:
