@@ -105,24 +105,7 @@ class Llava:
             name replace its fields. Default: ``Compression()``.
         kv_ratio: Fraction of a prompt's cells to keep, in (0, 1]. Default: 1, which keeps all.
         method: A name from ``lookm_cpp.methods()``. Default: ``"lookm_plus"``.
-        important_ratio: Fraction of the cells kept for their attention score. Default: 0.9 of
-            ``kv_ratio`` with ``lookm_plus``, half of it with the other methods.
-        recent_ratio: Fraction of the cells kept because they are the last. Default: what
-            ``important_ratio`` leaves of ``kv_ratio``.
-        text_overflow: ``"keep"`` keeps every text cell, even beyond the budget. ``"evict"`` holds
-            the budget exactly. Default: ``"evict"`` with ``lookm_plus``, otherwise ``"keep"``.
-        fidelity: Where LOOK-M's paper and its published code differ, follow the ``"paper"`` or the
-            code (``"upstream"``). Default: ``"paper"``.
-        scorer: Whose attention is added up: all queries (``"cumulative"``), the last ones
-            (``"window"``) or none (``"none"``). Default: the method's.
-        window: Number of last queries that the scorer ``"window"`` uses. Default: 64 with
-            ``snapkv``, otherwise the text after the last image.
-        merge_keys: Merge keys in the same way as values; ``False`` leaves kept keys unchanged.
-            Default: ``True``.
-        merge_within_modality: Merge text only into text, and images only into images. Default:
-            ``False``.
-        visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1].
-            Default: 0.5 with ``lookm_plus``, otherwise 0.
+        **options: Any other field of ``Compression``, under its own name.
         compute_bytes: Maximum memory for scoring and compression on a device, at least 1 MiB. The
             scores themselves (4 bytes for each cell, layer and KV head) are not counted. The
             kept rows of one KV head are held even if they alone exceed it. Default: 64 MiB.
