@@ -38,7 +38,7 @@ class Shown(griffe.Extension):
 
 
 def _name_options(function: griffe.Function, pkg: griffe.Module) -> None:
-    """Replace ``**options`` by the options' names, if the docstring explains each of them."""
+    """Replace ``**options`` by the options' names, unless the docstring has it itself."""
     holder = function.parent if function.name == "__init__" else function
     if holder is None or holder.docstring is None or "**options" in holder.docstring.value:
         return

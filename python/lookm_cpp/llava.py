@@ -101,11 +101,10 @@ class Llava:
             allocates ``n_ctx`` cells once. Default: ``True``.
 
     Args: Compression
-        compression: All options of this group in one ``lookm_cpp.Compression``. Options given by
-            name replace its fields. Default: ``Compression()``.
+        compression: How to compress, in one ``lookm_cpp.Compression``. Every field of it is an
+            argument as well, and replaces the field. Default: ``Compression()``.
         kv_ratio: Fraction of a prompt's cells to keep, in (0, 1]. Default: 1, which keeps all.
         method: A name from ``lookm_cpp.methods()``. Default: ``"lookm_plus"``.
-        **options: Any other field of ``Compression``, under its own name.
         compute_bytes: Maximum memory for scoring and compression on a device, at least 1 MiB. The
             scores themselves (4 bytes for each cell, layer and KV head) are not counted. The
             kept rows of one KV head are held even if they alone exceed it. Default: 64 MiB.
