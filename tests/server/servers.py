@@ -132,6 +132,12 @@ def command(*flags: str) -> list[str]:
     return [binary, *server_arguments([*model, "-t", "1", *flags])]
 
 
+def drafts_by(model: str) -> tuple[str, ...]:
+    """Flags of a draft model that makes four tokens, whatever their probability."""
+    spec = ("--spec-type", "draft-simple", "--spec-draft-n-max", "4", "--spec-draft-p-min", "0")
+    return ("-md", model, *spec)
+
+
 def launch(log: Path, *flags: str) -> Server:
     port = free_port()
     with log.open("wb") as out:

@@ -13,7 +13,7 @@ import numpy as np
 from lookm_cpp.embedded import DemoPrompt
 from session.tiny_models import write_llama
 
-from server.servers import Json, Server, content, launch, messages, running
+from server.servers import Json, Server, content, drafts_by, launch, messages, running
 
 H2O = (
     "--kv-ratio",
@@ -88,17 +88,7 @@ def test_a_draft_model_changes_no_answer(folder: Path, tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "model.gguf", N_EMBD))
     with running(folder, "-m", model, *H2O) as server:
         expected = server.complete(TOKENS, n_predict=48)
-    draft = (
-        "-md",
-        model,
-        "--spec-type",
-        "draft-simple",
-        "--spec-draft-n-max",
-        "4",
-        "--spec-draft-p-min",
-        "0",
-    )
-    with running(folder, "-m", model, *draft, *H2O) as server:
+    with running(folder, "-m", model, *drafts_by(model), *H2O) as server:
         for _ in range(2):
             answer = server.complete(TOKENS, n_predict=48)
             assert answer["tokens"] == expected["tokens"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from core_session import Session
 from PIL import Image
-from zoo.pairs import PAIRS, write_pair
+from zoo.pairs import PAIRS, Files, write_pair
 
 from server.servers import Json, Server, running
 
@@ -34,6 +34,10 @@ def _png(pixels: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def _opening(files: Files) -> tuple[str, ...]:
+    return ("-m", str(files.model), "--mmproj", str(files.mmproj))
+
+
 def _ask(server: Server, pictures: list[np.ndarray], text: str = TEXT, **options: object) -> Json:
     marker = server.http.get("/props").json()["media_marker"]
     prompt = {
@@ -54,16 +58,7 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
     )
     session.start(temperature=0.0)
     first = session.next()
-    flags = (
-        "-m",
-        str(files.model),
-        "--mmproj",
-        str(files.mmproj),
-        "--kv-ratio",
-        str(RATIO),
-        "-c",
-        "4096",
-    )
+    flags = (*_opening(files), "--kv-ratio", str(RATIO), "-c", "4096")
     with running(folder, *flags, "--kv-method", METHOD, "-np", "2", "--kv-unified") as server:
         alone = _ask(server, pictures, id_slot=0)
         timings = alone["timings"]
@@ -90,16 +85,7 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
 def test_a_prompt_that_ends_with_an_image(folder: Path, tmp_path: Path) -> None:
     files = write_pair("llava-1.5", tmp_path)
     pictures = _pictures("llava-1.5")[:1]
-    flags = (
-        "-m",
-        str(files.model),
-        "--mmproj",
-        str(files.mmproj),
-        "--kv-ratio",
-        str(RATIO),
-        "-c",
-        "512",
-    )
+    flags = (*_opening(files), "--kv-ratio", str(RATIO), "-c", "512")
     with running(folder, *flags) as server:
         marker = server.http.get("/props").json()["media_marker"]
         prompt = {"prompt_string": f"A{marker}", "multimodal_data": [_png(pictures[0])]}
@@ -127,17 +113,7 @@ def test_a_cap(name: str, folder: Path, tmp_path: Path) -> None:
     first = session.next()
     stats = session.stats
     assert stats["prompt_cells"] > 128 > stats["kept_cells"]
-    flags = (
-        "-m",
-        str(files.model),
-        "--mmproj",
-        str(files.mmproj),
-        "--kv-cells",
-        "256",
-        "-np",
-        "2",
-        "-kvu",
-    )
+    flags = (*_opening(files), "--kv-cells", "256", "-np", "2", "-kvu")
     with running(folder, *flags, "-c", "4096") as server:
         answers = [_ask(server, pictures, text=text, id_slot=slot) for slot in (0, 1, 0)]
         assert {answer["timings"]["kept_cells"] for answer in answers} == {stats["kept_cells"]}
@@ -150,16 +126,7 @@ def test_an_image_that_no_batch_holds(folder: Path, tmp_path: Path) -> None:
     """Its cells see each other and come at once: llama.cpp aborts where a batch is smaller."""
     files = write_pair("gemma-3", tmp_path)
     pictures = _pictures("gemma-3")
-    flags = (
-        "-m",
-        str(files.model),
-        "--mmproj",
-        str(files.mmproj),
-        "--kv-ratio",
-        str(RATIO),
-        "-c",
-        "4096",
-    )
+    flags = (*_opening(files), "--kv-ratio", str(RATIO), "-c", "4096")
     with running(folder, *flags, "-b", "8", "-ub", "8") as server:
         marker = server.http.get("/props").json()["media_marker"]
         prompt = {"prompt_string": f"A{marker}B", "multimodal_data": [_png(pictures[0])]}

@@ -16,7 +16,7 @@ import pytest
 from lookm_cpp.embedded import DemoPrompt
 from session.tiny_models import write_llama
 
-from server.servers import ONE_REQUEST_EACH, Json, Server, messages, running
+from server.servers import ONE_REQUEST_EACH, Json, Server, drafts_by, messages, running
 
 SHARED = ("-c", "1024", "-np", "4", "--kv-unified", "--cache-ram", "0")
 
@@ -34,18 +34,8 @@ def h2o(folder: Path) -> object:
 def test_a_draft_model_keeps_every_token(folder: Path, tmp_path: Path) -> None:
     """Its cache is as large and is not compressed: prompts wait until it has room, too."""
     model = str(write_llama(tmp_path / "model.gguf", 256, n_ctx=4096))
-    draft = (
-        "-md",
-        model,
-        "--spec-type",
-        "draft-simple",
-        "--spec-draft-n-max",
-        "4",
-        "--spec-draft-p-min",
-        "0",
-    )
     with running(
-        folder, "-m", model, *draft, "--kv-ratio", "0.2", "--kv-method", "h2o", *SHARED
+        folder, "-m", model, *drafts_by(model), "--kv-ratio", "0.2", "--kv-method", "h2o", *SHARED
     ) as server:
         prompts = [[3 + token % 250 for token in _tokens(600, seed)] for seed in range(4)]
         for prompt in prompts:

@@ -4,18 +4,16 @@
 
 namespace lookm {
 
-void query_count::begin(kv_cache & kv) {
+void query_count::begin(std::span<const kv_layer> layers) {
     n_seen_.clear();
-    n_readers_.clear();
-    for (size_t i = 0; i < kv.layers().size(); ++i) {
-        n_seen_.emplace_back(kv.layers()[i].k.storage->ne[2], 0);
-        n_readers_.push_back(kv.n_readers(i));
+    for (const kv_layer & layer : layers) {
+        n_seen_.emplace_back(layer.k.storage->ne[2], 0);
     }
     n_read_.assign(n_seen_.size(), 0);
 }
 
-void query_count::add(const node_queries & here, size_t layer) {
-    if (++n_read_[layer] < n_readers_[layer]) {
+void query_count::add(const node_queries & here, size_t layer, int n_readers) {
+    if (++n_read_[layer] < n_readers) {
         return;
     }
     n_read_[layer] = 0;

@@ -3,6 +3,7 @@
 #include "lookm/cache/kv_cache.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace lookm {
@@ -17,11 +18,11 @@ struct node_queries {
 // passes the tokens of a sequence in their order, once to each layer.
 class query_count {
   public:
-    void begin(kv_cache & kv); // a prompt: no query has come
+    void begin(std::span<const kv_layer> layers); // a prompt: no query has come
 
-    // Counts the queries of a node of this layer, once all layers that read its cache have
-    // processed them.
-    void add(const node_queries & here, size_t layer);
+    // Counts the queries of a node of this layer, once all n_readers layers that read its cache
+    // have processed them.
+    void add(const node_queries & here, size_t layer, int n_readers);
     // Whether all of them come before the query `first` of the prompt.
     bool are_before(const node_queries & here, size_t layer, int64_t first) const;
     int64_t n_seen(size_t layer, int64_t stream) const { return n_seen_[layer][stream]; }
@@ -31,8 +32,7 @@ class query_count {
 
   private:
     std::vector<std::vector<int64_t>> n_seen_; // [layer][stream]: queries so far
-    std::vector<int> n_read_;    // [layer]: layers that have read its cache in this ubatch
-    std::vector<int> n_readers_; // [layer]: layers that read its cache
+    std::vector<int> n_read_; // [layer]: layers that have read its cache in this ubatch
 };
 
 } // namespace lookm

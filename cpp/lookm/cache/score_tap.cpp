@@ -85,7 +85,7 @@ void score_tap::arm(const tap_plan & plan) {
         squares_.emplace(kv_.layers());
     }
     forget();
-    queries_.begin(kv_);
+    queries_.begin(kv_.layers());
     error_ = nullptr;
     seconds_ = 0.0;
     runners_.peak = 0;
@@ -155,7 +155,7 @@ bool score_tap::on_node(ggml_tensor * node, bool ask, void * self) {
     if (ask) {
         const bool counts = !tap.queries_.are_before(here, i, tap.plan_.first_query);
         if (!counts) { // the callback does not get the node again
-            tap.queries_.add(here, i);
+            tap.queries_.add(here, i, tap.kv_.n_readers(i));
         }
         return counts;
     }
@@ -175,13 +175,12 @@ int score_tap::layer_of(const ggml_tensor * node) const {
         return -1;
     }
     const ggml_tensor * k = k_of(node);
-    const std::span<const kv_layer> layers = kv_.layers();
-    for (size_t i = 0; k && i < layers.size(); ++i) {
-        if (layers[i].k.storage == storage_of(k)) {
-            return static_cast<int>(i);
-        }
-    }
-    return -1;
+    const ggml_tensor * storage = k ? storage_of(k) : nullptr;
+    const std::vector<kv_layer> & layers = kv_.layers();
+    const auto found = std::find_if(layers.begin(), layers.end(), [storage](const kv_layer & l) {
+        return l.k.storage == storage;
+    });
+    return found == layers.end() ? -1 : static_cast<int>(found - layers.begin());
 }
 
 node_queries score_tap::queries_of(const ggml_tensor * node, size_t i) const {
@@ -222,7 +221,7 @@ void score_tap::observe(ggml_tensor * node, const node_queries & here, size_t i)
             &q, &k, &mask, node->src[4], op_param(node, 0), op_param(node, 1), op_param(node, 2)};
         add_scores_anywhere(runner, runners_.cpu, attn, out);
     }
-    queries_.add(here, i);
+    queries_.add(here, i, kv_.n_readers(i));
 }
 
 std::vector<float> score_tap::scores(size_t i, const std::vector<cell> & cells) const {

@@ -60,11 +60,11 @@ void answer::from_here(bool is_ready) {
 }
 
 void answer::start(const sampling_options & sampling) {
-    check_sampling(sampling);
+    llama_sampler_ptr made = make_sampler(sampling, sequence_.opened().vocab());
     if (!ready_) {
         throw bad_argument("start", "no prompt has been processed; call prefill first");
     }
-    sampler_ = make_sampler(sampling, sequence_.opened().vocab());
+    sampler_ = std::move(made);
     ready_ = false; // the prompt's logits belong to this answer
     sequence_.stats().decode_seconds = 0;
     sequence_.stats().decode_tokens = 0;

@@ -163,12 +163,12 @@ void conversation::read(turn && next, const progress_fn & progress) {
     const std::string method = next.reader.options().method.name;
     if (next.begins) {
         context.open(n_more + next.n_answer);
-        sequence_.keep(next.is_squeezed ? sequence::turns::scored : sequence::turns::unscored);
-        sequence_.set_reader(std::move(next.reader));
+    }
+    sequence_.keep(next.is_squeezed ? sequence::turns::scored : sequence::turns::unscored);
+    sequence_.set_reader(std::move(next.reader));
+    if (next.begins) {
         sequence_.restore_scores({});
     } else {
-        sequence_.keep(next.is_squeezed ? sequence::turns::scored : sequence::turns::unscored);
-        sequence_.set_reader(std::move(next.reader));
         sequence_.carry(next.n_there + n_more + next.n_answer);
     }
     session_stats & stats = sequence_.stats();

@@ -34,6 +34,15 @@ Output = Annotated[
     ),
 ]
 
+Place = Annotated[
+    str,
+    typer.Option(
+        "--place",
+        metavar="after|before|both",
+        help="Compress after the whole prompt, before the question, or both.",
+    ),
+]
+
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
 UNCAPPED = ("kv_cells", "kv_memory")
 """A prompt is read whole, and then compressed in one way after the other."""

@@ -11,6 +11,7 @@ from lookm_cpp.cli.eval_options import (
     EQUAL_BYTES_FLAGS,
     MODEL_FLAGS,
     Output,
+    Place,
     fields_given,
     make_setup,
     progress_bar,
@@ -54,14 +55,7 @@ def passkey(
             help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.",
         ),
     ] = "f16",
-    place: Annotated[
-        str,
-        typer.Option(
-            "--place",
-            metavar="after|before|both",
-            help="Compress after the whole prompt, before the question, or both.",
-        ),
-    ] = "both",
+    place: Place = "both",
     filler: Annotated[
         int | None,
         typer.Option(

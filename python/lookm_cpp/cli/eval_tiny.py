@@ -11,6 +11,7 @@ from lookm_cpp.cli.eval_options import (
     EQUAL_BYTES_FLAGS,
     MODEL_FLAGS,
     Output,
+    Place,
     fields_given,
     make_setup,
     progress_bar,
@@ -64,14 +65,7 @@ def tiny(
             f"[default: {','.join(CACHES)}, with --quick f16]",
         ),
     ] = None,
-    place: Annotated[
-        str,
-        typer.Option(
-            "--place",
-            metavar="after|before|both",
-            help="Compress after the whole prompt, before the question, or both.",
-        ),
-    ] = "both",
+    place: Place = "both",
     contexts: Annotated[
         int | None,
         typer.Option(
