@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# On a machine with a GPU, in one command: build for it, test with caches on it, measure. Results go to build/gpu.
+# On a machine with a GPU: builds for it, tests with caches on it, and measures. Results go to
+# build/gpu.
 #
 #   benchmarks/gpu.sh cuda|vulkan|metal [arguments of the benchmark suite]
 #
-# cuda needs the CUDA toolkit (nvcc), vulkan what tests/backends/vulkan.sh names, metal Apple's command line tools.
+# cuda needs the CUDA toolkit (nvcc), vulkan what tests/backends/vulkan.sh names, and metal Apple's
+# command line tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 backend=${1:?expected cuda, vulkan or metal}

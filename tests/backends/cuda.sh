@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compiles and links the CUDA build without a GPU: nvcc and the toolkit's libraries come as wheels from the package index.
-# Nothing of it can run here, so the device code need not be fast: -Ofc=max is nvcc's quickest way to it. ccache, where
-# installed, makes a second time short.
+# Compiles and links the CUDA build without a GPU. nvcc and the toolkit's libraries come as wheels
+# from the package index. The result is not run, so the device code need not be fast: -Ofc=max is
+# nvcc's quickest setting. With ccache, a second build is short.
 #
-# Options of ggml that only make more of the same kernels are left out: one architecture, the oldest that this nvcc knows,
-# no flash attention in ggml-cuda (ours is plain graphs either way), no NCCL, and no virtual memory, which would need the
-# driver's library.
+# Options of ggml that only add more of the same kernels are left out: one architecture, the oldest
+# that this nvcc knows; no flash attention in ggml-cuda (ours is plain graphs either way); no NCCL;
+# and no virtual memory, which needs the driver's library.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-$PWD/.venv/bin/python}
@@ -16,9 +16,9 @@ toolkit=$build/toolkit/nvidia/cu13
 if [ ! -e "$build/toolkit/done" ]; then
     rm -rf "$build/toolkit"
     "$python" -m pip install --disable-pip-version-check --progress-bar off --target "$build/toolkit" \
-        'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
-        'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.*'
-    # The wheels are made to be loaded, not to be linked against: names without versions, and lib64 as nvcc expects it.
+        'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
+        'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.*'
+    # The wheels are made for loading. Linking needs names without versions, and nvcc needs lib64.
     for library in "$toolkit"/lib/*.so.*; do
         ln -sf "$(basename "$library")" "${library%%.so.*}.so"
     done
@@ -26,7 +26,8 @@ if [ ! -e "$build/toolkit/done" ]; then
     touch "$build/toolkit/done"
 fi
 
-llama_cpp=$(sed -n 's/^llama.cpp_SOURCE_DIR:STATIC=//p' build/dev/CMakeCache.txt) # ccache knows them by that path
+# ccache knows the sources by this path
+llama_cpp=$(sed -n 's/^llama.cpp_SOURCE_DIR:STATIC=//p' build/dev/CMakeCache.txt)
 command -v ccache >/dev/null && launcher=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache) || launcher=()
 PATH=$(dirname "$python"):$PATH
 cmake -S . -B "$build/check" -G Ninja -DCMAKE_BUILD_TYPE=Release \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a Vulkan build needs, on a machine without a GPU too (Mesa's lavapipe). Prints the CMake options of such a build;
-# what is missing is named on stderr, and the exit code is 1 then. Where build/keep_buffers.so is there afterwards, tests
-# run with it (LD_PRELOAD).
+# Prepares a Vulkan build, also without a GPU (Mesa's lavapipe), and prints its CMake options. Says
+# on stderr what is missing, and exits with 1 then. If it makes build/keep_buffers.so, tests must run
+# with it (LD_PRELOAD).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,13 +19,15 @@ need libvulkan-dev /usr/include/vulkan/vulkan.h
 need spirv-headers /usr/include/spirv/unified1/spirv.hpp
 need mesa-vulkan-drivers /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json
 if [ ${#missing[@]} -gt 0 ]; then
-    echo "Vulkan: missing ${missing[*]}; on Debian: apt-get install --no-install-recommends ${missing[*]}" >&2
+    echo "Vulkan: missing ${missing[*]};" \
+        "on Debian: apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
 fi
 
-# Debian 12's lavapipe (Mesa 22.3.6) needs buffers to stay (docs/backends.md); nothing else of Mesa is concerned.
+# Only Debian 12's lavapipe (Mesa 22.3.6) needs its buffers kept (docs/backends.md).
 keep=$PWD/build/keep_buffers.so
-if [[ $(dpkg-query -W -f '${Version}' mesa-vulkan-drivers 2>/dev/null) == 22.* ]] && ! compgen -G '/dev/dri/render*' >/dev/null; then
+if [[ $(dpkg-query -W -f '${Version}' mesa-vulkan-drivers 2>/dev/null) == 22.* ]] &&
+    ! compgen -G '/dev/dri/render*' >/dev/null; then
     mkdir -p build
     "${CC:-cc}" -shared -fPIC -O1 -o "$keep" tests/backends/keep_buffers.c
 else
@@ -36,10 +38,12 @@ if grep -qs VK_EXT_layer_settings /usr/include/vulkan/vulkan_core.h; then
     echo "-DGGML_VULKAN=ON"
     exit
 fi
-# Debian 12's headers are too old for ggml: those alone of Debian 13, from the mirror that this machine uses.
+# Debian 12's headers are too old for ggml. Takes only the headers of Debian 13, from the mirror that
+# apt-get uses here.
 headers=$PWD/build/vulkan-headers
 if ! grep -qs VK_EXT_layer_settings "$headers/usr/include/vulkan/vulkan_core.h"; then
-    site=$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Label: Debian' 2>/dev/null | sort -u | head -1)
+    site=$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
+        sort -u | head -1)
     if [ -z "$site" ]; then
         echo "Vulkan: libvulkan-dev is too old here, and newer headers are only known of Debian" >&2
         exit 1
@@ -48,7 +52,8 @@ if ! grep -qs VK_EXT_layer_settings "$headers/usr/include/vulkan/vulkan_core.h";
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$keys] $site trixie main" >"$headers/suite.list"
     apt=(apt-get -qq -o "Dir::Etc::sourcelist=$headers/suite.list" -o "Dir::Etc::sourceparts=-"
-        -o "Dir::State::lists=$headers/lists" -o "Dir::Cache=$headers/cache" -o "APT::Sandbox::User=$(id -un)")
+        -o "Dir::State::lists=$headers/lists" -o "Dir::Cache=$headers/cache"
+        -o "APT::Sandbox::User=$(id -un)")
     (
         cd "$headers"
         "${apt[@]}" update
