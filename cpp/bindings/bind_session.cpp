@@ -147,6 +147,32 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
         "explain"_a = false);
 }
 
+// Floats as an array of this shape, without a copy.
+py::array_t<float> array_of(std::vector<float> values, const std::vector<py::ssize_t> & shape) {
+    auto owned = std::make_unique<std::vector<float>>(std::move(values));
+    const float * const data = owned->data();
+    const py::capsule owner(owned.release(),
+                            [](void * v) { delete static_cast<std::vector<float> *>(v); });
+    return py::array_t<float>(shape, data, owner);
+}
+
+py::array_t<float> distributions(const py_session & self, const std::vector<int32_t> & tokens) {
+    std::vector<float> found;
+    lookm::session & session = self.get();
+    {
+        const without_gil nogil;
+        found = session.distributions(tokens);
+    }
+    const auto n = static_cast<py::ssize_t>(tokens.size());
+    return array_of(std::move(found), {n, session.n_vocab()});
+}
+
+py::array_t<float> log_probs(const py_session & self) {
+    std::vector<float> found = self.get().log_probs();
+    const auto n = static_cast<py::ssize_t>(found.size());
+    return array_of(std::move(found), {n});
+}
+
 py::object next(const py_session & self) {
     std::optional<std::string> piece;
     {
@@ -279,6 +305,9 @@ void bind_session(py::module_ & m) {
             "min_p"_a = 0.05f, "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f,
             "presence_penalty"_a = 0.0f, "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
         .def("next", &next)
+        .def_property_readonly("token", [](const py_session & s) { return s.get().token(); })
+        .def("log_probs", &log_probs)
+        .def("distributions", &distributions, "tokens"_a)
         .def(
             "trial",
             [](const py_session & s, const lookm::compression & compression) {

@@ -332,6 +332,26 @@ class Session:
         ``RuntimeError`` if the context is full (see ``can_continue``).
         """
 
+    @property
+    def token(self) -> int | None:
+        """The token that ``next`` has given last; ``None`` if there is none."""
+
+    def log_probs(self) -> npt.NDArray[np.float32]:
+        """The distribution that ``next`` has chosen from last, as log-probabilities ``[n_vocab]``.
+
+        They are in nats, and without temperature and penalties. ``ValueError`` where this was the
+        prompt's own distribution, which chooses the answer's first token, and in conversations.
+        """
+
+    def distributions(self, tokens: list[int]) -> npt.NDArray[np.float32]:
+        """Read tokens as if the answer to the prompt began with them.
+
+        Returns the log-probabilities of the token that comes after each of them, in nats,
+        ``[n, n_vocab]``. Another call continues after them; ``start`` and ``follow`` go back to the
+        end of the prompt. ``ValueError`` for tokens that do not exist or do not fit into ``n_ctx``
+        or under the cap, in conversations, and if an answer has begun.
+        """
+
     def read(
         self,
         prompt: str,

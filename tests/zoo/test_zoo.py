@@ -7,6 +7,7 @@ which was filled by mtmd only, and attends to the kept cells only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from zoo.pairs import PAIRS, Files, Pair, write_pair
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
 
 Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 N_DECODE = 32
 QUESTION = "A:<image> B:<image> Which?"
 N_QUESTION = 1 + len("A:") + len(" B:") + len(" Which?")
@@ -64,13 +66,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(pair, files, [Image.fromarray(p) for p in pixels], model, prompt)
 
 
-def nmse(a: list[Floats], b: list[Floats]) -> float:
+def nmse(a: Sequence[Array], b: Sequence[Array]) -> float:
     x, y = np.stack(a), np.stack(b)
     return float(np.sum((x - y) ** 2) / np.sum(y**2))
 
 
 def decode(context: Any, tokens: list[int]) -> list[Floats]:
     return [context.decode(token) for token in tokens]
+
+
+def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    x = logits.astype(np.float64)
+    return np.asarray(x - np.logaddexp.reduce(x))
 
 
 def best_unused(context: Any, logits: Floats) -> list[int]:
@@ -230,5 +237,31 @@ def test_the_session_decodes_what_the_packed_cache_says(case: Case, method: str)
     assert (stats["prompt_cells"], stats["kept_cells"]) == (case.prompt.n_tokens, result["n_keep"])
     assert stats["kv_bytes_used_after"] == packed.bytes_per_cell * result["n_keep"]
     assert stats["note"] == ""
+    session.start(temperature=0.0, repeat_penalty=1e6)
+    assert [session.next() for _ in tokens] == texts(tokens, case.pair)
+
+
+def test_what_the_session_says_after_given_tokens(case: Case) -> None:
+    """The packed cache's distributions; and then the answer, as if they had not been asked for.
+
+    The session decodes the tokens together and the packed cache one by one, so sums are rounded
+    otherwise.
+    """
+    packed = case.context()
+    logits = packed.prefill_prompt(case.prompt)
+    packed.compress(method="text_prior_h2o", **RATIOS)
+    expected = decode(packed, ANSWER)
+    answering = case.context()
+    answering.prefill_prompt(case.prompt)
+    answering.compress(method="text_prior_h2o", **RATIOS)
+    tokens = best_unused(answering, logits)
+    session = Session(str(case.files.model), str(case.files.mmproj), n_threads=1)
+    text = QUESTION.replace("<image>", session.media_marker)
+    pixels = [np.asarray(image) for image in case.images]
+    session.prefill(
+        text, pixels, kv_ratio=0.3, method="text_prior_h2o", n_answer=N_DECODE, **RATIOS
+    )
+    found = session.distributions(ANSWER)
+    assert nmse(list(found), [log_softmax(row) for row in expected]) < 1e-5
     session.start(temperature=0.0, repeat_penalty=1e6)
     assert [session.next() for _ in tokens] == texts(tokens, case.pair)

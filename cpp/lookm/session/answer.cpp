@@ -2,7 +2,7 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/stopwatch.h"
-#include "lookm/host/at_work.h"
+#include "lookm/session/exit_switch.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -11,20 +11,6 @@
 namespace lookm {
 
 namespace {
-
-// While it lives, a graph of the context ends before its next node once work is to stop.
-class exit_switch {
-  public:
-    explicit exit_switch(llama_context * ctx) : ctx_(ctx) {
-        llama_set_abort_callback(ctx, [](void *) { return work_is_stopped(); }, nullptr);
-    }
-    ~exit_switch() { llama_set_abort_callback(ctx_, nullptr, nullptr); }
-    exit_switch(const exit_switch &) = delete;
-    exit_switch & operator=(const exit_switch &) = delete;
-
-  private:
-    llama_context * ctx_;
-};
 
 std::string text_of(const llama_vocab * vocab, llama_token token) {
     std::string piece(64, '\0');
@@ -70,13 +56,6 @@ void answer::start(const sampling_options & sampling) {
     sequence_.stats().decode_tokens = 0;
 }
 
-bool answer::full() const {
-    // without cells to count, positions bound them
-    const sized_context & context = sequence_.context();
-    const int32_t cap = context.cap() ? context.cap() : context.size();
-    return context.n_used().value_or(sequence_.n_past()) >= std::min(context.size(), cap);
-}
-
 void answer::make_cell() {
     sized_context & context = sequence_.context();
     if (context.cap() == 0 || context.size() < context.most()) {
@@ -100,8 +79,7 @@ void answer::make_cell() {
 
 bool answer::can_continue() const {
     const sized_context & context = sequence_.context();
-    const int32_t n_used = context.n_used().value_or(sequence_.n_past());
-    return context.cap() > 0 || n_used + (pending_ ? 1 : 0) <= context.limit();
+    return context.cap() > 0 || sequence_.n_used() + (pending_ ? 1 : 0) <= context.limit();
 }
 
 void answer::check_goes_on() const {
@@ -127,11 +105,11 @@ std::optional<std::string> answer::next() {
     if (pending_) {
         const stopwatch watch;
         const llama_token token = *std::exchange(pending_, std::nullopt);
-        if (full()) {
+        if (sequence_.n_free() <= 0) {
             make_cell();
         }
         const exit_switch at_exit(sequence_.context().get());
-        sequence_.decode(&token, 1, true);
+        sequence_.decode(&token, 1, sequence::logits_of::last);
         llama_synchronize(sequence_.context().get());
         sequence_.stats().decode_seconds += watch.seconds();
         ++sequence_.stats().decode_tokens;

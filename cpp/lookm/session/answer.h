@@ -18,6 +18,7 @@ class answer {
     // An answer begins at the sequence's end, once it is started; is_ready: it may be.
     void from_here(bool is_ready);
     void drop(); // ends the answer that is under way; its cells stay
+    bool is_ready() const { return ready_; }
 
     // Throws bad_argument for a wrong option, and where nothing has been read to answer.
     void start(const sampling_options & sampling);
@@ -37,8 +38,7 @@ class answer {
     } // older cells that made room for newer ones
 
   private:
-    bool full() const; // no cell is free in the context as it is now
-    void make_cell();  // frees one, by more memory or by forgetting
+    void make_cell(); // frees one, by more memory or by forgetting
     llama_token sample();
 
     sequence & sequence_;

@@ -45,6 +45,15 @@ void check_compute_bytes(int64_t compute_bytes) {
     }
 }
 
+void check_tokens(std::span<const llama_token> tokens, int32_t n_vocab) {
+    for (const llama_token token : tokens) {
+        if (token < 0 || token >= n_vocab) {
+            throw bad_argument("tokens", std::to_string(token) + " is none of the vocabulary's " +
+                                             std::to_string(n_vocab));
+        }
+    }
+}
+
 void check_ends_with_text(const prompt & p) {
     if (p.chunks.back().image) { // mtmd asks for no logits of an image
         throw bad_argument("messages", "the prompt ends with an image; expected text after it");

@@ -6,6 +6,7 @@
 #include "lookm/prompt/prompt.h"
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace lookm {
@@ -23,6 +24,9 @@ bool scores_all_queries(const compression & how);
 void check_supported(const compression & how, const std::string & unsupported);
 
 void check_compute_bytes(int64_t compute_bytes);
+
+// Tokens that are none of the vocabulary's n_vocab.
+void check_tokens(std::span<const llama_token> tokens, int32_t n_vocab);
 
 // A prompt, not empty, that no answer can follow.
 void check_ends_with_text(const prompt & p);

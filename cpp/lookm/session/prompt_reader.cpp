@@ -101,7 +101,9 @@ void read_text(sequence & s, const std::vector<llama_token> & tokens, bool is_la
         const int32_t n = s.next_batch(n_tokens - i);
         s.make_room(n);
         const stopwatch watch;
-        s.decode(tokens.data() + i, n, is_last && i + n == n_tokens);
+        s.decode(tokens.data() + i, n,
+                 is_last && i + n == n_tokens ? sequence::logits_of::last
+                                              : sequence::logits_of::none);
         s.stats().prefill_seconds += watch.seconds();
         i += n;
         s.added(n);

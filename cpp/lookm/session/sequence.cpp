@@ -88,7 +88,16 @@ void sequence::added(int32_t n) {
     }
 }
 
-void sequence::decode(const llama_token * tokens, int32_t n, bool logits) {
+int32_t sequence::n_used() const {
+    return context_->n_used().value_or(n_past_); // without cells to count, positions bound them
+}
+
+int32_t sequence::n_free() const {
+    const int32_t cap = context_->cap() ? context_->cap() : context_->size();
+    return std::min(context_->size(), cap) - n_used();
+}
+
+void sequence::decode(const llama_token * tokens, int32_t n, logits_of which) {
     check_room("reading " + std::to_string(n) + (n == 1 ? " token" : " tokens"));
     llama_batch batch = llama_batch_init(n, 0, 1);
     batch.n_tokens = n;
@@ -97,7 +106,7 @@ void sequence::decode(const llama_token * tokens, int32_t n, bool logits) {
         batch.pos[i] = n_past_ + i;
         batch.n_seq_id[i] = 1;
         batch.seq_id[i][0] = 0;
-        batch.logits[i] = logits && i + 1 == n;
+        batch.logits[i] = which == logits_of::all || (which == logits_of::last && i + 1 == n);
     }
     kept_logits_.clear();
     forget_errors();

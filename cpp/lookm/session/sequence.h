@@ -32,6 +32,8 @@ class sequence {
     const session_stats & stats() const { return stats_; }
     llama_pos n_past() const { return n_past_; }
     void set_n_past(llama_pos n_past) { n_past_ = n_past; }
+    int32_t n_used() const; // cells in use
+    int32_t n_free() const; // cells that the context as it is now, and the cap, have left
 
     void clear(); // forgets all cells
     // Takes another context, whose cells become the sequence's; returns the one it had.
@@ -49,7 +51,8 @@ class sequence {
     void make_room(int32_t n);                // under a cap, before n more cells come
     void leave(int32_t n_most);               // squeezes evictable cells until n_most are left
     void added(int32_t n);
-    void decode(const llama_token * tokens, int32_t n, bool logits);
+    enum class logits_of { none, last, all };
+    void decode(const llama_token * tokens, int32_t n, logits_of which);
 
     // For callbacks that run below C code: keeps an exception until check_stopped() rethrows it.
     void stop(std::exception_ptr why);

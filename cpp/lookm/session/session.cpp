@@ -29,11 +29,12 @@ bool ends_with_image(const prompt & p) {
 
 session::session(const model_options & options)
     : opened_(options), guard_(options.rpc_servers), sequence_(opened_), answer_(sequence_),
-      conversation_(sequence_, answer_), trials_(sequence_, answer_) {}
+      conversation_(sequence_, answer_), trials_(sequence_, answer_), teacher_forcing_(sequence_) {}
 
 session::session(const model_options & options, const session & other)
     : opened_(options, other.opened_), guard_(options.rpc_servers), sequence_(opened_),
-      answer_(sequence_), conversation_(sequence_, answer_), trials_(sequence_, answer_) {}
+      answer_(sequence_), conversation_(sequence_, answer_), trials_(sequence_, answer_),
+      teacher_forcing_(sequence_) {}
 
 std::string session::model_name() const {
     char name[256] = {};
@@ -48,6 +49,7 @@ void session::check(const compression & how) const {
 void session::clear() {
     ++epoch_;
     trials_.forget();
+    teacher_forcing_.forget();
     sequence_.clear();
     answer_.clear();
     explanation_.reset();
@@ -125,10 +127,47 @@ void session::trial(const compression & how) {
     trials_.check(how);
     ++epoch_;
     or_empty([&] {
+        teacher_forcing_.forget();
         trials_.clear_all_but_copy();
         explanation_.reset();
         trials_.run(how);
     });
+}
+
+void session::follow(const std::string & text) {
+    or_empty([&] { teacher_forcing_.go_back(); });
+    trials_.follow(text);
+}
+
+std::vector<float> session::distributions(std::span<const int32_t> tokens) {
+    if (talking()) {
+        throw bad_argument("distributions", "there are none in a conversation");
+    }
+    if (!answer_.is_ready()) {
+        throw bad_argument("distributions", "no prompt has been processed, or its answer has "
+                                            "begun; call prefill, or read and trial, first");
+    }
+    teacher_forcing_.check(tokens);
+    return or_empty([&] { return teacher_forcing_.read(tokens); });
+}
+
+void session::start(const sampling_options & sampling) {
+    or_empty([&] { teacher_forcing_.go_back(); });
+    answer_.start(sampling);
+}
+
+std::vector<float> session::log_probs() const {
+    if (talking()) {
+        throw bad_argument("log_probs", "there are none in a conversation");
+    }
+    if (answer_.n_cells() < 1) {
+        throw bad_argument("log_probs", "no token of an answer has been decoded; call next twice "
+                                        "first");
+    }
+    const std::vector<float> logits = sequence_.logits();
+    std::vector<float> found(logits.size());
+    log_softmax(logits, found);
+    return found;
 }
 
 void session::converse(const prompt_request & request) {
@@ -169,13 +208,7 @@ std::vector<int32_t> session::tokens_of(const std::string & text) const {
 }
 
 std::string session::text_of(std::span<const int32_t> tokens) const {
-    const int32_t n_vocab = llama_vocab_n_tokens(opened_.vocab());
-    for (const int32_t token : tokens) {
-        if (token < 0 || token >= n_vocab) {
-            throw bad_argument("tokens", std::to_string(token) + " is none of the vocabulary's " +
-                                             std::to_string(n_vocab));
-        }
-    }
+    check_tokens(tokens, n_vocab());
     return common_detokenize(opened_.vocab(), {tokens.begin(), tokens.end()}, false);
 }
 

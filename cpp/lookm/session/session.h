@@ -7,6 +7,7 @@
 #include "lookm/session/opened_model.h"
 #include "lookm/session/prompt_request.h"
 #include "lookm/session/sequence.h"
+#include "lookm/session/teacher_forcing.h"
 #include "lookm/session/trials.h"
 
 #include <cstdint>
@@ -66,7 +67,7 @@ class session {
     void trial(const compression & how);
     // Appends uncompressed text after the compressed prompt, replacing anything appended since the
     // last trial().
-    void follow(const std::string & text) { trials_.follow(text); }
+    void follow(const std::string & text);
 
     // A conversation: the first call forgets what was there. Each later one goes on after the last
     // answer, with text as the chat template has it from that answer's end on. What is new is read
@@ -84,13 +85,25 @@ class session {
     std::vector<uint8_t> state() const { return conversation_.state(); }
     void restore(std::span<const uint8_t> state, const compression & how);
 
-    void start(const sampling_options & sampling) { answer_.start(sampling); }
+    // Reads tokens as if the prompt's answer began with them. Returns the log-probabilities, in
+    // nats, of the token that comes after each of them: [n, n_vocab]. Another call goes on after
+    // them; start() and follow() go back to the prompt's end. Throws bad_argument for tokens that
+    // do not exist or do not fit, in conversations, and where start() would.
+    std::vector<float> distributions(std::span<const int32_t> tokens);
+
+    void start(const sampling_options & sampling);
     // The next token's text, possibly half a UTF-8 character; nullopt at the end of the answer.
     // Throws std::runtime_error when no cell is free. Under a cap one always is: the older half of
     // the answer's cells goes.
     std::optional<std::string> next();
     bool can_continue() const { return answer_.can_continue(); }
+    std::optional<llama_token> token() const { return answer_.pending(); } // that next() has given
+    // The distribution that next() has chosen from last, as distributions() gives it: without
+    // temperature and penalties. Throws bad_argument where that was the prompt's own, and in
+    // conversations.
+    std::vector<float> log_probs() const;
 
+    int32_t n_vocab() const { return llama_vocab_n_tokens(opened_.vocab()); }
     // Tokens of a text, control tokens among them only text; and text of tokens, possibly cut
     // within a character.
     std::vector<int32_t> tokens_of(const std::string & text) const;
@@ -112,6 +125,7 @@ class session {
     answer answer_;
     conversation conversation_;
     trials trials_;
+    teacher_forcing teacher_forcing_;
     int64_t epoch_ = 0;
     std::optional<explanation> explanation_;
 };

@@ -183,6 +183,15 @@ std::vector<uint8_t> sized_context::sequence() const {
     return cells;
 }
 
+void sized_context::refill(std::span<const uint8_t> sequence) {
+    clear();
+    forget_errors();
+    if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
+        throw std::runtime_error("the KV cache of the prompt cannot be restored: " +
+                                 last_logged_error());
+    }
+}
+
 void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
     open(n_cells);
     if (!holds_numbers(sequence, kv_cache::forms(get()))) {

@@ -69,6 +69,9 @@ class sized_context {
     void take_over(const sized_context & other, int32_t n_cells);
 
     std::vector<uint8_t> sequence() const; // cells and their rows, in llama.cpp's form
+    // Replaces the sequence by one that sequence() has given. Throws std::runtime_error if
+    // llama.cpp cannot.
+    void refill(std::span<const uint8_t> sequence);
     // Makes a context of at least n_cells with this sequence. Throws std::invalid_argument for
     // bytes that sequence() has not made.
     void restore(std::span<const uint8_t> sequence, int32_t n_cells);

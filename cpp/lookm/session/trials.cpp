@@ -1,7 +1,6 @@
 #include "lookm/session/trials.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/host/log.h"
 #include "lookm/prompt/text_run.h"
 #include "lookm/session/checks.h"
 
@@ -71,12 +70,7 @@ void trials::check(const compression & how) const {
 
 void trials::run(const compression & how) {
     sized_context & context = sequence_.context();
-    forget_errors();
-    const std::vector<uint8_t> & cells = copy_->cells;
-    if (llama_state_seq_set_data(context.get(), cells.data(), cells.size(), 0) != cells.size()) {
-        throw std::runtime_error("the KV cache of the prompt cannot be restored: " +
-                                 last_logged_error());
-    }
+    context.refill(copy_->cells);
     sequence_.set_n_past(copy_->n_past);
     sequence_.stats() = copy_->stats;
     sequence_.stats().method = how.method;
@@ -114,7 +108,7 @@ void trials::follow(const std::string & text) {
     sequence_.set_n_past(copy_->n_past);
     sequence_.keep_logits({});
     const auto n = static_cast<int32_t>(tokens.size());
-    if (context.n_used().value_or(sequence_.n_past()) + n > context.size()) {
+    if (sequence_.n_used() + n > context.size()) {
         throw bad_argument("text", std::to_string(n) +
                                        " tokens do not fit behind the prompt in a context of " +
                                        std::to_string(context.size()) +
@@ -122,7 +116,8 @@ void trials::follow(const std::string & text) {
     }
     for (int32_t i = 0; i < n; i += context.n_batch()) {
         const int32_t n_now = std::min(context.n_batch(), n - i);
-        sequence_.decode(tokens.data() + i, n_now, i + n_now == n);
+        sequence_.decode(tokens.data() + i, n_now,
+                         i + n_now == n ? sequence::logits_of::last : sequence::logits_of::none);
     }
     llama_synchronize(context.get());
     answer_.from_here(true);
