@@ -89,18 +89,23 @@ class Answer:
     """One answer while it is generated: an iterator over its text, in pieces that are not empty.
 
     Attributes:
-        n_tokens: Number of tokens so far.
+        tokens: The tokens so far.
         finish_reason: Why it ended; valid once the iterator is exhausted.
     """
 
     def __init__(self, session: _core.Session, stop: Sequence[str], max_tokens: int | None) -> None:
-        self.n_tokens = 0
+        self.tokens: list[int] = []
         self.finish_reason: FinishReason = "stop"
         self._session = session
         # Under a cap there is always a free cell, so something else must end the answer.
         self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else session.n_ctx
         self._stream = TextStream(stop)
         self._ended = False
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens so far."""
+        return len(self.tokens)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -120,7 +125,9 @@ class Answer:
         if piece is None:
             self._ended = True
             return self._stream.flush()
-        self.n_tokens += 1
+        token = self._session.token
+        assert token is not None, "next() has just given it"
+        self.tokens.append(token)
         text = self._stream.feed(piece)
         self._ended = self._stream.stopped
         return text

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.compression import Compression
 from lookm_cpp.embedded import demo_prompts
+from lookm_cpp.evaluation.fidelity import Fidelity, fidelity
 from lookm_cpp.evaluation.lab import Lab
 from session.tiny_models import write_llama
 
@@ -141,3 +143,44 @@ def test_text_becomes_tokens_and_the_same_text_again(lab: Lab) -> None:
     assert len(lab.session.tokens_of("</s>")) > 1, "control tokens are only text"
     with pytest.raises(ValueError, match="tokens: 99999 is none of"):
         lab.session.text_of([99999])
+
+
+def fidelity_of(lab: Lab, way: Compression) -> Fidelity:
+    """Of a compression of the prompt that is set, along the full cache's answer."""
+    (full,) = lab.trial(Compression())
+    pairs = zip(
+        [*lab.distributions(Compression(), full.tokens)],
+        lab.distributions(way, full.tokens),
+        strict=True,
+    )
+    found = fidelity(pairs)
+    assert found is not None
+    assert found.n_tokens == len(full.tokens) > 32, "more than are read at once"
+    return found
+
+
+def test_the_full_cache_agrees_with_itself(lab: Lab) -> None:
+    """Exactly: each trial begins with the same cells and decodes the same tokens in one thread."""
+    lab.prompt(CONTEXT, IMAGES, question=QUESTION)
+    for way in (Compression(), Compression(method="origin"), Compression(1.0, "h2o")):
+        found = fidelity_of(lab, way)
+        assert (found.kl_divergence, found.top1_agreement) == (0.0, 1.0)
+
+
+def test_fewer_cells_say_less_of_what_the_full_cache_says(lab: Lab) -> None:
+    lab.prompt(CONTEXT, IMAGES, question=QUESTION)
+    found = [fidelity_of(lab, Compression(ratio, "h2o")) for ratio in (0.8, 0.4, 0.2, 0.05)]
+    far = [one.kl_divergence for one in found]
+    assert far == sorted(far)
+    assert far[-1] > 5 * far[0] > 0
+    assert found[-1].top1_agreement < found[0].top1_agreement
+
+
+def test_distributions_are_those_that_the_answer_was_chosen_from(lab: Lab) -> None:
+    lab.prompt(CONTEXT, IMAGES, question=QUESTION)
+    for way in (Compression(0.3, "h2o"), Compression(0.3, "snapkv"), Compression(0.3, "random")):
+        (trial,) = lab.trial(way, seed=5)
+        rows = np.concatenate([*lab.distributions(way, trial.tokens, seed=5)])
+        n = len(trial.tokens)
+        assert rows.argmax(axis=1)[: n - 1].tolist() == list(trial.tokens[1:])
+        assert lab.session.text_of(list(trial.tokens)).decode().strip() == trial.answer

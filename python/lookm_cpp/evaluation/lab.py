@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from lookm_cpp.answer import Answer
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import Compression
+from lookm_cpp.evaluation.fidelity import Rows
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.images import MAX_PIXELS, ImageLike
 from lookm_cpp.messages import template_input
@@ -25,6 +26,8 @@ from lookm_cpp.templates import template_text
 _OBSERVER = Compression(kv_ratio=0.5, method="roco")
 _LONG = (True, *[False] * 98, True)
 """The cells of a prompt that is longer than any window."""
+_AT_ONCE = 32
+"""Tokens whose distributions are held at the same time."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,14 @@ class Trial:
 
     Attributes:
         answer: The text, without white space around it.
+        tokens: The answer's tokens.
         prompt_cells: Number of cells that were compressed.
         kept_cells: Number of cells left, the same in every layer and head.
         kv_bytes: Bytes of the cells left.
     """
 
     answer: str
+    tokens: tuple[int, ...]
     prompt_cells: int
     kept_cells: int
     kv_bytes: int
@@ -150,14 +155,32 @@ class Lab:
             if self._before_question:
                 self.session.follow(text)
             self.session.start(temperature=0.0)
-            answer = "".join(Answer(self.session, (), self._max_tokens)).strip()
+            answer = Answer(self.session, (), self._max_tokens)
+            words = "".join(answer).strip()
             stats = self.session.stats
             trials.append(
                 Trial(
-                    answer, stats["prompt_cells"], stats["kept_cells"], stats["kv_bytes_used_after"]
+                    words,
+                    tuple(answer.tokens),
+                    stats["prompt_cells"],
+                    stats["kept_cells"],
+                    stats["kv_bytes_used_after"],
                 )
             )
         return trials
+
+    def distributions(
+        self, compression: Compression, tokens: Sequence[int], *, seed: int = 0
+    ) -> Iterator[Rows]:
+        """Compress the prompt as it was read, and read tokens in place of an answer.
+
+        Yields the log-probabilities after each of them, a few tokens at a time. Not for prompts
+        that were set with ``before_question``; at most ``max_tokens`` tokens.
+        """
+        self._read(compression if looks_at_window(compression) else _OBSERVER, self._max_tokens)
+        self.session.trial(compression.core(seed))
+        for i in range(0, len(tokens), _AT_ONCE):
+            yield self.session.distributions(list(tokens[i : i + _AT_ONCE]))
 
     def image_cells(self, image: ImageLike) -> int:
         """Number of cells that an image takes."""
