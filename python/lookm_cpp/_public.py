@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
+from lookm_cpp.comparison import Comparison
 from lookm_cpp.compression import Compression
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
@@ -15,6 +16,7 @@ from lookm_cpp.stats import Stats
 
 __all__ = [
     "Chat",
+    "Comparison",
     "Compression",
     "Explanation",
     "ImageLike",

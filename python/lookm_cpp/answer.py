@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lookm_cpp.brief import brief
@@ -91,9 +91,21 @@ class Answer:
     Attributes:
         tokens: The tokens so far.
         finish_reason: Why it ended; valid once the iterator is exhausted.
+
+    Args:
+        session: The session, in which an answer has been started.
+        stop: Strings that end the answer.
+        max_tokens: Maximum number of tokens; ``None`` or a number below 1 for those that fit.
+        watch: Called after each choice of a token but the first, also after that of the end.
     """
 
-    def __init__(self, session: _core.Session, stop: Sequence[str], max_tokens: int | None) -> None:
+    def __init__(
+        self,
+        session: _core.Session,
+        stop: Sequence[str],
+        max_tokens: int | None,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
         self.tokens: list[int] = []
         self.finish_reason: FinishReason = "stop"
         self._session = session
@@ -101,6 +113,7 @@ class Answer:
         self._limit = max_tokens if max_tokens is not None and max_tokens > 0 else session.n_ctx
         self._stream = TextStream(stop)
         self._ended = False
+        self._watch = watch
 
     @property
     def n_tokens(self) -> int:
@@ -122,6 +135,8 @@ class Answer:
             piece = None
         else:
             piece = self._session.next()
+            if self._watch and self.tokens:
+                self._watch()
         if piece is None:
             self._ended = True
             return self._stream.flush()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer
 from lookm_cpp.chat import Reply, contexts_of, question_messages
+from lookm_cpp.comparison import COMPARED_RATIO, Comparison, compare_caches
 from lookm_cpp.compression import RATIOS, Compression, compression_of
 from lookm_cpp.conversation import Chat, Place
 from lookm_cpp.explaining.explain import (
@@ -25,7 +27,7 @@ from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.opening import model_options
-from lookm_cpp.options import RANDOM_SEED, greedy_unless, seed_of
+from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, seed_of
 from lookm_cpp.request import Request
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
@@ -338,6 +340,53 @@ class Llava:
         completion = self.create_chat_completion(messages, **options)
         return completion["choices"][0]["message"]["content"].strip()
 
+    def compare(
+        self,
+        question: str,
+        images: Images = (),
+        *,
+        context: str | Sequence[str] | None = None,
+        system: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Comparison:
+        """Answer with the full and with the compressed cache, and say how close the two are.
+
+        ``comparison.fidelity`` needs no right answers: both caches read the full cache's answer,
+        and their predictions of each next token are compared.
+
+        Args:
+            question: As in ``ask``.
+            images: As in ``ask``.
+            context: As in ``ask``.
+            system: As in ``ask``.
+            **options: As in ``ask``. The default of ``kv_ratio`` is the object's, or 0.2 if that
+                keeps all cells.
+
+        Raises:
+            ValueError: The object has a cap (``kv_cells``, ``kv_memory``), or as in ``ask``.
+
+        >>> with Llava.embedded() as llm:
+        ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+        ...     found = llm.compare("Image 1:<image> Image 2:<image> What is in image 2?", pictures)
+        >>> found.compressed.answer, found.fidelity.top1_agreement
+        ('Image 2 shows an owl.', 1.0)
+        """
+        self._check_open()
+        if self.kv_cells is not None:
+            raise ValueError(
+                f"compare needs the full cache, but kv_cells is {self.kv_cells}, expected no cap"
+            )
+        self._set_defaults(options, COMPARED_RATIO)
+        messages = question_messages(question, images, contexts_of(context), system)
+        compressed = self._request(messages, options)
+        whole = compression_of(self._compression, {**options}).override(kv_ratio=1.0)
+        full = replace(compressed, compression=whole.core(method_seed(compressed.sampling)))
+        with self._turns.hold():
+            self._check_open()
+            found = compare_caches(self._session, full, compressed)
+            self._stats = found.compressed.stats
+            return found
+
     def explain(
         self,
         question: str,
@@ -373,10 +422,7 @@ class Llava:
         >>> found.grid(1, found.methods[0].share_kept()).shape
         (8, 8)
         """
-        options["temperature"] = greedy_unless(options.get("temperature"))
-        ratios = [options.get(name) for name in RATIOS]
-        if ratios == [None] * len(RATIOS) and not self._compression.has_ratio:
-            options["kv_ratio"] = KV_RATIO
+        self._set_defaults(options, KV_RATIO)
         self._check_open()
         pictures = upright_images(images, self._max_pixels)
         messages = question_messages(question, pictures, contexts_of(context), system)
@@ -384,6 +430,13 @@ class Llava:
         return explain_methods(
             lambda given: self._explained(messages, given), shown, methods, options
         )
+
+    def _set_defaults(self, options: ChatOptions, ratio: float) -> None:
+        """Make an answer greedy, and a prompt compressed to ``ratio``, if nothing else is given."""
+        options["temperature"] = greedy_unless(options.get("temperature"))
+        given = [options.get(name) for name in ("compression", *RATIOS)]
+        if not self._compression.has_ratio and all(value is None for value in given):
+            options["kv_ratio"] = ratio
 
     def _explained(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Outcome:
         request = self._request(messages, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,11 @@ class Request:
 
     def begin(self, session: _core.Session, *, explain: bool = False) -> Answer:
         """Read the prompt and begin its answer; the caller holds the session."""
+        self.read(session, explain=explain)
+        return self.answer(session)
+
+    def read(self, session: _core.Session, *, explain: bool = False) -> None:
+        """Read the prompt."""
         session.prefill(
             session.apply_template(self.found.messages),
             [picture.pixels for picture in self.found.images],
@@ -87,5 +92,8 @@ class Request:
             progress=self.progress,
             explain=explain,
         )
+
+    def answer(self, session: _core.Session, watch: Callable[[], None] | None = None) -> Answer:
+        """Begin the answer to the prompt that was read; ``watch`` as in ``Answer``."""
         session.start(**self.sampling)
-        return Answer(session, self.stops, self.max_tokens)
+        return Answer(session, self.stops, self.max_tokens, watch)

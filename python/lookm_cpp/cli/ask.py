@@ -28,13 +28,14 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
+from lookm_cpp.comparison import COMPARED_RATIO
+from lookm_cpp.compression import RATIOS
+from lookm_cpp.evaluation.fidelity import Fidelity
 from lookm_cpp.files import read_text
 from lookm_cpp.images import ImageLike
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import ChatOptions
 from lookm_cpp.stats import Stats
-
-COMPARED_RATIO = 0.2
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,38 @@ def _ask_once(llm: Llava, question: Asked, options: ChatOptions, *, as_json: boo
 
 def _ask_twice(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bool) -> None:
     """The same question with the full and with the compressed cache, side by side."""
-    full = run(llm, question, {**options, "kv_ratio": 1.0})
-    small = run(llm, question, options)
+    with prompt_progress() as progress:
+        options["progress"] = progress
+        found = llm.compare(
+            question.text,
+            question.images,
+            context=question.contexts,
+            system=question.system,
+            **options,
+        )
     if as_json:
-        runs = {"full": full.as_dict(), "compressed": small.as_dict()}
-        print_json({"model": llm.model_name, "question": question.text, **runs})
+        print_json({"model": llm.model_name, "question": question.text, **found.as_dict()})
         return
-    rows = [["answer", full.answer, small.answer], *stats_rows((full.stats, small.stats))]
+    full, small = found.full, found.compressed
+    rows = [
+        ["answer", full.answer, small.answer],
+        *_fidelity_rows(found.fidelity),
+        *stats_rows((full.stats, small.stats)),
+    ]
     if small.stats.note:
         rows.append(["note", full.stats.note, small.stats.note])
     Console(highlight=False).print(
         side_by_side(("full cache", f"compressed by {small.stats.method}"), rows)
     )
+
+
+def _fidelity_rows(found: Fidelity | None) -> list[list[str]]:
+    if found is None:
+        return []
+    return [
+        ["KL divergence", "", f"{found.kl_divergence:.3g} nats"],
+        ["top-1 agreement", "", f"{found.top1_agreement:.1%} of {found.n_tokens} tokens"],
+    ]
 
 
 @with_flags(
@@ -150,8 +171,8 @@ def ask(
         bool,
         typer.Option(
             "--compare",
-            help="Show the answer with the full cache next to it. --kv-ratio is "
-            "then 0.2 by default.",
+            help="Show the answer with the full cache next to it, and how close the two caches' "
+            "predictions are along that answer. --kv-ratio is then 0.2 by default.",
         ),
     ] = False,
     as_json: Json = False,
@@ -166,6 +187,7 @@ def ask(
     ratios_given = (kv_ratio, how["important_ratio"], how["recent_ratio"]) != (None, None, None)
     default_ratio = COMPARED_RATIO if compare and not ratios_given else 1.0
     how["kv_ratio"] = default_ratio if kv_ratio is None else kv_ratio
+    ratios = {name: how[name] for name in RATIOS}
     check_embedded(model, mmproj)
     if text_only and (model == embedded.NAME or mmproj is not None):
         raise ValueError("--text-only is given with a projector, expected one or the other")
@@ -179,5 +201,5 @@ def ask(
     projector: str | Literal[False] | None = False if text_only else mmproj
     with open_model(model, projector, {**opened, **how}) as llm:
         (_ask_twice if compare else _ask_once)(
-            llm, asked, cast("ChatOptions", answer), as_json=as_json
+            llm, asked, cast("ChatOptions", {**answer, **ratios}), as_json=as_json
         )
