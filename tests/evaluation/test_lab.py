@@ -44,6 +44,7 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
         Compression(),
         Compression(0.35, "roco"),
         Compression(0.35, "snapkv"),
+        Compression(0.1, "snapkv"),
         Compression(0.35, "h2o", scorer="window", window=7),
         Compression(0.1, "avg_merge"),
         Compression(0.35, "h2o"),
@@ -184,3 +185,21 @@ def test_distributions_are_those_that_the_answer_was_chosen_from(lab: Lab) -> No
         n = len(trial.tokens)
         assert rows.argmax(axis=1)[: n - 1].tolist() == list(trial.tokens[1:])
         assert lab.session.text_of(list(trial.tokens)).decode().strip() == trial.answer
+
+
+def test_ratios_of_one_method_share_a_reading(lab: Lab) -> None:
+    """A trial forgets one prompt, its own; a reading forgets one more."""
+    lab.prompt(CONTEXT, IMAGES, question=QUESTION)
+    readings = []
+    for way in (
+        Compression(0.5, "snapkv"),
+        Compression(0.2, "snapkv"),
+        Compression(important_ratio=0.1, recent_ratio=0.2, method="snapkv"),
+        Compression(0.2, "h2o"),
+        Compression(0.1, "roco"),
+        Compression(),
+    ):
+        before = lab.session.epoch
+        lab.trial(way)
+        readings.append(lab.session.epoch - before - 1)
+    assert readings == [1, 0, 0, 1, 0, 0]

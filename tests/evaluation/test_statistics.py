@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lookm_cpp.evaluation.records import Records
-from lookm_cpp.evaluation.statistics import Scores, scores_of
+from lookm_cpp.evaluation.statistics import Interval, Scores, mean_of, scores_of
 
 
 def test_interval_against_a_bootstrap_by_hand() -> None:
@@ -76,3 +76,15 @@ def test_records_of_another_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a file of records"):
         Records(path, {"seed": 0})
     assert path.read_text() == "not JSON\n"
+
+
+def test_the_interval_of_a_mean_against_prompts_drawn_in_a_loop() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.exponential(0.3, 25)
+    found = mean_of(values)
+    means = [np.mean(values[rng.integers(0, 25, 25)]) for _ in range(4000)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.low == pytest.approx(low, abs=0.01)
+    assert found.high == pytest.approx(high, abs=0.01)
+    assert mean_of(np.array([0.5])) == Interval(0.5, 0.5, 0.5)

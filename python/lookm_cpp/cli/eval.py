@@ -6,6 +6,7 @@ import typer
 
 from lookm_cpp.cli.command import Command
 from lookm_cpp.cli.eval_milebench import milebench
+from lookm_cpp.cli.eval_own import own
 from lookm_cpp.cli.eval_passkey import passkey
 from lookm_cpp.cli.eval_tiny import tiny
 
@@ -22,3 +23,4 @@ def evaluate(context: typer.Context) -> None:
 app.command(cls=Command)(tiny)
 app.command(cls=Command)(milebench)
 app.command(cls=Command)(passkey)
+app.command(cls=Command)(own)

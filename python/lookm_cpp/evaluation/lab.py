@@ -194,6 +194,7 @@ class Lab:
         ``n_answer``: cells for what comes after the prompt. An answer that needed more would end
         the trials.
         """
+        observer = observer.override(kv_ratio=_OBSERVER.kv_ratio)  # it changes no score
         if self._observed == observer and n_answer <= self._n_answer:
             return
         self.session.read(

@@ -25,6 +25,22 @@ class Difference:
         return (self.low > 0) - (self.high < 0)
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_of(values: npt.NDArray[np.float64], seed: int = 0) -> Interval:
+    """The mean of one value for each prompt; the bootstrap draws prompts."""
+    drawn = _resampled(values[:, None], seed) / 100
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 class Scores:
     """Scores in [0, 1] of the same prompts, ``[n_contexts, n_tasks]``; NaN for questions not asked.
 

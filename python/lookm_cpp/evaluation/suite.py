@@ -90,28 +90,33 @@ class SuiteRun:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What records must share to be comparable.
-
-        Of a large file, the beginning and the size are hashed.
-        """
-        digest = hashlib.sha256()
-        for file in (self.setup.model, self.setup.mmproj):
-            if file:
-                with file.open("rb") as stream:
-                    digest.update(hashlib.sha256(stream.read(_HASHED)).digest())
-                digest.update(
-                    b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode()
-                )
-        digest.update(self.setup.chat_template.encode())
+        """What records must share to be comparable."""
         return {
             "suite": self.name,
-            "model": digest.hexdigest()[:16],
+            "model": model_digest(self.setup),
             "seed": self.seed,
             **self.given,
         }
 
 
 _HASHED = 16 << 20
+
+
+def model_digest(setup: Setup) -> str:
+    """A hash of the model's files and its chat template.
+
+    Of a large file, the beginning and the size are hashed.
+    """
+    digest = hashlib.sha256()
+    for file in (setup.model, setup.mmproj):
+        if file:
+            with file.open("rb") as stream:
+                digest.update(hashlib.sha256(stream.read(_HASHED)).digest())
+            digest.update(
+                b"" if file.stat().st_size <= _HASHED else str(file.stat().st_size).encode()
+            )
+    digest.update(setup.chat_template.encode())
+    return digest.hexdigest()[:16]
 
 
 def run_suite(run: SuiteRun, records: Records, progress: Callable[[int, int], None]) -> None:
