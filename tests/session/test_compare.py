@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lookm_cpp.cli import main
 from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.evaluation.lab import Lab
+from lookm_cpp.options import LlavaOptions
 
 from session.tiny_models import write_llama
 
@@ -21,12 +21,6 @@ PROMPT: DemoPrompt = next(
     prompt for prompt in demo_prompts() if prompt.task == "describe" and len(prompt.images) == 4
 )
 IMAGES = [str(image) for image in PROMPT.images]
-
-
-@pytest.fixture(scope="module")
-def llm() -> Iterator[Llava]:
-    with Llava.embedded() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(
@@ -62,6 +56,22 @@ def test_equal_caches_are_equally_sure(llm: Llava) -> None:
     assert found.fidelity is not None
     assert (found.fidelity.kl_divergence, found.fidelity.top1_agreement) == (0.0, 1.0)
     assert found.full.answer == found.compressed.answer
+
+
+def test_devices_say_what_the_cpu_says(llm: Llava, backend: LlavaOptions) -> None:
+    """Of the same answer; attention is rounded otherwise."""
+    how: Any = {"kv_ratio": 0.5, "method": "h2o"}
+    expected = llm.compare(PROMPT.content, IMAGES, **how)
+    with Llava.embedded(**backend) as other:
+        found = other.compare(PROMPT.content, IMAGES, **how)
+        equal = other.compare(PROMPT.content, IMAGES, kv_ratio=1.0).fidelity
+    assert found.full.answer == expected.full.answer
+    assert found.fidelity is not None
+    assert expected.fidelity is not None
+    assert found.fidelity.n_tokens == expected.fidelity.n_tokens
+    assert found.fidelity.kl_divergence == pytest.approx(expected.fidelity.kl_divergence, abs=0.01)
+    assert equal is not None
+    assert (equal.kl_divergence, equal.top1_agreement) == (0.0, 1.0)
 
 
 def test_the_ratio_that_is_given_counts(llm: Llava) -> None:
