@@ -13,7 +13,7 @@ from lookm_cpp.cli.eval_options import make_setup
 from lookm_cpp.compression import Compression
 from lookm_cpp.embedded import demo_prompts
 from lookm_cpp.evaluation.fidelity import Fidelity, fidelity
-from lookm_cpp.evaluation.lab import Lab
+from lookm_cpp.evaluation.lab import Ask, Lab
 from session.tiny_models import write_llama
 
 PROMPT = next(
@@ -72,21 +72,39 @@ def test_each_question_gets_a_copy_of_the_prompt(lab: Lab, llm: Llava) -> None:
     """With all cells kept it is the whole prompt; no question sees the ones before it."""
     questions = [QUESTION, " What is in image 1?", " What is at the top left of image 1?", QUESTION]
     lab.prompt(CONTEXT, IMAGES, before_question=True)
-    full = [trial.answer for trial in lab.trial(Compression(), questions)]
+    asks = [Ask(question) for question in questions]
+    full = [trial.answer for trial in lab.trial(Compression(), asks)]
     assert full == [llm.ask(CONTEXT + question, IMAGES) for question in questions]
-    small = lab.trial(Compression(0.35, "h2o"), questions)
+    small = lab.trial(Compression(0.35, "h2o"), asks)
     assert small[0] == small[3]
-    assert [lab.trial(Compression(0.35, "h2o"), [question])[0] for question in questions] == small
+    assert [lab.trial(Compression(0.35, "h2o"), [ask])[0] for ask in asks] == small
     llm.ask(PROMPT.content, IMAGES, kv_ratio=0.35, method="h2o")
     assert small[0].prompt_cells < llm.stats.prompt_cells, "the question is not compressed"
     assert small[0].kept_cells < llm.stats.kept_cells
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_answer_goes_on_from_what_it_is_made_to_begin_with(lab: Lab, before: bool) -> None:
+    """With all cells kept, the rest is that of the answer; what is given is read, not sampled."""
+    lab.prompt(CONTEXT, IMAGES, question="" if before else QUESTION, before_question=before)
+    asked = QUESTION if before else ""
+    (whole,) = lab.trial(Compression(), [Ask(asked)])
+    first, second, rest = whole.answer.split(" ", 2)
+    begun, short, other = lab.trial(
+        Compression(),
+        [Ask(asked, f" {first} {second}"), Ask(asked, "", 3), Ask(asked, " Image 2 shows")],
+    )
+    assert begun.answer == rest
+    assert whole.answer.startswith(short.answer)
+    assert len(lab.session.tokens_of(" " + short.answer)) == 3
+    assert other.answer != begun.answer
 
 
 def test_before_the_question_no_query_is_the_questions(lab: Lab) -> None:
     """A later question does not change what is kept, up to the end of the context."""
     lab.prompt(CONTEXT, IMAGES, before_question=True)
     (kept,) = lab.trial(
-        Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [QUESTION]
+        Compression(1.0, "text_prior_h2o", important_ratio=1e-9, recent_ratio=0.0), [Ask(QUESTION)]
     )
     assert kept.prompt_cells - kept.kept_cells == 64 * len(IMAGES)
 
@@ -101,23 +119,23 @@ def test_answers_that_never_end(tmp_path: Path) -> None:
     n_answer, question, h2o = 60, " And what is it then?", Compression(0.5, "h2o")
     with Lab(setup, n_answer) as lab:
         lab.prompt("x", [], before_question=True)
-        (one,) = lab.trial(h2o, [question])
+        (one,) = lab.trial(h2o, [Ask(question)])
         n_more = (256 - one.prompt_cells - n_answer) % 256
         lab.prompt("x" * (1 + n_more), [], before_question=True)
         for _ in range(2):
-            (trial,) = lab.trial(h2o, [question])
+            (trial,) = lab.trial(h2o, [Ask(question)])
             assert (trial.prompt_cells + n_answer) % 256 == 0
         lab.session.trial(Compression(method="origin").core())
         lab.session.follow(question)
         lab.session.start(temperature=0.0, ignore_eos=True)
         assert len([lab.session.next() for _ in range(n_answer)]) == n_answer
-        lab.trial(h2o, [question])
+        lab.trial(h2o, [Ask(question)])
 
 
 def test_calls_in_the_wrong_order_are_refused(lab: Lab) -> None:
     session = lab.session
     lab.prompt(CONTEXT, IMAGES, before_question=True)
-    lab.trial(Compression(0.5, "h2o"), [QUESTION])
+    lab.trial(Compression(0.5, "h2o"), [Ask(QUESTION)])
     with pytest.raises(ValueError, match='method: "snapkv" takes attention that was not observed'):
         session.trial(Compression(0.5, "snapkv").core())
     session.trial(Compression(0.5, "h2o").core())

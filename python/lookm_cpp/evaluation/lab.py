@@ -66,6 +66,21 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """What is read after the compression, and then answered.
+
+    Attributes:
+        text: A question, where the prompt was set with ``before_question``.
+        begins: What the answer is made to begin with; not part of ``Trial.answer``.
+        max_tokens: Limit of the answer; ``None`` for that of the lab.
+    """
+
+    text: str = ""
+    begins: str = ""
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Trial:
     """An answer, and the size of the cache that it was given with.
 
@@ -138,24 +153,24 @@ class Lab:
         self._observed = None
 
     def trial(
-        self, compression: Compression, questions: Sequence[str] = ("",), *, seed: int = 0
+        self, compression: Compression, asks: Sequence[Ask] = (Ask(),), *, seed: int = 0
     ) -> list[Trial]:
-        """Compress the prompt as it was read, and answer.
+        """Compress the prompt as it was read, and answer, each time on a copy of its cells.
 
-        ``questions`` are allowed only if the prompt was set with ``before_question``.
+        Questions are allowed only if the prompt was set with ``before_question``.
         """
-        asked = (
-            [f"{question}{self._tail}" for question in questions] if self._before_question else [""]
-        )
-        n_answer = self._max_tokens + max(len(self.session.tokens_of(text)) for text in asked)
+        tail = self._tail if self._before_question else ""
+        asked = [(f"{ask.text}{tail}{ask.begins}", self._limit(ask)) for ask in asks]
+        n_answer = max(limit + len(self.session.tokens_of(text)) for text, limit in asked)
         self._read(compression if looks_at_window(compression) else _OBSERVER, n_answer)
-        self.session.trial(compression.core(seed))
-        trials = []
-        for text in asked:
-            if self._before_question:
+        trials: list[Trial] = []
+        for text, limit in asked:
+            if not trials or not text:
+                self.session.trial(compression.core(seed))
+            if text:
                 self.session.follow(text)
             self.session.start(temperature=0.0)
-            answer = Answer(self.session, (), self._max_tokens)
+            answer = Answer(self.session, (), limit)
             words = "".join(answer).strip()
             stats = self.session.stats
             trials.append(
@@ -181,6 +196,9 @@ class Lab:
         self.session.trial(compression.core(seed))
         for i in range(0, len(tokens), _AT_ONCE):
             yield self.session.distributions(list(tokens[i : i + _AT_ONCE]))
+
+    def _limit(self, ask: Ask) -> int:
+        return self._max_tokens if ask.max_tokens is None else ask.max_tokens
 
     def image_cells(self, image: ImageLike) -> int:
         """Number of cells that an image takes."""

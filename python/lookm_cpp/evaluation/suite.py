@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from lookm_cpp.evaluation.arms import Arm
-from lookm_cpp.evaluation.lab import Lab, Setup, looks_at_window
+from lookm_cpp.evaluation.lab import Ask, Lab, Setup, looks_at_window
 from lookm_cpp.evaluation.records import Record, Records
 
 PLACES = ("after", "before")
@@ -35,11 +35,16 @@ class Question:
         task: Its kind; a context has at most one question of each kind.
         text: The question, beginning with the space that separates it from the context.
         answer: The right answer, word for word.
+        begins: What the answer is made to begin with. It is read after the compression, so that no
+            token of the answer comes from the full cache's logits.
+        max_tokens: Limit of the answer; ``None`` for that of the run.
     """
 
     task: str
     text: str
     answer: str
+    begins: str = ""
+    max_tokens: int | None = None
 
     def score(self, answer: str) -> float:
         """1 for the right answer, word for word, otherwise 0."""
@@ -178,10 +183,13 @@ def _ask(
         contexts=context.evictable,
         before_question=before,
     )
-    texts = [question.text for question in asked] if before else [""]
+    asks = [
+        Ask(question.text if before else "", question.begins, question.max_tokens)
+        for question in asked
+    ]
     found: list[Record] = []
     for arm in arms:
-        trials = lab.trial(arm.compression, texts, seed=context.number)
+        trials = lab.trial(arm.compression, asks, seed=context.number)
         found += [
             {
                 "place": place,
