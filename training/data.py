@@ -64,9 +64,9 @@ def prepare(config: Config, log: Callable[[str], None]) -> dict[Split, Pool]:
         sprites = load_sprites(folder)
         for split in ("train", "test"):
             log(f"rendering the {split} pictures")
-            _save(folder / split, render_pool(split, sprites, config.data, config.model))
+            save_pool(folder / split, render_pool(split, sprites, config.data, config.model))
         marker.write_text(json.dumps(wanted))
-    return {split: _load(folder / split) for split in ("train", "test")}
+    return {split: load_pool(folder / split) for split in ("train", "test")}
 
 
 def load_sprites(folder: Path) -> list[Image.Image]:
@@ -147,13 +147,16 @@ def _member(package: tarfile.TarFile, path: str) -> bytes:
     return file.read()
 
 
-def _save(stem: Path, pool: Pool) -> None:
+def save_pool(stem: Path, pool: Pool) -> None:
+    """Writes a pool to files of this stem."""
     np.save(stem.with_suffix(".pixels.npy"), pool.pixels)
     np.save(stem.with_suffix(".labels.npy"), pool.labels)
     stem.with_suffix(".json").write_text(json.dumps([asdict(picture) for picture in pool.pictures]))
 
 
-def _load(stem: Path) -> Pool:
+def load_pool(stem: Path) -> Pool:
+    """What `save_pool` wrote."""
+
     def picture(entry: dict) -> Picture:
         questions = tuple((question, answer) for question, answer in entry["questions"])
         return Picture(entry["kind"], tuple(entry["names"]), questions)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import ModelSize
-from .model import VisionLanguageModel
-from .tensors import decoder_entries, from_files, stored_vision_blocks, to_files, vision_entries
+from .model import Projector, VisionEncoder, VisionLanguageModel
+from .tensors import decoder_entries, from_file, stored_vision_blocks, to_files, vision_entries
 from .tokenizer import BEGIN, END, UNKNOWN, from_vocabulary
 
 # The template holds no <s>: add_bos_token puts it in front once.
@@ -47,7 +47,7 @@ def write(model: VisionLanguageModel, tokenizer: Tokenizer, folder: Path) -> Fil
     files = Files.under(folder)
     write_decoder(model, tokenizer, files.decoder_f16, Type.F16)
     write_decoder(model, tokenizer, files.decoder_q8, Type.Q8_0)
-    write_vision(model, files.vision)
+    write_vision(model.vision, model.projector, model.size, files.vision)
     return files
 
 
@@ -80,9 +80,8 @@ def write_decoder(
     _finish(writer, to_files(model.state_dict(), decoder_entries, size), matrices)
 
 
-def write_vision(model: VisionLanguageModel, path: Path) -> None:
+def write_vision(encoder: VisionEncoder, projector: Projector, size: ModelSize, path: Path) -> None:
     """Encoder and projector: matrices F16, the rest F32."""
-    size = model.size
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_name("tiny-llava-vision")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
@@ -96,7 +95,7 @@ def write_vision(model: VisionLanguageModel, path: Path) -> None:
         "patch_size": size.patch,
         "embedding_length": size.vision_width,
         "feed_forward_length": size.vision_ffn,
-        "projection_dim": size.width,
+        "projection_dim": projector.second.out_features,
         "block_count": stored_vision_blocks(size),
         "attention.head_count": size.vision_heads,
     }
@@ -105,7 +104,8 @@ def write_vision(model: VisionLanguageModel, path: Path) -> None:
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", size.vision_eps)
     writer.add_array("clip.vision.image_mean", [size.pixel_mean] * 3)
     writer.add_array("clip.vision.image_std", [size.pixel_std] * 3)
-    _finish(writer, to_files(model.state_dict(), vision_entries, size), Type.F16)
+    parameters = nn.ModuleDict({"vision": encoder, "projector": projector}).state_dict()
+    _finish(writer, to_files(parameters, vision_entries, size), Type.F16)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
@@ -156,15 +156,31 @@ def _finish(writer: gguf.GGUFWriter, tensors: dict[str, Tensor], matrices: Type)
 
 def read(decoder: Path, vision: Path, size: ModelSize) -> tuple[VisionLanguageModel, Tokenizer]:
     """The model and tokenizer in two GGUF files, quantized or not; matrices become float32."""
-    readers = [gguf.GGUFReader(path) for path in (decoder, vision)]
-    tensors = {}
-    for reader in readers:
-        for tensor in reader.tensors:
-            shape = [int(length) for length in reversed(tensor.shape)]
-            values = gguf.dequantize(tensor.data, tensor.tensor_type)
-            tensors[tensor.name] = torch.from_numpy(np.array(values, dtype=np.float32)).view(shape)
-    fields = readers[0].fields
-    tokens, merges = (fields[f"tokenizer.ggml.{part}"].contents() for part in ("tokens", "merges"))
+    language = gguf.GGUFReader(decoder)
+    tensors = {**_tensors(language), **_tensors(gguf.GGUFReader(vision))}
+    tokens, merges = (
+        language.fields[f"tokenizer.ggml.{part}"].contents() for part in ("tokens", "merges")
+    )
     model = VisionLanguageModel(size, len(tokens))
-    model.load_state_dict(from_files(tensors, size))
+    entries = [*decoder_entries(size), *vision_entries(size)]
+    model.load_state_dict(from_file(tensors, entries, size))
     return model.eval(), from_vocabulary(tokens, merges)
+
+
+def read_vision(path: Path, size: ModelSize) -> VisionEncoder:
+    """The encoder in an mmproj file."""
+    entries = [entry for entry in vision_entries(size) if entry.name.startswith("vision.")]
+    parameters = from_file(_tensors(gguf.GGUFReader(path)), entries, size)
+    encoder = VisionEncoder(size)
+    encoder.load_state_dict({name.removeprefix("vision."): t for name, t in parameters.items()})
+    return encoder.eval()
+
+
+def _tensors(reader: gguf.GGUFReader) -> dict[str, Tensor]:
+    """All tensors of a file by their names there, float32."""
+    tensors = {}
+    for tensor in reader.tensors:
+        shape = [int(length) for length in reversed(tensor.shape)]
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        tensors[tensor.name] = torch.from_numpy(np.array(values, dtype=np.float32)).view(shape)
+    return tensors

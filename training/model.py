@@ -69,10 +69,10 @@ class VisionEncoder(nn.Module):
 class Projector(nn.Module):
     """LLaVA-1.5's projector."""
 
-    def __init__(self, size: ModelSize) -> None:
+    def __init__(self, vision_width: int, hidden: int, width: int) -> None:
         super().__init__()
-        self.first = nn.Linear(size.vision_width, size.width)
-        self.second = nn.Linear(size.width, size.width)
+        self.first = nn.Linear(vision_width, hidden)
+        self.second = nn.Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Patch features [..., vision_width] -> picture tokens [..., width]."""
@@ -176,7 +176,7 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         self.size = size
         self.vision = VisionEncoder(size)
-        self.projector = Projector(size)
+        self.projector = Projector(size.vision_width, size.width, size.width)
         self.decoder = Decoder(size, vocabulary)
 
     def embed(self, ids: Tensor, features: Tensor) -> Tensor:

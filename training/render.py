@@ -37,27 +37,27 @@ class Renderer:
         Returns picture, patch classes, classes by corner.
         """
         rng = random.Random(seed)
-        canvas, labels = self._blank(split, rng)
+        canvas, labels = self.blank(split, rng)
         classes = tuple(rng.sample(range(len(EMOJI)), 4))
         half = self.model.image // 2
         for corner, label in enumerate(classes):
             size = rng.randint(half - 5, half)
             x = corner % 2 * half + rng.randint(0, half - size)
             y = corner // 2 * half + rng.randint(0, half - size)
-            self._paste(canvas, labels, label, (x, y, size), rng, tilt=15)
+            self.paste(canvas, labels, label, (x, y, size), rng, tilt=15)
         return np.asarray(canvas), labels, classes
 
     def single(self, split: Split, label: int, seed: str) -> tuple[np.ndarray, np.ndarray]:
         """One emoji of any size from half the picture on. Returns picture and patch classes."""
         rng = random.Random(seed)
-        canvas, labels = self._blank(split, rng)
+        canvas, labels = self.blank(split, rng)
         full = self.model.image
         size = rng.randint(full // 2 - 2, full - 4)
         x, y = rng.randint(0, full - size), rng.randint(0, full - size)
-        self._paste(canvas, labels, label, (x, y, size), rng, tilt=20)
+        self.paste(canvas, labels, label, (x, y, size), rng, tilt=20)
         return np.asarray(canvas), labels
 
-    def _blank(self, split: Split, rng: random.Random) -> tuple[Image.Image, np.ndarray]:
+    def blank(self, split: Split, rng: random.Random) -> tuple[Image.Image, np.ndarray]:
         """A background (plain or a two-colour gradient, with noise) and its patch classes."""
         size = self.model.image
         first, second = _colour(split, rng), _colour(split, rng)
@@ -72,7 +72,7 @@ class Renderer:
         canvas = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         return canvas, np.full(self.model.picture_tokens, BACKGROUND, np.int8)
 
-    def _paste(
+    def paste(
         self,
         canvas: Image.Image,
         labels: np.ndarray,

@@ -43,7 +43,8 @@ class PatchClassifier(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         size = config.model
-        self.vision, self.projector = VisionEncoder(size), Projector(size)
+        self.vision = VisionEncoder(size)
+        self.projector = Projector(size.vision_width, size.width, size.width)
         self.register_buffer(
             "directions", word_directions(size.width, config.seed), persistent=False
         )

@@ -114,7 +114,8 @@ def to_files(
     }
 
 
-def from_files(tensors: dict[str, Tensor], size: ModelSize) -> dict[str, Tensor]:
-    """The model's parameters from both files' tensors."""
-    entries = [*decoder_entries(size), *vision_entries(size)]
+def from_file(
+    tensors: dict[str, Tensor], entries: list[Entry], size: ModelSize
+) -> dict[str, Tensor]:
+    """The model's parameters from the tensors of files."""
     return {entry.name: entry.from_file(tensors[entry.file_name], size) for entry in entries}
