@@ -1,0 +1,119 @@
+"""Questions about several pictures, for any chat model that can name what they show."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.evaluation.facts import FactsQuestion
+from lookm_cpp.evaluation.pictures import Picture
+from lookm_cpp.evaluation.suite import Context, Question
+from lookm_cpp.evaluation.tiny_prompts import PEOPLE
+
+SIZES = (4, 6, 8)
+TASKS = ("needle", "detail", "retrieval", "counting", "changed", "text_needle", "describe")
+
+
+def make_context(pool: Sequence[Picture], number: int, seed: int) -> Context:
+    """4, 6 or 8 pictures in turn, half of them single things, with the codes of two people."""
+    rng = random.Random(f"lookm eval pictures {seed} {number}")
+    size = SIZES[number % len(SIZES)]
+    singles = [picture for picture in pool if picture.kind == "single"]
+    grids = [picture for picture in pool if picture.kind == "grid"]
+    n_single = size - size // 4
+    shown = _different(rng, singles, n_single - 1)
+    shown.append(rng.choice(shown))  # one thing is shown twice
+    shown += rng.sample(grids, size - n_single)
+    rng.shuffle(shown)
+    codes = {name: str(rng.randint(2000, 9999)) for name in rng.sample(PEOPLE, 2)}
+    told = {rng.randrange(size): f"The code of {n} is {c}.\n" for n, c in codes.items()}
+    text = "".join(f"{told.get(i, '')}Image {i + 1}:{PLACEHOLDER}\n" for i in range(size))
+    return Context(
+        number, text, tuple(picture.image for picture in shown), (), _questions(rng, shown, codes)
+    )
+
+
+def _different(rng: random.Random, pool: Sequence[Picture], count: int) -> list[Picture]:
+    """Pictures of different things."""
+    found: dict[tuple[str, ...], Picture] = {}
+    for picture in rng.sample(list(pool), len(pool)):
+        found.setdefault(picture.names, picture)
+    return list(found.values())[:count]
+
+
+def _questions(
+    rng: random.Random, shown: Sequence[Picture], codes: dict[str, str]
+) -> tuple[Question, ...]:
+    def one_word(task: str, text: str, right: str, begins: str = '"') -> FactsQuestion:
+        return FactsQuestion(
+            task, text, right, begins=begins, max_tokens=8, facts=((right,),), ends='"'
+        )
+
+    numbered = list(enumerate(shown, start=1))
+    place, single = rng.choice([(i, p) for i, p in numbered if p.kind == "single"])
+    questions: list[Question] = [
+        one_word("needle", f"What is in image {place}? Answer with one word.", single.names[0])
+    ]
+    place, grid = rng.choice([(i, p) for i, p in numbered if p.kind == "grid"])
+    questions.append(
+        FactsQuestion(
+            "detail",
+            f"Which four things are in image {place}?",
+            ", ".join(grid.names),
+            begins=f"The four things in image {place} are",
+            max_tokens=40,
+            facts=tuple((name,) for name in grid.names),
+        )
+    )
+    seen = Counter(name for picture in shown for name in picture.names)
+    place, lone = rng.choice(
+        [(i, p) for i, p in numbered if p.kind == "single" and seen[p.names[0]] == 1]
+    )
+    questions.append(
+        FactsQuestion(
+            "retrieval",
+            f"Which image shows a {lone.names[0]}? Answer with the number of the image.",
+            str(place),
+            begins="Image",
+            max_tokens=4,
+            facts=((str(place),),),
+        )
+    )
+    twice = next(p.names[0] for p in shown if p.kind == "single" and seen[p.names[0]] > 1)
+    asked, right = rng.choice([(twice, "2"), (lone.names[0], "1")])
+    if seen[asked] == int(right):
+        questions.append(
+            FactsQuestion(
+                "counting",
+                f"How many images show a {asked}? Answer with a number.",
+                right,
+                begins=f"The number of images that show a {asked} is",
+                max_tokens=4,
+                facts=((right, {"1": "one", "2": "two"}[right]),),
+            )
+        )
+    person = rng.choice(list(codes))
+    questions.append(
+        FactsQuestion(
+            "text_needle",
+            f"What is the code of {person}?",
+            codes[person],
+            begins=f"The code of {person} is",
+            max_tokens=10,
+            facts=((codes[person],),),
+        )
+    )
+    if len(shown) == SIZES[0]:
+        questions.append(
+            FactsQuestion(
+                "describe",
+                "Describe all images, one after the other.",
+                "; ".join(", ".join(p.names) for p in shown),
+                begins="Image 1 shows",
+                max_tokens=100,
+                facts=tuple((name,) for p in shown for name in p.names),
+            )
+        )
+    return tuple(questions)
