@@ -394,3 +394,24 @@ def test_scores_of_even_attention() -> None:
     expected = [[1 + 1 / 2 + 1 / 3 + 1 / 4, 1 / 2 + 1 / 3 + 1 / 4, 1 / 3 + 1 / 4, 1 / 4]]
     # 1e-6: four f32 terms of size one
     np.testing.assert_allclose(arrays.scores(q, k), expected, rtol=1e-6)
+
+
+def test_the_ratio_that_holds_four_fifths_of_the_attention() -> None:
+    """By hand, for lookm_plus, with 0.9 of a ratio important and 0.1 recent.
+
+    The total is 22.55. From 0.463 on, 0.9 * 0.463 * 12 = 5.0004 gives 5 important cells and no
+    recent one; the question (cell 11) becomes recent, which leaves 4. Two of them are images: 8 by
+    the golden ratio, and 10, whose pooled score is best. The other two are text, 9 and 5, by pooled
+    scores of 10.15, 2.7 and (cell 0) 1.2. So 5, 8, 9, 10 and 11 stay: 0.4 + 0.6 + 0.05 + 9 + 9.
+    Below 0.463 one image stays, by its pooled score: 8 (10.85). Then 10 is lost.
+    """
+    layers = SCORES[np.newaxis]
+    for options, expected, total in (
+        ({"quality": 0.8}, 0.463, 19.05),
+        ({"quality": 0.8, "ratio_ceiling": 0.462}, 0.462, 10.05),
+        ({"quality": 0.44, "ratio_floor": 0.4}, 0.4, 10.05),
+    ):
+        ratio, held = arrays.choose_ratio(layers, IS_TEXT, **options)  # type: ignore[arg-type]
+        assert ratio == expected
+        assert held == pytest.approx(total / 22.55)
+    assert arrays.choose_ratio(layers[..., :-1], IS_TEXT[:-1]) == (0.5, None), "no question yet"

@@ -1,6 +1,7 @@
 #include "bindings.h"
 #include "gil.h"
 
+#include "lookm/core/auto_ratio.h"
 #include "lookm/core/compression.h"
 #include "lookm/core/rank.h"
 #include "lookm/graph/single_layer.h"
@@ -8,6 +9,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -151,6 +153,47 @@ int32_t py_first_query(const bool_array & is_text, const lookm::compression & co
     return lookm::first_query(m, lookm::make_budget(m, lookm::split(compression), kind), kind);
 }
 
+py::tuple py_choose_ratio(const float_array & scores, const bool_array & is_text,
+                          const lookm::compression & compression,
+                          const std::optional<float_array> & squares) {
+    const std::optional<lookm::auto_ratio> wanted = lookm::automatic(compression);
+    const lookm::method m = lookm::resolve(compression);
+    if (!wanted || !m.evicts) {
+        throw std::invalid_argument("method: " + compression.method +
+                                    " chooses no ratio; expected one that evicts");
+    }
+    expect(scores.ndim() == 3 && scores.size() > 0, "scores", scores,
+           "[n_layer, n_head_kv, n_kv], none of them 0");
+    expect(is_text.ndim() == 1 && is_text.shape(0) == scores.shape(2), "is_text", is_text,
+           "[n_kv] = [" + std::to_string(scores.shape(2)) + "]");
+    if (lookm::needs_squares(m)) {
+        if (!squares) {
+            throw std::invalid_argument("squares: None, but method " + compression.method +
+                                        " ranks by deviation; expected sums of squared attention " +
+                                        shape_of(scores));
+        }
+        expect(squares->ndim() == 3 &&
+                   std::equal(scores.shape(), scores.shape() + 3, squares->shape()),
+               "squares", *squares, "that of scores, " + shape_of(scores));
+    }
+    const auto n = static_cast<size_t>(scores.shape(1) * scores.shape(2));
+    std::vector<lookm::layer_attention> layers;
+    for (py::ssize_t i = 0; i < scores.shape(0); ++i) {
+        lookm::attention_sums sums = {{scores.data(i, 0, 0), n}, {}};
+        if (lookm::needs_squares(m)) {
+            sums.sum_of_squares = {squares->data(i, 0, 0), n};
+        }
+        layers.push_back({sums, scores.shape(1)});
+    }
+    lookm::ratio_choice chosen = {};
+    {
+        const std::vector<lookm::token_kind> kind = kinds(is_text);
+        const without_gil nogil;
+        chosen = lookm::choose_ratio(m, *wanted, kind, 0, layers);
+    }
+    return py::make_tuple(chosen.ratio, chosen.held);
+}
+
 index_array py_select(const float_array & scores, const bool_array & is_text,
                       const lookm::compression & compression,
                       const std::optional<float_array> & squares, int32_t layer) {
@@ -204,6 +247,8 @@ void bind_arrays(py::module_ & m) {
     m.def("first_query", &py_first_query, "is_text"_a.noconvert(), "compression"_a);
     m.def("select", &py_select, "scores"_a.noconvert(), "is_text"_a.noconvert(), "compression"_a,
           py::kw_only(), "squares"_a = py::none(), "layer"_a = 0);
+    m.def("choose_ratio", &py_choose_ratio, "scores"_a.noconvert(), "is_text"_a.noconvert(),
+          "compression"_a, py::kw_only(), "squares"_a = py::none());
     m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(),
           "compression"_a, py::kw_only(), "squares"_a = py::none(), "layer"_a = 0,
           "on_device"_a = false);

@@ -65,6 +65,7 @@ py::dict to_dict(const lookm::session_stats & s) {
                     "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
                     "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
                     "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio,
+                    "chosen_ratio"_a = s.chosen_ratio, "attention_held"_a = s.attention_held,
                     "method"_a = s.method, "note"_a = s.note,
                     "kv_bytes_used_before"_a = s.bytes_used_before,
                     "kv_bytes_used_after"_a = s.bytes_used_after,

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <variant>
 #include <vector>
 
 // Binds a C++ struct of options that has for_each_field(): it becomes a Python class whose fields
@@ -38,11 +39,14 @@ T field_value(const char * name, pybind11::handle value) {
     using plain = typename unwrapped<T>::type;
     pybind11::detail::make_caster<T> caster;
     if (caster.load(value, /*convert =*/std::is_floating_point_v<plain> ||
+                               std::is_same_v<plain, std::variant<double, std::string>> ||
                                std::is_same_v<plain, std::vector<float>>)) {
         return pybind11::detail::cast_op<T>(std::move(caster));
     }
     PyErr_Clear();
-    if constexpr (std::is_same_v<plain, bool>) {
+    if constexpr (std::is_same_v<plain, std::variant<double, std::string>>) {
+        refuse_value(name, value, "a number or \"auto\"");
+    } else if constexpr (std::is_same_v<plain, bool>) {
         refuse_value(name, value, "True or False");
     } else if constexpr (std::is_integral_v<plain>) {
         using limits = std::numeric_limits<plain>;

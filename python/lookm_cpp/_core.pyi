@@ -33,6 +33,8 @@ class Stats(TypedDict):
     kept_image_cells: int
     kept_context_cells: int
     kv_ratio: float
+    chosen_ratio: float | None
+    attention_held: float | None
     method: str
     note: str
     kv_bytes_used_before: int
@@ -98,13 +100,19 @@ class Compression:
 
     def __init__(self, **fields: Any) -> None: ...
     @property
-    def kv_ratio(self) -> float: ...
+    def kv_ratio(self) -> float | str: ...
     @property
     def method(self) -> str: ...
     @property
     def important_ratio(self) -> float | None: ...
     @property
     def recent_ratio(self) -> float | None: ...
+    @property
+    def ratio_floor(self) -> float: ...
+    @property
+    def ratio_ceiling(self) -> float: ...
+    @property
+    def quality(self) -> float: ...
     @property
     def text_overflow(self) -> str | None: ...
     @property
@@ -422,6 +430,18 @@ def first_query(
     """Index of the first query whose attention counts; 0 unless the scorer is ``window``.
 
     ``is_text``: ``[n_kv]``.
+    """
+
+def choose_ratio(
+    scores: npt.NDArray[np.float32],
+    is_text: npt.NDArray[np.bool_],
+    compression: Compression,
+    *,
+    squares: npt.NDArray[np.float32] | None = None,
+) -> tuple[float, float | None]:
+    """The ratio that ``kv_ratio`` ``"auto"`` takes, and the share of attention that it holds.
+
+    ``scores``, ``squares``: ``[n_layer, n_head_kv, n_kv]``; ``is_text``: ``[n_kv]``.
     """
 
 def select(

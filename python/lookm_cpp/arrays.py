@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lookm_cpp import _core
-from lookm_cpp.compression import IMPORTANT_RATIO, METHOD, RECENT_RATIO, MethodOverrides
+from lookm_cpp.compression import (
+    IMPORTANT_RATIO,
+    METHOD,
+    QUALITY,
+    RATIO_CEILING,
+    RATIO_FLOOR,
+    RECENT_RATIO,
+    MethodOverrides,
+)
 from lookm_cpp.options import seed_of
 from lookm_cpp.sizes import long_whole, number, whole
 from lookm_cpp.words import flag
@@ -19,7 +27,7 @@ from lookm_cpp.words import flag
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["compress", "first_query", "scores", "select"]
+__all__ = ["choose_ratio", "compress", "first_query", "scores", "select"]
 
 
 class ArrayOptions(MethodOverrides, total=False):
@@ -149,6 +157,58 @@ def select(
     )
 
 
+def choose_ratio(
+    scores: npt.ArrayLike,
+    is_text: npt.ArrayLike,
+    *,
+    method: str = METHOD,
+    quality: float = QUALITY,
+    ratio_floor: float = RATIO_FLOOR,
+    ratio_ceiling: float = RATIO_CEILING,
+    squares: npt.ArrayLike | None = None,
+    **options: Unpack[ArrayOptions],
+) -> tuple[float, float | None]:
+    """Choose the ratio that ``kv_ratio="auto"`` would take, from the scores of all layers.
+
+    Args:
+        scores: ``[n_layer, n_head_kv, n_kv]``, converted to f32; each layer's as in ``select``.
+        is_text: ``[n_kv]``, true for text cells.
+        method: A name from ``lookm_cpp.methods()`` that uses scores.
+        quality: Share of the scores that kept cells must hold, in (0, 1]: the mean over layers and
+            KV heads.
+        ratio_floor: Smallest ratio to take, in (0, 1].
+        ratio_ceiling: Largest ratio to take, even if it holds less than ``quality``.
+        squares: Sums of squared attention, in the shape of ``scores``; for ``roco``.
+        **options: As in ``select``.
+
+    Returns:
+        ``(kv_ratio, attention_held)``: the ratio, and the share that it holds. The share is
+        ``None`` if the scorer is ``window`` and the prompt ends with an image: there is no question
+        yet, and the ratio is the ceiling.
+
+    Raises:
+        ValueError: An argument is out of range, or the shapes do not match.
+
+    Cell 1 and the last cell hold 7 of 10, and a fifth of 10 cells is 2 cells:
+
+    >>> scores = [[[0, 4, 1, 0, 0, 1, 0, 0, 1, 3]]]
+    >>> choose_ratio(scores, [True] * 10, method="h2o", quality=0.7)
+    (0.2, 0.7)
+    """
+    options_of_auto = {
+        "kv_ratio": "auto",
+        "quality": quality,
+        "ratio_floor": ratio_floor,
+        "ratio_ceiling": ratio_ceiling,
+    }
+    return _core.choose_ratio(
+        np.ascontiguousarray(scores, dtype=np.float32),
+        np.ascontiguousarray(is_text, dtype=np.bool_),
+        _core.Compression(method=method, **options_of_auto, **_named(options)),
+        squares=_optional(squares),
+    )
+
+
 def compress(
     k: npt.NDArray[Any],
     v: npt.NDArray[Any],
@@ -216,19 +276,24 @@ def compress(
 def _how(
     method: str, important_ratio: float, recent_ratio: float, options: ArrayOptions
 ) -> _core.Compression:
+    """Options with fixed ratios, as the core takes them."""
+    ratios = {"important_ratio": important_ratio, "recent_ratio": recent_ratio}
+    return _core.Compression(method=method, **ratios, **_named(options))
+
+
+def _named(options: ArrayOptions) -> dict[str, Any]:
     """The options as the core takes them.
 
     Raises:
         TypeError: There is no such option.
-        ValueError: An option has the wrong type.
+        ValueError: The seed has the wrong type.
     """
     named: dict[str, Any] = {**options}
     seed = seed_of(named.pop("seed", 0))
     for name in named:
         if name not in ArrayOptions.__annotations__:
             raise TypeError(f"{name} is not an option of a method on arrays")
-    ratios = {"important_ratio": important_ratio, "recent_ratio": recent_ratio}
-    return _core.Compression(method=method, seed=seed, **ratios, **named)
+    return {**named, "seed": seed}
 
 
 def _optional(sums: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from lookm_cpp import _core
 from lookm_cpp.brief import brief
@@ -20,6 +20,9 @@ RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
 
 _CORE = _core.Compression()
 METHOD = _CORE.method
+QUALITY = _CORE.quality
+RATIO_FLOOR = _CORE.ratio_floor
+RATIO_CEILING = _CORE.ratio_ceiling
 FIDELITY = _CORE.fidelity
 
 
@@ -38,10 +41,13 @@ class MethodOverrides(TypedDict, total=False):
 class CompressionOverrides(MethodOverrides, total=False):
     """Fields that replace those of another ``Compression``; ``None`` leaves a field as it is."""
 
-    kv_ratio: float | None
+    kv_ratio: float | Literal["auto"] | None
     method: str | None
     important_ratio: float | None
     recent_ratio: float | None
+    ratio_floor: float | None
+    ratio_ceiling: float | None
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Compression:
     decides.
 
     Attributes:
-        kv_ratio: Fraction of the prompt's cells to keep, in (0, 1]; 1 keeps all.
+        kv_ratio: Fraction of the prompt's cells to keep, in (0, 1]; 1 keeps all. ``"auto"`` finds
+            the smallest one that holds ``quality``, anew for each prompt.
         method: A name from ``lookm_cpp.methods()``.
         important_ratio: Fraction of the cells kept for their score. If unset: 0.9 of ``kv_ratio``
             with ``lookm_plus``, half of it with the other methods.
@@ -70,6 +77,10 @@ class Compression:
         merge_within_modality: Merge text only into text, and images only into images.
         visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1]. If
             unset: 0.5 with ``lookm_plus``, otherwise 0.
+        ratio_floor: Smallest ratio that ``kv_ratio="auto"`` takes, in (0, 1].
+        ratio_ceiling: Largest ratio that it takes, in (0, 1], even if that holds less than
+            ``quality``. Memory is planned with it.
+        quality: Share of the attention to the prompt that the kept cells must hold, in (0, 1].
 
     Raises:
         ValueError: A field has the wrong type. Its value is checked when it is used.
@@ -78,7 +89,7 @@ class Compression:
     Compression(kv_ratio=0.2, method='h2o')
     """
 
-    kv_ratio: float = _CORE.kv_ratio
+    kv_ratio: float | Literal["auto"] = cast("float", _CORE.kv_ratio)
     method: str = _CORE.method
     important_ratio: float | None = _CORE.important_ratio
     recent_ratio: float | None = _CORE.recent_ratio
@@ -89,6 +100,9 @@ class Compression:
     merge_keys: bool = _CORE.merge_keys
     merge_within_modality: bool = _CORE.merge_within_modality
     visual_quota: float | None = _CORE.visual_quota
+    ratio_floor: float = _CORE.ratio_floor
+    ratio_ceiling: float = _CORE.ratio_ceiling
+    quality: float = _CORE.quality
 
     def __post_init__(self) -> None:
         self.core()
@@ -109,7 +123,10 @@ class Compression:
     def has_ratio(self) -> bool:
         """Whether this asks for fewer cells than there are."""
         return (
-            self.kv_ratio < 1 or self.important_ratio is not None or self.recent_ratio is not None
+            self.kv_ratio == "auto"
+            or self.kv_ratio < 1
+            or self.important_ratio is not None
+            or self.recent_ratio is not None
         )
 
     def override(self, **given: Unpack[CompressionOverrides]) -> Compression:

@@ -105,7 +105,9 @@ class Llava:
     Args: Compression
         compression: How to compress, in one ``lookm_cpp.Compression``. Every field of it is an
             argument as well, and replaces the field. Default: ``Compression()``.
-        kv_ratio: Fraction of a prompt's cells to keep, in (0, 1]. Default: 1, which keeps all.
+        kv_ratio: Fraction of a prompt's cells to keep, in (0, 1]. ``"auto"`` finds the smallest one
+            that holds ``quality`` of the prompt's attention, from ``ratio_floor`` to
+            ``ratio_ceiling``; see ``docs/methods.md``. Default: 1, which keeps all.
         method: A name from ``lookm_cpp.methods()``. Default: ``"lookm_plus"``.
         compute_bytes: Maximum memory for scoring and compression on a device, at least 1 MiB. The
             scores themselves (4 bytes for each cell, layer and KV head) are not counted. The

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 def words(text: str | None) -> list[str]:
     """The words between commas.
@@ -27,6 +29,23 @@ def numbers(text: str, option: str) -> list[float]:
         raise ValueError(
             f"{option} is {text!r}, expected numbers with commas between them"
         ) from None
+
+
+def ratio_or_auto(text: str, option: str = "--kv-ratio") -> float | Literal["auto"]:
+    """A ratio, or ``auto``; ``option`` is its name in error messages.
+
+    Raises:
+        ValueError: It is neither.
+
+    >>> ratio_or_auto("0.2"), ratio_or_auto("auto")
+    (0.2, 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}, expected a number or auto") from None
 
 
 def image_pixels(text: str) -> tuple[int, int]:

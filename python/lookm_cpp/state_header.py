@@ -5,10 +5,15 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lookm_cpp.brief import brief
 from lookm_cpp.compression import Compression
+
+_LATER = {
+    name: getattr(Compression(), name) for name in ("ratio_floor", "ratio_ceiling", "quality")
+}
+"""Fields that the files of version 0.1.0 do not have."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class StateHeader:
         values = _values(cls, found, name)
         if values["turns"] < 1:
             raise ValueError(f"{name} has turns {values['turns']}, expected 1 or more")
+        compression = {**_LATER, **values["compression"]}
         values["compression"] = Compression(
-            **_values(Compression, values["compression"], f"{name}: compression")
+            **_values(Compression, compression, f"{name}: compression")
         )
         return cls(**values)
 
@@ -67,7 +73,9 @@ def _values(shape: type[Any], found: object, name: str) -> dict[str, Any]:
 
 
 def _fits(value: object, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType):
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):
         return any(_fits(value, one) for one in get_args(kind))
     if kind is Compression:
         return isinstance(value, Mapping)

@@ -30,6 +30,14 @@ class Stats:
         kept_image_cells: Of these, cells of images; also a mean.
         kept_context_cells: Of these, cells of contexts; also a mean.
         kv_ratio: Fraction that was really kept, ``kept_cells / prompt_cells``.
+        chosen_ratio: With ``kv_ratio="auto"``, the ratio that was chosen; asked for as a fixed
+            ``kv_ratio``, it gives the same answer. ``None`` with a fixed ratio, and where nothing
+            could be evicted.
+        attention_held: Share of the attention to the prompt that the kept cells hold: the mean over
+            layers and KV heads of the sum of the kept cells' scores, before any averaging over
+            neighbours, divided by the sum of all cells' scores. ``None`` if nothing was evicted, if
+            the method observes no attention, and if only the last queries count and there is no
+            question after the last image.
         method: The method that ran.
         note: Why nothing was compressed, or which of text, images and contexts kept less than a
             tenth of an even share of the kept cells. Otherwise empty.
@@ -58,6 +66,8 @@ class Stats:
     kept_image_cells: int = 0
     kept_context_cells: int = 0
     kv_ratio: float = 0.0
+    chosen_ratio: float | None = None
+    attention_held: float | None = None
     method: str = ""
     note: str = ""
     kv_bytes_used_before: int = 0
@@ -99,7 +109,7 @@ class Stats:
         """Answer tokens per second; 0 before the first."""
         return _rate(self.decode_tokens, self.decode_seconds)
 
-    def as_dict(self) -> dict[str, int | float | str]:
+    def as_dict(self) -> dict[str, int | float | str | None]:
         """All fields and rates by name, ready for JSON."""
         rates = {
             f"{name}_tokens_per_second": getattr(self, f"{name}_tokens_per_second")

@@ -7,7 +7,7 @@ from typing import Any
 Table = dict[str, tuple[Any, ...]]
 
 COMPRESSION: Table = {
-    "kv_ratio": (1.0, 0.5, 0.2, 0.05, 1),
+    "kv_ratio": (1.0, 0.5, 0.2, 0.05, 1, "auto"),
     "method": (
         "lookm_plus",
         "text_prior_pivot_merge",
@@ -19,6 +19,9 @@ COMPRESSION: Table = {
     ),
     "important_ratio": (None, 0.1, 0.3),
     "recent_ratio": (None, 0.1, 0.0),
+    "ratio_floor": (0.05, 0.01),
+    "ratio_ceiling": (0.5, 1.0),
+    "quality": (0.98, 0.5, 1),
     "text_overflow": (None, "keep", "evict"),
     "fidelity": ("paper", "upstream"),
     "scorer": (None, "cumulative", "window", "none"),

@@ -47,6 +47,7 @@ __all__ = [
     "drawn",
     "evicted_cells",
     "first_query",
+    "held",
     "merge",
     "method_of",
     "rank",
@@ -221,6 +222,24 @@ def select(
         queue = visual + [c for c in queue if c not in visual]
         kept.append(sorted(queue[:n_important]) + list(range(n - n_recent, n)))
     return np.array(kept, dtype=np.int64).reshape(len(score), n_important + n_recent)
+
+
+def held(scores: Floats, is_text: Bools, options: Options, squares: Floats | None = None) -> float:
+    """Share of the attention that goes to kept cells; scores of all layers ``[n_layer, n_head_kv,
+    n]``.
+
+    For each head it is the sum of the kept cells' scores, as they are before any averaging over
+    neighbours, divided by the sum of all cells' scores: 1 if the latter is 0. The result is the
+    mean over the heads of all layers.
+    """
+    shares = []
+    for layer, of_heads in enumerate(scores.astype(np.float64)):
+        kept = select(
+            scores[layer], is_text, options, None if squares is None else squares[layer], layer
+        )
+        for score, cells in zip(of_heads, kept, strict=True):
+            shares.append(score[cells].sum() / score.sum() if score.sum() != 0 else 1.0)
+    return float(np.mean(shares))
 
 
 def evicted_cells(kept: Ints, n: int) -> Ints:

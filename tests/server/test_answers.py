@@ -64,9 +64,8 @@ def test_a_wrong_ratio_is_the_clients_mistake(
     )
     assert response.status_code == 400
     message = response.json()["error"]["message"]
-    assert (
-        message == f"kv_ratio: {json.dumps(kv_ratio)} is out of range; expected a number in (0, 1]"
-    )
+    shown = json.dumps(kv_ratio)
+    assert message == f'kv_ratio: {shown} is out of range; expected a number in (0, 1] or "auto"'
 
 
 WORDS = "the code of Anna is 4821. " * 20
@@ -191,6 +190,9 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_method": "lookm_plus",
         "kv_important_ratio": pytest.approx(0.9 * RATIO),
         "kv_recent_ratio": pytest.approx(0.1 * RATIO),
+        "kv_ratio_floor": 0.05,
+        "kv_ratio_ceiling": 0.5,
+        "kv_quality": 0.98,
         "kv_text_overflow": "evict",
         "kv_fidelity": "paper",
         "kv_scorer": None,

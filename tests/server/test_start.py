@@ -19,6 +19,9 @@ FLAGS = {
     "--kv-method": "LLAMA_ARG_KV_METHOD",
     "--kv-important-ratio": "LLAMA_ARG_KV_IMPORTANT_RATIO",
     "--kv-recent-ratio": "LLAMA_ARG_KV_RECENT_RATIO",
+    "--kv-ratio-floor": "LLAMA_ARG_KV_RATIO_FLOOR",
+    "--kv-ratio-ceiling": "LLAMA_ARG_KV_RATIO_CEILING",
+    "--kv-quality": "LLAMA_ARG_KV_QUALITY",
     "--kv-text-overflow": "LLAMA_ARG_KV_TEXT_OVERFLOW",
     "--kv-fidelity": "LLAMA_ARG_KV_FIDELITY",
     "--kv-scorer": "LLAMA_ARG_KV_SCORER",
@@ -57,8 +60,9 @@ def test_help_lists_each_flag_once() -> None:
         (("--kv-ratio", "0"), "--kv-ratio: 0 is outside (0, 1]"),
         (("--kv-ratio", "1.5"), "--kv-ratio: 1.5 is outside (0, 1]"),
         (("--kv-ratio", "nan"), "--kv-ratio: nan is outside (0, 1]"),
-        (("--kv-ratio", "half"), '--kv-ratio: "half" is not a number'),
-        (("--kv_ratio", "0.2x"), '--kv-ratio: "0.2x" is not a number'),
+        (("--kv-ratio", "half"), '--kv-ratio: "half" is neither a number nor auto'),
+        (("--kv_ratio", "0.2x"), '--kv-ratio: "0.2x" is neither a number nor auto'),
+        (("--kv-ratio-max", "0.2x"), '--kv-ratio-max: "0.2x" is not a number'),
         (("--kv-ratio",), "--kv-ratio: expected a value"),
         (
             ("--kv-ratio", "0.5", "--kv-ratio-max", "0.2"),
@@ -134,6 +138,9 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "h2o",
         "0.125",
         "0.25",
+        "0.1",
+        "0.4",
+        "0.9",
         "evict",
         "paper",
         "window",
@@ -160,6 +167,9 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_method": "h2o",
             "kv_important_ratio": 0.125,
             "kv_recent_ratio": 0.25,
+            "kv_ratio_floor": 0.1,
+            "kv_ratio_ceiling": 0.4,
+            "kv_quality": 0.9,
             "kv_text_overflow": "evict",
             "kv_fidelity": "paper",
             "kv_scorer": "window",
@@ -306,7 +316,7 @@ def test_lookm_serve_passes_everything_on() -> None:
     shown = subprocess.run(
         [lookm, "serve", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert "--kv-ratio R" in shown
+    assert "--kv-ratio {R,auto}" in shown
     assert "--ctx-size N" in shown
     done = subprocess.run(
         [lookm, "serve", "--embedded", "--port", str(free_port()), "--kv-ratio", "2"],

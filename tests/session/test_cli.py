@@ -324,7 +324,7 @@ def test_completion(line: str, completed: list[str]) -> None:
         (["info", OWL], OWL),
         (["demo", "--kv-ratio", "2"], "kv_ratio"),
         (["demo", "--method", "h2o", "--method", "bogus"], "bogus"),
-        (["demo", "--kv-ratio", "much"], "'--kv-ratio': "),
+        (["demo", "--kv-ratio", "much"], "--kv-ratio is 'much'"),
         (["eval", "tiny", "--threads", "9999999999"], "n_threads is 9999999999"),
         (["eval", "passkey", "-m", str(MODEL), "--n-ctx", "9999999999"], "n_ctx is 9999999999"),
         (["plan", "-m", "embedded", "--images", "1", "--memory", "9" * 400], "memory is '999"),

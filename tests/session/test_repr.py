@@ -32,6 +32,9 @@ def test_a_compression_shows_each_field() -> None:
         "merge_keys": False,
         "merge_within_modality": True,
         "visual_quota": 0.3,
+        "ratio_floor": 0.1,
+        "ratio_ceiling": 0.9,
+        "quality": 0.9,
     }
     assert [field.name for field in dataclasses.fields(Compression)] == list(others)
     for name, value in others.items():

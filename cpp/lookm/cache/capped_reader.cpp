@@ -85,6 +85,15 @@ void capped_reader::leave(int32_t n_most) {
     squeeze([&] { return plan_.leave(n_most); });
 }
 
+std::optional<double> capped_reader::held_after_leave(int32_t n_most) const {
+    if (!compressor_) {
+        return std::nullopt;
+    }
+    compress_options options = options_;
+    options.kind = plan_.kinds();
+    return compressor_->held_after(seq_, options, prompt_cap(plan_).leave(n_most));
+}
+
 void capped_reader::squeeze(const std::function<std::vector<cell_run>()> & runs_of_plan) {
     const int32_t n_held = plan_.n_held();
     options_.kind = plan_.kinds();

@@ -65,6 +65,12 @@ cell_counts mean_counts(const std::vector<cell> & cells, std::span<const token_k
     return {n_keep - mean(image) - mean(context), mean(image), mean(context)};
 }
 
+// Upstream compresses prompts with images only when text outranks images.
+bool keeps_all(const method & m, std::span<const token_kind> kind) {
+    return m.prior == prior::text &&
+           std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
+}
+
 bool host_memory(const kv_layer & layer) {
     return ggml_backend_buffer_is_host(layer.k.storage->buffer) &&
            ggml_backend_buffer_is_host(layer.v.storage->buffer);
@@ -72,14 +78,20 @@ bool host_memory(const kv_layer & layer) {
 
 } // namespace
 
-// Upstream compresses prompts with images only when text outranks images.
 budget budget_of(const compress_options & options, std::span<const token_kind> kind) {
     const auto n_kv = static_cast<int32_t>(kind.size());
-    const bool all_text = std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
-    if (options.method.prior == prior::text && all_text) {
+    if (keeps_all(options.method, kind)) {
         return {n_kv, n_kv, 0};
     }
     return make_budget(options.method, options.ratios, kind, options.n_prompt);
+}
+
+bool may_evict(const compress_options & options, std::span<const token_kind> kind) {
+    if (!options.automatic || keeps_all(options.method, kind)) {
+        return budget_of(options, kind).evicts();
+    }
+    const auto_ratio & wanted = *options.automatic;
+    return wanted.budget_at(options.method, wanted.floor, kind, options.n_prompt).evicts();
 }
 
 compressor::compressor(llama_context * ctx, size_t compute_bytes)
@@ -105,7 +117,7 @@ matches compressor::merge_layer(const kv_layer & layer, const compress_options &
 
 void compressor::observe(const compress_options & options) {
     const budget b = budget_of(options, options.kind);
-    observed_ = b.evicts() && needs_sums(options.method);
+    observed_ = may_evict(options, options.kind) && needs_sums(options.method);
     squeeze_peak_ = 0;
     tap_.disarm();
     if (observed_) {
@@ -140,7 +152,7 @@ void compressor::resume() {
 
 bool compressor::covers(const compress_options & options) const {
     const budget b = budget_of(options, options.kind);
-    if (!b.evicts() || !needs_sums(options.method)) {
+    if (!may_evict(options, options.kind) || !needs_sums(options.method)) {
         return true;
     }
     return observed_ && tap_.plan().first_query == first_query(options.method, b, options.kind) &&
@@ -177,17 +189,32 @@ void compressor::unite() {
     }
 }
 
-ranking compressor::rank_layer(const method & m, const budget & b, int i,
-                               const std::vector<cell> & cells,
-                               std::span<const token_kind> kind) const {
-    std::vector<float> sum, squares;
+compressor::layer_sums compressor::sums_of(const method & m, size_t i,
+                                           const std::vector<cell> & cells) const {
+    layer_sums out;
     if (needs_sums(m)) {
-        sum = tap_.scores(i, cells);
+        out.sum = tap_.scores(i, cells);
     }
     if (needs_squares(m)) {
-        squares = tap_.squares(i, cells);
+        out.squares = tap_.squares(i, cells);
     }
-    return rank(m, b, {sum, squares}, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv, i);
+    return out;
+}
+
+ranking compressor::rank_layer(const method & m, const budget & b, size_t i,
+                               const layer_sums & sums, std::span<const token_kind> kind) const {
+    return rank(m, b, sums, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv,
+                static_cast<int32_t>(i));
+}
+
+ratio_choice compressor::ratio_for(const compress_options & options,
+                                   std::span<const token_kind> kind,
+                                   const std::vector<layer_sums> & sums) const {
+    std::vector<layer_attention> layers;
+    for (size_t i = 0; i < sums.size(); ++i) {
+        layers.push_back({sums[i], kv_.layers()[i].k.n_head_kv});
+    }
+    return choose_ratio(options.method, *options.automatic, kind, options.n_prompt, layers);
 }
 
 cell_counts compressor::count(llama_seq_id seq, std::span<const token_kind> kind) const {
@@ -209,7 +236,21 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     compress_result result;
     result.n_text = static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::text));
     result.n_image = static_cast<int32_t>(kind.size()) - result.n_text;
-    const budget b = budget_of(options, kind);
+    const method & m = options.method;
+    budget b = budget_of(options, kind);
+    const std::vector<kv_layer> layers = kv_.layers(seq);
+    std::vector<layer_sums> sums; // of all layers, where the ratio is chosen by them
+    size_t sums_bytes = 0;
+    if (options.automatic && may_evict(options, kind)) {
+        for (size_t i = 0; i < layers.size(); ++i) {
+            sums.push_back(sums_of(m, i, cells));
+            sums_bytes += (sums[i].sum.size() + sums[i].squares.size()) * sizeof(float);
+        }
+        const ratio_choice chosen = ratio_for(options, kind, sums);
+        result.chosen_ratio = chosen.ratio;
+        result.attention_held = chosen.held;
+        b = options.automatic->budget_at(m, chosen.ratio, kind, options.n_prompt);
+    }
     result.n_keep = b.n_keep();
     if (!b.evicts()) {
         result.note = reason_for_full_cache(options.method, b, result);
@@ -220,8 +261,8 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     n_staged_ = 0;
     const std::vector<int32_t> target = kv_.targets(seq, b.n_keep(), packed);
     const std::vector<token_kind> kind_of_cell = by_cell(kind, cells);
-    const std::vector<kv_layer> layers = kv_.layers(seq);
     const auto n_layers = static_cast<int>(layers.size());
+    held_attention held;
     for (int i = 0; i < n_layers; ++i) {
         if (progress) {
             progress(i, n_layers);
@@ -231,8 +272,12 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         const int32_t n_evict = b.n_kv - b.n_keep();
         std::vector<int32_t> kept(n_head_kv * b.n_keep());
         std::vector<int32_t> evicted(n_head_kv * n_evict);
-        ranking ranks = rank_layer(options.method, b, i, cells, kind);
-        select(options.method, b, ranks, kind, kept);
+        const layer_sums here = sums.empty() ? sums_of(m, i, cells) : std::move(sums[i]);
+        ranking ranks = rank_layer(m, b, i, here, kind);
+        select(m, b, ranks, kind, kept);
+        if (needs_sums(m)) {
+            held.add(here.sum, kept, n_head_kv);
+        }
         for (int64_t h = 0; h < n_head_kv; ++h) {
             complement({kept.data() + h * b.n_keep(), static_cast<size_t>(b.n_keep())},
                        {evicted.data() + h * n_evict, static_cast<size_t>(n_evict)});
@@ -258,11 +303,15 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     result.kept_of = mean_counts(cells, kind, result.kept, b.n_keep());
     result.warning = starved(counts_of(cells, kind), result.kept_of);
 
+    if (knows_question(m, kind)) {
+        result.attention_held = held.mean();
+    }
+
     result.score_seconds = score_seconds();
     result.n_staged = n_staged_;
     const size_t compute_peak = runners_.peak_bytes() + cpu_.peak_bytes();
     runners_.clear();
-    result.peak_bytes = std::max(peak_bytes(), tap_.bytes() + compute_peak);
+    result.peak_bytes = std::max(peak_bytes(), tap_.bytes() + sums_bytes + compute_peak);
     result.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;

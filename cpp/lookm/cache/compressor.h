@@ -2,6 +2,7 @@
 
 #include "lookm/cache/kv_cache.h"
 #include "lookm/cache/score_tap.h"
+#include "lookm/core/auto_ratio.h"
 #include "lookm/core/budget.h"
 #include "lookm/core/method.h"
 #include "lookm/core/modality.h"
@@ -12,16 +13,17 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace lookm {
 
-// How to compress. The caller checks the values (resolve() and split() do).
+// How to compress. The caller checks the values (resolve(), split() and automatic() do).
 struct compress_options {
     struct method method;
-    struct ratios ratios;
+    struct ratios ratios;   // with `automatic`, those of its ceiling: the most that may be kept
     bool on_device = false; // uses the graph for merging even if the cache is in host memory
     // The kind of each cell of the sequence in token order; empty: as kv_cache::cells() says. The
     // text of a context is given as image, which makes it evictable.
@@ -30,6 +32,7 @@ struct compress_options {
     // cells that the whole prompt had before squeeze(), as ratios are fractions of it; 0: as many
     // as there are now
     int32_t n_prompt = 0;
+    std::optional<auto_ratio> automatic = {}; // find the ratio from the scores
 };
 
 struct compress_result {
@@ -38,10 +41,12 @@ struct compress_result {
     int32_t n_keep = 0;
     // n_keep by kind: means over layers and KV heads, as each of them keeps different cells
     cell_counts kept_of;
-    std::string note;           // why nothing was compressed, or ""
-    std::string warning;        // which modality is starved (modality.h), or ""
-    double seconds = 0.0;       // of compress()
-    double score_seconds = 0.0; // that scoring added to the prefill
+    std::optional<double> chosen_ratio;   // of options.automatic
+    std::optional<double> attention_held; // by the kept cells (auto_ratio.h), where it is known
+    std::string note;                     // why nothing was compressed, or ""
+    std::string warning;                  // which modality is starved (modality.h), or ""
+    double seconds = 0.0;                 // of compress()
+    double score_seconds = 0.0;           // that scoring added to the prefill
     // accumulators, plus the most that scoring or compression used in addition
     size_t peak_bytes = 0;
     // number of layers that were merged on the CPU because their backend does not support an op
@@ -54,8 +59,10 @@ struct compress_result {
     std::vector<std::vector<float>> score;
 };
 
-// How many cells compress() would keep of cells of these kinds (options.kind).
+// How many cells compress() would keep of cells of these kinds (options.kind), at most.
 budget budget_of(const compress_options & options, std::span<const token_kind> kind);
+// Whether compress() may evict any of them.
+bool may_evict(const compress_options & options, std::span<const token_kind> kind);
 
 // Compresses the KV cache of a live context: observe() a prefill, then compress() its cells once.
 class compressor {
@@ -101,7 +108,7 @@ class compressor {
     cell_counts count(llama_seq_id seq, std::span<const token_kind> kind) const;
 
     // Selects, merges and packs the cells of seq in every layer, and empties the freed cells.
-    // Disarms the tap. n_keep is decided before any layer changes.
+    // Disarms the tap. n_keep is decided before any layer changes, with options.automatic as well.
     //
     // Cells that an earlier compress() packed (kv_cache::packed) do not change and count neither
     // for the budget nor in options.kind, so no cell is compressed twice.
@@ -132,11 +139,24 @@ class compressor {
     std::vector<std::vector<int32_t>> squeeze(llama_seq_id seq, const compress_options & options,
                                               std::span<const cell_run> runs);
 
+    // The share of attention (auto_ratio.h) that the cells would hold if these runs were squeezed;
+    // nullopt if no attention is observed.
+    std::optional<double> held_after(llama_seq_id seq, const compress_options & options,
+                                     std::span<const cell_run> runs) const;
+
     // For tests: from the next prompt on, ops that gate rejects count as unsupported.
     void restrict_to(const op_gate & gate);
 
   private:
-    ranking rank_layer(const method & m, const budget & b, int i, const std::vector<cell> & cells,
+    // The sums of one layer's cells, as far as the method needs them.
+    struct layer_sums {
+        std::vector<float> sum, squares;
+        operator attention_sums() const { return {sum, squares}; }
+    };
+    layer_sums sums_of(const method & m, size_t i, const std::vector<cell> & cells) const;
+    ratio_choice ratio_for(const compress_options & options, std::span<const token_kind> kind,
+                           const std::vector<layer_sums> & sums) const;
+    ranking rank_layer(const method & m, const budget & b, size_t i, const layer_sums & sums,
                        std::span<const token_kind> kind) const;
     matches merge_layer(const kv_layer & layer, const compress_options & options,
                         const layer_plan & plan);

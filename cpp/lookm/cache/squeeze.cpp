@@ -58,7 +58,37 @@ choice choose(std::span<const cell_run> runs, const ranking & ranks, int64_t n_h
     return out;
 }
 
+// All cells [n_head_kv, n_kv] but the evicted ones.
+std::vector<int32_t> all_but(const std::vector<int32_t> & evicted, int64_t n_head_kv,
+                             int32_t n_kv) {
+    const size_t n_evict = evicted.size() / n_head_kv, n_keep = n_kv - n_evict;
+    std::vector<int32_t> out(n_head_kv * n_keep);
+    for (int64_t h = 0; h < n_head_kv; ++h) {
+        complement({evicted.data() + h * n_evict, n_evict}, {out.data() + h * n_keep, n_keep});
+    }
+    return out;
+}
+
 } // namespace
+
+std::optional<double> compressor::held_after(llama_seq_id seq, const compress_options & options,
+                                             std::span<const cell_run> runs) const {
+    if (!observed_) {
+        return std::nullopt;
+    }
+    const std::vector<cell> cells = kv_.cells(seq);
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+    const auto n_kv = static_cast<int32_t>(cells.size());
+    held_attention held;
+    for (size_t i = 0; i < kv_.layers().size(); ++i) {
+        const int64_t n_head_kv = kv_.layers()[i].k.n_head_kv;
+        const layer_sums sums = sums_of(options.method, i, cells);
+        const choice chosen = choose(
+            runs, rank_layer(options.method, {n_kv, n_kv, 0}, i, sums, kind), n_head_kv, n_kv);
+        held.add(sums.sum, all_but(chosen.evicted, n_head_kv, n_kv), n_head_kv);
+    }
+    return held.mean();
+}
 
 std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,
                                                       const compress_options & options,
@@ -87,7 +117,7 @@ std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,
     std::vector<std::vector<int32_t>> kept;
     for (size_t i = 0; i < layers.size(); ++i) {
         const ranking ranks =
-            rank_layer(options.method, {n_kv, n_kv, 0}, static_cast<int>(i), cells, kind);
+            rank_layer(options.method, {n_kv, n_kv, 0}, i, sums_of(options.method, i, cells), kind);
         choice chosen = choose(runs, ranks, layers[i].k.n_head_kv, n_kv);
         const std::vector<int32_t> from = to_cells(chosen.kept, cells);
         merge_layer(layers[i], options,

@@ -26,6 +26,11 @@ struct ratios {
     double recent = 0.1;
 };
 
+// One fraction as two, of which recent_share (method.recent_share) is the recent ratio's.
+inline ratios divided(double ratio, double recent_share) {
+    return {ratio * (1.0 - recent_share), ratio * recent_share};
+}
+
 // Number of cells to keep of one prompt, the same for every layer and KV head.
 struct budget {
     int32_t n_kv;         // cells before the compression

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string_view>
 #include <utility>
+#include <variant>
 
 namespace lookm {
 
@@ -20,6 +21,12 @@ std::string number(double x) {
 void check_share(const char * name, double share) {
     if (!(share >= 0.0 && share <= 1.0)) {
         throw bad_argument(name, number(share) + " is outside [0, 1]");
+    }
+}
+
+void check_fraction(const char * name, double fraction) {
+    if (!(fraction > 0.0 && fraction <= 1.0)) {
+        throw bad_argument(name, number(fraction) + " is outside (0, 1]");
     }
 }
 
@@ -121,18 +128,58 @@ method resolve(const compression & c) {
     return m;
 }
 
-ratios split(const compression & c) {
-    if (!(c.kv_ratio > 0.0 && c.kv_ratio <= 1.0)) {
-        throw bad_argument("kv_ratio", number(c.kv_ratio) + " is outside (0, 1]");
+bool is_auto(const ratio_or_auto & kv_ratio) {
+    const auto * const word = std::get_if<std::string>(&kv_ratio);
+    if (word && *word != "auto") {
+        throw bad_argument("kv_ratio",
+                           quoted(*word) + " is unknown; expected a number in (0, 1] or \"auto\"");
     }
+    return word != nullptr;
+}
+
+std::optional<auto_ratio> automatic(const compression & c) {
+    check_fraction("quality", c.quality);
+    check_fraction("ratio_floor", c.ratio_floor);
+    check_fraction("ratio_ceiling", c.ratio_ceiling);
+    if (c.ratio_floor > c.ratio_ceiling) {
+        throw bad_argument("ratio_floor", number(c.ratio_floor) + " is more than ratio_ceiling " +
+                                              number(c.ratio_ceiling) + "; expected at most that");
+    }
+    if (!is_auto(c.kv_ratio)) {
+        return std::nullopt;
+    }
+    for (const auto & [name, part] : {std::pair("important_ratio", c.important_ratio),
+                                      std::pair("recent_ratio", c.recent_ratio)}) {
+        if (part) {
+            throw bad_argument(
+                name, number(*part) + " does not go with kv_ratio \"auto\", which is divided as "
+                                      "the method does; expected none, or a number for kv_ratio");
+        }
+    }
+    const method m = resolve(c);
+    if (m.evicts && !needs_sums(m)) {
+        throw bad_argument("kv_ratio", "\"auto\" does not go with method " + c.method +
+                                           (c.scorer ? " and scorer " + quoted(*c.scorer) : "") +
+                                           ", which observes no attention; expected a number in "
+                                           "(0, 1], or a method with scores");
+    }
+    return auto_ratio{c.ratio_floor, c.ratio_ceiling, c.quality, m.recent_share};
+}
+
+ratios split(const compression & c) {
+    if (const std::optional<auto_ratio> wanted = automatic(c)) {
+        return wanted->at(wanted->ceiling);
+    }
+    const double kv_ratio = std::get<double>(c.kv_ratio);
+    check_fraction("kv_ratio", kv_ratio);
     check_share("important_ratio", c.important_ratio.value_or(0.0));
     check_share("recent_ratio", c.recent_ratio.value_or(0.0));
     if (c.important_ratio.has_value() != c.recent_ratio.has_value()) {
         const double one = c.important_ratio ? *c.important_ratio : *c.recent_ratio;
-        if (one > c.kv_ratio + 1e-9) {
+        if (one > kv_ratio + 1e-9) {
             throw bad_argument(
                 c.important_ratio ? "important_ratio" : "recent_ratio",
-                number(one) + " is more than kv_ratio " + number(c.kv_ratio) +
+                number(one) + " is more than kv_ratio " + number(kv_ratio) +
                     ", which it is a part of; expected both parts, or a larger kv_ratio");
         }
     }
@@ -140,12 +187,11 @@ ratios split(const compression & c) {
     if (c.important_ratio && c.recent_ratio) {
         r = {*c.important_ratio, *c.recent_ratio};
     } else if (c.important_ratio) {
-        r = {*c.important_ratio, std::max(0.0, c.kv_ratio - *c.important_ratio)};
+        r = {*c.important_ratio, std::max(0.0, kv_ratio - *c.important_ratio)};
     } else if (c.recent_ratio) {
-        r = {std::max(0.0, c.kv_ratio - *c.recent_ratio), *c.recent_ratio};
+        r = {std::max(0.0, kv_ratio - *c.recent_ratio), *c.recent_ratio};
     } else {
-        const double recent_share = find(c.method).recent_share;
-        r = {c.kv_ratio * (1.0 - recent_share), c.kv_ratio * recent_share};
+        r = divided(kv_ratio, find(c.method).recent_share);
     }
     // allow for rounding: decimal fractions that add up to 1 on paper may exceed it in binary
     if (r.important + r.recent > 1.0 + 1e-9) {

@@ -144,7 +144,8 @@ memory_plan planner::plan_for(int32_t n_images, const plan_request & request,
     if (context_->unsupported().empty()) { // a compressor is made with the context
         const kv_cache kv(context_->get());
         p.reading.scores = accumulators::bytes_for(kv.layers()) *
-                           (compressed && needs_squares(options.method) ? 2 : 1);
+                           (compressed && needs_squares(options.method) ? 2 : 1) *
+                           (compressed && options.automatic ? 2 : 1); // a copy to choose by
     }
     p.answering = p.reading;
     p.kv_kept = p.reading.kv;

@@ -44,7 +44,9 @@ bool shares_memory(const common_params_speculative & speculative) {
 // The flag that turned compression on.
 std::string active_flag() {
     const settings & s = server_settings();
-    return s.on_request ? "--kv-on-request" : s.default_ratio() < 1.0 ? "--kv-ratio" : "--kv-cells";
+    return s.on_request                     ? "--kv-on-request"
+           : s.default_ratio().compresses() ? "--kv-ratio"
+                                            : "--kv-cells";
 }
 
 template <class T>
@@ -55,20 +57,23 @@ void force(const char * flag, T & value, T off, const char * why) {
     }
 }
 
-double request_ratio(const json & data) {
+asked_ratio request_ratio(const json & data) {
     const settings & s = server_settings();
     if (!data.contains("kv_ratio") || data.at("kv_ratio").is_null()) {
         return s.default_ratio();
     }
     const json & field = data.at("kv_ratio");
+    if (field == "auto") {
+        return s.auto_ratio();
+    }
     const double ratio = field.is_number() ? field.get<double>() : NAN;
     if (!(ratio > 0.0 && ratio <= s.kv_ratio_max)) {
         std::ostringstream text;
         text << field.dump_safe() << " is out of range; expected a number in (0, " << s.kv_ratio_max
-             << "]";
+             << "] or \"auto\"";
         throw bad_argument("kv_ratio", text.str());
     }
-    return ratio;
+    return {ratio};
 }
 
 } // namespace
@@ -132,12 +137,13 @@ json anthropic_to_oai(const json & body) {
     return converted;
 }
 
-int32_t pack_ratio(double ratio) {
-    return static_cast<int32_t>(std::lround(ratio * ratio_one));
+int32_t pack_ratio(const asked_ratio & ratio) {
+    const auto most = static_cast<int32_t>(std::lround(ratio.most * ratio_one));
+    return ratio.automatic ? -most : most;
 }
 
-double unpack_ratio(int32_t n_discard) {
-    return n_discard / ratio_one;
+asked_ratio unpack_ratio(int32_t n_discard) {
+    return {std::abs(n_discard / ratio_one), n_discard < 0};
 }
 
 int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
@@ -162,7 +168,8 @@ int32_t guarded(const std::function<int32_t()> & decode, const std::function<voi
 
 void show_ratio(json & params) {
     if (params.is_object() && params.contains("n_discard")) {
-        params["kv_ratio"] = unpack_ratio(params.at("n_discard").get<int32_t>());
+        const asked_ratio ratio = unpack_ratio(params.at("n_discard").get<int32_t>());
+        params["kv_ratio"] = ratio.automatic ? json("auto") : json(ratio.most);
         params["n_discard"] = 0;
     }
 }
@@ -221,5 +228,11 @@ void server_task_result_lookm::add_cells(json & object) const {
         json & timings = object.at("timings");
         timings["prompt_cells"] = mine->prompt;
         timings["kept_cells"] = mine->kept;
+        if (mine->chosen_ratio) {
+            timings["chosen_ratio"] = *mine->chosen_ratio;
+        }
+        if (mine->attention_held) {
+            timings["attention_held"] = *mine->attention_held;
+        }
     }
 }

@@ -23,9 +23,10 @@ uint32_t tokens_of_a_slot(const llama_context * ctx);
 // llama-server's conversion drops fields that it does not know; this one keeps kv_ratio.
 json anthropic_to_oai(const json & body);
 
-// A request's ratio is passed on in n_discard, a parameter of context shift, which is off.
-int32_t pack_ratio(double ratio);
-double unpack_ratio(int32_t n_discard);
+// A request's ratio is passed on in n_discard, a parameter of context shift, which is off. A
+// negative number means "auto".
+int32_t pack_ratio(const asked_ratio & ratio);
+asked_ratio unpack_ratio(int32_t n_discard);
 
 // Calls decode, and after a successful one `then`. If either throws, llama-server reports "Compute
 // error.", and the log has the reason.

@@ -50,6 +50,20 @@ void parse(std::string & value, const std::string & text) {
     value = text;
 }
 
+void parse(std::variant<double, std::string> & value, const std::string & text) {
+    if (text == "auto") {
+        value = text;
+        return;
+    }
+    double number = 0.0;
+    try {
+        parse(number, text);
+    } catch (const std::invalid_argument &) {
+        throw std::invalid_argument("\"" + text + "\" is neither a number nor auto");
+    }
+    value = number;
+}
+
 int64_t parsed_bytes(const std::string & text) {
     const auto found = parse_bytes(text);
     if (!found) {

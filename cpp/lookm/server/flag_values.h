@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 
 namespace lookm::server {
 
@@ -13,6 +14,7 @@ void parse(int32_t & value, const std::string & text); // also 1e3
 void parse(uint32_t & value, const std::string & text);
 void parse(bool & value, const std::string & text); // llama.cpp's words for true and false
 void parse(std::string & value, const std::string & text);
+void parse(std::variant<double, std::string> & value, const std::string & text); // or auto
 
 template <class T>
 void parse(std::optional<T> & value, const std::string & text) {

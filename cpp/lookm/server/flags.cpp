@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <sstream>
 #include <stdexcept>
 
 namespace lookm::server {
@@ -25,6 +26,12 @@ struct flag {
     common_arg help;
     std::function<void(settings &, const std::string &)> set;
 };
+
+std::string number(double x) {
+    std::ostringstream text;
+    text << x;
+    return text.str();
+}
 
 std::string method_names() {
     std::string names;
@@ -59,8 +66,9 @@ struct field_flag {
 const std::map<std::string, field_flag> & compression_flags() {
     static const std::map<std::string, field_flag> all = {
         {"kv_ratio",
-         {"--kv-ratio", "LLAMA_ARG_KV_RATIO", "R",
-          "fraction of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing (default: 1)"}},
+         {"--kv-ratio", "LLAMA_ARG_KV_RATIO", "{R,auto}",
+          "fraction of a prompt's KV cells to keep, in (0, 1]; 1 compresses nothing; auto finds "
+          "the smallest one\nthat holds --kv-quality (default: 1)"}},
         {"method",
          {"--kv-method", "LLAMA_ARG_KV_METHOD", "NAME",
           "compression method (default: " + compression().method + ")\none of " + method_names()}},
@@ -72,6 +80,19 @@ const std::map<std::string, field_flag> & compression_flags() {
          {"--kv-recent-ratio", "LLAMA_ARG_KV_RECENT_RATIO", "R",
           "fraction of cells to keep because they are the last ones (default: the rest of "
           "--kv-ratio)"}},
+        {"ratio_floor",
+         {"--kv-ratio-floor", "LLAMA_ARG_KV_RATIO_FLOOR", "R",
+          "smallest ratio that --kv-ratio auto takes (default: " +
+              number(compression().ratio_floor) + ")"}},
+        {"ratio_ceiling",
+         {"--kv-ratio-ceiling", "LLAMA_ARG_KV_RATIO_CEILING", "R",
+          "largest ratio that --kv-ratio auto takes (default: " +
+              number(compression().ratio_ceiling) + ")"}},
+        {"quality",
+         {"--kv-quality", "LLAMA_ARG_KV_QUALITY", "Q",
+          "share of a prompt's attention that the cells kept by --kv-ratio auto hold, in (0, 1] "
+          "(default: " +
+              number(compression().quality) + ")"}},
         {"text_overflow",
          {"--kv-text-overflow", "LLAMA_ARG_KV_TEXT_OVERFLOW", "{keep,evict}",
           "if text alone exceeds the ratio: keep all of it, or evict some of it (default: evict "

@@ -1,11 +1,11 @@
 #include "lookm/server/hook.h"
 
 #include "lookm/core/stopwatch.h"
-#include "lookm/server/settings.h"
 
 #include "log.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <stdexcept>
 #include <utility>
 
@@ -39,7 +39,7 @@ void hook::attach(llama_context * ctx) {
 
 bool hook::wants(const slot_prompt & p) const {
     const settings & s = server_settings();
-    if (p.ratio >= 1.0 || p.n_tokens < s.min_cells) {
+    if (!p.ratio.compresses() || p.n_tokens < s.min_cells) {
         return false;
     }
     return p.has_image || s.resolved().prior == prior::none;
@@ -214,6 +214,8 @@ void hook::finish(const slot_prompt & p) {
     compressor_->unite();
     const double seconds = watch.seconds() + seconds_before;
     cells.kept = n_used(p.slot);
+    cells.chosen_ratio = result.chosen_ratio;
+    cells.attention_held = result.attention_held;
     if (cells.kept == before) {
         LOG_INF("slot     compress: id %2d | task %d | %d cells kept: %s\n", p.slot, p.task, before,
                 result.note.c_str());
@@ -226,6 +228,11 @@ void hook::finish(const slot_prompt & p) {
     if (result.n_staged > 0) {
         how += ", " + std::to_string(result.n_staged) + " layers merged on the CPU";
     }
+    if (result.attention_held) {
+        char held[32];
+        std::snprintf(held, sizeof(held), ", attention held %.3f", *result.attention_held);
+        how += held;
+    }
     LOG_INF("slot     compress: id %2d | task %d | %d -> %d cells, ratio %.3f, %.1f ms%s\n", p.slot,
             p.task, before, cells.kept, static_cast<double>(cells.kept) / before, 1e3 * seconds,
             how.c_str());
@@ -233,7 +240,7 @@ void hook::finish(const slot_prompt & p) {
         LOG_WRN("slot     compress: id %2d | task %d | %s\n", p.slot, p.task,
                 result.warning.c_str());
     }
-    metrics_.add(before, cells.kept, seconds);
+    metrics_.add(before, cells.kept, seconds, result.attention_held);
 }
 
 void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {

@@ -4,6 +4,7 @@
 #include "lookm/core/turns.h"
 #include "lookm/server/answer_cells.h"
 #include "lookm/server/metrics.h"
+#include "lookm/server/settings.h"
 #include "lookm/server/slot_records.h"
 
 #include "llama.h"
@@ -24,7 +25,7 @@ struct slot_prompt {
     int32_t task;     // llama-server's number of the request
     int32_t n_tokens; // of the whole prompt; one cell each
     bool has_image;
-    double ratio; // fraction of the cells to keep
+    asked_ratio ratio;
     // The kind of each token, starting at the first one that is not packed yet. Called when the
     // prompt is observed.
     std::function<std::vector<token_kind>(packed_cells)> kind;

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <variant>
 
 namespace lookm::server {
 
@@ -28,15 +29,26 @@ json as_json(const std::optional<T> & value) {
     return value ? json(*value) : json();
 }
 
+json as_json(const ratio_or_auto & value) {
+    return std::visit([](const auto & v) { return json(v); }, value);
+}
+
 json describe(const settings & s) {
+    const asked_ratio ratio = s.default_ratio();
     const ratios r = s.shares();
+    const auto unless_auto = [&](double v) { return ratio.automatic ? json() : json(v); };
     const char * overflow = s.resolved().text_overflow == text_overflow::keep ? "keep" : "evict";
     json out = {
-        {"kv_ratio", s.default_ratio()},      {"kv_ratio_max", s.kv_ratio_max},
-        {"kv_method", s.how.method},          {"kv_important_ratio", r.important},
-        {"kv_recent_ratio", r.recent},        {"kv_text_overflow", overflow},
-        {"kv_on_request", s.on_request},      {"kv_min_cells", s.min_cells},
-        {"kv_strict_reuse", s.strict_reuse},  {"kv_cells", server_hook().slot_cells()},
+        {"kv_ratio", ratio.automatic ? json("auto") : json(ratio.most)},
+        {"kv_ratio_max", s.kv_ratio_max},
+        {"kv_method", s.how.method},
+        {"kv_important_ratio", unless_auto(r.important)},
+        {"kv_recent_ratio", unless_auto(r.recent)},
+        {"kv_text_overflow", overflow},
+        {"kv_on_request", s.on_request},
+        {"kv_min_cells", s.min_cells},
+        {"kv_strict_reuse", s.strict_reuse},
+        {"kv_cells", server_hook().slot_cells()},
         {"image_max_pixels", s.max_pixels()},
     };
     for_each_field(&s.how, [&](const std::string & name, auto member) {
@@ -92,6 +104,9 @@ void add_metrics(server_http_res & res) {
     metric("counter", "cells_after_total", "KV cells of these prompts after compression.",
            c.cells_after);
     metric("counter", "compress_seconds_total", "Time spent in compression.", c.seconds);
+    out << "# HELP lookm:attention_held Share of the attention to a prompt that its kept cells "
+           "hold.\n# TYPE lookm:attention_held summary\nlookm:attention_held_sum "
+        << c.attention_held << "\nlookm:attention_held_count " << c.prompts_with_attention << '\n';
     metric("gauge", "kv_cells_used", "KV cells in use.", numbers.cells_used.load());
     metric("gauge", "kv_cells_allocated", "KV cells of the cache.", numbers.cells_allocated.load());
     res.data += out.str();

@@ -2,32 +2,41 @@
 
 #include "lookm/core/bad_argument.h"
 
+#include <algorithm>
 #include <sstream>
 #include <stdexcept>
 
 namespace lookm::server {
 
-double settings::default_ratio() const {
+asked_ratio settings::default_ratio() const {
     const ratios r = shares();
-    return r.important + r.recent;
+    return {r.important + r.recent, is_auto(how.kv_ratio)};
+}
+
+asked_ratio settings::auto_ratio() const {
+    const asked_ratio ratio = {std::min(how.ratio_ceiling, kv_ratio_max), true};
+    static_cast<void>(options(ratio)); // throws
+    return ratio;
 }
 
 bool settings::active() const {
-    return resolved().evicts && (default_ratio() < 1.0 || capped() || on_request);
+    return resolved().evicts && (default_ratio().compresses() || capped() || on_request);
 }
 
 void settings::check() const {
     resolved();
-    const double ratio = default_ratio();
-    if (on_request && (ratio < 1.0 || capped())) {
+    const asked_ratio ratio = default_ratio();
+    if (on_request && (ratio.compresses() || capped())) {
         throw bad_argument("kv_on_request",
                            "it is given together with a ratio below 1 or a cap, which compress "
                            "every prompt; expected one or the other");
     }
     if (!(kv_ratio_max > 0.0 && kv_ratio_max <= 1.0) ||
-        (active() && !on_request && kv_ratio_max < ratio && !same_ratio(kv_ratio_max, ratio))) {
+        (active() && !on_request && kv_ratio_max < ratio.most &&
+         !same_ratio({kv_ratio_max, ratio.automatic}, ratio))) {
         std::ostringstream text;
-        text << kv_ratio_max << " is out of range; expected " << ratio << " (--kv-ratio) to 1";
+        text << kv_ratio_max << " is out of range; expected " << ratio.most
+             << (ratio.automatic ? " (--kv-ratio-ceiling) to 1" : " (--kv-ratio) to 1");
         throw bad_argument("kv_ratio_max", text.str());
     }
     if (kv_cells < 0 || kv_memory < 0 || (kv_cells > 0 && kv_memory > 0)) {
@@ -52,20 +61,30 @@ void settings::check() const {
     }
 }
 
-compress_options settings::options(double ratio) const {
+compress_options settings::options(const asked_ratio & ratio) const {
     compress_options options;
     options.method = resolved();
+    if (ratio.automatic) {
+        compression asked = how;
+        asked.kv_ratio = "auto";
+        asked.important_ratio = asked.recent_ratio = std::nullopt;
+        asked.ratio_ceiling = ratio.most;
+        asked.ratio_floor = std::min(how.ratio_floor, ratio.most);
+        options.ratios = split(asked);
+        options.automatic = automatic(asked);
+        return options;
+    }
     options.ratios = shares();
     if (same_ratio(ratio, default_ratio())) {
         return options;
     }
     if (!how.important_ratio && !how.recent_ratio) { // equal to Llava's, bit for bit
         compression asked = how;
-        asked.kv_ratio = ratio;
+        asked.kv_ratio = ratio.most;
         options.ratios = split(asked);
         return options;
     }
-    const double scale = ratio / (options.ratios.important + options.ratios.recent);
+    const double scale = ratio.most / (options.ratios.important + options.ratios.recent);
     options.ratios = {options.ratios.important * scale, options.ratios.recent * scale};
     return options;
 }

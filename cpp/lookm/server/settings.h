@@ -11,6 +11,19 @@
 
 namespace lookm::server {
 
+// The ratio that a request asks for.
+struct asked_ratio {
+    double most = 1.0;      // fraction of the prompt's cells to keep, at most
+    bool automatic = false; // find a smaller one from the prompt's scores (auto_ratio.h)
+
+    bool compresses() const { return automatic || most < 1.0; }
+};
+
+// Whether two ratios are the same to nine decimals, which is what pack_ratio keeps.
+inline bool same_ratio(const asked_ratio & a, const asked_ratio & b) {
+    return a.automatic == b.automatic && std::abs(a.most - b.most) < 1e-9;
+}
+
 // What is done before the model is loaded.
 struct start_checks {
     bool files = true;  // open files that were not seen before in a child process first
@@ -39,19 +52,16 @@ struct settings {
     bool capped() const { return kv_cells > 0 || kv_memory > 0; }
     // The ratio of requests that set none: important_ratio + recent_ratio if they are set,
     // otherwise kv_ratio.
-    double default_ratio() const;
+    asked_ratio default_ratio() const;
+    // The ratio of requests that ask for "auto". Throws bad_argument for a method without scores.
+    asked_ratio auto_ratio() const;
     // Throws bad_argument for values that contradict each other.
     void check() const;
     method resolved() const { return resolve(how); }
     ratios shares() const { return split(how); } // of a request that sets no ratio
     // Of a request: its ratio is split in the same proportion as the server's.
-    compress_options options(double ratio) const;
+    compress_options options(const asked_ratio & ratio) const;
 };
-
-// Whether two ratios are the same to nine decimals, which is what pack_ratio keeps.
-inline bool same_ratio(double a, double b) {
-    return std::abs(a - b) < 1e-9;
-}
 
 // Those of this process, which is one server.
 settings & server_settings();

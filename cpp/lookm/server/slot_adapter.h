@@ -151,7 +151,7 @@ slot_view view_of(const Slot & slot) {
         const slot_prompt p = prompt_of(slot);
         v.observed = server_hook().observes(p);
         v.has_images = p.has_image;
-        v.ratio = p.ratio;
+        v.ratio = p.ratio.most;
     }
     return v;
 }

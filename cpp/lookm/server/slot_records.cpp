@@ -1,16 +1,14 @@
 #include "lookm/server/slot_records.h"
 
-#include "lookm/server/settings.h"
-
 #include <algorithm>
 
 namespace lookm::server {
 
 namespace {
 
-bool contains(const std::vector<double> & ratios, double ratio) {
+bool contains(const std::vector<asked_ratio> & ratios, const asked_ratio & ratio) {
     return std::any_of(ratios.begin(), ratios.end(),
-                       [ratio](double one) { return same_ratio(one, ratio); });
+                       [&ratio](const asked_ratio & one) { return same_ratio(one, ratio); });
 }
 
 } // namespace
@@ -37,15 +35,15 @@ std::vector<prompt_cells> slot_records::all() const {
     return out;
 }
 
-void slot_records::add_ratio(const packed_cells & packed, double ratio) {
-    std::vector<double> & ratios = ratios_by_shape_[{packed.pos, packed.n}];
+void slot_records::add_ratio(const packed_cells & packed, const asked_ratio & ratio) {
+    std::vector<asked_ratio> & ratios = ratios_by_shape_[{packed.pos, packed.n}];
     if (!contains(ratios, ratio)) {
         ratios.push_back(ratio);
     }
 }
 
-bool slot_records::has_ratio(const packed_cells & packed, double ratio,
-                             double default_ratio) const {
+bool slot_records::has_ratio(const packed_cells & packed, const asked_ratio & ratio,
+                             const asked_ratio & default_ratio) const {
     const auto found = ratios_by_shape_.find({packed.pos, packed.n});
     return found == ratios_by_shape_.end() ? same_ratio(ratio, default_ratio)
                                            : contains(found->second, ratio);

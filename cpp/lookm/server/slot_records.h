@@ -1,11 +1,13 @@
 #pragma once
 
 #include "lookm/cache/kv_cache.h"
+#include "lookm/server/settings.h"
 
 #include "llama.h"
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,7 @@ struct prompt_cells {
     int32_t task = -1;
     int32_t prompt = 0;
     int32_t kept = 0;
+    std::optional<double> chosen_ratio = {}, attention_held = {}; // as in compress_result
 };
 
 // The last prompt of each slot, and the ratios that packed cells were made with.
@@ -29,16 +32,17 @@ class slot_records {
     bool is_last(int32_t slot, int32_t task) const;
     std::vector<prompt_cells> all() const;
 
-    void add_ratio(const packed_cells & packed, double ratio);
+    void add_ratio(const packed_cells & packed, const asked_ratio & ratio);
     // Whether these cells may have been made with this ratio; default_ratio is assumed for cells
     // that are not known, such as those from a slot file of an earlier server.
-    bool has_ratio(const packed_cells & packed, double ratio, double default_ratio) const;
+    bool has_ratio(const packed_cells & packed, const asked_ratio & ratio,
+                   const asked_ratio & default_ratio) const;
 
   private:
     std::map<int32_t, prompt_cells> by_slot_;
     // Packed cells carry no mark of their ratio, and they move (slot files, prompt cache). Their
     // position and number identify them; ratios that keep the same number are not told apart.
-    std::map<std::pair<llama_pos, int32_t>, std::vector<double>> ratios_by_shape_;
+    std::map<std::pair<llama_pos, int32_t>, std::vector<asked_ratio>> ratios_by_shape_;
 };
 
 } // namespace lookm::server

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <variant>
 
 namespace lookm {
 
@@ -15,11 +16,11 @@ constexpr int64_t most_compute_bytes = int64_t(1) << 40;
 } // namespace
 
 compress_options checked(const compression & how) {
-    return {resolve(how), split(how)};
+    return {.method = resolve(how), .ratios = split(how), .automatic = automatic(how)};
 }
 
 bool evicts(const compress_options & o) {
-    return o.method.evicts && o.ratios.important + o.ratios.recent < 1.0;
+    return o.method.evicts && (o.automatic || o.ratios.important + o.ratios.recent < 1.0);
 }
 
 bool scores_all_queries(const compression & how) {
@@ -30,7 +31,7 @@ bool scores_all_queries(const compression & how) {
 void check_supported(const compression & how, const std::string & unsupported) {
     if (evicts(checked(how)) && !unsupported.empty()) {
         std::ostringstream ratio;
-        ratio << how.kv_ratio;
+        std::visit([&ratio](const auto & r) { ratio << r; }, how.kv_ratio);
         throw bad_argument("kv_ratio", ratio.str() + " asks for compression, but " + unsupported +
                                            " (kv_ratio 1 runs this model uncompressed)");
     }

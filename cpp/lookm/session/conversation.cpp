@@ -69,7 +69,7 @@ int32_t conversation::n_ctx_that_counts() const {
 
 // Whether turns may give up cells, and are scored.
 bool conversation::squeezes_with(const compress_options & o) const {
-    const bool needs = sequence_.context().cap() > 0 || o.ratios.important + o.ratios.recent < 1.0;
+    const bool needs = sequence_.context().cap() > 0 || evicts(o);
     return sequence_.context().unsupported().empty() && o.method.evicts && needs;
 }
 
@@ -154,7 +154,27 @@ conversation::turn conversation::prepare(const prompt_request & request, bool be
             .begins = begins,
             .is_capped = is_capped,
             .is_squeezed = is_squeezed,
-            .ratio = options.ratios.important + options.ratios.recent};
+            .ratio = options.ratios.important + options.ratios.recent,
+            .automatic = options.automatic};
+}
+
+void conversation::compress(const turn & next) {
+    session_stats & stats = sequence_.stats();
+    double ratio = next.ratio;
+    const auto n_most = [&stats](double r) { return static_cast<int32_t>(r * stats.prompt_cells); };
+    const auto held_at = [&](double r) { return sequence_.reader()->held_after_leave(n_most(r)); };
+    if (next.automatic) {
+        const ratio_choice chosen =
+            choose_ratio(*next.automatic, [&](double r, double /*least*/) { return held_at(r); });
+        ratio = chosen.ratio;
+        stats.chosen_ratio = ratio;
+        stats.attention_held = chosen.held;
+    } else if (ratio < 1.0) {
+        stats.attention_held = held_at(ratio);
+    }
+    if (ratio < 1.0) {
+        sequence_.leave(n_most(ratio));
+    }
 }
 
 void conversation::read(turn && next, const progress_fn & progress) {
@@ -188,8 +208,8 @@ void conversation::read(turn && next, const progress_fn & progress) {
     const prompt_cap & plan = sequence_.reader()->plan();
     const size_t per_cell = c ? c->kv().bytes_per_cell() : 0;
     stats.bytes_used_before = per_cell * plan.n_held();
-    if (next.is_squeezed && next.ratio < 1.0) {
-        sequence_.leave(static_cast<int32_t>(next.ratio * stats.prompt_cells));
+    if (next.is_squeezed) {
+        compress(next);
     }
     if (next.is_capped) {
         sequence_.make_room(plan.n_answer());

@@ -5,6 +5,7 @@
 #include "lookm/session/sequence.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,7 @@ class conversation {
         int32_t n_answer;
         bool begins, is_capped, is_squeezed;
         double ratio;
+        std::optional<auto_ratio> automatic; // ratio is its ceiling
     };
     // Throws bad_argument for what cannot be read; the conversation goes on then. begins: earlier
     // turns are forgotten.
@@ -44,6 +46,7 @@ class conversation {
 
   private:
     void check_types() const;
+    void compress(const turn & next); // what has been read
     int32_t n_ctx_that_counts() const;
     bool squeezes_with(const compress_options & options) const;
     session_stats stats_so_far() const;

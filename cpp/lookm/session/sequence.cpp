@@ -182,6 +182,8 @@ compress_result sequence::compress(compress_options options, const progress_fn &
     compress_result result = c->compress(0, options, report);
     stats_.kept_cells = result.n_keep;
     stats_.kept_of = result.kept_of;
+    stats_.chosen_ratio = result.chosen_ratio;
+    stats_.attention_held = result.attention_held;
     stats_.note = result.note.empty()          ? result.warning
                   : stats_.squeezed_cells == 0 ? result.note
                                                : "";

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace lookm {
@@ -14,6 +15,9 @@ struct session_stats {
     int32_t squeezed_cells = 0; // given up while the prompt was read
     int32_t kept_cells = 0;
     cell_counts kept_of; // of kept_cells
+    // of kv_ratio "auto"; and the share of attention that the kept cells hold, where it is known
+    // (auto_ratio.h)
+    std::optional<double> chosen_ratio, attention_held;
     std::string method, note;
     size_t bytes_used_before = 0, bytes_used_after = 0;
     size_t bytes_allocated_before = 0, bytes_allocated_after = 0;

@@ -35,6 +35,7 @@ from lookm_cpp.files import read_text
 from lookm_cpp.images import ImageLike
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import ChatOptions
+from lookm_cpp.parsing import ratio_or_auto
 from lookm_cpp.stats import Stats
 
 
@@ -159,10 +160,10 @@ def ask(
     image: Images = None,
     context_file: ContextFiles = None,
     kv_ratio: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--kv-ratio",
-            metavar="X",
+            metavar=KV_RATIO.metavar,
             help=f"{KV_RATIO.help}  [default: 1, with --compare 0.2]",
             rich_help_panel=KV_RATIO.section,
         ),
@@ -186,7 +187,7 @@ def ask(
     """
     ratios_given = (kv_ratio, how["important_ratio"], how["recent_ratio"]) != (None, None, None)
     default_ratio = COMPARED_RATIO if compare and not ratios_given else 1.0
-    how["kv_ratio"] = default_ratio if kv_ratio is None else kv_ratio
+    how["kv_ratio"] = default_ratio if kv_ratio is None else ratio_or_auto(kv_ratio)
     ratios = {name: how[name] for name in RATIOS}
     check_embedded(model, mmproj)
     if text_only and (model == embedded.NAME or mmproj is not None):

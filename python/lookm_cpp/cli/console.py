@@ -66,6 +66,11 @@ def _kept_parts(stats: Stats) -> str:
     return f"{parts}, {stats.kept_context_cells} context" if stats.context_cells else parts
 
 
+def attention_held(stats: Stats) -> str:
+    """The share of attention that the kept cells hold, or a dash where it is not known."""
+    return "-" if stats.attention_held is None else f"{stats.attention_held:.1%}"
+
+
 def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
     """A name and a value for each run: cells, bytes and speed side by side."""
     rows: list[list[str]] = [[name] for name in ROW_NAMES]
@@ -73,6 +78,7 @@ def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
         values = (
             f"{stats.prompt_cells} ({_parts(stats)})",
             f"{stats.kept_cells} ({_kept_parts(stats)})",
+            attention_held(stats),
             format_bytes(stats.kv_bytes_used_after),
             format_bytes(stats.kv_bytes_allocated_after),
             format_rate(stats.encode_tokens_per_second),
@@ -89,6 +95,7 @@ def stats_rows(runs: Iterable[Stats]) -> list[list[str]]:
 ROW_NAMES = (
     "prompt cells",
     "cells kept",
+    "attention held",
     "KV bytes used",
     "KV bytes allocated",
     "image encoding",
@@ -112,8 +119,9 @@ def side_by_side(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 def stats_line(stats: Stats) -> str:
     """One line on what a prompt cost."""
     before, after = stats.kv_bytes_used_before, stats.kv_bytes_used_after
+    held = "" if stats.attention_held is None else f", attention held {attention_held(stats)}"
     line = (
-        f"{stats.prompt_cells} cells, {stats.kept_cells} kept ({stats.kv_ratio:.1%}), "
+        f"{stats.prompt_cells} cells, {stats.kept_cells} kept ({stats.kv_ratio:.1%}){held}, "
         f"KV {format_bytes(before)} -> {format_bytes(after)}, "
         f"prefill {format_rate(stats.prefill_tokens_per_second)}, "
         f"decode {format_rate(stats.decode_tokens_per_second)}"

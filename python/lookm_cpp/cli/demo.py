@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -19,10 +19,15 @@ from lookm_cpp.cli.flags import COMPRESSION, KV_RATIO, OPENING, Json, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
+from lookm_cpp.parsing import ratio_or_auto
 from lookm_cpp.stats import Stats
 
 DEMO_RATIO = 0.2
 DEMO_METHODS = (METHOD, PAPER_METHOD)
+
+KNOWN_AT_TIMES = ("chosen_ratio", "attention_held")  # statistics that may be None
+
+Ratio: TypeAlias = float | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Result:
 def demo(
     *,
     kv_ratio: Annotated[
-        float, typer.Option("--kv-ratio", metavar="X", help=KV_RATIO.help)
-    ] = DEMO_RATIO,
+        str, typer.Option("--kv-ratio", metavar=KV_RATIO.metavar, help=KV_RATIO.help)
+    ] = f"{DEMO_RATIO:g}",
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,11 +83,11 @@ def demo(
 
     The embedded model answers every question with the full cache and with each method.
     """
-    _run(kv_ratio, method or DEMO_METHODS, {**opened, **how}, as_json=as_json)
+    _run(ratio_or_auto(kv_ratio), method or DEMO_METHODS, {**opened, **how}, as_json=as_json)
 
 
 def _run(
-    kv_ratio: float, methods: Sequence[str], options: Mapping[str, Any], *, as_json: bool
+    kv_ratio: Ratio, methods: Sequence[str], options: Mapping[str, Any], *, as_json: bool
 ) -> None:
     """Ask all prompts in the order of their file, greedily, and show every answer.
 
@@ -97,7 +102,7 @@ def _run(
     with Llava.embedded(kv_ratio=kv_ratio, method=methods[0], **options) as llm:
         console.print(
             f"{llm.model_name}: {len(prompts)} questions about held-out pictures, each asked with "
-            f"the full KV cache, and with kv_ratio {kv_ratio:g} of it by "
+            f"the full KV cache, and with kv_ratio {_word(kv_ratio)} of it by "
             f"{' and by '.join(methods)}. Greedy decoding; every answer is shown, and only one "
             "that is right word for word counts as right.\n"
         )
@@ -114,6 +119,10 @@ def _run(
         print_json({"model": llm.model_name, **_summary_dict(results, kv_ratio)})
     else:
         console.print(_summary(results, kv_ratio))
+
+
+def _word(ratio: Ratio) -> str:
+    return ratio if ratio == "auto" else f"{ratio:g}"
 
 
 def _card(result: Result, number: int) -> Table:
@@ -136,13 +145,16 @@ def _card(result: Result, number: int) -> Table:
 
 def _mean(runs: Sequence[Run]) -> Stats:
     """The mean of every number over all prompts, so that a rate is all tokens by all seconds."""
-    values = {
+    values: dict[str, float | None] = {
         field.name: statistics.fmean(getattr(one.stats, field.name) for one in runs)
         for field in fields(Stats)
-        if field.name not in ("method", "note")
+        if field.name not in ("method", "note", *KNOWN_AT_TIMES)
     }
+    for name in KNOWN_AT_TIMES:
+        known = [value for one in runs if (value := getattr(one.stats, name)) is not None]
+        values[name] = statistics.fmean(known) if known else None
     counts = {
-        name: round(value)
+        name: round(value or 0)
         for name, value in values.items()
         if name.endswith("_cells") or "_bytes_" in name
     }
@@ -164,17 +176,17 @@ def _n_right(results: Sequence[Result], runs: Sequence[Run]) -> int:
     return sum(result.right(one) for result, one in zip(results, runs, strict=True))
 
 
-def _summary(results: Sequence[Result], kv_ratio: float) -> Table:
+def _summary(results: Sequence[Result], kv_ratio: Ratio) -> Table:
     columns = _by_name(results)
     right = [f"{_n_right(results, runs)} of {len(results)}" for runs in columns.values()]
     rows = [["right answers", *right], *stats_rows(_mean(runs) for runs in columns.values())]
     table = side_by_side(columns, rows)
-    table.title = f"All prompts, kv_ratio {kv_ratio:g}; cells and bytes are means"
+    table.title = f"All prompts, kv_ratio {_word(kv_ratio)}; cells and bytes are means"
     table.title_justify = "left"
     return table
 
 
-def _summary_dict(results: Sequence[Result], kv_ratio: float) -> dict[str, Any]:
+def _summary_dict(results: Sequence[Result], kv_ratio: Ratio) -> dict[str, Any]:
     full, *small = [
         {"right": _n_right(results, runs), "mean": _mean(runs).as_dict()}
         for runs in _by_name(results).values()

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lookm_cpp import embedded
-from lookm_cpp.cli.flags import COMPRESSION, OPENING, Flag, check_embedded, without
+from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, Flag, check_embedded, without
 from lookm_cpp.evaluation.arms import EVICT
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
@@ -46,7 +46,8 @@ Place = Annotated[
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
 UNCAPPED = ("kv_cells", "kv_memory")
 """A prompt is read whole, and then compressed in one way after the other."""
-BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", "method")  # by --ratios and --methods
+BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", *AUTO, "method")
+"""By --ratios and --methods."""
 
 MODEL_FLAGS = without(OPENING, *VARIED, *UNCAPPED)
 KEEP_OR_EVICT = "When text alone exceeds the budget: keep all of it, or evict text as well."

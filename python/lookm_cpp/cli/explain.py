@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lookm_cpp.cli.ask import open_model
 from lookm_cpp.cli.asked import ContextFiles, Images, Question, question_and_images
-from lookm_cpp.cli.console import prompt_progress, side_by_side
+from lookm_cpp.cli.console import attention_held, prompt_progress, side_by_side
 from lookm_cpp.cli.flags import (
     ANSWER,
     COMPRESSION,
@@ -32,6 +32,7 @@ from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
 from lookm_cpp.explaining.explain import METHODS
 from lookm_cpp.explaining.explanation import Explanation, check_target
 from lookm_cpp.files import read_text
+from lookm_cpp.parsing import ratio_or_auto
 
 
 @with_flags(
@@ -66,8 +67,8 @@ def explain(
         ),
     ] = None,
     kv_ratio: Annotated[
-        float, typer.Option("--kv-ratio", metavar="X", help=KV_RATIO.help)
-    ] = DEFAULT_RATIO,
+        str, typer.Option("--kv-ratio", metavar=KV_RATIO.metavar, help=KV_RATIO.help)
+    ] = f"{DEFAULT_RATIO:g}",
     dark: Annotated[
         bool,
         typer.Option("--dark", help="Draw pictures for a dark page. A page follows the browser."),
@@ -88,8 +89,9 @@ def explain(
     check_embedded(model, mmproj)
     text, images = question_and_images(question, image)
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
+    ratio = ratio_or_auto(kv_ratio)
     with (
-        open_model(model, mmproj, {**opened, **how, "kv_ratio": kv_ratio}) as llm,
+        open_model(model, mmproj, {**opened, **how, "kv_ratio": ratio}) as llm,
         prompt_progress() as progress,
     ):
         found = llm.explain(
@@ -98,7 +100,7 @@ def explain(
             context=contexts,
             system=system,
             methods=method or METHODS,
-            kv_ratio=kv_ratio,
+            kv_ratio=ratio,
             progress=progress,
             **answer,
         )
@@ -113,6 +115,7 @@ def _tell(found: Explanation) -> None:
     rows = [
         ["answer", found.answer],
         ["cells kept", str(found.stats.kept_cells)],
+        ["attention held", ""],
         ["of text", ""],
         ["of images", ""],
     ]
@@ -120,7 +123,8 @@ def _tell(found: Explanation) -> None:
     for one in found.methods:
         kept = f"{one.stats.kept_cells} ({one.stats.kv_ratio:.1%})"
         shares = [_share(one, cells) for cells in (found.is_text, found.piece >= 0)]
-        for row, value in zip(rows, [one.answer, kept, *shares], strict=True):
+        held = attention_held(one.stats)
+        for row, value in zip(rows, [one.answer, kept, held, *shares], strict=True):
             row.append(value)
         notes.append(one.stats.note)
     if any(notes[1:]):

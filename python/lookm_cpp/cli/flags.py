@@ -18,7 +18,7 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.options import RANDOM_SEED, SAMPLING
-from lookm_cpp.parsing import numbers
+from lookm_cpp.parsing import numbers, ratio_or_auto
 
 _MODEL = _core.ModelOptions()
 _HOW = Compression()
@@ -119,10 +119,12 @@ COMPRESSION = _flags(
     "Compression",
     Flag(
         "kv_ratio",
-        float,
+        str,
         ("--kv-ratio",),
-        "Fraction of the prompt's cells to keep; 1 keeps all.",
-        _HOW.kv_ratio,
+        "Fraction of the prompt's cells to keep; 1 keeps all, auto as few as hold --quality.",
+        f"{_HOW.kv_ratio:g}",
+        metavar="X|auto",
+        read=ratio_or_auto,
     ),
     Flag(
         "method",
@@ -145,6 +147,27 @@ COMPRESSION = _flags(
         ("--recent-ratio",),
         "Fraction of the cells to keep because they are the last.",
         otherwise="the rest of --kv-ratio",
+    ),
+    Flag(
+        "ratio_floor",
+        float,
+        ("--ratio-floor",),
+        "Smallest ratio that --kv-ratio auto takes.",
+        _HOW.ratio_floor,
+    ),
+    Flag(
+        "ratio_ceiling",
+        float,
+        ("--ratio-ceiling",),
+        "Largest ratio that --kv-ratio auto takes.",
+        _HOW.ratio_ceiling,
+    ),
+    Flag(
+        "quality",
+        float,
+        ("--quality",),
+        "Share of the attention to the prompt that --kv-ratio auto keeps.",
+        _HOW.quality,
     ),
     Flag(
         "text_overflow",
@@ -200,6 +223,8 @@ COMPRESSION = _flags(
     ),
 )
 KV_RATIO = COMPRESSION[0]
+AUTO = ("ratio_floor", "ratio_ceiling", "quality")
+"""Options of ``--kv-ratio auto``, for commands that take fixed ratios alone."""
 
 OPENING = _flags(
     "Model and memory",

@@ -103,6 +103,9 @@ def plan(
     console = Console(highlight=False)
     console.print(side_by_side((Path(model).name,), _summary(found, size)))
     console.print(_stages(found))
+    if how["kv_ratio"] == "auto":
+        ceiling = how["ratio_ceiling"]
+        console.print(Text(f"kv_ratio auto is planned with its ceiling, {ceiling:g}."))
     for line in _verdict(found):
         console.print(Text(line))
 
