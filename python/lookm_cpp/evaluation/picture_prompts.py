@@ -28,8 +28,10 @@ def make_context(pool: Sequence[Picture], number: int, seed: int) -> Context:
     shown += rng.sample(grids, size - n_single)
     rng.shuffle(shown)
     codes = {name: str(rng.randint(2000, 9999)) for name in rng.sample(PEOPLE, 2)}
-    told = {rng.randrange(size): f"The code of {n} is {c}.\n" for n, c in codes.items()}
-    text = "".join(f"{told.get(i, '')}Image {i + 1}:{PLACEHOLDER}\n" for i in range(size))
+    told = [""] * size
+    for name, code in codes.items():
+        told[rng.randrange(size)] += f"The code of {name} is {code}.\n"
+    text = "".join(f"{line}Image {i}:{PLACEHOLDER}\n" for i, line in enumerate(told, start=1))
     return Context(
         number, text, tuple(picture.image for picture in shown), (), _questions(rng, shown, codes)
     )
@@ -68,21 +70,24 @@ def _questions(
         )
     )
     seen = Counter(name for picture in shown for name in picture.names)
-    place, lone = rng.choice(
-        [(i, p) for i, p in numbered if p.kind == "single" and seen[p.names[0]] == 1]
-    )
-    questions.append(
-        FactsQuestion(
-            "retrieval",
-            f"Which image shows a {lone.names[0]}? Answer with the number of the image.",
-            str(place),
-            begins="Image",
-            max_tokens=4,
-            facts=((str(place),),),
+    lone = [(i, p.names[0]) for i, p in numbered if p.kind == "single" and seen[p.names[0]] == 1]
+    counted = [
+        (next(p.names[0] for p in shown if p.kind == "single" and seen[p.names[0]] > 1), "2")
+    ]
+    if lone:  # not if the only candidate is in a grid as well
+        place, name = rng.choice(lone)
+        counted.append((name, "1"))
+        questions.append(
+            FactsQuestion(
+                "retrieval",
+                f"Which image shows a {name}? Answer with the number of the image.",
+                str(place),
+                begins="Image",
+                max_tokens=4,
+                facts=((str(place),),),
+            )
         )
-    )
-    twice = next(p.names[0] for p in shown if p.kind == "single" and seen[p.names[0]] > 1)
-    asked, right = rng.choice([(twice, "2"), (lone.names[0], "1")])
+    asked, right = rng.choice(counted)
     if seen[asked] == int(right):
         questions.append(
             FactsQuestion(
