@@ -48,6 +48,21 @@ def ratio_or_auto(text: str, option: str = "--kv-ratio") -> float | Literal["aut
         raise ValueError(f"{option} is {text!r}, expected a number or auto") from None
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """The positive whole numbers between commas, as ``numbers``.
+
+    Raises:
+        ValueError: One of them is not a positive whole number.
+
+    >>> whole_numbers("1000,2000", "--cells")
+    [1000, 2000]
+    """
+    found = words(text)
+    if not found or not all(word.isascii() and word.isdecimal() and int(word) for word in found):
+        raise ValueError(f"{option} is {text!r}, expected positive whole numbers with commas")
+    return [int(word) for word in found]
+
+
 def image_pixels(text: str) -> tuple[int, int]:
     """``--image-size`` as width and height.
 

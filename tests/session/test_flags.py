@@ -49,7 +49,17 @@ def test_the_demo_has_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert "do not fit into n_ctx 256" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["eval tiny", "eval passkey", "eval milebench"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval tiny",
+        "eval passkey",
+        "eval milebench",
+        "eval code",
+        "eval pictures",
+        "eval conversations",
+    ],
+)
 def test_evaluations_have_all_but_what_they_vary(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

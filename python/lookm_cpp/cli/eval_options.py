@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from lookm_cpp import embedded
 from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, Flag, check_embedded, without
+from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import EVICT
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj
@@ -42,6 +43,33 @@ Place = Annotated[
         help="Compress after the whole prompt, before the question, or both.",
     ),
 ]
+
+RATIOS_HELP = "Fractions of the full cache's bytes."
+METHODS_HELP = "Methods to compare; random and streaming_llm are always among them."
+Methods = Annotated[str, typer.Option("--methods", metavar="NAME,...", help=METHODS_HELP)]
+Ratios = Annotated[str, typer.Option("--ratios", metavar="X,...", help=RATIOS_HELP)]
+Caches = Annotated[
+    str,
+    typer.Option(
+        "--caches",
+        metavar="TYPE,...",
+        help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", "-s", metavar="N", min=0, help="Random seed of the prompts.")
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="first|second|all",
+        help="Half of the prompts: the first, third, ... or the second, fourth, ... of them. "
+        "Choose options on one half, and report the other.",
+    ),
+]
+CHAT_METHODS = f"h2o,snapkv_question,{PAPER_METHOD},{METHOD}"
+CHAT_RATIOS = "0.5,0.2,0.1,0.05"
 
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
 UNCAPPED = ("kv_cells", "kv_memory")
@@ -96,6 +124,25 @@ def fields_given(how: Mapping[str, Any], flags: Sequence[Flag]) -> dict[str, Any
     """What is not the flags' default; records of a run name it."""
     defaults = {flag.option: flag.default for flag in flags}
     return {name: value for name, value in how.items() if value != defaults[name]}
+
+
+def split_numbers(count: int, split: str) -> list[int]:
+    """Numbers of the contexts that ``--contexts`` and ``--split`` name.
+
+    Raises:
+        ValueError: ``split`` is no half, or nothing is left.
+
+    >>> split_numbers(5, "first"), split_numbers(5, "second")
+    ([0, 2, 4], [1, 3])
+    """
+    starts = {"first": range(0, count, 2), "second": range(1, count, 2), "all": range(count)}
+    if split not in starts:
+        raise ValueError(f"--split is {split!r}, expected first, second or all")
+    if not starts[split]:
+        raise ValueError(
+            f"--contexts is {count}, expected at least {2 if split == 'second' else 1}"
+        )
+    return list(starts[split])
 
 
 @contextmanager

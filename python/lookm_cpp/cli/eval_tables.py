@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from lookm_cpp.cli.console import print_json
+from lookm_cpp.cli.eval_options import progress_bar
+from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
+from lookm_cpp.evaluation.records import Records
 from lookm_cpp.evaluation.report import (
     LEAST_CONTEXTS,
     Row,
     fixed_cells,
     overview_cells,
+    rows_of,
     task_cells,
 )
-from lookm_cpp.evaluation.suite import SuiteRun
+from lookm_cpp.evaluation.suite import SuiteRun, run_suite
 
 PLACE_TITLES = {
     "after": "Compressed after the whole prompt",
     "before": "Compressed before the question; every question on a copy",
+    "turns": "Compressed after every turn of a conversation",
 }
 MIN_WIDTH = 130
+
+
+def run_and_report(
+    run: SuiteRun, output: Path | None, *, as_json: bool, what: str = "contexts"
+) -> None:
+    """Run a suite, print its tables and draw its plots; ``what`` the progress counts."""
+    with Records(output, run.identity()) as records:
+        with progress_bar(what) as progress:
+            run_suite(run, records, progress)
+        rows = rows_of(run, records.all)
+    report(run, rows, output, as_json=as_json)
+
+
+def report(run: SuiteRun, rows: Sequence[Row], output: Path | None, *, as_json: bool) -> None:
+    """Print the tables and draw the plots."""
+    print_report(run, rows, as_json=as_json)
+    draw_beside(output, suite_points([row.as_dict() for row in rows]), SHARE)
 
 
 def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
@@ -43,9 +66,19 @@ def print_report(run: SuiteRun, rows: Sequence[Row], *, as_json: bool) -> None:
         else f"of {rows[0].contexts} contexts no intervals can be given, "
         f"{LEAST_CONTEXTS} are the fewest"
     )
-    console.print(
-        f"{rows[0].prompts} prompts in each cell; {certainty}. The first token of an answer comes "
-        "from the full cache where compression follows the prompt."
+    console.print(f"{rows[0].prompts} prompts in each cell; {certainty}.{_first_token(run)}")
+
+
+def _first_token(run: SuiteRun) -> str:
+    """Where the first token of an answer comes from, unless that is the compressed cache."""
+    begun = all(question.begins for context in run.contexts for question in context.questions)
+    if begun or run.places == ("before",):
+        return ""
+    if "turns" in run.places:
+        return " The first token of an answer comes from the reading of its turn."
+    return (
+        " The first token of an answer comes from the full cache where compression follows the "
+        "prompt."
     )
 
 

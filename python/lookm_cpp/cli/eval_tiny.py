@@ -9,22 +9,21 @@ import typer
 from lookm_cpp import embedded
 from lookm_cpp.cli.eval_options import (
     EQUAL_BYTES_FLAGS,
+    METHODS_HELP,
     MODEL_FLAGS,
+    RATIOS_HELP,
     Output,
     Place,
+    Seed,
     fields_given,
     make_setup,
-    progress_bar,
 )
-from lookm_cpp.cli.eval_tables import print_report
+from lookm_cpp.cli.eval_tables import run_and_report
 from lookm_cpp.cli.flags import Json, Mmproj, Model, with_flags
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import BUDGETS, CACHES, known_methods, make_arms
 from lookm_cpp.evaluation.pictures import load_pictures
-from lookm_cpp.evaluation.plots import SHARE, draw_beside, suite_points
-from lookm_cpp.evaluation.records import Records
-from lookm_cpp.evaluation.report import rows_of
-from lookm_cpp.evaluation.suite import SuiteRun, places_of, run_suite
+from lookm_cpp.evaluation.suite import SuiteRun, places_of
 from lookm_cpp.evaluation.tiny_prompts import make_context
 from lookm_cpp.parsing import numbers, words
 
@@ -44,8 +43,7 @@ def tiny(
         typer.Option(
             "--methods",
             metavar="NAME,...",
-            help="Methods to compare; random and streaming_llm are always among them.  "
-            "[default: all]",
+            help=f"{METHODS_HELP}  [default: all]",
         ),
     ] = None,
     ratios: Annotated[
@@ -53,7 +51,7 @@ def tiny(
         typer.Option(
             "--ratios",
             metavar="X,...",
-            help="Fractions of the full cache's bytes.  [default: 0.5,0.35,0.2,0.1,0.05]",
+            help=f"{RATIOS_HELP}  [default: 0.5,0.35,0.2,0.1,0.05]",
         ),
     ] = None,
     caches: Annotated[
@@ -75,9 +73,7 @@ def tiny(
             f"[default: {N_CONTEXTS}, with --quick {QUICK_CONTEXTS}]",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", "-s", metavar="N", min=0, help="Random seed of the prompts.")
-    ] = 0,
+    seed: Seed = 0,
     output: Output = None,
     quick: Annotated[
         bool,
@@ -114,9 +110,4 @@ def tiny(
         MAX_TOKENS,
         given,
     )
-    with Records(output, run.identity()) as records:
-        with progress_bar("contexts") as progress:
-            run_suite(run, records, progress)
-        rows = rows_of(run, records.all)
-    print_report(run, rows, as_json=as_json)
-    draw_beside(output, suite_points([row.as_dict() for row in rows]), SHARE)
+    run_and_report(run, output, as_json=as_json)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lookm_cpp.chat import PLACEHOLDER
@@ -21,6 +22,7 @@ _FILLER = (
     "The road to the village is long and dusty.",
 )
 _QUESTION = "What is the secret number?"
+_BEGINS = "The secret number is"
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,57 @@ def text_contexts(n_filler: int, n_trials: int, seed: int) -> list[Context]:
     """For each trial, the number at five depths of a text of ``n_filler`` sentences."""
     contexts = []
     for trial in range(n_trials):
-        rng = random.Random(f"lookm eval passkey {seed} {trial}")
-        key = str(rng.randint(10000, 99999))
+        key = _key(seed, trial)
         for depth in DEPTHS:
-            filler = [_FILLER[i % len(_FILLER)] for i in range(n_filler)]
-            filler.insert(
-                round(depth * n_filler), f"The secret number is {key}. Remember it: {key}."
-            )
-            asked = NumberQuestion(f"depth_{depth:.0%}", _QUESTION, key)
-            contexts.append(Context(trial, "", (), (_TASK + " ".join(filler),), (asked,)))
+            asked = _asked(f"depth_{depth:.0%}", key)
+            contexts.append(Context(trial, "", (), (_text(n_filler, key, depth),), (asked,)))
     return contexts
+
+
+def sized_contexts(
+    cells: Sequence[int], n_trials: int, seed: int, count: Callable[[str], int]
+) -> list[Context]:
+    """For each trial and each of ``cells``, the number in the longest text that takes that many.
+
+    The depth is another one in each of five trials.
+
+    Args:
+        cells: Lengths of the texts, in cells.
+        n_trials: Number of numbers.
+        seed: Random seed of the numbers.
+        count: The number of cells that a text takes.
+
+    Raises:
+        ValueError: A length is too short for the task and the number alone.
+    """
+    contexts = []
+    for trial in range(n_trials):
+        key, depth = _key(seed, trial), DEPTHS[trial % len(DEPTHS)]
+        for limit in cells:
+
+            def size(n_filler: int, key: str = key, depth: float = depth) -> int:
+                return count(_text(n_filler, key, depth))
+
+            if size(0) > limit:
+                raise ValueError(f"--cells has {limit}, expected at least {size(0)}")
+            n_filler = bisect_right(range(limit), limit, key=size) - 1
+            asked = _asked(f"{limit}_cells", key)
+            contexts.append(Context(trial, "", (), (_text(n_filler, key, depth),), (asked,)))
+    return contexts
+
+
+def _key(seed: int, trial: int) -> str:
+    return str(random.Random(f"lookm eval passkey {seed} {trial}").randint(10000, 99999))
+
+
+def _asked(task: str, key: str) -> NumberQuestion:
+    return NumberQuestion(task, _QUESTION, key, begins=_BEGINS, max_tokens=12)
+
+
+def _text(n_filler: int, key: str, depth: float) -> str:
+    filler = [_FILLER[i % len(_FILLER)] for i in range(n_filler)]
+    filler.insert(round(depth * n_filler), f"The secret number is {key}. Remember it: {key}.")
+    return _TASK + " ".join(filler)
 
 
 def embedded_contexts(pool: Sequence[Picture], n_trials: int, seed: int) -> list[Context]:

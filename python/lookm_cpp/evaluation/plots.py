@@ -38,7 +38,11 @@ LOOKS = {
     "streaming_llm": ("ink", "+"),
     TEXT_ONLY: ("ink", "x"),
 }
-PLACES = {"after": "after the whole prompt", "before": "before the question"}
+PLACES = {
+    "after": "after the whole prompt",
+    "before": "before the question",
+    "turns": "after every turn",
+}
 FULL_LABEL = "the full cache in f16; | in another type"
 MIB = "KV, MiB"
 SHARE = "% of the full f16 cache's bytes"
