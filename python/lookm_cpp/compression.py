@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from lookm_cpp import _core
@@ -117,7 +117,8 @@ class Compression:
 
     def core(self, seed: int = 0) -> _core.Compression:
         """The same options for the core; ``seed`` is that of the method ``random``."""
-        return _core.Compression(**asdict(self), seed=seed)
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _core.Compression(**given, seed=seed)
 
     @property
     def has_ratio(self) -> bool:

@@ -176,6 +176,7 @@ def test_a_method_without_scores(llm: Llava, asked: dict[str, Any], method: str)
         ({"kv_ratio": "auto", "scorer": "none"}, 'kv_ratio: "auto" does not go with'),
         ({"quality": 0}, r"quality: 0 is outside \(0, 1\]"),
         ({"quality": "good"}, "quality is 'good', expected a number"),
+        ({"quality": memoryview(b"9")}, "quality is <memory .*expected a number"),
         ({"ratio_floor": 0.6}, "ratio_floor: 0.6 is more than ratio_ceiling 0.5"),
         ({"ratio_ceiling": 2}, r"ratio_ceiling: 2 is outside \(0, 1\]"),
     ],

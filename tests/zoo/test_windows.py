@@ -58,6 +58,28 @@ def test_a_conversation_with_windows_can_be_restored(
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("method", ["lookm_plus", "h2o"])
+def test_a_ratio_is_chosen_from_the_layers_without_windows(tmp_path: Path, method: str) -> None:
+    """For a prompt with an image and a context, and for a turn after it."""
+    session = _open(tmp_path, 32)
+    image = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    prompt = f"A{session.media_marker}{session.context_marker} What is it?"
+    how: Options = {"method": method, "contexts": [TEXT], "n_answer": 8}
+    auto: Options = {"kv_ratio": "auto", "quality": 0.6, "ratio_ceiling": 0.95}
+    for read in (session.prefill, session.converse_anew):
+        read(prompt, [image], **how, **auto)
+        chosen = session.stats
+        answer = _answer(session)
+        assert chosen["chosen_ratio"] is not None
+        assert chosen["attention_held"] is not None
+        assert 0.6 <= chosen["attention_held"] < 1
+        assert chosen["kept_cells"] < chosen["prompt_cells"]
+        read(prompt, [image], kv_ratio=chosen["chosen_ratio"], **how)
+        for name in ("kept_cells", "kept_image_cells", "kept_context_cells", "attention_held"):
+            assert session.stats[name] == chosen[name], name
+        assert _answer(session) == answer
+
+
 def test_the_least_cap_forgets_nothing_that_fits(tmp_path: Path) -> None:
     """Cells that have left the window stay until they are overwritten: a window is never full."""
     options: Options = {"n_batch": 64, "n_ubatch": 64}
