@@ -48,6 +48,9 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
         Compression(0.35, "h2o", scorer="window", window=7),
         Compression(0.1, "avg_merge"),
         Compression(0.35, "h2o"),
+        Compression("auto", "h2o", quality=0.7),
+        Compression("auto", "h2o", quality=0.85),
+        Compression("auto", quality=0.85),
     ]
     answers = set()
     for way in ways:
@@ -59,11 +62,13 @@ def test_a_trial_is_a_fresh_prompt(lab: Lab, llm: Llava) -> None:
             method=way.method,
             scorer=way.scorer,
             window=way.window,
+            quality=way.quality,
             seed=3,
         )
         assert trial.answer == fresh, way
         assert trial.kept_cells == llm.stats.kept_cells
         assert trial.kv_bytes == llm.stats.kv_bytes_used_after
+        assert trial.attention_held == llm.stats.attention_held
         answers.add(fresh)
     assert len(answers) > 4, "the ways must differ for the comparison to mean anything"
 

@@ -22,6 +22,41 @@ SETUP = make_setup("embedded")
 Capture = pytest.CaptureFixture[str]
 
 
+def test_a_ratio_that_is_found_is_an_arm_of_its_own() -> None:
+    """Once for all budgets, and on f16 alone."""
+    arms = {
+        arm.key: arm.compression
+        for arm in make_arms(["h2o", "lookm_plus@0.95"], [0.5, 0.2], ["f16", "q8_0"])
+    }
+    (key,) = (key for key in arms if "@" in key)
+    assert key == "lookm_plus@0.95/f16/-"
+    assert (arms[key].kv_ratio, arms[key].method, arms[key].quality) == ("auto", "lookm_plus", 0.95)
+    assert arms[key].text_overflow == "evict"
+    for wrong in ("lookm_plus@", "lookm_plus@high", "lookm_plus@0", "lookm_plus@1.5"):
+        with pytest.raises(ValueError, match=f"{wrong}'"):
+            make_arms([wrong], [0.5], [])
+    with pytest.raises(ValueError, match="--methods has 'best', expected some of"):
+        make_arms(["best@0.9"], [0.5], [])
+
+
+def test_records_say_what_is_held(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "records.jsonl"
+    command = ["eval", "tiny", "--contexts", "1", "--ratios", "0.2", "--caches", "f16"]
+    command += ["--methods", "lookm_plus,lookm_plus@0.8", "--place", "after", "-o", str(file)]
+    assert main([*command, "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert 0.05 < rows["lookm_plus@0.8"]["kept_share"] < 0.51
+    _, *records = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    by_arm: dict[str, list[float | None]] = {}
+    for record in records:
+        by_arm.setdefault(record["arm"], []).append(record["attention_held"])
+    assert {*by_arm["random/f16/0.2"]} == {None}
+    for held in by_arm["lookm_plus@0.8/f16/-"]:
+        assert held is not None
+        assert 0.8 <= held < 1
+    assert all(0 < (held or 0) < 1 for held in by_arm["lookm_plus/f16/0.2"])
+
+
 def test_pictures_are_all_there() -> None:
     pictures = load_pictures()
     assert {

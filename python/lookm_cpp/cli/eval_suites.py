@@ -209,14 +209,14 @@ def _conversation_arms(arms: Sequence[Arm]) -> list[Arm]:
     """Text always stays in a conversation, so arms that differ only in that are left out."""
     known: list[Arm] = []
     for arm in arms:
-        alike = [
-            other
-            for other in known
-            if (other.compression.method, other.budget) == (arm.compression.method, arm.budget)
-        ]
+        alike = [other for other in known if _apart_from_text(other) == _apart_from_text(arm)]
         if arm.name != TEXT_ONLY and not alike:
             known.append(arm)
     return known
+
+
+def _apart_from_text(arm: Arm) -> tuple[str, float | None, float]:
+    return arm.compression.method, arm.budget, arm.compression.quality
 
 
 def _pool(suite: str, archive: str | None) -> tuple[list[Picture], str]:

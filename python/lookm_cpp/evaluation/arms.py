@@ -63,6 +63,22 @@ def _check_cache(cache: str) -> None:
         raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
 
 
+def _quality_of(name: str) -> tuple[str, float]:
+    """``NAME@QUALITY`` as both.
+
+    >>> _quality_of("lookm_plus@0.95")
+    ('lookm_plus', 0.95)
+    """
+    method, _, quality = name.partition("@")
+    try:
+        share = float(quality)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"--methods has {name!r}, expected NAME@QUALITY with a share in (0, 1]")
+    return method, share
+
+
 def make_arms(
     methods: Sequence[str],
     budgets: Sequence[float],
@@ -75,6 +91,8 @@ def make_arms(
     number of cells. The paper's best method then also runs with its own default, which keeps all
     text and exceeds small budgets.
 
+    ``NAME@QUALITY`` among the methods chooses a ratio for each prompt instead: once, on f16.
+
     ``given``: fields of ``Compression`` for all methods except the controls.
 
     Raises:
@@ -86,7 +104,9 @@ def make_arms(
         of_all = {"text_overflow": EVICT} if name in _CONTROLS else fields
         return Compression(ratio, name, **of_all)
 
-    for name in methods:
+    by_quality = {name: _quality_of(name) for name in methods if "@" in name}
+    methods = [name for name in methods if name not in by_quality]
+    for name in (*methods, *(method for method, _ in by_quality.values())):
         if name not in known_methods():
             raise ValueError(
                 f"--methods has {name!r}, expected some of {', '.join(known_methods())}"
@@ -98,6 +118,10 @@ def make_arms(
         _check_cache(cache)
     names = list(dict.fromkeys([*methods, *_CONTROLS]))
     arms = [full_cache(), Arm(TEXT_ONLY, "f16", None, _TEXT_ONLY)]
+    arms += [
+        Arm(name, "f16", None, Compression("auto", method, quality=quality, **fields))
+        for name, (method, quality) in by_quality.items()
+    ]
     for budget in budgets:
         arms += [Arm(name, "f16", budget, at(budget, name)) for name in names]
         if PAPER_METHOD in names and fields["text_overflow"] == EVICT:

@@ -77,6 +77,7 @@ def _held(chat: Chat, arm: Arm, conversation: Conversation, max_tokens: int) -> 
             "prompt_cells": stats[task].prompt_cells,
             "kept_cells": stats[task].kept_cells,
             "kv_bytes": stats[task].kv_bytes_used_after,
+            "attention_held": stats[task].attention_held,
             "answer": " | ".join(answers[task]),
         }
         for task in scores

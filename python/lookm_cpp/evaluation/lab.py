@@ -90,6 +90,7 @@ class Trial:
         prompt_cells: Number of cells that were compressed.
         kept_cells: Number of cells left, the same in every layer and head.
         kv_bytes: Bytes of the cells left.
+        attention_held: As in ``Stats``.
     """
 
     answer: str
@@ -97,6 +98,7 @@ class Trial:
     prompt_cells: int
     kept_cells: int
     kv_bytes: int
+    attention_held: float | None
 
 
 class Lab:
@@ -180,6 +182,7 @@ class Lab:
                     stats["prompt_cells"],
                     stats["kept_cells"],
                     stats["kv_bytes_used_after"],
+                    stats["attention_held"],
                 )
             )
         return trials
@@ -212,7 +215,8 @@ class Lab:
         ``n_answer``: cells for what comes after the prompt. An answer that needed more would end
         the trials.
         """
-        observer = observer.override(kv_ratio=_OBSERVER.kv_ratio)  # it changes no score
+        # they change no score
+        observer = observer.override(kv_ratio=_OBSERVER.kv_ratio, quality=_OBSERVER.quality)
         if self._observed == observer and n_answer <= self._n_answer:
             return
         self.session.read(

@@ -92,6 +92,7 @@ def _ask(lab: Lab, prompt: OwnPrompt, arms: Sequence[Arm], records: Records) -> 
                     "prompt_cells": trial.prompt_cells,
                     "kept_cells": trial.kept_cells,
                     "kv_bytes": trial.kv_bytes,
+                    "attention_held": trial.attention_held,
                 }
             ]
         )

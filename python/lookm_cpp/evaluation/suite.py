@@ -200,6 +200,7 @@ def _ask(
                 "prompt_cells": trial.prompt_cells,
                 "kept_cells": trial.kept_cells,
                 "kv_bytes": trial.kv_bytes,
+                "attention_held": trial.attention_held,
                 "answer": trial.answer,
             }
             for question, trial in zip(asked, trials, strict=True)
