@@ -46,8 +46,8 @@ Place = Annotated[
 
 RATIOS_HELP = "Fractions of the full cache's bytes."
 METHODS_HELP = (
-    "Methods to compare; random and streaming_llm are always among them. NAME@QUALITY chooses a "
-    "ratio for each prompt, as --kv-ratio auto --quality QUALITY does elsewhere."
+    "Methods to compare; random and streaming_llm are always among them. NAME@QUALITY, such as "
+    f"{METHOD}@0.95, chooses for each prompt the smallest ratio that holds this share of attention."
 )
 Methods = Annotated[str, typer.Option("--methods", metavar="NAME,...", help=METHODS_HELP)]
 Ratios = Annotated[str, typer.Option("--ratios", metavar="X,...", help=RATIOS_HELP)]
