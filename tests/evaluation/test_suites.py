@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.cli import main
-from lookm_cpp.evaluation import code_prompts, document_prompts, long_prompts
+from lookm_cpp.evaluation import code_prompts, document_prompts, large_prompts, long_prompts
 from lookm_cpp.evaluation.conversation_prompts import make_conversation
 from lookm_cpp.evaluation.documents import Fact, make_document
 from lookm_cpp.evaluation.pictures import ARCHIVE, load_pictures
+from PIL import Image
 from session.tiny_models import write_llama
 
 Capture = pytest.CaptureFixture[str]
@@ -105,6 +108,28 @@ def test_pictures_are_asked_about(capfd: Capture, tmp_path: Path) -> None:
     assert "belongs to another run" in capfd.readouterr().err
     assert main(["eval", *command, "--pictures", __file__]) == 2
     assert "is not an archive of pictures" in capfd.readouterr().err
+
+
+def test_large_pictures_have_questions_of_their_own(capfd: Capture, tmp_path: Path) -> None:
+    """An archive without single things is asked about in other words, and not talked about."""
+    things = [name for picture in load_pictures() for name in picture.names]
+    things = sorted({name for name in things if len(name) > 3})
+    entries = []
+    with zipfile.ZipFile(tmp_path / "large.zip", "w") as archive:
+        for number in range(8):
+            image = io.BytesIO()
+            Image.new("RGB", (128, 128), (30 * number, 0, 0)).save(image, "PNG")
+            archive.writestr(f"{number}.png", image.getvalue())
+            names = (things[3 * number : 3 * number + 3] * 6)[:16]
+            entry = {"file": f"{number}.png", "kind": "grid", "names": names, "questions": []}
+            entries.append(entry)
+        archive.writestr("pictures.json", json.dumps(entries))
+    command = ["-m", "embedded", *FLAGS, "--contexts", "1"]
+    command += ["--pictures", str(tmp_path / "large.zip")]
+    rows = _rows(capfd, "pictures", *command, "--place", "before")
+    assert tuple(rows[0]["tasks"]) == large_prompts.TASKS
+    assert main(["eval", "conversations", *command]) == 2
+    assert "the archive shows 0 single things, expected 8 or more" in capfd.readouterr().err
 
 
 def test_every_arm_holds_the_conversations_of_its_own(capfd: Capture, tmp_path: Path) -> None:

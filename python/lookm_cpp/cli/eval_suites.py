@@ -29,7 +29,13 @@ from lookm_cpp.cli.eval_options import (
 )
 from lookm_cpp.cli.eval_tables import report, run_and_report
 from lookm_cpp.cli.flags import Json, Mmproj, Model, with_flags
-from lookm_cpp.evaluation import code_prompts, document_prompts, long_prompts, picture_prompts
+from lookm_cpp.evaluation import (
+    code_prompts,
+    document_prompts,
+    large_prompts,
+    long_prompts,
+    picture_prompts,
+)
 from lookm_cpp.evaluation.arms import TEXT_ONLY, Arm, make_arms
 from lookm_cpp.evaluation.conversation_prompts import make_conversation
 from lookm_cpp.evaluation.conversation_suite import PLACE, run_conversations
@@ -87,7 +93,7 @@ TEXT_SUITES = (
         "code",
         """Ask about source code and tables.
 
-        The default of a parameter, the function that uses a constant, and a cell of a table, in
+        The default of a parameter, the constant that a function uses, and a cell of a table, in
         Python and C, CSV and Markdown. For chat models.
         """,
         code_prompts.make_context,
@@ -153,17 +159,17 @@ def pictures(
 ) -> None:
     """Ask about several pictures and the text between them.
 
-    What one picture shows, which picture shows something, how many do, and a code told between the
-    pictures. For chat models that can name what a picture shows.
+    What a picture shows, which picture shows something, and a code told between the pictures. An
+    archive of large pictures has questions of its own. For chat models that can name what a picture
+    shows.
     """
     given = fields_given(how, EQUAL_BYTES_FLAGS)
     arms = make_arms(words(methods), numbers(ratios, "--ratios"), words(caches), given)
     setup = make_setup(model, mmproj, **opened)
     pool, name = _pool("pictures", archive)
-    asked = [
-        picture_prompts.make_context(pool, number, seed)
-        for number in split_numbers(contexts, split)
-    ]
+    single = any(picture.kind == "single" for picture in pool)
+    make_context = (picture_prompts if single else large_prompts).make_context
+    asked = [make_context(pool, number, seed) for number in split_numbers(contexts, split)]
     run = SuiteRun(name, setup, arms, places_of(place), asked, seed, MAX_TOKENS, given)
     run_and_report(run, output, as_json=as_json)
 

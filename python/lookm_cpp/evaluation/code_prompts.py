@@ -14,7 +14,7 @@ from lookm_cpp.evaluation.facts import FactsQuestion
 from lookm_cpp.evaluation.suite import Context
 from lookm_cpp.parsing import words
 
-TASKS = ("parameter", "caller", "cell")
+TASKS = ("parameter", "constant", "cell")
 N_FUNCTIONS = 8
 N_ROWS = 8
 
@@ -177,10 +177,10 @@ def _questions(
     return (
         _asked("parameter", asked, str(one.default), f"The default of `{one.parameter}` is"),
         _asked(
-            "caller",
-            f"Which function uses the constant `{other.constant}`?",
-            other.name,
-            f"The constant `{other.constant}` is used by the function `",
+            "constant",
+            f"Which constant does the function `{other.name}` use?",
+            other.constant,
+            f"The function `{other.name}` uses the constant `",
             ends="`",
         ),
         _asked(

@@ -64,6 +64,9 @@ def make_conversation(pool: Sequence[Picture], number: int, seed: int) -> Conver
     (``new``), the first two bring a note as well. The fifth turn asks about the other picture of
     the first (``asked_again``), and the sixth about the note of the second (``fact_again``). What
     is asked there was not asked before, so no earlier answer in the cache gives it away.
+
+    Raises:
+        ValueError: The pool shows too few single things.
     """
     rng = random.Random(f"lookm eval conversations {seed} {number}")
     shown = _different(rng, pool, (N_TURNS - 2) * PICTURES_A_TURN)
@@ -105,6 +108,8 @@ def _different(rng: random.Random, pool: Sequence[Picture], count: int) -> list[
     """Pictures of single things, no two alike."""
     singles = [picture for picture in pool if picture.kind == "single"]
     found = {picture.names[0]: picture for picture in rng.sample(singles, len(singles))}
+    if len(found) < count:
+        raise ValueError(f"the archive shows {len(found)} single things, expected {count} or more")
     return list(found.values())[:count]
 
 

@@ -37,6 +37,8 @@ class Fact:
 
         >>> Fact("end", "zoo", "14 March").spellings()
         ('14 March', '14th March', '14th of March', 'March 14', 'March 14th')
+        >>> Fact("end", "zoo", "22 May").spellings()[1], Fact("end", "zoo", "13 May").spellings()[1]
+        ('22nd May', '13th May')
         >>> Fact("budget", "zoo", "412,000").spellings()
         ('412,000', '412000')
         >>> Fact("leader", "zoo", "Nora Lang").spellings()
@@ -44,8 +46,11 @@ class Fact:
         """
         first, _, last = self.value.partition(" ")
         if first.isdigit() and last:
-            days = (first, f"{first}th", f"{first}th of")
-            return (*(f"{day} {last}" for day in days), f"{last} {first}", f"{last} {first}th")
+            ordinal = first + {"1": "st", "2": "nd", "3": "rd"}.get(first[-1], "th")
+            if 10 < int(first) < 14:
+                ordinal = f"{first}th"
+            days = (first, ordinal, f"{ordinal} of")
+            return (*(f"{day} {last}" for day in days), f"{last} {first}", f"{last} {ordinal}")
         return (self.value, last or self.value.replace(",", ""))
 
 
@@ -262,6 +267,10 @@ _WHEN = (
     ),
 )
 
+N_FILLERS = 4
+"""Sentences without a fact at the beginning or end of a paragraph. There are none in between, where
+a pronoun would lose its name."""
+
 
 def make_document(
     rng: random.Random, n_words: int, *, uniform: bool = False
@@ -292,11 +301,6 @@ def make_document(
         paragraphs.append(" ".join(lines))
         length, n = length + len(paragraphs[-1].split()), n + 1
     return "\n\n".join(paragraphs) + "\n", facts
-
-
-N_FILLERS = 4
-"""Sentences without a fact at the beginning or end of a paragraph. There are none in between, where
-a pronoun would lose its name."""
 
 
 @dataclass(frozen=True)
