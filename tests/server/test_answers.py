@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookm_cpp import Llava
+from lookm_cpp import Compression, Llava
 from lookm_cpp.embedded import DemoPrompt
 
 from server.conftest import RATIO
@@ -190,9 +190,9 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_method": "lookm_plus",
         "kv_important_ratio": pytest.approx(0.9 * RATIO),
         "kv_recent_ratio": pytest.approx(0.1 * RATIO),
-        "kv_ratio_floor": 0.05,
-        "kv_ratio_ceiling": 0.5,
-        "kv_quality": 0.98,
+        "kv_ratio_floor": Compression().ratio_floor,
+        "kv_ratio_ceiling": Compression().ratio_ceiling,
+        "kv_quality": Compression().quality,
         "kv_text_overflow": "evict",
         "kv_fidelity": "paper",
         "kv_scorer": None,

@@ -144,6 +144,14 @@ def test_through_a_cap(folder: Path, llm: Llava, prompts: list[DemoPrompt]) -> N
     assert timings["attention_held"] >= 0.9 or timings["chosen_ratio"] == 0.5
 
 
+def test_only_on_request(folder: Path, llm: Llava, short: list[DemoPrompt]) -> None:
+    with running(folder, "--kv-on-request", "-c", "1024") as server:
+        assert "attention_held" not in server.chat(short[0])["timings"]
+        expected, timings = chosen_by(llm, short[0])
+        answer = server.chat(short[0], kv_ratio="auto")
+        assert (content(answer), said(answer)) == (expected, timings)
+
+
 def test_a_method_without_scores(folder: Path, short: list[DemoPrompt]) -> None:
     status, text = refused("--kv-ratio", "auto", "--kv-method", "random")
     assert status == 2

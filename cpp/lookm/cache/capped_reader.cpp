@@ -85,13 +85,15 @@ void capped_reader::leave(int32_t n_most) {
     squeeze([&] { return plan_.leave(n_most); });
 }
 
-std::optional<double> capped_reader::held_after_leave(int32_t n_most) const {
+std::function<std::optional<double>(int32_t)> capped_reader::held_after_leave() const {
     if (!compressor_) {
-        return std::nullopt;
+        return [](int32_t) { return std::nullopt; };
     }
     compress_options options = options_;
     options.kind = plan_.kinds();
-    return compressor_->held_after(seq_, options, prompt_cap(plan_).leave(n_most));
+    return [plan = plan_, held = compressor_->held_after(seq_, options)](int32_t n_most) {
+        return held(prompt_cap(plan).leave(n_most));
+    };
 }
 
 void capped_reader::squeeze(const std::function<std::vector<cell_run>()> & runs_of_plan) {

@@ -41,8 +41,9 @@ class capped_reader {
 
     void make_room(int32_t n);  // before n more cells are decoded
     void leave(int32_t n_most); // squeezes evictable parts until n_most cells are left
-    // The share of attention that the cells would hold after that; nullopt if none is observed.
-    std::optional<double> held_after_leave(int32_t n_most) const;
+    // A function of n_most: the share of attention that the cells would hold after leave(n_most),
+    // as compressor::held_after() says.
+    std::function<std::optional<double>(int32_t n_most)> held_after_leave() const;
     void added(int32_t n) { plan_.add(n); }
     // After the last cell: the options of the compression that follows, or of none. Makes room for
     // the answer if that compression does not free enough.

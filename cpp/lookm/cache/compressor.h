@@ -139,10 +139,11 @@ class compressor {
     std::vector<std::vector<int32_t>> squeeze(llama_seq_id seq, const compress_options & options,
                                               std::span<const cell_run> runs);
 
-    // The share of attention (auto_ratio.h) that the cells would hold if these runs were squeezed;
-    // nullopt if no attention is observed.
-    std::optional<double> held_after(llama_seq_id seq, const compress_options & options,
-                                     std::span<const cell_run> runs) const;
+    // A function that says which share of attention (auto_ratio.h) the cells would hold if runs
+    // were squeezed; nullopt if no attention is observed. It holds a copy of the sums of all
+    // layers, and says nothing about cells that come or go later.
+    using held_fn = std::function<std::optional<double>(std::span<const cell_run> runs)>;
+    held_fn held_after(llama_seq_id seq, const compress_options & options) const;
 
     // For tests: from the next prompt on, ops that gate rejects count as unsupported.
     void restrict_to(const op_gate & gate);

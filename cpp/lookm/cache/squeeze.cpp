@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace lookm {
 
@@ -71,23 +72,30 @@ std::vector<int32_t> all_but(const std::vector<int32_t> & evicted, int64_t n_hea
 
 } // namespace
 
-std::optional<double> compressor::held_after(llama_seq_id seq, const compress_options & options,
-                                             std::span<const cell_run> runs) const {
-    if (!observed_) {
-        return std::nullopt;
-    }
+compressor::held_fn compressor::held_after(llama_seq_id seq,
+                                           const compress_options & options) const {
+    struct layer {
+        std::vector<float> sum;
+        ranking ranks;
+        int64_t n_head_kv;
+    };
+    std::vector<layer> layers;
     const std::vector<cell> cells = kv_.cells(seq);
-    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
     const auto n_kv = static_cast<int32_t>(cells.size());
-    held_attention held;
-    for (size_t i = 0; i < kv_.layers().size(); ++i) {
-        const int64_t n_head_kv = kv_.layers()[i].k.n_head_kv;
-        const layer_sums sums = sums_of(options.method, i, cells);
-        const choice chosen = choose(
-            runs, rank_layer(options.method, {n_kv, n_kv, 0}, i, sums, kind), n_head_kv, n_kv);
-        held.add(sums.sum, all_but(chosen.evicted, n_head_kv, n_kv), n_head_kv);
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+    for (size_t i = 0; observed_ && i < kv_.layers().size(); ++i) {
+        layer_sums sums = sums_of(options.method, i, cells);
+        ranking ranks = rank_layer(options.method, {n_kv, n_kv, 0}, i, sums, kind);
+        layers.push_back({std::move(sums.sum), std::move(ranks), kv_.layers()[i].k.n_head_kv});
     }
-    return held.mean();
+    return [layers = std::move(layers), n_kv](std::span<const cell_run> runs) {
+        held_attention held;
+        for (const layer & l : layers) {
+            const choice chosen = choose(runs, l.ranks, l.n_head_kv, n_kv);
+            held.add(l.sum, all_but(chosen.evicted, l.n_head_kv, n_kv), l.n_head_kv);
+        }
+        return held.mean();
+    };
 }
 
 std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,

@@ -2,6 +2,7 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/state_bytes.h"
+#include "lookm/core/stopwatch.h"
 #include "lookm/session/checks.h"
 #include "lookm/session/prompt_reader.h"
 #include "lookm/session/saved_parts.h"
@@ -162,16 +163,18 @@ void conversation::compress(const turn & next) {
     session_stats & stats = sequence_.stats();
     double ratio = next.ratio;
     const auto n_most = [&stats](double r) { return static_cast<int32_t>(r * stats.prompt_cells); };
-    const auto held_at = [&](double r) { return sequence_.reader()->held_after_leave(n_most(r)); };
+    const stopwatch watch;
     if (next.automatic) {
-        const ratio_choice chosen =
-            choose_ratio(*next.automatic, [&](double r, double /*least*/) { return held_at(r); });
+        const auto held = sequence_.reader()->held_after_leave();
+        const ratio_choice chosen = choose_ratio(
+            *next.automatic, [&](double r, double /*least*/) { return held(n_most(r)); });
         ratio = chosen.ratio;
         stats.chosen_ratio = ratio;
         stats.attention_held = chosen.held;
     } else if (ratio < 1.0) {
-        stats.attention_held = held_at(ratio);
+        stats.attention_held = sequence_.reader()->held_after_leave()(n_most(ratio));
     }
+    stats.compress_seconds += watch.seconds();
     if (ratio < 1.0) {
         sequence_.leave(n_most(ratio));
     }
