@@ -86,7 +86,7 @@ FIELDS: dict[str, tuple[Plain, ...]] = {
     "add_generation_prompt": (True, False),
     "user": ("me",),
     "model": ("x",),
-    "kv_ratio": (0.5, 0.2, 1),
+    "kv_ratio": (0.5, 0.2, 1, "auto"),
     "kv_method": ("h2o", "lookm_plus", "snapkv"),
     "important_ratio": (0.1,),
     "recent_ratio": (0.1,),

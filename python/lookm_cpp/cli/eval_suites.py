@@ -46,7 +46,8 @@ from lookm_cpp.evaluation.suite import Context, SuiteRun, places_of
 from lookm_cpp.files import existing_file
 from lookm_cpp.parsing import numbers, words
 
-N_CONTEXTS, N_CONVERSATIONS = 40, 20
+N_CONTEXTS = 40
+N_CONVERSATIONS = 20
 MAX_TOKENS = 64  # of answers whose question sets no limit
 CHAT_TOKENS = 16
 CONVERSATION_RATIOS = "0.5,0.35,0.2,0.1"
