@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from lookm_cpp.evaluation import code_prompts, document_prompts, long_prompts, picture_prompts
@@ -42,7 +43,7 @@ def test_contexts_are_their_own_and_can_be_made_again(make: Callable[[int, int],
     assert [context.number for context in contexts] == list(NUMBERS)
     for context in contexts:
         assert context.text == ""
-        assert len(context.questions) == 3
+        assert len(context.questions) in (3, 4)
         assert all(question.begins and question.max_tokens for question in context.questions)
         for question in context.questions:
             assert question.score(question.answer) == 1 or isinstance(question, ListQuestion)
@@ -83,17 +84,22 @@ def test_a_document_asks_about_the_subject_of_the_sentence() -> None:
         assert two.score(two.answer.split(" and ")[0]) == 0.5
 
 
-def test_long_lists_name_everybody() -> None:
+def test_long_answers_are_about_whom_the_question_names() -> None:
     for number in NUMBERS:
-        people, projects, report = long_prompts.make_context(number, 0).questions
-        assert isinstance(people, ListQuestion)
-        assert isinstance(projects, ListQuestion)
-        (text,) = long_prompts.make_context(number, 0).evictable
-        assert set(projects.names) == set(re.findall(r"([\w-]+) project", text))
-        assert len(projects.facts) == 3 * len(set(projects.names))
-        assert len(people.facts) == 2 * len(set(people.names))
-        assert isinstance(report, FactsQuestion)
-        assert len(report.facts) >= 4
+        questions = long_prompts.make_context(number, 0).questions
+        assert tuple(question.task for question in questions) == long_prompts.TASKS
+        for question, n_names, n_facts in zip(questions, (1, 1, 1, 2), (5, 3, 5, 10), strict=True):
+            assert isinstance(question, ListQuestion)
+            assert len(set(question.names)) == n_names
+            assert all(name in question.text for name in question.names)
+            assert question.names[0] in question.begins
+            assert len(question.facts) == n_facts
+            right = [
+                f"{name}: {values[-1]}"
+                for name, values in zip(question.names, question.facts, strict=True)
+            ]
+            assert question.score(". ".join(right)) == 1
+            assert question.score(". ".join(right[:1])) == pytest.approx(1 / n_facts)
 
 
 def test_a_fact_counts_where_it_belongs() -> None:
@@ -104,6 +110,8 @@ def test_a_fact_counts_where_it_belongs() -> None:
     assert asked.score("1. Ann Lee, Denham, 1234\n2. Bo, Ashton") == pytest.approx(1 / 3)
     assert asked.score("Ashton, 1234, Denham") == 0
     assert asked.score("Bo: Denham. Ann Lee: 1234. Bo: Ashton. Ann Lee: Ashton.") == 1
+    begun = replace(asked, begins="Ann Lee lives in")
+    assert begun.score("Ashton. Denham is no number, 1234 is.") == pytest.approx(2 / 3)
 
 
 def test_facts_are_whole_words_in_several_spellings() -> None:

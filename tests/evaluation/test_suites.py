@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.cli import main
-from lookm_cpp.evaluation import code_prompts, document_prompts, large_prompts, long_prompts
+from lookm_cpp.evaluation import (
+    code_prompts,
+    document_prompts,
+    documents,
+    large_prompts,
+    long_prompts,
+)
 from lookm_cpp.evaluation.conversation_prompts import make_conversation
 from lookm_cpp.evaluation.documents import Fact, make_document
 from lookm_cpp.evaluation.pictures import ARCHIVE, load_pictures
@@ -35,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contexts that a model that reads bytes gets through in time."""
 
-    for prompts, words in ((document_prompts, 700), (long_prompts, 320)):
+    for prompts, words in ((document_prompts, 300), (long_prompts, 400)):
 
         def short(
             rng: random.Random, _: int, *, words: int = words, **how: bool
@@ -43,6 +49,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
             return make_document(rng, words, **how)
 
         monkeypatch.setattr(prompts, "make_document", short)
+    monkeypatch.setattr(documents, "N_FILLERS", 0)
     monkeypatch.setattr(code_prompts, "N_FUNCTIONS", 2)
     monkeypatch.setattr(code_prompts, "N_ROWS", 3)
 
@@ -72,7 +79,7 @@ def test_any_text_model_is_judged(
     assert {row["name"] for row in rows} == NAMES
     assert {row["place"] for row in rows} == ({"after", "before"} if place == "both" else {place})
     assert {tuple(row["tasks"]) for row in rows} == {tuple(tasks)}
-    assert {(row["contexts"], row["prompts"]) for row in rows} == {(1, 3)}
+    assert {(row["contexts"], row["prompts"]) for row in rows} == {(1, len(tasks))}
     compressed = [row for row in rows if row["budget"] is not None]
     assert all(row["kept_share"] == pytest.approx(0.2, abs=0.01) for row in compressed)
     _, *lines = output.read_text(encoding="utf-8").splitlines()

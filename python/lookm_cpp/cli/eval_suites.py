@@ -103,7 +103,7 @@ TEXT_SUITES = (
         "long",
         """Ask for long answers about documents.
 
-        Lists of people and projects, and a report, of up to 256 tokens. The score is the share of
+        Reports on a person, a project and firms, of up to 192 tokens. The score is the share of
         facts that an answer tells. For chat models.
         """,
         long_prompts.make_context,

@@ -268,8 +268,8 @@ _WHEN = (
 )
 
 N_FILLERS = 4
-"""Sentences without a fact at the beginning or end of a paragraph. There are none in between, where
-a pronoun would lose its name."""
+"""Sentences without a fact at the beginning or end of a paragraph; twice as many in a uniform
+document. There are none in between, where a pronoun would lose its name."""
 
 
 def make_document(
@@ -280,8 +280,9 @@ def make_document(
     Args:
         rng: Chooses everything.
         n_words: About the length.
-        uniform: Tell the same about all people, all firms and all projects. By default, a kind of
-            fact is told of two subjects at most, so that even small models can tell them apart.
+        uniform: Tell the same about all people, all firms and all projects, of which there are
+            half as many. By default, a kind of fact is told of two subjects at most. Both is so
+            that small models can tell them apart.
 
     Raises:
         ValueError: ``n_words`` is so large that the invented names run out.
@@ -292,10 +293,10 @@ def make_document(
     length, n = 0, 0
     while length < n_words:
         subject = _SUBJECTS[n % len(_SUBJECTS)]
-        kinds = subject.kinds if uniform else _left(rng, subject, facts)
+        kinds = subject.uniform if uniform else _left(rng, subject, facts)
         told, lines = _told(fiction, subject, kinds)
         facts += told
-        for _ in range(N_FILLERS):
+        for _ in range(2 * N_FILLERS if uniform else N_FILLERS):
             fillers = fillers or _fillers(rng)
             lines.insert(rng.choice((0, len(lines))), fillers.pop())
         paragraphs.append(" ".join(lines))
@@ -305,17 +306,27 @@ def make_document(
 
 @dataclass(frozen=True)
 class _Subject:
-    """What paragraphs are about: how it is named, the kinds of facts, and other sentences."""
+    """What paragraphs are about.
+
+    Attributes:
+        named: Draws a name and its pronoun.
+        kinds: The kinds of facts.
+        uniform: Those that a uniform document tells of everybody.
+        about: Sentences without a fact.
+    """
 
     named: Callable[[Fiction], tuple[str, str]]
     kinds: tuple[str, ...]
+    uniform: tuple[str, ...]
     about: tuple[str, ...]
 
 
 _SUBJECTS = (
-    _Subject(Fiction.person, _OF_PEOPLE, _ABOUT_PEOPLE),
-    _Subject(lambda fiction: (fiction.firm(), "it"), _OF_FIRMS, _ABOUT_FIRMS),
-    _Subject(lambda fiction: (fiction.project(), "it"), _OF_PROJECTS, _ABOUT_PROJECTS),
+    _Subject(Fiction.person, _OF_PEOPLE, ("home", "phone", "job", "pet", "country"), _ABOUT_PEOPLE),
+    _Subject(lambda fiction: (fiction.firm(), "it"), _OF_FIRMS, _OF_FIRMS, _ABOUT_FIRMS),
+    _Subject(
+        lambda fiction: (fiction.project(), "it"), _OF_PROJECTS, _OF_PROJECTS, _ABOUT_PROJECTS
+    ),
 )
 
 

@@ -15,9 +15,24 @@ from lookm_cpp.evaluation.facts import FactsQuestion
 from lookm_cpp.evaluation.suite import Context, Question
 
 N_WORDS = 1200
-TASKS = ("people", "projects", "report")
+TASKS = ("person", "project", "firm", "two_firms")
 
-_ABOUT_FIRM = ("founded", "staff", "site", "product", "weekday")
+# The points of a report, by kind of fact.
+_PERSON = {
+    "home": "Town",
+    "phone": "Telephone number",
+    "job": "Profession",
+    "pet": "Animal",
+    "country": "Holiday country",
+}
+_PROJECT = {"leader": "Led by", "budget": "Budget", "end": "To be finished on"}
+_FIRM = {
+    "founded": "Founded in",
+    "staff": "Number of people",
+    "site": "Head office",
+    "product": "Product",
+    "weekday": "Weekday on which it is closed",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class ListQuestion(FactsQuestion):
 
     Attributes:
         names: For each of ``facts``, the name that it belongs to. A fact is found only between its
-            name and the next name that the answer mentions.
+            name and the next name in the answer, of which ``begins`` is the first part.
     """
 
     names: tuple[str, ...] = ()
@@ -43,7 +58,7 @@ class ListQuestion(FactsQuestion):
         """
         said = dict.fromkeys(self.names, "")
         pattern = "|".join(re.escape(name) for name in said)
-        _, *parts = re.split(rf"\b({pattern})\b", answer)
+        _, *parts = re.split(rf"\b({pattern})\b", f"{self.begins} {answer}")
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             said[name] += f"{text}\n"
         return sum(
@@ -53,55 +68,54 @@ class ListQuestion(FactsQuestion):
 
 
 def make_context(number: int, seed: int, n_words: int = N_WORDS) -> Context:
-    """A document of about ``n_words`` words, and a question of each kind."""
+    """A document of about ``n_words`` words, and a question of each kind.
+
+    Raises:
+        ValueError: ``n_words`` is too small for two firms, or so large that the invented names
+            run out.
+    """
     rng = random.Random(f"lookm eval long {seed} {number}")
     text, facts = make_document(rng, n_words, uniform=True)
-    firm = rng.choice([fact.name for fact in facts if fact.kind == "founded"])
+    person, project = (
+        rng.choice([fact.name for fact in facts if fact.kind == kind]) for kind in ("home", "end")
+    )
+    founded = [fact.name for fact in facts if fact.kind == "founded"]
+    if len(founded) < 2:
+        raise ValueError(f"n_words is {n_words}, expected enough for two firms")
+    firms = rng.sample(founded, 2)
     questions: tuple[Question, ...] = (
-        _list(
-            "people",
-            "List all people who have a telephone number, each in one line with the name, the town"
-            " they live in, and the number.",
-            "1.",
-            200,
-            [fact for fact in facts if fact.kind in ("home", "phone")],
-        ),
-        _list(
-            "projects",
-            "List all projects, each in one line with its name, its leader, its budget, and the day"
-            " on which it will be finished.",
-            "1. The",
-            256,
-            [fact for fact in facts if fact.kind in ("leader", "budget", "end")],
-        ),
-        _report(firm, [fact for fact in facts if fact.name == firm]),
+        _report("person", _PERSON, [person], facts, 96),
+        _report("project", _PROJECT, [project], facts, 64),
+        _report("firm", _FIRM, firms[:1], facts, 96),
+        _report("two_firms", _FIRM, firms, facts, 192),
     )
     return Context(number, "", (), (text,), questions)
 
 
-def _list(task: str, text: str, begins: str, max_tokens: int, facts: Sequence[Fact]) -> Question:
+def _report(
+    task: str, wanted: dict[str, str], names: Sequence[str], facts: Sequence[Fact], max_tokens: int
+) -> Question:
+    """A report on one or two names, with the points of ``wanted`` in their order."""
+    told = [
+        fact
+        for name in names
+        for kind in wanted
+        for fact in facts
+        if (fact.name, fact.kind) == (name, kind)
+    ]
+    first, *_ = points = list(wanted.values())
+    subjects = [f"the {name} project" if task == "project" else name for name in names]
+    if len(names) == 1:
+        text = f"Write a short report on {subjects[0]}, a list with these points"
+    else:
+        text = f"Write two short reports, first on {names[0]}, then on {names[1]}, each a list with"
+        text += " these points"
     return ListQuestion(
         task,
-        text,
-        "; ".join(f"{fact.name}: {fact.value}" for fact in facts),
-        begins=begins,
+        f"{text}: {', '.join(points)}.",
+        "; ".join(f"{fact.name}: {fact.value}" for fact in told),
+        begins=f"Report on {subjects[0]}:\n- {first}:",
         max_tokens=max_tokens,
-        facts=tuple(fact.spellings() for fact in facts),
-        names=tuple(fact.name for fact in facts),
-    )
-
-
-def _report(firm: str, facts: Sequence[Fact]) -> Question:
-    told = sorted(
-        (fact for fact in facts if fact.kind in _ABOUT_FIRM),
-        key=lambda fact: _ABOUT_FIRM.index(fact.kind),
-    )
-    return FactsQuestion(
-        "report",
-        f"Write a short report on {firm}: in which year it was founded, how many people it employs,"
-        " where its head office stands, what it makes, and on which day nobody works there.",
-        "; ".join(fact.value for fact in told),
-        begins=f"{firm} was founded in",
-        max_tokens=96,
         facts=tuple(fact.spellings() for fact in told),
+        names=tuple(fact.name for fact in told),
     )
