@@ -164,7 +164,7 @@ class Lab:
         tail = self._tail if self._before_question else ""
         asked = [(f"{ask.text}{tail}{ask.begins}", self._limit(ask)) for ask in asks]
         n_answer = max(limit + len(self.session.tokens_of(text)) for text, limit in asked)
-        self._read(compression if looks_at_window(compression) else _OBSERVER, n_answer)
+        self._read(_observer(compression), n_answer)
         trials: list[Trial] = []
         for text, limit in asked:
             if not trials or not text:
@@ -195,7 +195,7 @@ class Lab:
         Yields the log-probabilities after each of them, a few tokens at a time. Not for prompts
         that were set with ``before_question``; at most ``max_tokens`` tokens.
         """
-        self._read(compression if looks_at_window(compression) else _OBSERVER, self._max_tokens)
+        self._read(_observer(compression), self._max_tokens)
         self.session.trial(compression.core(seed))
         for i in range(0, len(tokens), _AT_ONCE):
             yield self.session.distributions(list(tokens[i : i + _AT_ONCE]))
@@ -215,8 +215,6 @@ class Lab:
         ``n_answer``: cells for what comes after the prompt. An answer that needed more would end
         the trials.
         """
-        # they change no score
-        observer = observer.override(kv_ratio=_OBSERVER.kv_ratio, quality=_OBSERVER.quality)
         if self._observed == observer and n_answer <= self._n_answer:
             return
         self.session.read(
@@ -227,6 +225,14 @@ class Lab:
             n_answer=n_answer,
         )
         self._observed, self._n_answer = observer, n_answer
+
+
+def _observer(compression: Compression) -> Compression:
+    """What a prompt is read with, the same for all compressions that need the same attention."""
+    if not looks_at_window(compression):
+        return _OBSERVER
+    window = compression.window or _core.methods()[compression.method]["window"]
+    return Compression(_OBSERVER.kv_ratio, "snapkv_question", window=window)
 
 
 def looks_at_window(compression: Compression) -> bool:
