@@ -112,6 +112,37 @@ def test_images_lie_evenly_before_the_question() -> None:
     assert arrays.select(scores, is_text, **options).tolist() == [[0, 2, 3, 5]]
 
 
+@pytest.mark.parametrize(
+    ("seen", "overflow", "kept"),
+    [
+        (0.3, "evict", [2, 3, 4, 10, 12, 13]),  # share .3 / 1.2: one of four important cells
+        (2.7, "evict", [2, 3, 10, 11, 12, 13]),  # share .75: three, but there are two images
+        (0.0, "evict", [2, 3, 4, 10, 12, 13]),  # a quarter all the same
+        (0.3, "keep", [*range(11), 12, 13]),  # all text, and the image cell of the quota
+    ],
+)
+def test_lookm_trail_keeps_what_follows_and_shares(
+    seen: float, overflow: str, kept: list[int]
+) -> None:
+    """Text, two image cells, a question of two; attention to cell 2, and ``seen`` to cell 10.
+
+    Cells 2 to 9 have the same mean over themselves and the 8 before, 0.9 / 9, and the earlier come
+    first. The two image cells have the same mean over five neighbours. The sink, cell 0, does not
+    count for the share.
+    """
+    is_text = np.ones(14, dtype=np.bool_)
+    is_text[10:12] = False
+    scores = np.zeros((1, 14), dtype=np.float32)
+    scores[0, [2, 10]] = 0.9, seen
+    options: Any = {"method": "lookm_trail", "important_ratio": 0.4, "recent_ratio": 0.1}
+    found = arrays.select(scores, is_text, text_overflow=overflow, **options)
+    assert found.tolist() == [kept]
+    scores[0, 0] = 100.0  # it and what trails it come first among text
+    sunk = arrays.select(scores, is_text, text_overflow=overflow, **options)
+    n_image = sum(not is_text[c] for c in kept)
+    assert sum(not is_text[c] for c in sunk[0]) == n_image
+
+
 @pytest.mark.parametrize("fidelity", ["paper", "upstream"])
 def test_roco_protects_deviations_and_ranks_by_the_mean(fidelity: str) -> None:
     """Twenty cells with a sum of 1; only cell 3 was attended to unevenly.

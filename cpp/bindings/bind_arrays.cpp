@@ -189,7 +189,7 @@ py::tuple py_choose_ratio(const float_array & scores, const bool_array & is_text
     {
         const std::vector<lookm::token_kind> kind = kinds(is_text);
         const without_gil nogil;
-        chosen = lookm::choose_ratio(m, *wanted, kind, 0, layers);
+        chosen = lookm::choose_ratio(m, *wanted, {kind, kind}, 0, layers);
     }
     return py::make_tuple(chosen.ratio, chosen.held);
 }

@@ -165,6 +165,29 @@ def test_a_context_is_apart_from_text(llm: Llava) -> None:
     )
 
 
+def test_a_context_is_scored_as_text_though_it_is_evicted_like_an_image(llm: Llava) -> None:
+    """``lookm_trail`` looks 8 cells back in text and 2 around in images: means of the raw sums."""
+    found = llm.explain(
+        "Image 1:<image> What is the code of Anna?",
+        [DEMO / "pic08.png"],
+        context="The code of Anna is 4821. " * 4,
+        methods=["h2o", "lookm_trail"],
+        scorer="window",
+    )
+    raw, trailing = found.methods
+    n = found.stats.prompt_cells
+    n_before = n - max(1, int(0.02 * n))
+    question = n - 1 - int(np.flatnonzero(found.piece >= 0)[-1])
+    n_before = min(n_before, n - question)
+    assert found.stats.context_cells > 20
+    for sums, scored in zip(raw.layers, trailing.layers, strict=True):
+        for c in range(n_before):
+            image = found.piece[c] >= 0
+            near = slice(max(0, c - (2 if image else 8)), min(n_before, c + (3 if image else 1)))
+            mean = sums.score[:, near].astype(np.float64).sum(axis=1) / (5 if image else 9)
+            np.testing.assert_allclose(scored.score[:, c], mean, rtol=1e-5, atol=1e-7)
+
+
 def test_a_cache_that_stays_whole_is_explained(llm: Llava) -> None:
     found = llm.explain(
         "What is this?", [DEMO / "pic08.png"], methods=["origin", "h2o"], kv_ratio=1.0

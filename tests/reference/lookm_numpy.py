@@ -132,7 +132,7 @@ def rank(
     ratio minus one, and p = 1/r for the real root r of r^3 = r + 1.
 
     SnapKV averages scores over 5 neighbours among the cells before the recent window, with zeros
-    around them.
+    around them. With ``n_trail``, text is averaged over itself and the ``n_trail`` cells before it.
     """
     method = method_of(options)
     n_head_kv, n = score.shape
@@ -167,6 +167,9 @@ def rank(
         with np.errstate(invalid="ignore"):
             for c in range(inner):
                 out[:, c] = padded[:, c : c + method.n_pool].sum(axis=1) / method.n_pool
+                if method.n_trail and is_text[c]:
+                    trail = score[:, max(0, c - method.n_trail) : c + 1].astype(np.float64)
+                    out[:, c] = trail.sum(axis=1) / (method.n_trail + 1)
     return out.astype(np.float32), lead
 
 
@@ -186,13 +189,18 @@ def select(
     4. the others
 
     Within each group the higher score comes first, then the earlier cell; NaN counts as minus
-    infinity. With a visual quota, the first ``n_visual`` image cells move to the front.
+    infinity. With a visual quota, the first ``n_visual`` image cells move to the front. A shared
+    budget decides for each head how many that are: in proportion to attention, see ``image_share``.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)
     method = method_of(options)
     prior, n_sink = (method.prior, method.n_sink) if method else (False, 0)
     ranks, lead = rank(score, squares, is_text, options, layer)
+    quota = method.visual_quota if method else 0.0
+    shared = bool(method and method.shared)
+    if shared and not is_text[-1]:
+        prior = True
 
     def down(x: np.float32) -> float:
         return math.inf if np.isnan(x) else -float(x)
@@ -201,11 +209,17 @@ def select(
     for h in range(len(score)):
         cells = range(n - n_recent)
         first: set[int] = set()
+        if shared:
+            share = 0.5  # without scores, nothing is known
+            if method and method.scorer != "none":
+                share = image_share(score[h], is_text, n_recent)
+            share = min(max(share, quota), max(quota, 1 - quota))
+            n_visual = min(math.floor(share * n_important), int((~is_text[: n - n_recent]).sum()))
         if lead is not None and method is not None:
             may = [c for c in cells if not (method.spread and is_text[c])]
             n_first = min((n_important + n_recent) // 10, n_important)
             if method.spread:
-                room = max(n_visual, n_important - (int(is_text[cells].sum()) if prior else 0))
+                room = max(n_visual, n_important - int(is_text[cells].sum()) if prior else 0)
                 n_first = math.floor((method.spread if is_text[-1] else 1) * min(room, len(may)))
             first = set(sorted(may, key=lambda c: (down(lead[h, c]), c))[:n_first])
         queue = sorted(
@@ -240,6 +254,20 @@ def held(scores: Floats, is_text: Bools, options: Options, squares: Floats | Non
         for score, cells in zip(of_heads, kept, strict=True):
             shares.append(score[cells].sum() / score.sum() if score.sum() != 0 else 1.0)
     return float(np.mean(shares))
+
+
+def image_share(score: Floats, is_text: Bools, n_recent: int) -> float:
+    """The part of a head's attention that image cells get, of all but the first cell.
+
+        sum of s_j over images / sum of s_j over all,  0 < j < n - n_recent
+
+    A half if there is none or it is not finite, and in a prompt that ends with an image.
+    """
+    inner = slice(1, len(is_text) - n_recent)
+    with np.errstate(invalid="ignore"):
+        total = score[inner].astype(np.float64).cumsum()[-1:].sum()
+        image = np.where(is_text, 0.0, score)[inner].astype(np.float64).cumsum()[-1:].sum()
+    return float(image / total) if 0 < total < math.inf and is_text[-1] else 0.5
 
 
 def evicted_cells(kept: Ints, n: int) -> Ints:

@@ -20,9 +20,11 @@ Filter = Literal["all", "similar", "misaligned"]
 class Method(NamedTuple):
     """One row of the method table.
 
-    ``prior``: text cells rank above image cells.
+    ``prior``: text cells rank above image cells. ``shared``: instead, images get at least their
+        share of the attention, and text comes first only in a prompt that ends with an image.
     ``n_sink``: this many first cells are chosen before any other.
-    ``n_pool``: scores are averaged over this many neighbours.
+    ``n_pool``: scores are averaged over this many neighbours. ``n_trail``: those of text over the
+        cell and this many before it.
     ``by``: what a cell is ranked by. ``sum``: the attention that it receives; ``mean``: the mean of
         that, after the cells with the largest deviation; ``draw``: at random; ``recent``: its
         position; ``window``: the attention of the query window, which is also the recent window.
@@ -44,6 +46,8 @@ class Method(NamedTuple):
     text_overflow: str = "keep"
     visual_quota: float = 0.0
     window: int | None = None
+    n_trail: int = 0
+    shared: bool = False
 
 
 METHODS: dict[str, Method | None] = {
@@ -70,6 +74,18 @@ METHODS: dict[str, Method | None] = {
         keeps_question=True,
         text_overflow="evict",
         visual_quota=0.5,
+    ),
+    "lookm_trail": Method(
+        "window",
+        prior=False,
+        merge="none",
+        n_pool=5,
+        n_trail=8,
+        shared=True,
+        spread=0.25,
+        keeps_question=True,
+        text_overflow="evict",
+        visual_quota=0.25,
     ),
 }
 
@@ -103,6 +119,8 @@ def method_of(options: Options) -> Method | None:
         if method.by == "mean":
             method = method._replace(by="sum")
     quota, overflow = options.visual_quota, options.text_overflow
+    if method.shared and overflow == "keep":  # all text stays, whatever attention it gets
+        method = method._replace(shared=False, prior=True)
     return method._replace(
         scorer=options.scorer or method.scorer,
         text_overflow=method.text_overflow if overflow is None else overflow,

@@ -22,7 +22,15 @@ from PIL import Image
 from session.tiny_models import write_llama
 
 QUALITIES = (0.5, 0.8, 0.9, 0.98)
-METHODS = ("lookm_plus", "h2o", "snapkv", "snapkv_question", "roco", "text_prior_pivot_merge")
+METHODS = (
+    "lookm_plus",
+    "lookm_trail",
+    "h2o",
+    "snapkv",
+    "snapkv_question",
+    "roco",
+    "text_prior_pivot_merge",
+)
 
 
 @pytest.fixture(scope="module")

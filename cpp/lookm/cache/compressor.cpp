@@ -16,8 +16,9 @@ std::string reason_for_full_cache(const method & m, const budget & b, const comp
     if (!m.evicts) {
         return "method origin keeps the full cache";
     }
-    if (m.prior == prior::text && r.n_image == 0) {
-        return "no image and no context in the prompt: a text-prior method keeps the full cache";
+    if (m.prior != prior::none && r.n_image == 0) {
+        return "no image and no context in the prompt: method " + std::string(m.name) +
+               " keeps the full cache";
     }
     return "nothing to evict: the budget of " + std::to_string(b.n_keep()) +
            " cells covers the prompt's " + std::to_string(b.n_kv);
@@ -67,7 +68,7 @@ cell_counts mean_counts(const std::vector<cell> & cells, std::span<const token_k
 
 // Upstream compresses prompts with images only when text outranks images.
 bool keeps_all(const method & m, std::span<const token_kind> kind) {
-    return m.prior == prior::text &&
+    return m.prior != prior::none &&
            std::find(kind.begin(), kind.end(), token_kind::image) == kind.end();
 }
 
@@ -202,19 +203,18 @@ compressor::layer_sums compressor::sums_of(const method & m, size_t i,
 }
 
 ranking compressor::rank_layer(const method & m, const budget & b, size_t i,
-                               const layer_sums & sums, std::span<const token_kind> kind) const {
-    return rank(m, b, sums, first_query(m, b, kind), kv_.layers()[i].k.n_head_kv,
+                               const layer_sums & sums, const prompt_cells & cells) const {
+    return rank(m, b, sums, cells, first_query(m, b, cells.kind), kv_.layers()[i].k.n_head_kv,
                 static_cast<int32_t>(i));
 }
 
-ratio_choice compressor::ratio_for(const compress_options & options,
-                                   std::span<const token_kind> kind,
+ratio_choice compressor::ratio_for(const compress_options & options, const prompt_cells & cells,
                                    const std::vector<layer_sums> & sums) const {
     std::vector<layer_attention> layers;
     for (size_t i = 0; i < sums.size(); ++i) {
         layers.push_back({sums[i], kv_.layers()[i].k.n_head_kv});
     }
-    return choose_ratio(options.method, *options.automatic, kind, options.n_prompt, layers);
+    return choose_ratio(options.method, *options.automatic, cells, options.n_prompt, layers);
 }
 
 cell_counts compressor::count(llama_seq_id seq, std::span<const token_kind> kind) const {
@@ -231,7 +231,8 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
     std::vector<cell> cells = kv_.cells(seq);
     const std::vector<cell> packed(cells.begin(), cells.begin() + kv_.packed(seq).n);
     cells.erase(cells.begin(), cells.begin() + static_cast<int64_t>(packed.size()));
-    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind),
+                                  source = kinds_of(cells, {});
 
     compress_result result;
     result.n_text = static_cast<int32_t>(std::count(kind.begin(), kind.end(), token_kind::text));
@@ -246,7 +247,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
             sums.push_back(sums_of(m, i, cells));
             sums_bytes += (sums[i].sum.size() + sums[i].squares.size()) * sizeof(float);
         }
-        const ratio_choice chosen = ratio_for(options, kind, sums);
+        const ratio_choice chosen = ratio_for(options, {kind, source}, sums);
         result.chosen_ratio = chosen.ratio;
         result.attention_held = chosen.held;
         b = options.automatic->budget_at(m, chosen.ratio, kind, options.n_prompt);
@@ -273,7 +274,7 @@ compress_result compressor::compress(llama_seq_id seq, const compress_options & 
         std::vector<int32_t> kept(n_head_kv * b.n_keep());
         std::vector<int32_t> evicted(n_head_kv * n_evict);
         const layer_sums here = sums.empty() ? sums_of(m, i, cells) : std::move(sums[i]);
-        ranking ranks = rank_layer(m, b, i, here, kind);
+        ranking ranks = rank_layer(m, b, i, here, {kind, source});
         select(m, b, ranks, kind, kept);
         if (needs_sums(m)) {
             held.add(here.sum, kept, n_head_kv);

@@ -155,10 +155,10 @@ class compressor {
         operator attention_sums() const { return {sum, squares}; }
     };
     layer_sums sums_of(const method & m, size_t i, const std::vector<cell> & cells) const;
-    ratio_choice ratio_for(const compress_options & options, std::span<const token_kind> kind,
+    ratio_choice ratio_for(const compress_options & options, const prompt_cells & cells,
                            const std::vector<layer_sums> & sums) const;
     ranking rank_layer(const method & m, const budget & b, size_t i, const layer_sums & sums,
-                       std::span<const token_kind> kind) const;
+                       const prompt_cells & cells) const;
     matches merge_layer(const kv_layer & layer, const compress_options & options,
                         const layer_plan & plan);
     void move(std::span<const cell_move> moves);

@@ -46,7 +46,7 @@ choice choose(std::span<const cell_run> runs, const ranking & ranks, int64_t n_h
             const std::vector<token_kind> kind(run.n,
                                                token_kind::image); // ranks are by score alone
             std::vector<int32_t> kept(run.n_keep), evicted(run.n - run.n_keep);
-            select(by_score, {run.n, run.n_keep, 0}, {{first, first + run.n}, {}}, kind, kept);
+            select(by_score, {run.n, run.n_keep, 0}, {{first, first + run.n}, {}, {}}, kind, kept);
             complement(kept, evicted);
             for (const int32_t c : kept) {
                 out.kept.push_back(run.first + c);
@@ -82,10 +82,11 @@ compressor::held_fn compressor::held_after(llama_seq_id seq,
     std::vector<layer> layers;
     const std::vector<cell> cells = kv_.cells(seq);
     const auto n_kv = static_cast<int32_t>(cells.size());
-    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind),
+                                  source = kinds_of(cells, {});
     for (size_t i = 0; observed_ && i < kv_.layers().size(); ++i) {
         layer_sums sums = sums_of(options.method, i, cells);
-        ranking ranks = rank_layer(options.method, {n_kv, n_kv, 0}, i, sums, kind);
+        ranking ranks = rank_layer(options.method, {n_kv, n_kv, 0}, i, sums, {kind, source});
         layers.push_back({std::move(sums.sum), std::move(ranks), kv_.layers()[i].k.n_head_kv});
     }
     return [layers = std::move(layers), n_kv](std::span<const cell_run> runs) {
@@ -105,7 +106,8 @@ std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,
     tap_.disarm();
     kv_.settle();
     const std::vector<cell> cells = kv_.cells(seq);
-    const std::vector<token_kind> kind = kinds_of(cells, options.kind);
+    const std::vector<token_kind> kind = kinds_of(cells, options.kind),
+                                  source = kinds_of(cells, {});
     check_runs(runs, cells.size());
 
     // all: the runs' cells, ascending within each run. target: the cells of each run that stay
@@ -124,8 +126,8 @@ std::vector<std::vector<int32_t>> compressor::squeeze(llama_seq_id seq,
     const std::vector<kv_layer> layers = kv_.layers(seq);
     std::vector<std::vector<int32_t>> kept;
     for (size_t i = 0; i < layers.size(); ++i) {
-        const ranking ranks =
-            rank_layer(options.method, {n_kv, n_kv, 0}, i, sums_of(options.method, i, cells), kind);
+        const ranking ranks = rank_layer(options.method, {n_kv, n_kv, 0}, i,
+                                         sums_of(options.method, i, cells), {kind, source});
         choice chosen = choose(runs, ranks, layers[i].k.n_head_kv, n_kv);
         const std::vector<int32_t> from = to_cells(chosen.kept, cells);
         merge_layer(layers[i], options,

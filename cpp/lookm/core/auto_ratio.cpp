@@ -74,9 +74,9 @@ ratio_choice choose_ratio(const auto_ratio & wanted,
     return best;
 }
 
-ratio_choice choose_ratio(const method & m, const auto_ratio & wanted,
-                          std::span<const token_kind> kind, int32_t n_prompt,
-                          std::span<const layer_attention> layers) {
+ratio_choice choose_ratio(const method & m, const auto_ratio & wanted, const prompt_cells & cells,
+                          int32_t n_prompt, std::span<const layer_attention> layers) {
+    const std::span<const token_kind> kind = cells.kind;
     if (!knows_question(m, kind)) {
         return {wanted.ceiling, std::nullopt};
     }
@@ -90,8 +90,8 @@ ratio_choice choose_ratio(const method & m, const auto_ratio & wanted,
         held_attention held;
         for (size_t i = 0; i < layers.size(); ++i) {
             const layer_attention & layer = layers[i];
-            const ranking ranks = rank(m, b, layer.sums, first_query(m, b, kind), layer.n_head_kv,
-                                       static_cast<int32_t>(i));
+            const ranking ranks = rank(m, b, layer.sums, cells, first_query(m, b, kind),
+                                       layer.n_head_kv, static_cast<int32_t>(i));
             kept.resize(layer.n_head_kv * b.n_keep());
             select(m, b, ranks, kind, kept);
             held.add(layer.sums.sum, kept, layer.n_head_kv);

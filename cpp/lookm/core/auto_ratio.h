@@ -68,10 +68,9 @@ struct layer_attention {
     int64_t n_head_kv;
 };
 
-// The ratio for a prompt of these kinds, whose cells rank() and select() choose by these sums of
+// The ratio for a prompt of these cells, which rank() and select() choose by these sums of
 // all layers; n_prompt as in make_budget(). Without a question (knows_question) it is the ceiling.
-ratio_choice choose_ratio(const method & m, const auto_ratio & wanted,
-                          std::span<const token_kind> kind, int32_t n_prompt,
-                          std::span<const layer_attention> layers);
+ratio_choice choose_ratio(const method & m, const auto_ratio & wanted, const prompt_cells & cells,
+                          int32_t n_prompt, std::span<const layer_attention> layers);
 
 } // namespace lookm

@@ -117,6 +117,9 @@ method resolve(const compression & c) {
         throw bad_argument("window",
                            std::to_string(*c.window) + " is too small; expected 1 query or more");
     }
+    if (m.prior == prior::attention && m.text_overflow == text_overflow::keep) {
+        m.prior = prior::text; // all text stays, whatever attention it gets
+    }
     m.visual_quota = c.visual_quota.value_or(m.visual_quota);
     if (!(m.visual_quota >= 0.0 && m.visual_quota <= 1.0)) {
         throw bad_argument("visual_quota", number(m.visual_quota) + " is outside [0, 1]");

@@ -79,6 +79,17 @@ constexpr method table[] = {
      .keeps_question = true,
      .text_overflow = text_overflow::evict,
      .visual_quota = 0.5},
+    {.name = "lookm_trail",
+     .scorer = scorer::window,
+     .prior = prior::attention,
+     .merge = merge::none,
+     .n_pool = 5,
+     .n_trail = 8,
+     .spread = 0.25,
+     .recent_share = 0.1,
+     .keeps_question = true,
+     .text_overflow = text_overflow::evict,
+     .visual_quota = 0.25},
 };
 
 } // namespace

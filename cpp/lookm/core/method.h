@@ -22,8 +22,13 @@ enum class fidelity { paper, upstream };
 //   window      the queries from first_query() on (rank.h)
 enum class scorer { none, cumulative, window };
 
-// How text and image cells compete: by score alone (none), or all text before any image (text).
-enum class prior { none, text };
+// How text and image cells compete:
+//   none       by score alone
+//   text       all text before any image
+//   attention  by score, but images get at least the share of the important budget that the counted
+//              queries pay them of their attention (rank.h). If the prompt ends with an image, the
+//              question about it is still to come, and text comes before images.
+enum class prior { none, text, attention };
 
 // How evicted K and V rows x_i are merged into their pivot x_c, the kept row whose key is the most
 // similar; w_i is the cosine similarity of the two keys, and n_c rows share the pivot:
@@ -54,6 +59,9 @@ struct method {
     int32_t n_sink = 0; // the first cells, always kept, as part of the important budget
     enum filter filter = filter::all;
     int32_t n_pool = 1; // scores are averaged over this many neighbouring cells (odd)
+    // If set, scores of text are averaged over the cell and this many before it instead: attention
+    // finds where a fact begins, and the fact is what follows.
+    int32_t n_trail = 0;
     bool evicts = true; // false: origin, the full cache
     // the recent window is the query window, regardless of the recent ratio
     bool recent_window = false;
@@ -72,7 +80,9 @@ struct method {
 
     // Options of the user, each with the method's own default
     enum text_overflow text_overflow = text_overflow::keep;
-    double visual_quota = 0.0;          // minimum fraction of the important budget for image cells
+    // minimum fraction of the important budget for image cells; prior::attention leaves text as
+    // much
+    double visual_quota = 0.0;
     std::optional<int32_t> window = {}; // length of the query window; see window_of()
 
     // Options of the user with one default for all methods

@@ -65,16 +65,29 @@ float even_spread(int64_t layer_and_head, int32_t cell) {
     return std::min(static_cast<float>(x - whole), 0x1.fffffep-1f);
 }
 
-// Replaces each of score [n] by the mean over n_pool neighbours, itself included
-void pool(float * score, int32_t n, int32_t n_pool) {
+// Replaces each of score [n] by a mean over neighbours, itself included: n_pool around it, or, for
+// text if n_trail > 0, the n_trail cells before it.
+void pool(const method & m, float * score, int32_t n, std::span<const token_kind> source) {
     const std::vector<float> in(score, score + n);
     for (int32_t c = 0; c < n; ++c) {
+        const bool trails = m.n_trail > 0 && source[c] == token_kind::text;
+        const int32_t before = trails ? m.n_trail : m.n_pool / 2, after = trails ? 0 : m.n_pool / 2;
         double total = 0.0;
-        for (int32_t i = std::max(0, c - n_pool / 2); i <= std::min(n - 1, c + n_pool / 2); ++i) {
+        for (int32_t i = std::max(0, c - before); i <= std::min(n - 1, c + after); ++i) {
             total += in[i];
         }
-        score[c] = static_cast<float>(total / n_pool);
+        score[c] = static_cast<float>(total / (before + after + 1));
     }
+}
+
+// The share of image cells of the attention in sum [n_kv] of one head
+double image_share(const budget & b, const float * sum, std::span<const token_kind> kind) {
+    double image = 0.0, all = 0.0;
+    for (int32_t c = 1; c < b.n_kv - b.n_recent; ++c) {
+        all += sum[c];
+        image += kind[c] == token_kind::image ? sum[c] : 0.0;
+    }
+    return all > 0.0 && std::isfinite(all) && !ends_with_image(kind) ? image / all : 0.5;
 }
 
 } // namespace
@@ -86,12 +99,14 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
     return std::max(0, b.n_kv - window_of(m, kind));
 }
 
-ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query,
-             int64_t n_head_kv, int32_t layer) {
+ranking rank(const method & m, const budget & b, const attention_sums & sums,
+             const prompt_cells & cells, int32_t first_query, int64_t n_head_kv, int32_t layer) {
     const auto n = static_cast<size_t>(n_head_kv * b.n_kv);
     if (needs_sums(m)) {
         check_size("sums", sums.sum.size(), n);
     }
+    check_size("kinds", cells.kind.size(), b.n_kv);
+    check_size("sources", cells.source.size(), b.n_kv);
     ranking out;
     if (!needs_sums(m)) {
         out = without_scores(m, b, n_head_kv, layer);
@@ -101,6 +116,11 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums, in
     } else {
         out.score.assign(sums.sum.begin(), sums.sum.end());
     }
+    for (int64_t h = 0; m.prior == prior::attention && h < n_head_kv; ++h) {
+        const bool blind = !needs_sums(m);
+        out.image_share.push_back(blind ? 0.5
+                                        : image_share(b, sums.sum.data() + h * b.n_kv, cells.kind));
+    }
     out.lead.reserve(m.spread > 0.0 ? n : out.lead.size());
     for (int64_t h = 0; m.spread > 0.0 && h < n_head_kv; ++h) {
         for (int32_t c = 0; c < b.n_kv; ++c) {
@@ -108,7 +128,7 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums, in
         }
     }
     for (int64_t h = 0; needs_sums(m) && m.n_pool > 1 && h < n_head_kv; ++h) {
-        pool(out.score.data() + h * b.n_kv, b.n_kv - b.n_recent, m.n_pool);
+        pool(m, out.score.data() + h * b.n_kv, b.n_kv - b.n_recent, cells.source);
     }
     return out;
 }

@@ -21,6 +21,14 @@ struct ranking {
     std::vector<float> score;
     // chooses the cells that come before all scores (deviation or spread); empty for other methods
     std::vector<float> lead;
+    // for prior::attention, [n_head_kv]: the part of the attention that image cells receive
+    std::vector<double> image_share;
+};
+
+// The cells of a prompt, each [n_kv].
+struct prompt_cells {
+    std::span<const token_kind> kind;   // as select() takes it: text of a context is image
+    std::span<const token_kind> source; // what each was made from: text of a context is text
 };
 
 // Index in the prompt of the first query that counts: n_kv - window_of() for scorer::window, else
@@ -43,11 +51,18 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
 //                 the two-dimensional version of that sequence, shifts them by layer and head h.)
 //   otherwise     score_j = sum_j
 //
-// With n_pool > 1, the scores before the recent window are then averaged over n_pool neighbours;
-// cells outside count as zeros (SnapKV). Computed in f64 and rounded once to f32. Throws
-// std::invalid_argument if the sizes do not fit each other.
-ranking rank(const method & m, const budget & b, const attention_sums & sums, int32_t first_query,
-             int64_t n_head_kv, int32_t layer);
+// With n_pool > 1, the scores before the recent window are then averaged over n_pool neighbours
+// (SnapKV). With n_trail > 0, those of cells made from text are averaged over [j - n_trail, j]
+// instead. Cells outside count as zeros. Computed in f64 and rounded once to f32.
+//
+//   image_share = (sum of sum_j over image cells) / (sum of sum_j over all cells),
+//                 0 < j < n_kv - n_recent
+//                 (The first cell is a sink, whatever the queries ask for.) 1/2 if the sums say
+//                 nothing, as with scorer::none, or if the prompt ends with an image.
+//
+// Throws std::invalid_argument if the sizes do not fit each other.
+ranking rank(const method & m, const budget & b, const attention_sums & sums,
+             const prompt_cells & cells, int32_t first_query, int64_t n_head_kv, int32_t layer);
 
 // Whether rank() reads the sums, and the sums of squares.
 inline bool needs_sums(const method & m) {

@@ -42,9 +42,32 @@ void choose(std::vector<place>::iterator begin, int32_t n, std::vector<place>::i
     std::nth_element(begin, begin + n, end, std::greater<>());
 }
 
+// Whether text comes before images.
+bool text_first(const method & m, std::span<const token_kind> kind) {
+    return m.prior == prior::text || (m.prior == prior::attention && ends_with_image(kind));
+}
+
+// Image cells that stay at least, of the n_images before the recent window.
+int32_t n_visual_of(const method & m, const budget & b, const double * image_share,
+                    int32_t n_images) {
+    if (!image_share) {
+        return b.n_visual;
+    }
+    const double quota = m.visual_quota;
+    const double share = std::min(std::max(*image_share, quota), std::max(quota, 1.0 - quota));
+    return std::min(static_cast<int32_t>(std::floor(share * b.n_important)), n_images);
+}
+
+// What the cells of one head are chosen by.
+struct head_ranks {
+    const float * score;
+    const float * lead;         // null if the method has no leads
+    const double * image_share; // null without prior::attention
+};
+
 // Flags [n] of the cells before the recent window that come before all scores, though after the
 // sinks; empty if the method has no leads.
-std::vector<char> leading(const method & m, const budget & b, const float * lead,
+std::vector<char> leading(const method & m, const budget & b, const float * lead, int32_t n_visual,
                           std::span<const token_kind> kind) {
     if (!lead) {
         return {};
@@ -59,8 +82,8 @@ std::vector<char> leading(const method & m, const budget & b, const float * lead
     int32_t n_lead = std::min(b.n_keep() / n_keep_per_robust, b.n_important);
     if (m.spread > 0.0) {
         const auto n_images = static_cast<int32_t>(places.size());
-        const int32_t n_text = m.prior == prior::text ? n - n_images : 0;
-        const int32_t room = std::min(std::max(b.n_visual, b.n_important - n_text), n_images);
+        const int32_t left = text_first(m, kind) ? b.n_important - (n - n_images) : 0;
+        const int32_t room = std::min(std::max(n_visual, left), n_images);
         n_lead = static_cast<int32_t>(std::floor((ends_with_image(kind) ? 1.0 : m.spread) * room));
     }
     choose(places.begin(), n_lead, places.end());
@@ -69,20 +92,24 @@ std::vector<char> leading(const method & m, const budget & b, const float * lead
     return leads;
 }
 
-void select_head(const method & m, const budget & b, const float * score, const float * lead,
+void select_head(const method & m, const budget & b, const head_ranks & ranks,
                  std::span<const token_kind> kind, int32_t * kept) {
-    const std::vector<char> leads = leading(m, b, lead, kind);
-    std::vector<place> places(b.n_kv - b.n_recent);
+    const auto candidates = kind.first(b.n_kv - b.n_recent);
+    const int32_t n_visual = n_visual_of(
+        m, b, ranks.image_share,
+        static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::image)));
+    const std::vector<char> leads = leading(m, b, ranks.lead, n_visual, kind);
+    const bool prefers_text = text_first(m, kind);
+    std::vector<place> places(candidates.size());
     for (int32_t c = 0; c < std::ssize(places); ++c) {
-        const bool preferred = m.prior == prior::text && kind[c] == token_kind::text;
+        const bool preferred = prefers_text && kind[c] == token_kind::text;
         const int tier = c < m.n_sink ? 3 : !leads.empty() && leads[c] ? 2 : preferred;
-        places[c] = place_of(c, score[c], tier);
+        places[c] = place_of(c, ranks.score[c], tier);
     }
     const auto first = places.begin();
     const auto is_image = [&](place p) { return kind[cell_of(p)] == token_kind::image; };
-    choose(first, b.n_visual,
-           b.n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
-    choose(first + b.n_visual, b.n_important - b.n_visual, places.end());
+    choose(first, n_visual, n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
+    choose(first + n_visual, b.n_important - n_visual, places.end());
     std::transform(first, first + b.n_important, kept, cell_of);
     std::sort(kept, kept + b.n_important);
     std::iota(kept + b.n_important, kept + b.n_keep(), b.n_kv - b.n_recent);
@@ -113,9 +140,16 @@ void select(const method & m, const budget & b, const ranking & ranks,
                                     " kept cells, expected " +
                                     std::to_string(n_head_kv * b.n_keep()));
     }
+    const bool shared = m.prior == prior::attention;
+    if (shared && ranks.image_share.size() != n_head_kv) {
+        throw std::invalid_argument("select: " + std::to_string(ranks.image_share.size()) +
+                                    " image shares for " + std::to_string(n_head_kv) + " heads");
+    }
     for (size_t h = 0; h < n_head_kv; ++h) {
-        const float * lead = ranks.lead.empty() ? nullptr : ranks.lead.data() + h * n_kv;
-        select_head(m, b, score.data() + h * n_kv, lead, kind, kept.data() + h * b.n_keep());
+        const head_ranks of_head = {score.data() + h * n_kv,
+                                    ranks.lead.empty() ? nullptr : ranks.lead.data() + h * n_kv,
+                                    shared ? ranks.image_share.data() + h : nullptr};
+        select_head(m, b, of_head, kind, kept.data() + h * b.n_keep());
     }
 }
 

@@ -81,7 +81,8 @@ std::vector<int32_t> select_arrays(const choice & c, const budget & b,
                                    std::span<const token_kind> kind) {
     std::vector<int32_t> kept(c.n_head_kv * b.n_keep());
     const int32_t first = first_query(c.method, b, kind);
-    select(c.method, b, rank(c.method, b, c.sums, first, c.n_head_kv, c.layer), kind, kept);
+    const ranking ranks = rank(c.method, b, c.sums, {kind, kind}, first, c.n_head_kv, c.layer);
+    select(c.method, b, ranks, kind, kept);
     return kept;
 }
 
