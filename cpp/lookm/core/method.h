@@ -25,9 +25,9 @@ enum class scorer { none, cumulative, window };
 // How text and image cells compete:
 //   none       by score alone
 //   text       all text before any image
-//   attention  by score, but images get at least the share of the important budget that the counted
-//              queries pay them of their attention (rank.h). If the prompt ends with an image, the
-//              question about it is still to come, and text comes before images.
+//   attention  by score, but images get at least the same share of the important budget as of the
+//              attention that counts (rank.h). If the prompt ends with an image, the question about
+//              it is still to come, and text comes before images.
 enum class prior { none, text, attention };
 
 // How evicted K and V rows x_i are merged into their pivot x_c, the kept row whose key is the most
@@ -80,8 +80,7 @@ struct method {
 
     // Options of the user, each with the method's own default
     enum text_overflow text_overflow = text_overflow::keep;
-    // minimum fraction of the important budget for image cells; prior::attention leaves text as
-    // much
+    // minimum fraction of the important budget for image cells, and with prior::attention for text
     double visual_quota = 0.0;
     std::optional<int32_t> window = {}; // length of the query window; see window_of()
 
