@@ -25,7 +25,7 @@ struct compression {
     // of kv_ratio "auto": its limits, and the share of attention that kept cells must hold
     double ratio_floor = 0.05;
     double ratio_ceiling = 0.5;
-    double quality = 0.98;
+    double quality = 0.9; // docs/methods.md shows what answers that costs
     std::optional<std::string> text_overflow = {};
     std::string fidelity = "paper";
     std::optional<std::string> scorer = {};
