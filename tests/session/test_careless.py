@@ -66,7 +66,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seed": "1"}, "seed: '1' is not a whole number"),
     ({"seed": 1.5}, r"seed: 1\.5 is not a whole number"),
     ({"stop": 5}, "stop is 5, expected a string or several"),
-    ({"kv_ratio": "0.5"}, "kv_ratio is '0.5', expected a number"),
+    ({"kv_ratio": "0.5"}, 'kv_ratio: "0.5" is unknown; expected a number'),
     ({"method": 3}, "method is 3, expected a string"),
     ({"stream": True}, "stream is given to ask"),
     (
