@@ -34,7 +34,7 @@ def test_a_compression_shows_each_field() -> None:
         "visual_quota": 0.3,
         "ratio_floor": 0.1,
         "ratio_ceiling": 0.9,
-        "quality": 0.9,
+        "quality": 0.8,
     }
     assert [field.name for field in dataclasses.fields(Compression)] == list(others)
     for name, value in others.items():
