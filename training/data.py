@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -56,17 +56,29 @@ class Pool:
 def prepare(config: Config, log: Callable[[str], None]) -> dict[Split, Pool]:
     """Both pools, from the run's folder if they are there in the size asked for."""
     folder = config.out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def render(split: Split) -> Pool:
+        return render_pool(split, load_sprites(folder), config.data, config.model)
+
     wanted = {"data": asdict(config.data), "image": config.model.image, "patch": config.model.patch}
+    return kept_pools(folder, wanted, render, log)
+
+
+def kept_pools(
+    folder: Path,
+    wanted: dict[str, Any],
+    render: Callable[[Split], Pool],
+    log: Callable[[str], None],
+) -> dict[Split, Pool]:
+    """Both pools as they are kept in `folder`; rendered if they are not there as `wanted` says."""
+    folder.mkdir(parents=True, exist_ok=True)
     marker = folder / "pools.json"
     if not marker.exists() or json.loads(marker.read_text()) != wanted:
-        log(f"fetching {EMOJI_PACKAGE}")
-        sprites = load_sprites(folder)
         for split in ("train", "test"):
             log(f"rendering the {split} pictures")
-            save_pool(folder / split, render_pool(split, sprites, config.data, config.model))
+            _save(folder / split, render(split))
         marker.write_text(json.dumps(wanted))
-    return {split: load_pool(folder / split) for split in ("train", "test")}
+    return {split: _load(folder / split) for split in ("train", "test")}
 
 
 def load_sprites(folder: Path) -> list[Image.Image]:
@@ -74,6 +86,7 @@ def load_sprites(folder: Path) -> list[Image.Image]:
 
     They come from the npm package, which is fetched if it is missing.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{EMOJI_PACKAGE.replace('@', '-')}.tgz"
     if not archive.exists():
         npm = shutil.which("npm")
@@ -147,15 +160,13 @@ def _member(package: tarfile.TarFile, path: str) -> bytes:
     return file.read()
 
 
-def save_pool(stem: Path, pool: Pool) -> None:
-    """Writes a pool to files of this stem."""
+def _save(stem: Path, pool: Pool) -> None:
     np.save(stem.with_suffix(".pixels.npy"), pool.pixels)
     np.save(stem.with_suffix(".labels.npy"), pool.labels)
     stem.with_suffix(".json").write_text(json.dumps([asdict(picture) for picture in pool.pictures]))
 
 
-def load_pool(stem: Path) -> Pool:
-    """What `save_pool` wrote."""
+def _load(stem: Path) -> Pool:
 
     def picture(entry: dict) -> Picture:
         questions = tuple((question, answer) for question, answer in entry["questions"])

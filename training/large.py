@@ -6,7 +6,6 @@ about a twentieth of the cells, as it is with real vision encoders.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from functools import partial
@@ -16,14 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
+from torch import Tensor, nn
 
 from .config import Config, ModelSize
-from .data import Picture, Pool, load_pool, load_sprites, save_pool
+from .data import Picture, Pool, kept_pools, load_sprites
 from .model import VisionEncoder
 from .optim import Optimizers
 from .render import BACKGROUND, Renderer, Split
-from .runtime import Runtime, Timer
+from .runtime import Runtime
 from .words import EMOJI
 
 IMAGE = 128
@@ -36,6 +35,7 @@ WORDS = tuple(_PRINTED.split())
 NAMES = (*EMOJI, *DIGITS, *WORDS)
 TRAIN, TEST = 9000, 400
 NAME = "large-tower"
+STEPS, RATE = 800, 2e-3
 
 
 def draw(
@@ -88,25 +88,19 @@ def _print(
 
 def prepare(config: Config, log: Callable[[str], None]) -> dict[Split, Pool]:
     """Both pools, from the run's folder if they are there."""
-    folder = config.out / "large"
-    folder.mkdir(parents=True, exist_ok=True)
-    marker = folder / "pools.json"
-    wanted = {"train": TRAIN, "test": TEST, "names": list(NAMES)}
-    if not marker.exists() or json.loads(marker.read_text()) != wanted:
-        (config.out / "data").mkdir(exist_ok=True)
+    counts = {"train": TRAIN, "test": TEST}
+
+    def render(split: Split) -> Pool:
         renderer = Renderer(load_sprites(config.out / "data"), config.model)
-        for split, count in (("train", TRAIN), ("test", TEST)):
-            log(f"rendering the {split} pictures")
-            with get_context("spawn").Pool() as workers:
-                drawn = workers.map(partial(draw, renderer, split), range(count), chunksize=100)
-            pool = Pool(
-                np.stack([pixels for pixels, _, _ in drawn]),
-                np.stack([labels for _, labels, _ in drawn]),
-                [Picture("grid", names) for _, _, names in drawn],
-            )
-            save_pool(folder / split, pool)
-        marker.write_text(json.dumps(wanted))
-    return {split: load_pool(folder / split) for split in ("train", "test")}
+        with get_context("spawn").Pool() as workers:
+            drawn = workers.map(partial(draw, renderer, split), range(counts[split]), chunksize=100)
+        return Pool(
+            np.stack([pixels for pixels, _, _ in drawn]),
+            np.stack([labels for _, labels, _ in drawn]),
+            [Picture("grid", names) for _, _, names in drawn],
+        )
+
+    return kept_pools(config.out / "large", {**counts, "names": list(NAMES)}, render, log)
 
 
 class PatchReader(nn.Module):
@@ -117,47 +111,30 @@ class PatchReader(nn.Module):
         self.vision = VisionEncoder(size)
         self.head = nn.Linear(size.vision_width, len(NAMES) + 1)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, pictures: Tensor) -> Tensor:
         """uint8 [B, size, size, 3] -> logits [B, patches, names + 1]."""
         return self.head(self.vision(pictures))
 
 
-def tower(runtime: Runtime, pools: dict[Split, Pool], steps: int = 800) -> VisionEncoder:
-    """The trained encoder; trained (or resumed, or loaded) as a classifier of patches."""
-    config = runtime.config
+def tower(runtime: Runtime, pools: dict[Split, Pool]) -> VisionEncoder:
+    """The encoder, trained (or resumed, or just loaded) as a classifier of patches."""
+    config, pool = runtime.config, pools["train"]
     torch.manual_seed(config.seed)
     net = PatchReader(config.model)
-    optimizers = Optimizers([net], 2e-3, 2e-3, runtime.dtype)
-    first = 0
-    if state := runtime.load(NAME):
-        net.load_state_dict(state["net"])
-        optimizers.load_state(state["optimizers"])
-        first = state["step"]
-    pool = pools["train"]
+    optimizers = Optimizers([net], RATE, RATE, runtime.dtype)
     labels = np.where(pool.labels == BACKGROUND, len(NAMES), pool.labels).astype(np.int64)
     weights = torch.ones(len(NAMES) + 1)
-    weights[-1] = 0.3
-    log, save = Timer(config.log_seconds), Timer(config.save_seconds)
+    weights[-1] = 0.3  # most patches are background
 
-    def checkpoint(step: int) -> None:
-        runtime.save(
-            NAME, {"net": net.state_dict(), "optimizers": optimizers.state(), "step": step}
-        )
+    def loss_of(step: int) -> Tensor:
+        which = np.random.default_rng([config.seed, step]).integers(len(pool.pixels), size=64)
+        with runtime.autocast():
+            logits = net(torch.from_numpy(pool.pixels[which]))
+        wanted = torch.from_numpy(labels[which]).flatten()
+        return F.cross_entropy(logits.float().flatten(0, 1), wanted, weights)
 
-    with runtime.steps("large tower", first, steps) as numbers:
-        for step in numbers:
-            which = np.random.default_rng([config.seed, step]).integers(len(pool.pixels), size=64)
-            with runtime.autocast():
-                logits = net(torch.from_numpy(pool.pixels[which]))
-            loss = F.cross_entropy(
-                logits.float().flatten(0, 1), torch.from_numpy(labels[which]).flatten(), weights
-            )
-            loss.backward()
-            optimizers.step(min(1.0, (step + 1) / 20) * max(0.02, 1 - step / steps))
-            if log.due():
-                runtime.log(f"large tower step {step + 1}/{steps} loss {loss.item():.3f}")
-            if save.due():
-                checkpoint(step + 1)
-    if first < steps:
-        checkpoint(steps)
+    def rate(step: int) -> float:
+        return min(1.0, (step + 1) / 20) * max(0.02, 1 - step / STEPS)
+
+    runtime.train(NAME, net, optimizers, STEPS, loss_of, rate)
     return net.vision.eval()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
 from .config import Config
+from .optim import Optimizers
 
 
 def compute_type(precision: str) -> torch.dtype:
@@ -62,6 +64,45 @@ class Runtime:
                     progress.update(bar, completed=step + 1)
 
             yield count()
+
+    def train(
+        self,
+        stage: str,
+        net: nn.Module,
+        optimizers: Optimizers,
+        steps: int,
+        loss_of: Callable[[int], Tensor],
+        rate: Callable[[int], float],
+    ) -> bool:
+        """Trains a net from its last checkpoint on; False if there is nothing left to do.
+
+        `loss_of` and `rate` give a step's loss and its factor of the base rates.
+        """
+        first = 0
+        if state := self.load(stage):
+            net.load_state_dict(state["net"])
+            optimizers.load_state(state["optimizers"])
+            first = state["step"]
+        if first >= steps:
+            return False
+
+        def save(step: int) -> None:
+            self.save(
+                stage, {"net": net.state_dict(), "optimizers": optimizers.state(), "step": step}
+            )
+
+        log_due, save_due = Timer(self.config.log_seconds), Timer(self.config.save_seconds)
+        with self.steps(stage, first, steps) as numbers:
+            for step in numbers:
+                loss = loss_of(step)
+                loss.backward()
+                optimizers.step(rate(step))
+                if log_due.due():
+                    self.log(f"{stage} step {step + 1}/{steps} loss {loss.item():.3f}")
+                if save_due.due():
+                    save(step + 1)
+        save(steps)
+        return True
 
     def checkpoint(self, stage: str) -> Path:
         """The stage's checkpoint file."""

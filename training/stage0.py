@@ -20,7 +20,7 @@ from .data import SHAPE, Pool
 from .model import Projector, VisionEncoder
 from .optim import Optimizers
 from .render import BACKGROUND, Split
-from .runtime import Runtime, Timer
+from .runtime import Runtime
 from .words import COLOURS, COLUMNS, EMOJI, ROWS, SHAPES, VISUAL_WORDS
 
 NAME = "stage0"
@@ -151,42 +151,21 @@ def run(runtime: Runtime, pools: dict[Split, Pool]) -> PatchClassifier:
     torch.manual_seed(config.seed)
     net = PatchClassifier(config)
     optimizers = Optimizers([net], stage.muon_rate, stage.adam_rate, runtime.dtype)
-    first = 0
-    if state := runtime.load(NAME):
-        net.load_state_dict(state["net"])
-        optimizers.load_state(state["optimizers"])
-        first = state["step"]
-    if first >= stage.steps:
-        return net
-
     pool, targets = pools["train"], Targets(pools["train"], config.model.grid)
-    sampler, log, save = (
-        _Sampler(pool, config),
-        Timer(config.log_seconds),
-        Timer(config.save_seconds),
-    )
+    sampler = _Sampler(pool, config)
     forward = torch.compile(net) if config.compile else net
 
-    def checkpoint(step: int) -> None:
-        runtime.save(
-            NAME, {"net": net.state_dict(), "optimizers": optimizers.state(), "step": step}
-        )
+    def loss_of(step: int) -> Tensor:
+        which = sampler.draw(step)
+        with runtime.autocast():
+            cosines, lengths = forward(torch.from_numpy(pool.pixels[which]))
+        groups = _groups(cosines.float(), targets, torch.from_numpy(which), net.scales)
+        return _loss(groups, lengths.float(), stage)
 
-    with runtime.steps("stage 0: vision", first, stage.steps) as steps:
-        for step in steps:
-            which = sampler.draw(step)
-            with runtime.autocast():
-                cosines, lengths = forward(torch.from_numpy(pool.pixels[which]))
-            groups = _groups(cosines.float(), targets, torch.from_numpy(which), net.scales)
-            loss = _loss(groups, lengths.float(), stage)
-            loss.backward()
-            optimizers.step(rate_factor(step, stage))
-            if log.due():
-                runtime.log(f"stage 0 step {step + 1}/{stage.steps} loss {loss.item():.3f}")
-            if save.due():
-                checkpoint(step + 1)
-    checkpoint(stage.steps)
-    runtime.log("stage 0 held out: " + report(patch_accuracy(runtime, net, pools["test"])))
+    if runtime.train(
+        NAME, net, optimizers, stage.steps, loss_of, lambda step: rate_factor(step, stage)
+    ):
+        runtime.log("stage 0 held out: " + report(patch_accuracy(runtime, net, pools["test"])))
     return net
 
 
