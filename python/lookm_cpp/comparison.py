@@ -25,12 +25,12 @@ class Answered:
 
     Attributes:
         answer: The text, without white space around it.
-        finish_reason: Why it ended, as in ``create_chat_completion``.
+        finish_reason: Why it ended, as in ``create_chat_completion``; ``None`` if it did not.
         stats: Cells, bytes and times.
     """
 
     answer: str
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
     stats: Stats
 
     def as_dict(self) -> dict[str, Any]:

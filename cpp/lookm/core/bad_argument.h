@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,5 +16,12 @@ struct bad_argument : std::invalid_argument {
 
     std::string name;
 };
+
+// A number in the shortest form, for messages.
+inline std::string number(double x) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%g", x);
+    return text;
+}
 
 } // namespace lookm

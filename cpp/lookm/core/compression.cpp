@@ -3,7 +3,6 @@
 #include "lookm/core/bad_argument.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -11,12 +10,6 @@
 namespace lookm {
 
 namespace {
-
-std::string number(double x) {
-    char text[32];
-    std::snprintf(text, sizeof(text), "%g", x);
-    return text;
-}
 
 void check_share(const char * name, double share) {
     if (!(share >= 0.0 && share <= 1.0)) {

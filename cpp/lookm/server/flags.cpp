@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <sstream>
 #include <stdexcept>
 
 namespace lookm::server {
@@ -26,12 +25,6 @@ struct flag {
     common_arg help;
     std::function<void(settings &, const std::string &)> set;
 };
-
-std::string number(double x) {
-    std::ostringstream text;
-    text << x;
-    return text.str();
-}
 
 std::string method_names() {
     std::string names;

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lookm_cpp import embedded
 from lookm_cpp.chat import question_messages
+from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.cli.asked import ContextFiles, Images, Question, question_and_images
 from lookm_cpp.cli.console import print_json, prompt_progress, side_by_side, stats_line, stats_rows
 from lookm_cpp.cli.flags import (
@@ -28,7 +29,7 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
-from lookm_cpp.comparison import COMPARED_RATIO
+from lookm_cpp.comparison import COMPARED_RATIO, Answered
 from lookm_cpp.compression import RATIOS
 from lookm_cpp.evaluation.fidelity import Fidelity
 from lookm_cpp.files import read_text
@@ -36,24 +37,6 @@ from lookm_cpp.images import ImageLike
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import ChatOptions
 from lookm_cpp.parsing import ratio_or_auto
-from lookm_cpp.stats import Stats
-
-
-@dataclass(frozen=True)
-class Run:
-    """An answer and what it took."""
-
-    answer: str
-    finish_reason: str | None
-    stats: Stats
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "answer": self.answer,
-            "finish_reason": self.finish_reason,
-            "stats": self.stats.as_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ def open_model(
     return Llava(model, mmproj=mmproj, **options)
 
 
-def run(llm: Llava, question: Asked, options: ChatOptions, *, echo: bool = False) -> Run:
+def run(llm: Llava, question: Asked, options: ChatOptions, *, echo: bool = False) -> Answered:
     """Ask, with progress on stderr; ``echo`` writes the answer to stdout as it comes."""
     with prompt_progress() as progress:
         shown: ChatOptions = {**options, "progress": progress}
@@ -84,7 +67,7 @@ def run(llm: Llava, question: Asked, options: ChatOptions, *, echo: bool = False
         )
         chunks = llm.create_chat_completion(messages, stream=True, **shown)
     answer = ""
-    reason: str | None = None
+    reason: FinishReason | None = None
     for chunk in chunks:
         choice = chunk["choices"][0]
         reason = choice["finish_reason"]
@@ -95,7 +78,7 @@ def run(llm: Llava, question: Asked, options: ChatOptions, *, echo: bool = False
         answer = longer
     if echo:
         sys.stdout.write("\n")
-    return Run(answer.rstrip(), reason, llm.stats)
+    return Answered(answer.rstrip(), reason, llm.stats)
 
 
 def _ask_once(llm: Llava, question: Asked, options: ChatOptions, *, as_json: bool) -> None:

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lookm_cpp import _core
-from lookm_cpp.cli.ask import Asked, Run, run
+from lookm_cpp.cli.ask import Asked, run
 from lookm_cpp.cli.console import print_json, side_by_side, stats_rows
 from lookm_cpp.cli.flags import COMPRESSION, KV_RATIO, OPENING, Json, with_flags, without
+from lookm_cpp.comparison import Answered
 from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 from lookm_cpp.embedded import DemoPrompt, demo_prompts
 from lookm_cpp.llava import Llava
@@ -35,10 +36,10 @@ class Result:
     """A prompt and its answers: with the full cache, and by method."""
 
     prompt: DemoPrompt
-    full: Run
-    small: dict[str, Run]
+    full: Answered
+    small: dict[str, Answered]
 
-    def right(self, answer: Run) -> bool:
+    def right(self, answer: Answered) -> bool:
         """Whether an answer is the right one, word for word."""
         return answer.answer == self.prompt.answer
 
@@ -143,7 +144,7 @@ def _card(result: Result, number: int) -> Table:
     return card
 
 
-def _mean(runs: Sequence[Run]) -> Stats:
+def _mean(runs: Sequence[Answered]) -> Stats:
     """The mean of every number over all prompts, so that a rate is all tokens by all seconds."""
     values: dict[str, float | None] = {
         field.name: statistics.fmean(getattr(one.stats, field.name) for one in runs)
@@ -165,14 +166,14 @@ def _mean(runs: Sequence[Run]) -> Stats:
     return Stats(**found)  # type: ignore[arg-type]
 
 
-def _by_name(results: Sequence[Result]) -> dict[str, list[Run]]:
+def _by_name(results: Sequence[Result]) -> dict[str, list[Answered]]:
     methods = list(results[0].small)
     return {"full cache": [result.full for result in results]} | {
         method: [result.small[method] for result in results] for method in methods
     }
 
 
-def _n_right(results: Sequence[Result], runs: Sequence[Run]) -> int:
+def _n_right(results: Sequence[Result], runs: Sequence[Answered]) -> int:
     return sum(result.right(one) for result, one in zip(results, runs, strict=True))
 
 

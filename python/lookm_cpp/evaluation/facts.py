@@ -29,10 +29,20 @@ class FactsQuestion(Question):
         (0.5, 0.0, 0.5)
         """
         said = answer.partition(self.ends)[0] if self.ends else answer
-        return sum(any(_found(word, said) for word in words) for words in self.facts) / len(
-            self.facts
-        )
+        return sum(
+            any(has_words(said, spelling, plural=True) for spelling in fact) for fact in self.facts
+        ) / len(self.facts)
 
 
-def _found(word: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(e?s)?(?!\w)", text, re.IGNORECASE) is not None
+def has_words(text: str, words: str, *, plural: bool = False) -> bool:
+    """Whether a text has these words, whole and in this order.
+
+    Upper and lower case are the same, and so is all white space. ``plural``: the last word may end
+    with s or es.
+
+    >>> has_words("This is An  Owl.", "an owl"), has_words("an owlet", "an owl")
+    (True, False)
+    """
+    pattern = r"\s+".join(re.escape(word) for word in words.split())
+    ending = "(e?s)?" if plural else ""
+    return re.search(rf"(?<!\w){pattern}{ending}(?!\w)", text, re.IGNORECASE) is not None

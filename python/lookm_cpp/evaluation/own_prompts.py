@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookm_cpp.brief import brief
 from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.evaluation.facts import has_words
 from lookm_cpp.files import check_text, read_text
 from lookm_cpp.regular_files import path_of, regular_file
 
@@ -38,18 +38,8 @@ class OwnPrompt:
     answer: str | None = None
 
     def is_right(self, given: str) -> bool | None:
-        """Whether the right answer is in ``given`` as whole words; ``None`` if it is not known.
-
-        Upper and lower case are the same, and so is all white space.
-
-        >>> asked = OwnPrompt("", 1, "Who?", answer="an owl")
-        >>> asked.is_right("This is An  Owl."), asked.is_right("an owlet")
-        (True, False)
-        """
-        if self.answer is None:
-            return None
-        words = r"\s+".join(re.escape(word) for word in self.answer.split())
-        return re.search(rf"(?<!\w){words}(?!\w)", given, re.IGNORECASE) is not None
+        """Whether the right answer is in ``given`` (``has_words``); ``None`` if it is not known."""
+        return None if self.answer is None else has_words(given, self.answer)
 
 
 def read_prompts(path: Path) -> list[OwnPrompt]:

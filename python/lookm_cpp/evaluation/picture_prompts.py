@@ -6,18 +6,17 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.evaluation.facts import FactsQuestion
+from lookm_cpp.evaluation.numbered_images import numbered_images, which_code, which_image
 from lookm_cpp.evaluation.pictures import Picture
 from lookm_cpp.evaluation.suite import Context, Question
-from lookm_cpp.evaluation.tiny_prompts import PEOPLE
 
 SIZES = (4, 6, 8)
-TASKS = ("needle", "detail", "retrieval", "counting", "changed", "text_needle", "describe")
+TASKS = ("needle", "detail", "retrieval", "counting", "text_needle", "describe")
 
 
 def make_context(pool: Sequence[Picture], number: int, seed: int) -> Context:
-    """4, 6 or 8 pictures in turn, half of them single things, with the codes of two people."""
+    """4, 6 or 8 pictures in turn, most of them single things, with the codes of two people."""
     rng = random.Random(f"lookm eval pictures {seed} {number}")
     size = SIZES[number % len(SIZES)]
     singles = [picture for picture in pool if picture.kind == "single"]
@@ -27,11 +26,7 @@ def make_context(pool: Sequence[Picture], number: int, seed: int) -> Context:
     shown.append(rng.choice(shown))  # one thing is shown twice
     shown += rng.sample(grids, size - n_single)
     rng.shuffle(shown)
-    codes = {name: str(rng.randint(2000, 9999)) for name in rng.sample(PEOPLE, 2)}
-    told = [""] * size
-    for name, code in codes.items():
-        told[rng.randrange(size)] += f"The code of {name} is {code}.\n"
-    text = "".join(f"{line}Image {i}:{PLACEHOLDER}\n" for i, line in enumerate(told, start=1))
+    text, codes = numbered_images(rng, size)
     return Context(
         number, text, tuple(picture.image for picture in shown), (), _questions(rng, shown, codes)
     )
@@ -48,15 +43,18 @@ def _different(rng: random.Random, pool: Sequence[Picture], count: int) -> list[
 def _questions(
     rng: random.Random, shown: Sequence[Picture], codes: dict[str, str]
 ) -> tuple[Question, ...]:
-    def one_word(task: str, text: str, right: str, begins: str = '"') -> FactsQuestion:
-        return FactsQuestion(
-            task, text, right, begins=begins, max_tokens=8, facts=((right,),), ends='"'
-        )
-
     numbered = list(enumerate(shown, start=1))
     place, single = rng.choice([(i, p) for i, p in numbered if p.kind == "single"])
     questions: list[Question] = [
-        one_word("needle", f"What is in image {place}? Answer with one word.", single.names[0])
+        FactsQuestion(
+            "needle",
+            f"What is in image {place}? Answer with one word.",
+            single.names[0],
+            begins='"',
+            max_tokens=8,
+            facts=(single.names[:1],),
+            ends='"',
+        )
     ]
     place, grid = rng.choice([(i, p) for i, p in numbered if p.kind == "grid"])
     questions.append(
@@ -77,16 +75,7 @@ def _questions(
     if lone:  # not if the only candidate is in a grid as well
         place, name = rng.choice(lone)
         counted.append((name, "1"))
-        questions.append(
-            FactsQuestion(
-                "retrieval",
-                f"Which image shows a {name}? Answer with the number of the image.",
-                str(place),
-                begins="Image",
-                max_tokens=4,
-                facts=((str(place),),),
-            )
-        )
+        questions.append(which_image(name, place))
     asked, right = rng.choice(counted)
     if seen[asked] == int(right):
         questions.append(
@@ -99,17 +88,7 @@ def _questions(
                 facts=((right, {"1": "one", "2": "two"}[right]),),
             )
         )
-    person = rng.choice(list(codes))
-    questions.append(
-        FactsQuestion(
-            "text_needle",
-            f"What is the code of {person}?",
-            codes[person],
-            begins=f"The code of {person} is",
-            max_tokens=10,
-            facts=((codes[person],),),
-        )
-    )
+    questions.append(which_code(rng, codes))
     if len(shown) == SIZES[0]:
         questions.append(
             FactsQuestion(
