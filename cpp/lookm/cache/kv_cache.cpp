@@ -404,6 +404,22 @@ std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
     return out;
 }
 
+void kv_cache::restore_kinds(llama_seq_id seq, std::span<const token_kind> kind) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq)); // as in keep()
+    const std::vector<cell> here = this->cells(seq);
+    if (here.size() != kind.size()) {
+        throw std::logic_error(std::to_string(kind.size()) + " kinds for " +
+                               std::to_string(here.size()) + " cells");
+    }
+    for (size_t i = 0; i < here.size(); ++i) {
+        if (here[i].kind != kind[i]) {
+            llama_kv_cell_ext ext = cells.ext_get(here[i].index);
+            ext.tok = kind[i] == token_kind::image ? LLAMA_TOKEN_NULL : 0;
+            cells.ext_set(here[i].index, ext);
+        }
+    }
+}
+
 std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n,
                                        std::span<const cell> excluded) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);

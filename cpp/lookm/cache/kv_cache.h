@@ -107,6 +107,10 @@ class kv_cache {
     // cells.
     std::vector<cell> cells(llama_seq_id seq) const;
 
+    // llama.cpp does not save which cells were made from embeddings: call after a saved sequence
+    // has been restored, with the kinds of its cells in the order of cells().
+    void restore_kinds(llama_seq_id seq, std::span<const token_kind> kind);
+
     // The first of those cells if keep() has packed them; n = 0 if it has not.
     packed_cells packed(llama_seq_id seq) const;
 

@@ -183,13 +183,28 @@ std::vector<uint8_t> sized_context::sequence() const {
     return cells;
 }
 
-void sized_context::refill(std::span<const uint8_t> sequence) {
+std::vector<token_kind> sized_context::kinds() const {
+    std::vector<token_kind> out;
+    for (const cell & c : compressor_ ? compressor_->kv().cells(0) : std::vector<cell>()) {
+        out.push_back(c.kind);
+    }
+    return out;
+}
+
+void sized_context::restore_kinds(std::span<const token_kind> kinds) {
+    if (compressor_ && !kinds.empty()) {
+        compressor_->kv().restore_kinds(0, kinds);
+    }
+}
+
+void sized_context::refill(std::span<const uint8_t> sequence, std::span<const token_kind> kinds) {
     clear();
     forget_errors();
     if (llama_state_seq_set_data(get(), sequence.data(), sequence.size(), 0) != sequence.size()) {
         throw std::runtime_error("the KV cache of the prompt cannot be restored: " +
                                  last_logged_error());
     }
+    restore_kinds(kinds);
 }
 
 void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {
@@ -215,6 +230,7 @@ void sized_context::move(int32_t n_cells, bool to_read) {
         return;
     }
     std::vector<uint8_t> cells = sequence();
+    const std::vector<token_kind> made_from = kinds();
     const std::vector<cache_form> form = forms();
     if (to_read) {
         make(wanted, options_.n_ubatch);
@@ -224,6 +240,7 @@ void sized_context::move(int32_t n_cells, bool to_read) {
     put(std::move(cells), form);
     if (to_read) {
         make_compressor();
+        restore_kinds(made_from);
     }
     return_to_system();
 }

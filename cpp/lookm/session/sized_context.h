@@ -69,9 +69,11 @@ class sized_context {
     void take_over(const sized_context & other, int32_t n_cells);
 
     std::vector<uint8_t> sequence() const; // cells and their rows, in llama.cpp's form
-    // Replaces the sequence by one that sequence() has given. Throws std::runtime_error if
-    // llama.cpp cannot.
-    void refill(std::span<const uint8_t> sequence);
+    // What its cells were made from, which that form does not say; empty without a compressor.
+    std::vector<token_kind> kinds() const;
+    // Replaces the sequence by one that sequence() and kinds() have given. Throws
+    // std::runtime_error if llama.cpp cannot.
+    void refill(std::span<const uint8_t> sequence, std::span<const token_kind> kinds = {});
     // Makes a context of at least n_cells with this sequence. Throws std::invalid_argument for
     // bytes that sequence() has not made.
     void restore(std::span<const uint8_t> sequence, int32_t n_cells);
@@ -80,6 +82,7 @@ class sized_context {
     int32_t cells_for(int32_t n_cells) const;
     void check_memory(int32_t n_cells) const;
     void make_compressor();
+    void restore_kinds(std::span<const token_kind> kinds);
     void check_kept_types();
     std::vector<cache_form> forms() const; // empty where all contexts have the same
     void put(std::vector<uint8_t> sequence, const std::vector<cache_form> & form);

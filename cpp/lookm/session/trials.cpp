@@ -27,6 +27,7 @@ void trials::keep(const std::vector<token_kind> & kind, bool ends_with_image) {
         made->logits = sequence_.logits();
     }
     made->cells = context.sequence();
+    made->made_from = context.kinds();
     copy_ = std::move(made);
 }
 
@@ -70,7 +71,7 @@ void trials::check(const compression & how) const {
 
 void trials::run(const compression & how) {
     sized_context & context = sequence_.context();
-    context.refill(copy_->cells);
+    context.refill(copy_->cells, copy_->made_from);
     sequence_.set_n_past(copy_->n_past);
     sequence_.stats() = copy_->stats;
     sequence_.stats().method = how.method;

@@ -34,8 +34,9 @@ class trials {
     // A prompt as it was read.
     struct copy {
         std::vector<uint8_t> cells;   // the sequence in llama.cpp's own form
-        std::vector<token_kind> kind; // of each cell
-        std::vector<float> logits;    // of the last token; empty after an image
+        std::vector<token_kind> kind; // of each cell, as compress() takes it
+        std::vector<token_kind> made_from;
+        std::vector<float> logits; // of the last token; empty after an image
         llama_pos n_past = 0;
         session_stats stats;
     };
