@@ -30,10 +30,12 @@ TEXT_THEN_SCORE = [0, 1, 3, 5, 9, 10, 11]
 POOLED = [2, 3, 4, 5, 6, 10, 11]
 LAST_SEVEN = [5, 6, 7, 8, 9, 10, 11]  # a window of 64 queries is all that the budget keeps
 SINKS_THEN_LAST = [0, 1, 2, 3, 9, 10, 11]
-# two images are due, one of them by the golden ratio's multiples (.618 .236 .854 .472 .708 .326
-# .944 for cells 1 2 3 4
-# 6 7 8), the other by the pooled score; then the text
-EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
+# all text; of two images, one by the golden ratio's multiples (.618 .236 .854 .472 .708 .326 .944
+# for cells 1 2 3 4 6 7 8), the other by the pooled score
+ALL_TEXT = [0, 3, 5, 8, 9, 10, 11]
+# images get 4 / 4.45 of the attention, of which text leaves three cells: 8 by the multiples, 3 and
+# 6 by the pooled score; of the text, 9 has 4.45 before it and 5 has 2.7
+SHARED = [3, 5, 6, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ EVEN_SCORED_TEXT = [0, 3, 5, 8, 9, 10, 11]
         ("text_prior_weighted_merge", TEXT_THEN_SCORE),
         ("text_prior_pivot_merge", TEXT_THEN_SCORE),
         ("streaming_llm", SINKS_THEN_LAST),
-        ("lookm_plus", EVEN_SCORED_TEXT),
+        ("lookm_plus", SHARED),
     ],
 )
 @pytest.mark.parametrize("text_overflow", ["keep", "evict"])
@@ -64,6 +66,8 @@ def test_each_method_on_twelve_cells(method: str, kept: list[int], text_overflow
         recent_ratio=0.17,
         text_overflow=text_overflow,
     )
+    if (method, text_overflow) == ("lookm_plus", "keep"):
+        kept = ALL_TEXT
     assert found.tolist() == [kept]
 
 
@@ -101,43 +105,43 @@ def test_the_question_is_the_window() -> None:
 def test_images_lie_evenly_before_the_question() -> None:
     """A prompt that ends with an image: only multiples of the golden ratio count.
 
-    They are .618 .236 .854 .472 for cells 1 to 4. Two of the three important cells must be image
-    cells, one is text.
+    They are .618 .236 .854 .472 for cells 1 to 4. One of the three important cells is text.
     """
     is_text = np.array([True, False, False, False, False, False])
     scores = np.array([[0, 0, 9, 0, 9, 9]], dtype=np.float32)
     options: Any = {"method": "lookm_plus", "important_ratio": 0.5, "recent_ratio": 0.17}
     assert arrays.select(scores, is_text, **options).tolist() == [[0, 1, 3, 5]]
-    is_text[-1] = True  # a question: one by the multiples (.854), one by the score
+    is_text[-1] = True  # a question: by the score; half of one image cell rounds to none
     assert arrays.select(scores, is_text, **options).tolist() == [[0, 2, 3, 5]]
 
 
 @pytest.mark.parametrize(
-    ("seen", "overflow", "kept"),
+    ("ratio", "seen", "overflow", "kept"),
     [
-        (0.3, "evict", [2, 3, 4, 10, 12, 13]),  # share .3 / 1.2: one of four important cells
-        (2.7, "evict", [2, 3, 10, 11, 12, 13]),  # share .75: three, but there are two images
-        (0.0, "evict", [2, 3, 4, 10, 12, 13]),  # a quarter all the same
-        (0.3, "keep", [*range(11), 12, 13]),  # all text, and the image cell of the quota
+        # share .3 / 1.2: two of eight important cells; text has the others, the last by its trail
+        (0.7, 0.3, "evict", [3, 4, 5, 6, 7, 8, 10, 11, 12, 13]),
+        (0.4, 0.3, "evict", [3, 4, 5, 10, 12, 13]),  # one of four
+        (0.4, 2.7, "evict", [8, 9, 10, 11, 12, 13]),  # share .75, of which text leaves .6: two
+        (0.4, 0.0, "evict", [3, 4, 5, 10, 12, 13]),  # a quarter all the same
+        (0.4, 0.3, "keep", [*range(11), 12, 13]),  # all text, and the image cell of the quota
     ],
 )
-def test_lookm_trail_keeps_what_follows_and_shares(
-    seen: float, overflow: str, kept: list[int]
+def test_lookm_plus_keeps_what_follows_and_shares(
+    ratio: float, seen: float, overflow: str, kept: list[int]
 ) -> None:
-    """Text, two image cells, a question of two; attention to cell 2, and ``seen`` to cell 10.
+    """Text, two image cells, a question of two; attention to cell 5, and ``seen`` to cell 10.
 
-    Cells 2 to 9 have the same mean over themselves and the 8 before, 0.9 / 9, and the earlier come
-    first. The two image cells have the same mean over five neighbours. The sink, cell 0, does not
-    count for the share.
+    Cells 3 to 7 have the sum 0.9 over five neighbours, and cells 8 and 9 over themselves and the 8
+    before, or ``seen`` over five neighbours. The sink, cell 0, does not count for the share.
     """
     is_text = np.ones(14, dtype=np.bool_)
     is_text[10:12] = False
     scores = np.zeros((1, 14), dtype=np.float32)
-    scores[0, [2, 10]] = 0.9, seen
-    options: Any = {"method": "lookm_trail", "important_ratio": 0.4, "recent_ratio": 0.1}
+    scores[0, [5, 10]] = 0.9, seen
+    options: Any = {"method": "lookm_plus", "important_ratio": ratio, "recent_ratio": 0.1}
     found = arrays.select(scores, is_text, text_overflow=overflow, **options)
     assert found.tolist() == [kept]
-    scores[0, 0] = 100.0  # it and what trails it come first among text
+    scores[0, 0] = 100.0  # it and what is near it come first among text
     sunk = arrays.select(scores, is_text, text_overflow=overflow, **options)
     n_image = sum(not is_text[c] for c in kept)
     assert sum(not is_text[c] for c in sunk[0]) == n_image
@@ -430,17 +434,17 @@ def test_scores_of_even_attention() -> None:
 def test_the_ratio_that_holds_four_fifths_of_the_attention() -> None:
     """By hand, for lookm_plus, with 0.9 of a ratio important and 0.1 recent.
 
-    The total is 22.55. From 0.463 on, 0.9 * 0.463 * 12 = 5.0004 gives 5 important cells and no
-    recent one; the question (cell 11) becomes recent, which leaves 4. Two of them are images: 8 by
-    the golden ratio, and 10, whose pooled score is best. The other two are text, 9 and 5, by pooled
-    scores of 10.15, 2.7 and (cell 0) 1.2. So 5, 8, 9, 10 and 11 stay: 0.4 + 0.6 + 0.05 + 9 + 9.
-    Below 0.463 one image stays, by its pooled score: 8 (10.85). Then 10 is lost.
+    The total is 22.55. From 0.371 on, 0.9 * 0.371 * 12 = 4.0068 gives 4 important cells and no
+    recent one; the question (cell 11) becomes recent, which leaves 3. Images get 13 / 13.45 of the
+    attention, of which text leaves one cell: 8, whose pooled score is best (10.85). One is text, 9
+    (10.15), and one is the best of the others, 10 (9.65). So 8, 9, 10 and 11 stay: 0.6 + 0.05 + 9
+    + 9. Below 0.371, two are left: image 8, and 9 as the best of the others.
     """
     layers = SCORES[np.newaxis]
     for options, expected, total in (
-        ({"quality": 0.8}, 0.463, 19.05),
-        ({"quality": 0.8, "ratio_ceiling": 0.462}, 0.462, 10.05),
-        ({"quality": 0.44, "ratio_floor": 0.4}, 0.4, 10.05),
+        ({"quality": 0.8}, 0.371, 18.65),
+        ({"quality": 0.8, "ratio_ceiling": 0.37}, 0.37, 9.65),
+        ({"quality": 0.44, "ratio_floor": 0.4}, 0.4, 18.65),
     ):
         ratio, held = arrays.choose_ratio(layers, IS_TEXT, **options)  # type: ignore[arg-type]
         assert ratio == expected

@@ -62,12 +62,12 @@ class Compression:
             the smallest one that holds ``quality``, anew for each prompt.
         method: A name from ``lookm_cpp.methods()``.
         important_ratio: Fraction of the cells kept for their score. If unset: 0.9 of ``kv_ratio``
-            with ``lookm_plus`` and ``lookm_trail``, half of it with the other methods.
+            with ``lookm_plus``, half of it with the other methods.
         recent_ratio: Fraction of the cells kept because they are the last. If unset: what
             ``important_ratio`` leaves of ``kv_ratio``.
         text_overflow: ``"keep"`` keeps every text cell, even beyond the budget; ``"evict"`` holds
-            the budget exactly. If unset: ``"evict"`` with ``lookm_plus`` and ``lookm_trail``,
-            otherwise ``"keep"``.
+            the budget exactly. If unset: ``"evict"`` with ``lookm_plus``, otherwise
+            ``"keep"``.
         fidelity: Where LOOK-M's paper and its published code differ, follow the ``"paper"`` or the
             code (``"upstream"``).
         scorer: Whose attention is added up: all queries (``"cumulative"``), the last ones
@@ -77,8 +77,7 @@ class Compression:
         merge_keys: Merge keys in the same way as values; ``False`` leaves kept keys unchanged.
         merge_within_modality: Merge text only into text, and images only into images.
         visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1]. If
-            unset: 0.5 with ``lookm_plus``, 0.25 with ``lookm_trail``, otherwise 0. With
-            ``lookm_trail``, text gets at least as much.
+            unset: 0.25 with ``lookm_plus``, otherwise 0.
         ratio_floor: Smallest ratio that ``kv_ratio="auto"`` takes, in (0, 1].
         ratio_ceiling: Largest ratio that it takes, in (0, 1], even if that holds less than
             ``quality``. Memory is planned with it.

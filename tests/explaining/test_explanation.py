@@ -166,12 +166,12 @@ def test_a_context_is_apart_from_text(llm: Llava) -> None:
 
 
 def test_a_context_is_scored_as_text_though_it_is_evicted_like_an_image(llm: Llava) -> None:
-    """``lookm_trail`` looks 8 cells back in text and 2 around in images: means of the raw sums."""
+    """``lookm_plus`` sums over 5 neighbours, or, in text, over 9 cells if that is larger."""
     found = llm.explain(
         "Image 1:<image> What is the code of Anna?",
         [DEMO / "pic08.png"],
         context="The code of Anna is 4821. " * 4,
-        methods=["h2o", "lookm_trail"],
+        methods=["h2o", "lookm_plus"],
         scorer="window",
     )
     raw, trailing = found.methods
@@ -183,8 +183,11 @@ def test_a_context_is_scored_as_text_though_it_is_evicted_like_an_image(llm: Lla
     for sums, scored in zip(raw.layers, trailing.layers, strict=True):
         for c in range(n_before):
             image = found.piece[c] >= 0
-            near = slice(max(0, c - (2 if image else 8)), min(n_before, c + (3 if image else 1)))
-            mean = sums.score[:, near].astype(np.float64).sum(axis=1) / (5 if image else 9)
+            near = sums.score[:, max(0, c - 2) : min(n_before, c + 3)].astype(np.float64)
+            before = sums.score[:, max(0, c - 8) : c + 1].astype(np.float64)
+            mean = near.sum(axis=1) / 5
+            if not image:
+                mean = np.maximum(mean, before.sum(axis=1) / 5)
             np.testing.assert_allclose(scored.score[:, c], mean, rtol=1e-5, atol=1e-7)
 
 

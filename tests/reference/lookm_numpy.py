@@ -132,7 +132,8 @@ def rank(
     ratio minus one, and p = 1/r for the real root r of r^3 = r + 1.
 
     SnapKV averages scores over 5 neighbours among the cells before the recent window, with zeros
-    around them. With ``n_trail``, text is averaged over itself and the ``n_trail`` cells before it.
+    around them. With ``n_trail``, the sum of text over itself and the ``n_trail`` cells before it
+    counts if it is larger than the sum over the neighbours.
     """
     method = method_of(options)
     n_head_kv, n = score.shape
@@ -169,7 +170,8 @@ def rank(
                 out[:, c] = padded[:, c : c + method.n_pool].sum(axis=1) / method.n_pool
                 if method.n_trail and is_text[c]:
                     trail = score[:, max(0, c - method.n_trail) : c + 1].astype(np.float64)
-                    out[:, c] = trail.sum(axis=1) / (method.n_trail + 1)
+                    trailing = trail.sum(axis=1) / method.n_pool
+                    out[:, c] = np.where(trailing > out[:, c], trailing, out[:, c])
     return out.astype(np.float32), lead
 
 
@@ -190,14 +192,16 @@ def select(
 
     Within each group the higher score comes first, then the earlier cell; NaN counts as minus
     infinity. With a visual quota, the first ``n_visual`` image cells move to the front. A shared
-    budget decides for each head how many that are: in proportion to attention, see ``image_share``.
+    budget decides for each head how many that are: in proportion to attention, see ``image_share``,
+    as far as ``text_quota`` of the important cells is left for text. The first of those text cells
+    come next.
     """
     n = len(is_text)
     n_important, n_recent, n_visual = budget(is_text, options)
     method = method_of(options)
     prior, n_sink = (method.prior, method.n_sink) if method else (False, 0)
     ranks, lead = rank(score, squares, is_text, options, layer)
-    quota = method.visual_quota if method else 0.0
+    quota, text_quota = (method.visual_quota, method.text_quota) if method else (0.0, 0.0)
     shared = bool(method and method.shared)
     if shared and not is_text[-1]:
         prior = True
@@ -213,7 +217,7 @@ def select(
             share = 0.5  # without scores, nothing is known
             if method and method.scorer != "none":
                 share = image_share(score[h], is_text, n_recent)
-            share = min(max(share, quota), max(quota, 1 - quota))
+            share = min(max(share, quota), max(quota, 1 - text_quota))
             n_visual = min(math.floor(share * n_important), int((~is_text[: n - n_recent]).sum()))
         if lead is not None and method is not None:
             may = [c for c in cells if not (method.spread and is_text[c])]
@@ -233,7 +237,9 @@ def select(
             ),
         )
         visual = [c for c in queue if not is_text[c]][:n_visual]
-        queue = visual + [c for c in queue if c not in visual]
+        n_text = math.floor(text_quota * n_important) if shared else 0
+        text = [c for c in queue if is_text[c]][: min(n_text, n_important - n_visual)]
+        queue = visual + text + [c for c in queue if c not in visual and c not in text]
         kept.append(sorted(queue[:n_important]) + list(range(n - n_recent, n)))
     return np.array(kept, dtype=np.int64).reshape(len(score), n_important + n_recent)
 

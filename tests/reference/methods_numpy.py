@@ -21,10 +21,11 @@ class Method(NamedTuple):
     """One row of the method table.
 
     ``prior``: text cells rank above image cells. ``shared``: instead, images get at least their
-        share of the attention, and text comes first only in a prompt that ends with an image.
+        share of the attention and text at least ``text_quota``, and text comes first only in a
+        prompt that ends with an image.
     ``n_sink``: this many first cells are chosen before any other.
-    ``n_pool``: scores are averaged over this many neighbours. ``n_trail``: those of text over the
-        cell and this many before it.
+    ``n_pool``: scores are averaged over this many neighbours. ``n_trail``: text has
+        the sum over the cell and this many before it if that is larger than the neighbours'.
     ``by``: what a cell is ranked by. ``sum``: the attention that it receives; ``mean``: the mean of
         that, after the cells with the largest deviation; ``draw``: at random; ``recent``: its
         position; ``window``: the attention of the query window, which is also the recent window.
@@ -48,6 +49,7 @@ class Method(NamedTuple):
     window: int | None = None
     n_trail: int = 0
     shared: bool = False
+    text_quota: float = 0.0
 
 
 METHODS: dict[str, Method | None] = {
@@ -67,22 +69,13 @@ METHODS: dict[str, Method | None] = {
     "random": Method("none", prior=False, merge="none", by="draw"),
     "lookm_plus": Method(
         "window",
-        prior=True,
-        merge="none",
-        n_pool=5,
-        spread=0.5,
-        keeps_question=True,
-        text_overflow="evict",
-        visual_quota=0.5,
-    ),
-    "lookm_trail": Method(
-        "window",
         prior=False,
         merge="none",
         n_pool=5,
         n_trail=8,
         shared=True,
-        spread=0.25,
+        text_quota=0.4,
+        spread=0.5,
         keeps_question=True,
         text_overflow="evict",
         visual_quota=0.25,

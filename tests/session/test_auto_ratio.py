@@ -24,7 +24,6 @@ from session.tiny_models import write_llama
 QUALITIES = (0.5, 0.8, 0.9, 0.98)
 METHODS = (
     "lookm_plus",
-    "lookm_trail",
     "h2o",
     "snapkv",
     "snapkv_question",

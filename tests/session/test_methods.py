@@ -127,7 +127,7 @@ def test_a_session_runs_every_method(llm: Llava, describe: DemoPrompt, method: s
     stats = llm.stats
     assert stats.method == method
     n = stats.prompt_cells
-    shares = (0.45, 0.05) if method in ("lookm_plus", "lookm_trail") else (0.25, 0.25)
+    shares = (0.45, 0.05) if method == "lookm_plus" else (0.25, 0.25)
     assert stats.kept_cells == (
         n if method == "origin" else sum(int(share * n) for share in shares)
     )

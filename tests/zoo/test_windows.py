@@ -58,7 +58,7 @@ def test_a_conversation_with_windows_can_be_restored(
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("method", ["lookm_plus", "lookm_trail", "h2o"])
+@pytest.mark.parametrize("method", ["lookm_plus", "h2o"])
 def test_a_ratio_is_chosen_from_the_layers_without_windows(tmp_path: Path, method: str) -> None:
     """For a prompt with an image and a context, and for a turn after it."""
     session = _open(tmp_path, 32)

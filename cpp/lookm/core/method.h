@@ -26,8 +26,8 @@ enum class scorer { none, cumulative, window };
 //   none       by score alone
 //   text       all text before any image
 //   attention  by score, but images get at least the same share of the important budget as of the
-//              attention that counts (rank.h). If the prompt ends with an image, the question about
-//              it is still to come, and text comes before images.
+//              attention that counts (rank.h), and text at least text_quota. If the prompt ends
+//              with an image, the question about it is still to come, and text comes before images.
 enum class prior { none, text, attention };
 
 // How evicted K and V rows x_i are merged into their pivot x_c, the kept row whose key is the most
@@ -59,9 +59,11 @@ struct method {
     int32_t n_sink = 0; // the first cells, always kept, as part of the important budget
     enum filter filter = filter::all;
     int32_t n_pool = 1; // scores are averaged over this many neighbouring cells (odd)
-    // If set, scores of text are averaged over the cell and this many before it instead: attention
-    // finds where a fact begins, and the fact is what follows.
+    // If set, scores of text are also summed over the cell and this many before it, and the larger
+    // sum counts: attention finds where a fact begins, and the fact is what follows.
     int32_t n_trail = 0;
+    // with prior::attention, minimum fraction of the important budget for text
+    double text_quota = 0.0;
     bool evicts = true; // false: origin, the full cache
     // the recent window is the query window, regardless of the recent ratio
     bool recent_window = false;
@@ -70,9 +72,9 @@ struct method {
     // StreamingLLM: only the sinks and the most recent cells stay
     bool sinks_only = false;
     bool random = false; // important cells are drawn at random
-    // Fraction of the images' part of the budget that is spaced evenly over the image cells,
-    // regardless of scores. It counts as 1 if the prompt ends with an image: the question is still
-    // to come, so scores say nothing about it.
+    // Fraction of the images' part of the budget that is spaced evenly over the cells made from
+    // images, regardless of scores. It counts as 1 if the prompt ends with an image: the question
+    // is still to come, so scores say nothing about it.
     double spread = 0.0;
     double recent_share = 0.5; // the recent ratio's part of kv_ratio, if the user does not set it
     // the recent window grows to the text after the last image, up to half the budget
@@ -80,7 +82,7 @@ struct method {
 
     // Options of the user, each with the method's own default
     enum text_overflow text_overflow = text_overflow::keep;
-    // minimum fraction of the important budget for image cells, and with prior::attention for text
+    // minimum fraction of the important budget for image cells
     double visual_quota = 0.0;
     std::optional<int32_t> window = {}; // length of the query window; see window_of()
 

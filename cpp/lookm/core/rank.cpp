@@ -65,18 +65,26 @@ float even_spread(int64_t layer_and_head, int32_t cell) {
     return std::min(static_cast<float>(x - whole), 0x1.fffffep-1f);
 }
 
-// Replaces each of score [n] by a mean over neighbours, itself included: n_pool around it, or, for
-// text if n_trail > 0, the n_trail cells before it.
+// The sum of in [n] over cell c, the cells before it and those after it.
+double sum_around(const std::vector<float> & in, int32_t c, int32_t before, int32_t after) {
+    const auto n = static_cast<int32_t>(in.size());
+    double total = 0.0;
+    for (int32_t i = std::max(0, c - before); i <= std::min(n - 1, c + after); ++i) {
+        total += in[i];
+    }
+    return total;
+}
+
+// Replaces each of score [n] by its mean over n_pool neighbours; for text, the sum over the n_trail
+// cells before it counts if it is larger than the sum over the neighbours.
 void pool(const method & m, float * score, int32_t n, std::span<const token_kind> source) {
     const std::vector<float> in(score, score + n);
     for (int32_t c = 0; c < n; ++c) {
-        const bool trails = m.n_trail > 0 && source[c] == token_kind::text;
-        const int32_t before = trails ? m.n_trail : m.n_pool / 2, after = trails ? 0 : m.n_pool / 2;
-        double total = 0.0;
-        for (int32_t i = std::max(0, c - before); i <= std::min(n - 1, c + after); ++i) {
-            total += in[i];
+        double sum = sum_around(in, c, m.n_pool / 2, m.n_pool / 2);
+        if (m.n_trail > 0 && source[c] == token_kind::text) {
+            sum = std::max(sum, sum_around(in, c, m.n_trail, 0));
         }
-        score[c] = static_cast<float>(total / (before + after + 1));
+        score[c] = static_cast<float>(sum / m.n_pool);
     }
 }
 
@@ -121,10 +129,12 @@ ranking rank(const method & m, const budget & b, const attention_sums & sums,
         out.image_share.push_back(blind ? 0.5
                                         : image_share(b, sums.sum.data() + h * b.n_kv, cells.kind));
     }
+    const bool all_lead = ends_with_image(cells.kind);
     out.lead.reserve(m.spread > 0.0 ? n : out.lead.size());
     for (int64_t h = 0; m.spread > 0.0 && h < n_head_kv; ++h) {
         for (int32_t c = 0; c < b.n_kv; ++c) {
-            out.lead.push_back(even_spread(layer * n_head_kv + h, c));
+            const bool has_lead = all_lead || cells.source[c] == token_kind::image;
+            out.lead.push_back(has_lead ? even_spread(layer * n_head_kv + h, c) : no_lead);
         }
     }
     for (int64_t h = 0; needs_sums(m) && m.n_pool > 1 && h < n_head_kv; ++h) {

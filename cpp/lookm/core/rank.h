@@ -16,6 +16,8 @@ struct attention_sums {
     std::span<const float> sum_of_squares; // empty unless the method ranks by deviation
 };
 
+constexpr float no_lead = -1.0f; // of a cell that comes before no other, whatever its score
+
 // What select() orders the cells of one layer by, each [n_head_kv, n_kv].
 struct ranking {
     std::vector<float> score;
@@ -49,11 +51,13 @@ int32_t first_query(const method & m, const budget & b, std::span<const token_ki
 //                 (The multiples of the golden ratio fill [0, 1) evenly, so for any k the k cells
 //                 with the largest leads are spaced evenly over the prompt. The second number, from
 //                 the two-dimensional version of that sequence, shifts them by layer and head h.)
+//                 Cells made from text have no lead, unless the prompt ends with an image.
 //   otherwise     score_j = sum_j
 //
 // With n_pool > 1, the scores before the recent window are then averaged over n_pool neighbours
-// (SnapKV). With n_trail > 0, those of cells made from text are averaged over [j - n_trail, j]
-// instead. Cells outside count as zeros. Computed in f64 and rounded once to f32.
+// (SnapKV). With n_trail > 0, a cell made from text gets the sum over [j - n_trail, j], divided by
+// n_pool as well, if that is larger. Cells outside count as zeros. Computed in f64 and rounded once
+// to f32.
 //
 //   image_share = (sum of sum_j over image cells) / (sum of sum_j over all cells),
 //                 0 < j < n_kv - n_recent

@@ -54,8 +54,19 @@ int32_t n_visual_of(const method & m, const budget & b, const double * image_sha
         return b.n_visual;
     }
     const double quota = m.visual_quota;
-    const double share = std::min(std::max(*image_share, quota), std::max(quota, 1.0 - quota));
+    const double share =
+        std::min(std::max(*image_share, quota), std::max(quota, 1.0 - m.text_quota));
     return std::min(static_cast<int32_t>(std::floor(share * b.n_important)), n_images);
+}
+
+// Text cells that stay at least, of the n_texts before the recent window, once the images have
+// theirs.
+int32_t n_text_of(const method & m, const budget & b, int32_t n_visual, int32_t n_texts) {
+    if (m.prior != prior::attention) {
+        return 0;
+    }
+    const auto floor = static_cast<int32_t>(std::floor(m.text_quota * b.n_important));
+    return std::min({floor, b.n_important - n_visual, n_texts});
 }
 
 // What the cells of one head are chosen by.
@@ -74,17 +85,22 @@ std::vector<char> leading(const method & m, const budget & b, const float * lead
     }
     const int32_t n = b.n_kv - b.n_recent;
     std::vector<place> places;
+    int32_t n_images = 0;
     for (int32_t c = 0; c < n; ++c) {
-        if (m.spread == 0.0 || kind[c] == token_kind::image) {
+        const bool is_image = kind[c] == token_kind::image;
+        n_images += is_image;
+        if (m.spread == 0.0 || (is_image && lead[c] != no_lead)) {
             places.push_back(place_of(c, lead[c]));
         }
     }
     int32_t n_lead = std::min(b.n_keep() / n_keep_per_robust, b.n_important);
     if (m.spread > 0.0) {
-        const auto n_images = static_cast<int32_t>(places.size());
         const int32_t left = text_first(m, kind) ? b.n_important - (n - n_images) : 0;
         const int32_t room = std::min(std::max(n_visual, left), n_images);
-        n_lead = static_cast<int32_t>(std::floor((ends_with_image(kind) ? 1.0 : m.spread) * room));
+        const double have_leads =
+            n_images > 0 ? static_cast<double>(places.size()) / n_images : 0.0;
+        const double spread = ends_with_image(kind) ? 1.0 : m.spread;
+        n_lead = static_cast<int32_t>(std::floor(spread * have_leads * room));
     }
     choose(places.begin(), n_lead, places.end());
     std::vector<char> leads(n, false);
@@ -95,9 +111,11 @@ std::vector<char> leading(const method & m, const budget & b, const float * lead
 void select_head(const method & m, const budget & b, const head_ranks & ranks,
                  std::span<const token_kind> kind, int32_t * kept) {
     const auto candidates = kind.first(b.n_kv - b.n_recent);
-    const int32_t n_visual = n_visual_of(
-        m, b, ranks.image_share,
-        static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::image)));
+    const auto n_images =
+        static_cast<int32_t>(std::count(candidates.begin(), candidates.end(), token_kind::image));
+    const int32_t n_visual = n_visual_of(m, b, ranks.image_share, n_images);
+    const int32_t n_text =
+        n_text_of(m, b, n_visual, static_cast<int32_t>(candidates.size()) - n_images);
     const std::vector<char> leads = leading(m, b, ranks.lead, n_visual, kind);
     const bool prefers_text = text_first(m, kind);
     std::vector<place> places(candidates.size());
@@ -106,10 +124,15 @@ void select_head(const method & m, const budget & b, const head_ranks & ranks,
         const int tier = c < m.n_sink ? 3 : !leads.empty() && leads[c] ? 2 : preferred;
         places[c] = place_of(c, ranks.score[c], tier);
     }
+    // moves the n first cells of one kind to the front of those from `from` on
+    const auto take = [&](std::vector<place>::iterator from, int32_t n, token_kind of) {
+        const auto is_of = [&](place p) { return kind[cell_of(p)] == of; };
+        choose(from, n, n > 0 ? std::partition(from, places.end(), is_of) : from);
+        return from + n;
+    };
     const auto first = places.begin();
-    const auto is_image = [&](place p) { return kind[cell_of(p)] == token_kind::image; };
-    choose(first, n_visual, n_visual > 0 ? std::partition(first, places.end(), is_image) : first);
-    choose(first + n_visual, b.n_important - n_visual, places.end());
+    const auto rest = take(take(first, n_visual, token_kind::image), n_text, token_kind::text);
+    choose(rest, b.n_important - n_visual - n_text, places.end());
     std::transform(first, first + b.n_important, kept, cell_of);
     std::sort(kept, kept + b.n_important);
     std::iota(kept + b.n_important, kept + b.n_keep(), b.n_kv - b.n_recent);

@@ -68,7 +68,7 @@ const std::map<std::string, field_flag> & compression_flags() {
         {"important_ratio",
          {"--kv-important-ratio", "LLAMA_ARG_KV_IMPORTANT_RATIO", "R",
           "fraction of cells to keep because of the attention they received (default: 0.9 of "
-          "--kv-ratio with\nlookm_plus and lookm_trail, half of it with all other methods)"}},
+          "--kv-ratio with\nlookm_plus, half of it with all other methods)"}},
         {"recent_ratio",
          {"--kv-recent-ratio", "LLAMA_ARG_KV_RECENT_RATIO", "R",
           "fraction of cells to keep because they are the last ones (default: the rest of "
@@ -89,7 +89,7 @@ const std::map<std::string, field_flag> & compression_flags() {
         {"text_overflow",
          {"--kv-text-overflow", "LLAMA_ARG_KV_TEXT_OVERFLOW", "{keep,evict}",
           "if text alone exceeds the ratio: keep all of it, or evict some of it (default: evict "
-          "with\nlookm_plus and lookm_trail, otherwise keep)"}},
+          "with\nlookm_plus, otherwise keep)"}},
         {"fidelity",
          {"--kv-fidelity", "LLAMA_ARG_KV_FIDELITY", "{paper,upstream}",
           "which one to follow where LOOK-M's paper and its published code differ (default: "
@@ -110,8 +110,8 @@ const std::map<std::string, field_flag> & compression_flags() {
           "merge text only into text, and images only into images (default: false)"}},
         {"visual_quota",
          {"--kv-visual-quota", "LLAMA_ARG_KV_VISUAL_QUOTA", "R",
-          "minimum fraction of the important cells reserved for images (default: 0.5 with "
-          "lookm_plus,\n0.25 with lookm_trail, otherwise 0)"}},
+          "minimum fraction of the important cells reserved for images (default: 0.25 with "
+          "lookm_plus,\notherwise 0)"}},
         {"seed",
          {"--kv-seed", "LLAMA_ARG_KV_SEED", "N",
           "random seed for --kv-method random (default: 0)"}},

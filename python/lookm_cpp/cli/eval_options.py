@@ -71,7 +71,7 @@ Split = Annotated[
         "Choose options on one half, and report the other.",
     ),
 ]
-CHAT_METHODS = f"h2o,snapkv_question,{PAPER_METHOD},{METHOD},lookm_trail"
+CHAT_METHODS = f"h2o,snapkv_question,{PAPER_METHOD},{METHOD}"
 CHAT_RATIOS = "0.5,0.2,0.1,0.05"
 
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches

@@ -139,7 +139,7 @@ COMPRESSION = _flags(
         float,
         ("--important-ratio",),
         "Fraction of the cells to keep for their attention score.",
-        otherwise="0.9 of --kv-ratio with lookm_plus and lookm_trail, else half of it",
+        otherwise="0.9 of --kv-ratio with lookm_plus, else half of it",
     ),
     Flag(
         "recent_ratio",
@@ -174,7 +174,7 @@ COMPRESSION = _flags(
         str,
         ("--text-overflow",),
         "When text alone exceeds the ratio: keep all of it, or evict text as well.",
-        otherwise="evict with lookm_plus and lookm_trail, else keep",
+        otherwise="evict with lookm_plus, else keep",
         metavar="keep|evict",
     ),
     Flag(
@@ -219,7 +219,7 @@ COMPRESSION = _flags(
         float,
         ("--visual-quota",),
         "Minimum fraction of the important cells that is reserved for images.",
-        otherwise="0.5 with lookm_plus, 0.25 with lookm_trail, else 0",
+        otherwise="0.25 with lookm_plus, else 0",
     ),
 )
 KV_RATIO = COMPRESSION[0]

@@ -34,7 +34,6 @@ LOOKS = {
     "text_prior_weighted_merge": ("#128a83", ">"),
     PAPER_METHOD: ("#2a9d5c", "X"),
     METHOD: ("#d8342b", "d"),
-    "lookm_trail": ("#f06292", "h"),
     RANDOM: ("ink", "p"),
     "streaming_llm": ("ink", "+"),
     TEXT_ONLY: ("ink", "x"),
