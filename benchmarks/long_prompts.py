@@ -199,7 +199,7 @@ from lookm_cpp import Llava
 from lookm_cpp.bench.process_memory import status_bytes
 model, n_cells, cap = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 options = {"kv_cells": cap, "n_ctx": n_cells + 512, "n_batch": 512}
-with Llava(model, mmproj=False, chat_template="chatml", **options) as llm:
+with Llava(model, mmproj=False, chat_template="chatml", prefix_memory=0, **options) as llm:
     llm.ask("Why?", context="x" * (n_cells - 64), max_tokens=16)
     stats = llm.stats
 cells = (stats.prompt_cells, stats.squeezed_cells, stats.kept_cells)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lookm_cpp import _core
 
-_OF_READING = ("contexts", "n_answer", "progress", "explain")
+_OF_READING = ("contexts", "n_answer", "progress", "explain", "reuse")
 
 
 def _split(options: dict[str, Any]) -> tuple[_core.Compression, dict[str, Any]]:

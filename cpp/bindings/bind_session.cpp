@@ -19,6 +19,13 @@ namespace {
 
 using image_array = py::array_t<uint8_t, py::array::c_style>;
 
+// What an image is recognized by when it comes again; its size is part of mtmd's chunks.
+std::string digest_of(const image_array & pixels) {
+    const py::object digest =
+        py::module_::import("hashlib").attr("blake2b")(pixels, "digest_size"_a = 32);
+    return py::str(digest.attr("hexdigest")());
+}
+
 // An array, or a function that returns one. Called in the middle of work without the GIL.
 lookm::image_source source(const py::object & image) {
     return [&image] {
@@ -29,8 +36,10 @@ lookm::image_source source(const py::object & image) {
             PyErr_Clear();
             throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
         }
-        return mtmd::bitmap(static_cast<uint32_t>(pixels.shape(1)),
+        mtmd::bitmap bitmap(static_cast<uint32_t>(pixels.shape(1)),
                             static_cast<uint32_t>(pixels.shape(0)), pixels.data());
+        bitmap.set_id(digest_of(pixels).c_str());
+        return bitmap;
     };
 }
 
@@ -60,22 +69,23 @@ lookm::progress_fn reporter(const py::object & progress) {
 
 py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
-    return py::dict("prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells,
-                    "image_cells"_a = s.image_cells, "context_cells"_a = s.context_cells,
-                    "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
-                    "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
-                    "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio,
-                    "chosen_ratio"_a = s.chosen_ratio, "attention_held"_a = s.attention_held,
-                    "method"_a = s.method, "note"_a = s.note,
-                    "kv_bytes_used_before"_a = s.bytes_used_before,
-                    "kv_bytes_used_after"_a = s.bytes_used_after,
-                    "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
-                    "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
-                    "compress_bytes_peak"_a = s.compress_bytes_peak,
-                    "encode_seconds"_a = s.encode_seconds, "prefill_seconds"_a = s.prefill_seconds,
-                    "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
-                    "move_seconds"_a = s.move_seconds, "decode_seconds"_a = s.decode_seconds,
-                    "encode_images"_a = s.encode_images, "decode_tokens"_a = s.decode_tokens);
+    return py::dict(
+        "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells,
+        "image_cells"_a = s.image_cells, "context_cells"_a = s.context_cells,
+        "reused_cells"_a = s.reused_cells, "reused_image_cells"_a = s.reused_image_cells,
+        "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
+        "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
+        "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio,
+        "chosen_ratio"_a = s.chosen_ratio, "attention_held"_a = s.attention_held,
+        "method"_a = s.method, "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before,
+        "kv_bytes_used_after"_a = s.bytes_used_after,
+        "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
+        "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
+        "compress_bytes_peak"_a = s.compress_bytes_peak, "encode_seconds"_a = s.encode_seconds,
+        "prefill_seconds"_a = s.prefill_seconds, "score_seconds"_a = s.score_seconds,
+        "compress_seconds"_a = s.compress_seconds, "move_seconds"_a = s.move_seconds,
+        "decode_seconds"_a = s.decode_seconds, "encode_images"_a = s.encode_images,
+        "decode_tokens"_a = s.decode_tokens);
 }
 
 // Owns a session until close(); every call on a closed one says so, and on one that a fork has left
@@ -120,16 +130,18 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
     return made;
 }
 
-// session::prefill, converse or read
-using reading = void (lookm::session::*)(const lookm::prompt_request &);
+// session::prefill, converse, read or keep_prefix
+template <class Result>
+using reading = Result (lookm::session::*)(const lookm::prompt_request &);
 
-void def_reading(py::class_<py_session> & bound, const char * name, reading how) {
+template <class Result>
+void def_reading(py::class_<py_session> & bound, const char * name, reading<Result> how) {
     bound.def(
         name,
         [how](const py_session & self, const std::string & prompt,
               const std::vector<py::object> & images, const lookm::compression & compression,
               const std::vector<std::string> & contexts, int32_t n_answer,
-              const py::object & progress, bool explain) {
+              const py::object & progress, bool explain, bool reuse) {
             if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
                 throw py::value_error("progress: " + std::string(py::repr(progress)) +
                                       ", expected a function");
@@ -141,11 +153,12 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading how)
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
             const without_gil nogil;
-            (session.*how)({prompt, sources, contexts, compression, n_answer, report, explain});
+            return (session.*how)(
+                {prompt, sources, contexts, compression, n_answer, report, explain, reuse});
         },
         "prompt"_a, "images"_a, "compression"_a, py::kw_only(),
         "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none(),
-        "explain"_a = false);
+        "explain"_a = false, "reuse"_a = false);
 }
 
 // Floats as an array of this shape, without a copy.
@@ -245,6 +258,7 @@ void bind_session(py::module_ & m) {
     def_reading(bound, "converse", &lookm::session::converse);
     def_reading(bound, "converse_anew", &lookm::session::converse_anew);
     def_reading(bound, "read", &lookm::session::read);
+    def_reading(bound, "keep_prefix", &lookm::session::keep_prefix);
     bound
         .def(py::init(&make_session), "options"_a, "compression"_a = py::none(), py::kw_only(),
              "weights_of"_a = py::none())
@@ -279,6 +293,10 @@ void bind_session(py::module_ & m) {
         .def(
             "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); },
             "compression"_a)
+        .def_property_readonly("prefix_bytes",
+                               [](const py_session & s) { return s.get().kept().bytes(); })
+        .def_property_readonly("prefix_count",
+                               [](const py_session & s) { return s.get().kept().size(); })
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
         .def_property_readonly("epoch", [](const py_session & s) { return s.get().epoch(); })
         .def("state",

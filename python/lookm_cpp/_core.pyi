@@ -27,6 +27,8 @@ class Stats(TypedDict):
     text_cells: int
     image_cells: int
     context_cells: int
+    reused_cells: int
+    reused_image_cells: int
     squeezed_cells: int
     kept_cells: int
     kept_text_cells: int
@@ -233,6 +235,7 @@ class Session:
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
+        reuse: bool = False,
     ) -> None:
         """Forget the last prompt, read this one, and compress its KV cache.
 
@@ -246,8 +249,35 @@ class Session:
         of an image, and control tokens in them are read as text. ``progress(phase, done, total)``
         is called between steps. The phases are ``encode`` (images, or the tiles that a model cuts
         them into), ``prefill`` (cells) and ``compress`` (layers). An exception that it raises stops
-        the work and is passed on. Signals are handled between steps as well.
+        the work and is passed on. Signals are handled between steps as well. ``reuse``: go on from
+        what an earlier prompt began with, and keep what this one begins with.
         """
+
+    def keep_prefix(
+        self,
+        prompt: str,
+        images: Sequence[_Image],
+        compression: Compression,
+        *,
+        contexts: list[str] = ...,
+        n_answer: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+        explain: bool = False,
+        reuse: bool = False,
+    ) -> int:
+        """Read a prompt up to its last image or context, and keep that for ``prefill``.
+
+        Returns the number of cells. ``ValueError`` without images and contexts, or if
+        ``prefix_memory`` does not hold them. No prompt is there to be answered afterwards.
+        """
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Bytes of all beginnings of prompts that are kept."""
+
+    @property
+    def prefix_count(self) -> int:
+        """Number of them."""
 
     def converse(
         self,
@@ -259,6 +289,7 @@ class Session:
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
+        reuse: bool = False,
     ) -> None:
         """Read the next turn of a conversation; the first call begins one.
 
@@ -278,6 +309,7 @@ class Session:
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
+        reuse: bool = False,
     ) -> None:
         """As ``converse``, but always begins a conversation."""
 
@@ -370,6 +402,7 @@ class Session:
         n_answer: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
         explain: bool = False,
+        reuse: bool = False,
     ) -> None:
         """As ``prefill``, but keep every cell, and a copy of all of them for trials.
 

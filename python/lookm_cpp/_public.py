@@ -12,6 +12,7 @@ from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
 from lookm_cpp.planning import plan
+from lookm_cpp.prefix import Prefix
 from lookm_cpp.stats import Stats
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Explanation",
     "ImageLike",
     "Llava",
+    "Prefix",
     "Stats",
     "__version__",
     "arrays",

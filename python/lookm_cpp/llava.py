@@ -28,6 +28,7 @@ from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.opening import model_options
 from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, seed_of
+from lookm_cpp.prefix import Prefix
 from lookm_cpp.request import Request
 from lookm_cpp.stats import Stats
 from lookm_cpp.turns import Turns
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
     from lookm_cpp.compression import CompressionOverrides
-    from lookm_cpp.options import ChatOptions, LlavaOptions
+    from lookm_cpp.options import ChatOptions, LlavaOptions, Progress
 
 
 class Llava:
@@ -98,6 +99,11 @@ class Llava:
             steps of 256. See ``docs/long_prompts.md``. Default: no cap.
         kv_memory: The same cap in bytes of the KV buffers, as a number or a text such as
             ``"512MiB"``. Give this or ``kv_cells``. Default: no cap.
+        prefix_memory: Bytes of host memory for the beginnings of prompts, up to the last image or
+            context, in full: a prompt that begins as an earlier one did is read from there on. The
+            one used least recently goes first. 0 keeps none. Default: ``"1GiB"``.
+        image_cache: Bytes for encoded images: one that comes again in any prompt is not encoded
+            again. 0 keeps none. Default: ``"256MiB"``.
         shrink: Allocate only the cells that are needed: those of the prompt while it is read, then
             the kept cells and ``max_tokens`` more. The rest goes back to the system. ``False``
             allocates ``n_ctx`` cells once. Default: ``True``.
@@ -274,6 +280,9 @@ class Llava:
             kv_ratio: For this prompt, in place of the object's; likewise ``method`` and the other
                 fields of ``Compression``. If you give one of the three ratios, it replaces all
                 three.
+            reuse: Go on from the cells of an earlier prompt that began in the same way, up to its
+                last image or context at most, and keep those of this one (``prefix_memory``). The
+                answer does not change. Default: ``True``.
             progress: Called as ``progress(phase, done, total)`` between steps. The phases are
                 ``"encode"`` (images, or the tiles that a model cuts them into), ``"prefill"``
                 (cells) and ``"compress"`` (layers). An exception that it raises ends the call.
@@ -341,6 +350,56 @@ class Llava:
         messages = question_messages(question, images, contexts_of(context), system)
         completion = self.create_chat_completion(messages, **options)
         return completion["choices"][0]["message"]["content"].strip()
+
+    def read(
+        self,
+        text: str,
+        images: Images = (),
+        *,
+        context: str | Sequence[str] | None = None,
+        system: str | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[CompressionOverrides],
+    ) -> Prefix:
+        """Read the beginning of a prompt once, for any number of questions about it.
+
+        ``prefix.ask(question)`` answers as ``ask(f"{text} {question}", images)`` does, but reads
+        the question alone. What is kept ends with the last image or context; text after it is read
+        with each question.
+
+        ``ask`` and ``create_chat_completion`` do the same by themselves where a prompt begins as an
+        earlier one did.
+
+        Args:
+            text: As ``question`` of ``ask``: each ``<image>`` stands for one image.
+            images: As in ``ask``.
+            context: As in ``ask``.
+            system: As in ``ask``.
+            progress: As in ``create_chat_completion``.
+            **options: ``compression``, or fields of one: what questions will be compressed by, as
+                far as it is known. A method that scores all queries has to see those of the prefix.
+                Default: the object's.
+
+        Raises:
+            ValueError: There is neither an image nor a context, ``prefix_memory`` does not hold the
+                cells, or as in ``ask``.
+
+        >>> with Llava.embedded(kv_ratio=0.5) as llm:
+        ...     pictures = [embedded.DEMO / "pic03.png", embedded.DEMO / "pic08.png"]
+        ...     prefix = llm.read("Image 1:<image> Image 2:<image>", pictures)
+        ...     prefix.ask("What is in image 2?"), llm.stats.reused_cells == prefix.cells
+        ('Image 2 shows an owl.', True)
+        """
+        self._check_open()
+        messages = question_messages(text, images, contexts_of(context), system)
+        given: dict[str, Any] = {**options}
+        compression = compression_of(self._compression, given)
+        for name in given:
+            raise TypeError(f"{name} is not an option of a prefix")
+        request = self._request(messages, {"compression": compression, "progress": progress})
+        with self._turns.hold():
+            self._check_open()
+            return Prefix(self, messages, request.keep(self._session))
 
     def compare(
         self,

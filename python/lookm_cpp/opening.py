@@ -22,6 +22,8 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "tensor_split": lambda value: shares("tensor_split", value),
     "kv_cells": lambda value: cell_count("kv_cells", value),
     "kv_memory": lambda value: byte_count("kv_memory", value),
+    "prefix_memory": lambda value: byte_count("prefix_memory", value or None),
+    "image_cache": lambda value: byte_count("image_cache", value or None),
 }
 """Options that users give in another form than the core takes."""
 

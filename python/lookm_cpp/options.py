@@ -119,6 +119,8 @@ class ModelOptions(TypedDict, total=False):
     shrink: bool
     kv_cells: int | None
     kv_memory: int | str | None
+    prefix_memory: int | str
+    image_cache: int | str
     verbose: bool
 
 
@@ -151,3 +153,4 @@ class ChatOptions(CompressionOverrides, AnswerOptions, total=False):
     """Keyword arguments of ``create_chat_completion`` and ``ask``."""
 
     compression: Compression | None
+    reuse: bool

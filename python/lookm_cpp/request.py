@@ -11,6 +11,7 @@ from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.compression import Compression, compression_of
 from lookm_cpp.messages import TemplateInput, template_input
 from lookm_cpp.options import Sampling, method_seed, sampling_of
+from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from lookm_cpp.options import ChatOptions, Progress
@@ -28,6 +29,7 @@ class Request:
         max_tokens: Maximum number of tokens in the answer; ``None`` for no limit.
         n_answer: Number of cells to reserve for the answer.
         progress: Called while the prompt is read.
+        reuse: Go on from what an earlier prompt began with, and keep what this one begins with.
     """
 
     found: TemplateInput
@@ -37,6 +39,7 @@ class Request:
     max_tokens: int | None
     n_answer: int
     progress: Progress | None
+    reuse: bool
 
     @classmethod
     def of(
@@ -61,6 +64,7 @@ class Request:
         how = compression_of(compression, given)
         stops, max_tokens = stop_strings(given.pop("stop", None)), given.pop("max_tokens", None)
         progress = given.pop("progress", None)
+        reuse = flag("reuse", given.pop("reuse", True))
         given["seed"] = seed if given.get("seed") is None else given["seed"]
         sampling = sampling_of(**given)
         session.check_sampling(**sampling)
@@ -74,6 +78,7 @@ class Request:
             stops=stops,
             max_tokens=max_tokens,
             progress=progress,
+            reuse=reuse,
         )
 
     def begin(self, session: _core.Session, *, explain: bool = False) -> Answer:
@@ -91,6 +96,17 @@ class Request:
             n_answer=self.n_answer,
             progress=self.progress,
             explain=explain,
+            reuse=self.reuse,
+        )
+
+    def keep(self, session: _core.Session) -> int:
+        """Read what can be reused of the prompt, and keep it; the number of its cells."""
+        return session.keep_prefix(
+            session.apply_template(self.found.messages),
+            [picture.pixels for picture in self.found.images],
+            self.compression,
+            contexts=self.found.contexts,
+            progress=self.progress,
         )
 
     def answer(self, session: _core.Session, watch: Callable[[], None] | None = None) -> Answer:

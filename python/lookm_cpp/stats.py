@@ -22,6 +22,9 @@ class Stats:
         text_cells: Of these, cells of text, including the chat template but not contexts.
         image_cells: Of these, cells of images.
         context_cells: Of these, cells of contexts: text that may be evicted like an image.
+        reused_cells: Cells that were not read, because an earlier prompt began with them.
+        reused_image_cells: Cells of images that were not encoded again, whether they were read or
+            not.
         squeezed_cells: Cells evicted while the prompt was read, so that it fits into ``kv_cells``.
             In a conversation, also those of earlier answers.
         kept_cells: Cells left after compression, the same number in every layer and head.
@@ -60,6 +63,8 @@ class Stats:
     text_cells: int = 0
     image_cells: int = 0
     context_cells: int = 0
+    reused_cells: int = 0
+    reused_image_cells: int = 0
     squeezed_cells: int = 0
     kept_cells: int = 0
     kept_text_cells: int = 0
@@ -87,12 +92,12 @@ class Stats:
     @property
     def encode_tokens_per_second(self) -> float:
         """Image cells per second of the vision encoder; 0 if it did not run."""
-        return _rate(self.image_cells, self.encode_seconds)
+        return _rate(self.image_cells - self.reused_image_cells, self.encode_seconds)
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Prompt cells per second of prefill."""
-        return _rate(self.prompt_cells, self.prefill_seconds)
+        """Prompt cells that were read, per second of prefill."""
+        return _rate(self.prompt_cells - self.reused_cells, self.prefill_seconds)
 
     @property
     def score_tokens_per_second(self) -> float:

@@ -100,7 +100,7 @@ def test_the_next_turn_goes_on_and_another_ratio_does_not(
 
     assert ask() >= n_first
     auto.chat(short[2], id_slot=0)
-    assert ask(kv_ratio=0.3) == 0
+    assert 0 < ask(kv_ratio=0.3) < n_first  # the full cells up to the last image
     auto.chat(short[2], id_slot=0)
     assert ask(kv_ratio="auto") >= n_first
 

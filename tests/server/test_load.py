@@ -139,7 +139,7 @@ def test_freed_cells_serve_others(folder: Path, prompts: list[DemoPrompt]) -> No
 
 
 def test_a_waiting_prompt_can_be_given_up(folder: Path, prompts: list[DemoPrompt]) -> None:
-    flags = ("--kv-ratio", "0.2", "-c", "1024", "-np", "2", "--kv-unified")
+    flags = ("--kv-ratio", "0.2", "-c", "1024", "-np", "2", "--kv-unified", "--cache-ram", "0")
     asked = [prompt for prompt in prompts if len(prompt.images) == 8][:2]
     with running(folder, *flags) as server:
         alone = content(server.chat(asked[0], max_tokens=16))

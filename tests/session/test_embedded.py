@@ -68,9 +68,10 @@ def test_stats_of_a_full_cache(llm: Llava, longest: DemoPrompt) -> None:
 
 
 @pytest.mark.parametrize("kv_ratio", [0.5, 0.2])
-def test_stats_of_a_compressed_cache(llm: Llava, longest: DemoPrompt, kv_ratio: float) -> None:
-    llm.ask(longest.content, longest.images, kv_ratio=kv_ratio)
-    stats = llm.stats
+def test_stats_of_a_compressed_cache(longest: DemoPrompt, kv_ratio: float) -> None:
+    with Llava.embedded() as llm:
+        llm.ask(longest.content, longest.images, kv_ratio=kv_ratio)
+        stats = llm.stats
     assert stats.note == ""
     assert stats.method == "lookm_plus"
     assert stats.kept_text_cells + stats.kept_image_cells == stats.kept_cells

@@ -92,7 +92,7 @@ def test_progress_may_raise(llm: Llava, describe: DemoPrompt) -> None:
                 raise LookupError(phase)
 
         with pytest.raises(LookupError, match=phase):
-            llm.ask(describe.content, describe.images, kv_ratio=0.2, progress=stop)
+            llm.ask(describe.content, describe.images, kv_ratio=0.2, progress=stop, reuse=False)
     assert llm.ask(describe.content, describe.images) == answer
 
 

@@ -178,7 +178,7 @@ def test_forked_by_its_own_progress_callback(seconds: str) -> None:
                 time.sleep(float(sys.argv[1]))
 
         try:
-            again = llm.ask(PROMPT.content, PROMPT.images, progress=progress)
+            again = llm.ask(PROMPT.content, PROMPT.images, progress=progress, reuse=False)
         except RuntimeError as error:
             assert os.getpid() != parent
             assert str(error).startswith("this process was forked by a callback"), error

@@ -104,8 +104,11 @@ void score_tap::forget(int64_t n_rows, llama_seq_id seq) {
 }
 
 void score_tap::restore(size_t i, const std::vector<cell> & cells,
-                        const std::vector<float> & scores) {
+                        const std::vector<float> & scores, const std::vector<float> & squares) {
     sums_.write(i, cells, scores);
+    if (squares_ && !squares.empty()) {
+        squares_->write(i, cells, squares);
+    }
     queries_.set_seen(i);
 }
 

@@ -67,9 +67,10 @@ class score_tap {
     // The same for squared probabilities. Throws std::logic_error unless plan().squares is set.
     std::vector<float> squares(size_t i, const std::vector<cell> & cells) const;
 
-    // Puts scores() of another context into this tap, which must be armed, so that the sequence can
-    // continue in this context.
-    void restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores);
+    // Puts scores(), and squares() where the plan has them, of another context into this tap, which
+    // must be armed, so that the sequence can continue in this context.
+    void restore(size_t i, const std::vector<cell> & cells, const std::vector<float> & scores,
+                 const std::vector<float> & squares = {});
     // Moves the sums along with the rows of their cells (accumulators::move).
     void move(size_t i, int32_t stream, std::span<const int32_t> from, std::span<const int32_t> to,
               std::span<const int32_t> emptied);

@@ -185,4 +185,13 @@ void check_room(const std::string & what, const memory_need & need) {
     }
 }
 
+bool has_room(uint64_t bytes) {
+    try {
+        check_room("a copy", {bytes, 0, 0});
+    } catch (const out_of_memory &) {
+        return false;
+    }
+    return true;
+}
+
 } // namespace lookm

@@ -44,4 +44,7 @@ uint64_t graph_tables(uint64_t n_nodes);
 // small allocation fails, so 64 MiB must be left in addition. what: subject of the message.
 void check_room(const std::string & what, const memory_need & need = {});
 
+// Whether there is room for this many bytes, by the same rule.
+bool has_room(uint64_t bytes);
+
 } // namespace lookm

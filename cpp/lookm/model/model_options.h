@@ -31,6 +31,9 @@ struct model_options {
     int32_t kv_cells = 0;  // the cap: maximum number of cells in use; 0: n_ctx
     int64_t kv_memory = 0; // the cap in bytes of KV buffers; 0: what kv_cells or n_ctx take
     bool shrink = true;    // the KV cache is only as large as its content needs (sized_context)
+    // bytes of host memory for beginnings of prompts that may come again (prefixes)
+    int64_t prefix_memory = int64_t(1) << 30;
+    int64_t image_cache = int64_t(256) << 20; // bytes for encoded images that may come again
     bool swa_full = false; // layers with a sliding window keep all cells, so that any can be reused
     std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
     bool cpu_only = false;     // ignores all accelerators
@@ -61,6 +64,8 @@ void for_each_field(const model_options * /*unused*/, Visit && visit) {
     visit("kv_cells", &model_options::kv_cells);
     visit("kv_memory", &model_options::kv_memory);
     visit("shrink", &model_options::shrink);
+    visit("prefix_memory", &model_options::prefix_memory);
+    visit("image_cache", &model_options::image_cache);
     visit("swa_full", &model_options::swa_full);
     visit("chat_template", &model_options::chat_template);
 }

@@ -106,6 +106,18 @@ text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token
 
 } // namespace
 
+std::vector<char> prompt_chunk::image_key() const {
+    if (mtmd_input_chunk_get_id(image)[0] == '\0') {
+        return {};
+    }
+    std::vector<char> key = saved_bytes(image); // the same for all tiles of an image
+    for (const int32_t n : {tile, n_tiles}) {
+        const auto * bytes = reinterpret_cast<const char *>(&n);
+        key.insert(key.end(), bytes, bytes + sizeof(n));
+    }
+    return key;
+}
+
 int32_t prompt_chunk::n_cells() const {
     return static_cast<int32_t>(image ? mtmd_input_chunk_get_n_tokens(image) : tokens.size());
 }
@@ -124,6 +136,22 @@ std::vector<token_kind> prompt::kinds() const {
     for (const prompt_chunk & c : chunks) {
         out.insert(out.end(), c.kind.begin(), c.kind.end());
         out.insert(out.end(), c.image ? c.n_cells() : 0, token_kind::image);
+    }
+    return out;
+}
+
+std::vector<prompt_piece> prompt::pieces() const {
+    std::vector<prompt_piece> out;
+    for (size_t i = 0; i < chunks.size(); ++i) {
+        const std::vector<token_kind> & kind = chunks[i].kind;
+        int32_t first = 0;
+        for (int32_t c = 1; c < std::ssize(kind); ++c) {
+            if (kind[c - 1] == token_kind::image && kind[c] == token_kind::text) {
+                out.push_back({i, first, c - first});
+                first = c;
+            }
+        }
+        out.push_back({i, first, chunks[i].n_cells() - first});
     }
     return out;
 }
@@ -178,7 +206,14 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
             }
             p.chunks.push_back(chunk_of(put_in({tokens, n}, stand_in, left)));
         } else {
-            p.chunks.push_back({{}, {}, *piece++});
+            const auto k = static_cast<size_t>(piece - media.pieces.begin());
+            const auto end = std::upper_bound(media.ends.begin(), media.ends.end(), k);
+            const size_t first = end == media.ends.begin() ? 0 : *std::prev(end);
+            p.chunks.push_back({{},
+                                {},
+                                *piece++,
+                                static_cast<int32_t>(k - first),
+                                static_cast<int32_t>(*end - first)});
         }
     }
     if (!left.empty()) {

@@ -18,9 +18,21 @@ struct prompt_chunk {
     std::vector<llama_token> tokens;
     std::vector<token_kind> kind;             // of each token; `image` if it belongs to a context
     const mtmd_input_chunk * image = nullptr; // owned by prompt::images
+    int32_t tile = 0, n_tiles = 1;            // which of its image's chunks this is
 
+    // What the chunk of an image is recognized by when it comes again. Empty if nobody can tell, as
+    // the image has no id.
+    std::vector<char> image_key() const;
     int32_t n_cells() const;
     int32_t n_context() const;
+};
+
+// A part of a prompt that is decoded by itself: an image's chunk, or tokens [first, first + n) of a
+// chunk of text. Text is divided after each context, so that the question after it is read in the
+// same batches whether or not the context is read again.
+struct prompt_piece {
+    size_t chunk;
+    int32_t first, n;
 };
 
 struct prompt {
@@ -35,6 +47,7 @@ struct prompt {
     int32_t n_tiles() const;               // chunks that the image encoder sees
     int32_t n_context() const;             // cells of contexts
     std::vector<token_kind> kinds() const; // of every cell
+    std::vector<prompt_piece> pieces() const;
 };
 
 // The strings that stand for an image and for a context in a formatted prompt.

@@ -50,7 +50,7 @@
             send_error(slot, why, ERROR_TYPE_INVALID_REQUEST);                                     \
             slot.release();                                                                        \
         };                                                                                         \
-        const auto held = lookm::server::before_round(slots, params_base.kv_unified, refuse);      \
+        const auto held = lookm::server::before_round(slots, params_base, refuse);                 \
         round();                                                                                   \
         lookm::server::after_round(held);                                                          \
     })

@@ -95,6 +95,7 @@ int32_t decode_batch(const Slots & slots, const llama_context * ctx, const commo
                 continue;
             }
             const slot_prompt p = prompt_of(slot);
+            keep_prefix(slot);
             h.finish(p);
             for (const auto & other : slots) {
                 if (waits_for(other, p.task)) {

@@ -45,6 +45,20 @@ bool hook::wants(const slot_prompt & p) const {
     return p.has_image || s.resolved().prior == prior::none;
 }
 
+int32_t hook::n_unobserved(const slot_prompt & p) const {
+    if (!p.has_image || !wants(p) || exceeds(p) || kv_cache::memory_type(ctx_) != "kv_cache") {
+        return 0;
+    }
+    compress_options options = server_settings().options(p.ratio);
+    options.kind = p.kind({});
+    return first_query(options.method, budget_of(options, options.kind), options.kind);
+}
+
+bool hook::is_whole(const slot_prompt & p) const {
+    return observed_ == p.task && !reading_ && compressor_->kv().packed(p.slot).n == 0 &&
+           n_used(p.slot) == p.n_tokens;
+}
+
 void hook::cap(int32_t n, int32_t n_batch) {
     cap_ = {n, n_batch};
 }
@@ -247,7 +261,14 @@ void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {
     records_.copy(from.slot, slot, task);
 }
 
+void hook::restored(int32_t slot, std::span<const token_kind> kind, int32_t n) {
+    compressor_->kv().restore_kinds(slot, kind);
+    ++metrics_.prefixes_restored;
+    metrics_.tokens_restored += static_cast<uint64_t>(n);
+}
+
 void hook::update_gauges() {
+    metrics_.prefix_bytes = prefixes_.bytes();
     metrics_.cells_used = compressor_->kv().n_used();
 }
 

@@ -3,6 +3,7 @@
 #include "lookm/cache/capped_reader.h"
 #include "lookm/core/turns.h"
 #include "lookm/server/answer_cells.h"
+#include "lookm/server/full_prefixes.h"
 #include "lookm/server/metrics.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/slot_records.h"
@@ -13,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -64,6 +66,15 @@ class hook {
     // later, so a prompt that wants compression does not continue from them. Cells cannot be
     // reused either if some of their tokens have been evicted by a cap.
     bool may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens & held) const;
+
+    // Tokens at the start of a prompt that need not be observed: as many can come from a full
+    // prefix (full_prefixes.h). 0: the prompt is read from its start.
+    int32_t n_unobserved(const slot_prompt & p) const;
+    // Whether the slot has all cells of this prompt, which was observed and is now at its end.
+    bool is_whole(const slot_prompt & p) const;
+    full_prefixes & prefixes() { return prefixes_; }
+    // A slot has got the cells of a full prefix, of these kinds, and goes on from the first n.
+    void restored(int32_t slot, std::span<const token_kind> kind, int32_t n);
 
     // Gives each slot n cells for a prompt and its answer (--kv-cells), of which a batch takes at
     // most n_batch.
@@ -133,6 +144,7 @@ class hook {
     std::optional<capped_reader> reading_; // that prompt, if it is read through the cap
     answer_cells answers_;
     slot_records records_;
+    full_prefixes prefixes_;
     metrics metrics_;
 };
 

@@ -58,14 +58,24 @@ void refuse_unreadable(Slots & slots, Refuse && refuse) {
 
 // Begins a round. Returns the slots that sit it out, for after_round.
 template <class Slots, class Refuse>
-auto before_round(Slots & slots, bool unified, Refuse && refuse) {
+auto before_round(Slots & slots, const common_params & params, Refuse && refuse) {
     if (!server_settings().active()) {
         return held_slots<typename Slots::value_type>();
     }
+    server_hook().prefixes().limit(
+        params.cache_ram_mib < 0 ? SIZE_MAX : static_cast<size_t>(params.cache_ram_mib) << 20);
     refuse_unreadable(slots, refuse);
-    const bool shared = unified && !server_hook().capped(); // else each slot has cells of its own
-    return apply(server_hook().plan_next(views_of(slots, shared), view_of_cache(slots, shared)),
-                 slots);
+    // else each slot has cells of its own
+    const bool shared = params.kv_unified && !server_hook().capped();
+    auto held = apply(
+        server_hook().plan_next(views_of(slots, shared), view_of_cache(slots, shared)), slots);
+    for (auto & slot : slots) {
+        if (starts(slot) && completes(slot) && !holds_cells(slot) &&
+            server_hook().is_reader(id_of(slot))) {
+            go_on_from_prefix(slot);
+        }
+    }
+    return held;
 }
 
 template <class Slot>

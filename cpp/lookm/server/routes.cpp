@@ -107,6 +107,13 @@ void add_metrics(server_http_res & res) {
     out << "# HELP lookm:attention_held Share of the attention to a prompt that its kept cells "
            "hold.\n# TYPE lookm:attention_held summary\nlookm:attention_held_sum "
         << c.attention_held << "\nlookm:attention_held_count " << c.prompts_with_attention << '\n';
+    metric("counter", "prefixes_restored_total",
+           "Prompts that went on from a full prompt in host memory.",
+           numbers.prefixes_restored.load());
+    metric("counter", "cells_restored_total", "KV cells that these prompts did not read.",
+           numbers.tokens_restored.load());
+    metric("gauge", "prefix_bytes", "Bytes of full prompts in host memory.",
+           numbers.prefix_bytes.load());
     metric("gauge", "kv_cells_used", "KV cells in use.", numbers.cells_used.load());
     metric("gauge", "kv_cells_allocated", "KV cells of the cache.", numbers.cells_allocated.load());
     res.data += out.str();

@@ -26,6 +26,14 @@ bool completes(const Slot & slot) {
                          slot.task->type == SERVER_TASK_TYPE_INFILL);
 }
 
+inline std::vector<token_kind> kinds_of_tokens(const server_tokens & tokens, size_t first) {
+    std::vector<token_kind> out;
+    for (size_t i = first; i < tokens.size(); ++i) {
+        out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
+    }
+    return out;
+}
+
 // The prompt of a slot that has a request.
 template <class Slot>
 slot_prompt prompt_of(const Slot & slot) {
@@ -35,12 +43,7 @@ slot_prompt prompt_of(const Slot & slot) {
         has_image = tokens[i] == LLAMA_TOKEN_NULL;
     }
     const auto kind = [&tokens](const packed_cells & packed) {
-        std::vector<token_kind> out;
-        for (size_t i = packed.n > 0 ? tokens.size_up_to_pos(packed.pos + 1) : 0; i < tokens.size();
-             ++i) {
-            out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
-        }
-        return out;
+        return kinds_of_tokens(tokens, packed.n > 0 ? tokens.size_up_to_pos(packed.pos + 1) : 0);
     };
     const auto parts = [&slot, &tokens] {
         std::vector<prompt_part> out;
@@ -104,6 +107,46 @@ bool may_reuse_cells(const Slot & slot) {
     };
     return slot.task->params.cache_prompt &&
            server_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
+}
+
+// A prompt that starts in an empty slot gets the cells of a full prefix, if there is one:
+// llama-server then goes on from them.
+template <class Slot>
+void go_on_from_prefix(Slot & slot) {
+    hook & h = server_hook();
+    if (slot.ctx_dft || !slot.task->params.cache_prompt) {
+        return;
+    }
+    const auto [from, n] = h.prefixes().find(slot.task->tokens, h.n_unobserved(prompt_of(slot)));
+    if (!from) {
+        return;
+    }
+    const std::vector<uint8_t> & cells = from->cells;
+    const size_t n_read = llama_state_seq_set_data_ext(slot.ctx_tgt, cells.data(), cells.size(),
+                                                       slot.id, LLAMA_STATE_SEQ_FLAGS_NONE);
+    if (n_read != cells.size()) {
+        clear(slot); // read it from the start
+        return;
+    }
+    slot.prompt.tokens = from->tokens.clone();
+    slot.prompt.tokens.keep_first(n);
+    h.restored(slot.id, kinds_of_tokens(from->tokens, 0), n);
+}
+
+// Keeps a prompt that has been read to its end, unless all that another one could use of it is
+// there.
+template <class Slot>
+void keep_prefix(const Slot & slot) {
+    hook & h = server_hook();
+    const slot_prompt p = prompt_of(slot);
+    const int32_t n_most = h.n_unobserved(p);
+    if (slot.ctx_dft || !slot.task->params.cache_prompt || n_most == 0 || !h.is_whole(p)) {
+        return;
+    }
+    const server_tokens & tokens = slot.task->tokens;
+    if (h.prefixes().find(tokens, n_most).n_tokens < end_of_last_image(tokens, n_most)) {
+        h.prefixes().keep(slot.ctx_tgt, slot.id, tokens);
+    }
 }
 
 // A round: from slots to values, and from the plan to slots

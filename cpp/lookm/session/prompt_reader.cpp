@@ -9,6 +9,7 @@
 #include "mtmd-helper.h"
 
 #include <algorithm>
+#include <span>
 #include <stdexcept>
 #include <utility>
 
@@ -24,6 +25,10 @@ class reading_progress {
     reading_progress(const progress_fn & report, const prompt & p)
         : report_(report), n_tiles_(p.n_tiles()), n_cells_(p.n_cells()) {}
 
+    void is_there(int n_cells, bool is_tile) { // from an earlier prompt
+        cells_done_ += n_cells;
+        tiles_done_ += is_tile;
+    }
     void tiles(int n) { tell(phase::encode, tiles_done_ += n, n_tiles_); }
     void cells(int n) { tell(phase::prefill, cells_done_ += n, n_cells_); }
     bool is_due() const { return since_report_.seconds() >= seconds_between_reports; }
@@ -94,7 +99,7 @@ struct image_batches {
     }
 };
 
-void read_text(sequence & s, const std::vector<llama_token> & tokens, bool is_last,
+void read_text(sequence & s, std::span<const llama_token> tokens, bool is_last,
                reading_progress & progress) {
     const auto n_tokens = static_cast<int32_t>(tokens.size());
     for (int32_t i = 0; i < n_tokens;) {
@@ -111,27 +116,29 @@ void read_text(sequence & s, const std::vector<llama_token> & tokens, bool is_la
     }
 }
 
-void read_image(sequence & s, const mtmd_input_chunk * chunk, reading_progress & progress) {
+void read_image(sequence & s, const prompt_chunk & chunk, reading_progress & progress) {
     check_room("an image");
     mtmd_context * const mmproj = s.opened().mmproj.get();
-    forget_errors();
+    const int32_t n = chunk.n_cells();
+    const bool is_known = s.encoded().has(chunk);
     const stopwatch encode;
-    if (mtmd_encode_chunk(mmproj, chunk) != 0) {
-        throw_logged<std::runtime_error>("image encoder failed: ");
+    const std::span<float> embeddings = s.encoded().of(mmproj, chunk);
+    if (is_known) {
+        s.stats().reused_image_cells += n;
+    } else {
+        s.stats().encode_seconds += encode.seconds();
     }
-    s.stats().encode_seconds += encode.seconds();
     progress.tiles(1);
 
-    const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
     const int32_t n_batch = s.next_batch(s.context().n_batch());
     s.make_room(std::min(n, n_batch));
     image_batches batches = {s, n};
     const double squeezed = s.stats().compress_seconds;
     const stopwatch prefill;
     llama_pos n_past = s.n_past();
-    const int32_t status = mtmd_helper_decode_image_chunk(
-        mmproj, s.context().get(), chunk, mtmd_get_output_embd(mmproj), n_past, 0, n_batch, &n_past,
-        image_batches::read, &batches);
+    const int32_t status =
+        mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image, embeddings.data(),
+                                       n_past, 0, n_batch, &n_past, image_batches::read, &batches);
     s.set_n_past(n_past);
     s.check_stopped();
     if (status != 0) {
@@ -143,21 +150,38 @@ void read_image(sequence & s, const mtmd_input_chunk * chunk, reading_progress &
 
 } // namespace
 
-void read_prompt(sequence & s, const prompt & p, const progress_fn & report) {
+void read_prompt(sequence & s, const prompt & p, const progress_fn & report, size_t first,
+                 const std::function<void(size_t)> & read) {
     reading_progress progress(report, p);
+    const std::vector<prompt_piece> pieces = p.pieces();
+    for (const prompt_piece & piece : std::span(pieces).first(first)) {
+        const bool is_image = p.chunks[piece.chunk].image != nullptr;
+        progress.is_there(piece.n, is_image);
+        s.stats().reused_image_cells += is_image ? piece.n : 0;
+    }
     progress.cells(0);
     const stop_switch stop(s, progress);
-    session_stats & stats = s.stats();
-    for (size_t i = 0; i < p.chunks.size(); ++i) {
-        const prompt_chunk & chunk = p.chunks[i];
-        if (chunk.image) {
-            read_image(s, chunk.image, progress);
-            stats.image_cells += chunk.n_cells();
-        } else {
-            read_text(s, chunk.tokens, i + 1 == p.chunks.size(), progress);
-            stats.text_cells += chunk.n_cells() - chunk.n_context();
-            stats.context_cells += chunk.n_context();
+    for (size_t i = first; i < pieces.size(); ++i) {
+        if (read) {
+            read(i);
         }
+        const auto [at, begin, n] = pieces[i];
+        const prompt_chunk & chunk = p.chunks[at];
+        if (chunk.image) {
+            read_image(s, chunk, progress);
+        } else {
+            read_text(s, std::span(chunk.tokens).subspan(begin, n), i + 1 == pieces.size(),
+                      progress);
+        }
+    }
+    if (read) {
+        read(pieces.size());
+    }
+    session_stats & stats = s.stats();
+    for (const prompt_chunk & chunk : p.chunks) {
+        stats.image_cells += chunk.image ? chunk.n_cells() : 0;
+        stats.text_cells += chunk.image ? 0 : chunk.n_cells() - chunk.n_context();
+        stats.context_cells += chunk.n_context();
     }
     llama_synchronize(s.context().get());
     stats.prompt_cells = p.n_cells();

@@ -2,13 +2,17 @@
 
 #include "lookm/session/sequence.h"
 
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 namespace lookm {
 
-// Decodes every chunk of a prompt into the sequence, and fills in its stats. Throws what progress
-// throws, and std::runtime_error where llama.cpp fails.
-void read_prompt(sequence & into, const prompt & p, const progress_fn & progress);
+// Decodes the pieces of a prompt from the first-th on into a sequence that has those before it, and
+// fills in its stats. Calls read(i) before the piece i and once more after the last one. Throws
+// what progress and read throw, and std::runtime_error where llama.cpp fails.
+void read_prompt(sequence & into, const prompt & p, const progress_fn & progress, size_t first = 0,
+                 const std::function<void(size_t)> & read = {});
 
 // Images of a prompt, or their tiles, and the runs of text of one kind between them.
 std::vector<prompt_part> parts_of(const prompt & p, const mtmd_context * mmproj);

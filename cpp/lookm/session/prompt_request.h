@@ -25,6 +25,7 @@ struct prompt_request {
     int32_t n_answer = 0; // cells to have ready for the answer
     progress_fn progress = {};
     bool explain = false; // keep what became of each cell; session::prefill alone can
+    bool reuse = false; // go on from an earlier prompt's beginning, and keep this one's (prefixes)
 };
 
 } // namespace lookm

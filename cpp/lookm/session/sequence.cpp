@@ -15,7 +15,9 @@ namespace lookm {
 
 sequence::sequence(const opened_model & opened)
     : opened_(opened),
-      context_(std::make_unique<sized_context>(opened.weights.get(), opened.options)) {
+      context_(std::make_unique<sized_context>(opened.weights.get(), opened.options)),
+      encoded_(static_cast<size_t>(opened.options.image_cache),
+               llama_model_n_embd_inp(opened.weights.get())) {
     check_decoder_only(opened.weights.get(), context_->get(), opened.options);
 }
 
@@ -36,12 +38,14 @@ void sequence::begin(const compress_options & options, int32_t n_cells,
                      std::optional<capped_reader> reader) {
     stats_ = {};
     stats_.method = options.method.name;
+    sums_are_whole_ = false;
     reader_ = std::move(reader);
     context_->open(n_cells);
     if (reader_) {
         reader_->begin(*compressor(), 0);
     } else if (evicts(options)) {
         compressor()->observe(options);
+        sums_are_whole_ = compressor()->observed() && compressor()->tap().plan().first_query == 0;
     } else if (compressor()) {
         compressor()->observe_nothing();
     }
@@ -212,6 +216,51 @@ void sequence::shrink(int32_t n_answer) {
 std::vector<float> sequence::logits() const {
     const float * last = llama_get_logits_ith(context_->get(), -1);
     return {last, last + llama_vocab_n_tokens(opened_.vocab())};
+}
+
+size_t sequence::copy::bytes() const {
+    size_t n = cells.size() + kinds.size() * sizeof(token_kind);
+    for (const auto * layers : {&sums, &squares}) {
+        for (const std::vector<float> & layer : *layers) {
+            n += layer.size() * sizeof(float);
+        }
+    }
+    return n;
+}
+
+sequence::copy sequence::copied() const {
+    copy out = {context_->sequence(), context_->kinds(), {}, {}};
+    class compressor * const c = compressor();
+    if (c && sums_are_whole_) {
+        out.sums = scores();
+        const std::vector<cell> cells = c->kv().cells(0);
+        for (size_t i = 0; c->tap().plan().squares && i < c->kv().layers().size(); ++i) {
+            out.squares.push_back(c->tap().squares(i, cells));
+        }
+    }
+    return out;
+}
+
+void sequence::resume(const copy & from, int32_t n_cells, llama_pos n_past) {
+    context_->refill(from.cells, from.kinds);
+    if (!llama_memory_seq_rm(llama_get_memory(context_->get()), 0, n_past, -1)) {
+        throw std::runtime_error("this model's memory cannot forget the end of a prompt");
+    }
+    n_past_ = n_past;
+    stats_.reused_cells = n_cells;
+    class compressor * const c = compressor();
+    if (!c || !c->observed()) {
+        return;
+    }
+    if (!sums_are_whole_) {
+        c->tap().begin_after(n_cells);
+        return;
+    }
+    const std::vector<cell> cells = c->kv().cells(0);
+    for (size_t i = 0; i < from.sums.size(); ++i) {
+        c->tap().restore(i, cells, from.sums[i],
+                         from.squares.empty() ? std::vector<float>() : from.squares[i]);
+    }
 }
 
 std::vector<std::vector<float>> sequence::scores() const {

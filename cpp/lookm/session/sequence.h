@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/cache/capped_reader.h"
+#include "lookm/session/encoded_images.h"
 #include "lookm/session/opened_model.h"
 #include "lookm/session/session_stats.h"
 #include "lookm/session/sized_context.h"
@@ -28,6 +29,7 @@ class sequence {
     sized_context & context() const { return *context_; }
     class compressor * compressor() const { return context_->compressor(); } // may be null
     const opened_model & opened() const { return opened_; }
+    encoded_images & encoded() { return encoded_; }
     session_stats & stats() { return stats_; }
     const session_stats & stats() const { return stats_; }
     llama_pos n_past() const { return n_past_; }
@@ -64,6 +66,19 @@ class sequence {
     // Frees the memory that neither the kept cells nor n_answer more need.
     void shrink(int32_t n_answer);
 
+    // A copy of the cells as they are, and of their sums where all queries so far were observed.
+    struct copy {
+        std::vector<uint8_t> cells; // in llama.cpp's own form
+        std::vector<token_kind> kinds;
+        std::vector<std::vector<float>> sums, squares; // of each layer, as score_tap gives them
+
+        size_t bytes() const;
+    };
+    copy copied() const;
+    // After begin(): takes over the first n_cells of a copy, up to n_past. Sums are those of the
+    // whole copy. Throws std::runtime_error if llama.cpp cannot.
+    void resume(const copy & from, int32_t n_cells, llama_pos n_past);
+
     // Conversations: scores go along when cells move to another context.
     turns keeps() const { return keeps_; }
     void keep(turns what) { keeps_ = what; }
@@ -82,8 +97,10 @@ class sequence {
 
     const opened_model & opened_;
     std::unique_ptr<sized_context> context_;
+    encoded_images encoded_;
     std::optional<capped_reader> reader_; // a prompt longer than the cap, or a conversation
     turns keeps_ = turns::none;
+    bool sums_are_whole_ = false; // all queries so far have been observed
     llama_pos n_past_ = 0;
     std::vector<float> kept_logits_; // empty: those in the context are good
     std::exception_ptr stopped_;     // why the work below C code was stopped

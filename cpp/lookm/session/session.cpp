@@ -1,6 +1,7 @@
 #include "lookm/session/session.h"
 
 #include "lookm/core/bad_argument.h"
+#include "lookm/host/memory_room.h"
 #include "lookm/prompt/text_run.h"
 #include "lookm/session/checks.h"
 #include "lookm/session/prompt_reader.h"
@@ -29,12 +30,13 @@ bool ends_with_image(const prompt & p) {
 
 session::session(const model_options & options)
     : opened_(options), guard_(options.rpc_servers), sequence_(opened_), answer_(sequence_),
-      conversation_(sequence_, answer_), trials_(sequence_, answer_), teacher_forcing_(sequence_) {}
+      conversation_(sequence_, answer_), trials_(sequence_, answer_), teacher_forcing_(sequence_),
+      prefixes_(static_cast<size_t>(options.prefix_memory)) {}
 
 session::session(const model_options & options, const session & other)
     : opened_(options, other.opened_), guard_(options.rpc_servers), sequence_(opened_),
       answer_(sequence_), conversation_(sequence_, answer_), trials_(sequence_, answer_),
-      teacher_forcing_(sequence_) {}
+      teacher_forcing_(sequence_), prefixes_(static_cast<size_t>(options.prefix_memory)) {}
 
 std::string session::model_name() const {
     char name[256] = {};
@@ -87,12 +89,19 @@ void session::prefill(const prompt_request & request) {
     or_empty([&] {
         clear();
         // with compression, the answer's cells are found among those that it frees
-        sequence_.begin(options, p.n_cells() + (evicts(options) ? 0 : n_answer), std::move(reader));
+        const bool reuses = !reader && request.reuse && prefixes_.on();
+        const prefix_match found = reuses ? find_prefix(p, options) : prefix_match();
+        const int32_t n_cells = p.n_cells() + (evicts(options) ? 0 : n_answer);
+        sequence_.begin(options, std::max(n_cells, found.n_cells()), std::move(reader));
         if (request.explain) {
             explanation_ = explain_prompt(opened_.weights.get(), opened_.mmproj.get(),
                                           opened_.options.mmproj_path, opened_.markers.image, p);
         }
-        read_prompt(sequence_, p, request.progress);
+        if (reuses) {
+            read_and_keep(p, found, request.progress);
+        } else {
+            read_prompt(sequence_, p, request.progress);
+        }
         compress_result result = sequence_.compress(options, request.progress);
         if (explanation_ && !result.kept.empty()) {
             explanation_->take(std::move(result), sequence_.compressor()->kv().layers());
@@ -100,6 +109,82 @@ void session::prefill(const prompt_request & request) {
         sequence_.shrink(n_answer);
         answer_.from_here(true);
     });
+}
+
+bool session::can_cut() const {
+    llama_context * const context = sequence_.context().get(); // null after a failure
+    return context && kv_cache::memory_type(context) == "kv_cache";
+}
+
+prefix_need session::need_of(const prompt & p, const compress_options & options) const {
+    // a cut prefix is there as a whole first
+    prefix_need need = {.n_most = p.n_cells(), .n_room = 2 * p.n_cells(), .can_cut = can_cut()};
+    if (may_evict(options, options.kind) && needs_sums(options.method)) {
+        const int32_t window =
+            first_query(options.method, budget_of(options, options.kind), options.kind);
+        need.sums = window == 0;
+        need.squares = needs_squares(options.method);
+        need.n_most = need.sums ? need.n_most : window;
+    }
+    return need;
+}
+
+prefix_match session::find_prefix(const prompt & p, const compress_options & options) {
+    const prefix_match found = prefixes_.find(keys_of(p, p.pieces()), need_of(p, options));
+    return found.n_cells() <= sequence_.context().most() ? found : prefix_match();
+}
+
+void session::read_and_keep(const prompt & p, const prefix_match & found,
+                            const progress_fn & progress) {
+    std::vector<piece_key> keys = keys_of(p, p.pieces());
+    std::vector<prefix::end> ends;
+    if (found.from) {
+        ends.assign(found.from->ends.begin(), found.from->ends.begin() + found.n_pieces);
+        sequence_.resume(found.from->copy, ends.back().n_cells, ends.back().n_past);
+    }
+    const std::vector<prompt_piece> pieces = p.pieces();
+    int32_t n_cells = ends.empty() ? 0 : ends.back().n_cells;
+    read_prompt(sequence_, p, progress, found.n_pieces, [&](size_t i) {
+        if (i > found.n_pieces) {
+            n_cells += pieces[i - 1].n;
+            ends.push_back({n_cells, sequence_.n_past()});
+        }
+        const size_t bytes = n_cells * sequence_.context().bytes_per_cell();
+        if (i == keys.size() && i > found.n_pieces && bytes <= prefixes_.most() &&
+            has_room(bytes)) {
+            prefixes_.keep({std::move(keys), ends, sequence_.copied()}, can_cut());
+        }
+    });
+}
+
+int32_t session::keep_prefix(const prompt_request & request) {
+    check(request.how);
+    prompt p = opened_.tokenize(request);
+    check_fits(p, n_ctx(), opened_.mmproj.get(), opened_.options);
+    const std::vector<piece_key> keys = keys_of(p, p.pieces());
+    if (keys.empty()) {
+        throw bad_argument("prompt", "it has no image and no context, expected one that can be "
+                                     "recognized when it comes again");
+    }
+    const prompt_piece last = p.pieces()[keys.size() - 1];
+    p.chunks.resize(last.chunk + 1);
+    p.chunks.back().tokens.resize(p.chunks.back().image ? 0 : last.first + last.n);
+    p.chunks.back().kind.resize(p.chunks.back().tokens.size());
+    const compress_options options = options_for(p, request);
+    const size_t bytes = p.n_cells() * sequence_.context().bytes_per_cell();
+    if (bytes > prefixes_.most()) {
+        throw bad_argument("prefix_memory", std::to_string(prefixes_.most()) +
+                                                " bytes, expected at least the " +
+                                                std::to_string(bytes) + " of this prefix");
+    }
+    or_empty([&] {
+        clear();
+        const prefix_match found = find_prefix(p, options);
+        sequence_.begin(options, std::max(p.n_cells(), found.n_cells()));
+        read_and_keep(p, found, request.progress);
+        clear(); // what was read is in host memory
+    });
+    return p.n_cells();
 }
 
 void session::read(const prompt_request & request) {

@@ -5,6 +5,7 @@
 #include "lookm/session/explanation.h"
 #include "lookm/session/fork_guard.h"
 #include "lookm/session/opened_model.h"
+#include "lookm/session/prefixes.h"
 #include "lookm/session/prompt_request.h"
 #include "lookm/session/sequence.h"
 #include "lookm/session/teacher_forcing.h"
@@ -56,6 +57,13 @@ class session {
     // (capped_reader); kv_ratio is then a share of the whole prompt all the same. Throws
     // bad_argument where no squeezing makes it fit.
     void prefill(const prompt_request & request);
+
+    // Reads a prompt up to the end of its last image or context and keeps that (prefixes), so that
+    // later prompts go on from it. Nothing is compressed, and no prompt is there to be answered.
+    // Throws bad_argument for a prompt without images and contexts, or larger than what may be
+    // kept. Returns what is kept, in cells.
+    int32_t keep_prefix(const prompt_request & request);
+    const prefixes & kept() const { return prefixes_; }
 
     // Trials (trials.h). As prefill(), but every cell stays as it is, and a copy of all is kept.
     // The prompt may end with an image, where follow() adds what is to be answered. request.how
@@ -118,6 +126,11 @@ class session {
     template <class Work>
     auto or_empty(Work && work); // empties the session where work throws
     void turn(const prompt_request & request, bool begins);
+    bool can_cut() const;
+    prefix_need need_of(const prompt & p, const compress_options & options) const;
+    prefix_match find_prefix(const prompt & p, const compress_options & options);
+    // Reads a prompt into a sequence that has begun, going on from a prefix, and keeps its own.
+    void read_and_keep(const prompt & p, const prefix_match & found, const progress_fn & progress);
 
     opened_model opened_;
     fork_guard guard_;
@@ -126,6 +139,7 @@ class session {
     conversation conversation_;
     trials trials_;
     teacher_forcing teacher_forcing_;
+    prefixes prefixes_;
     int64_t epoch_ = 0;
     std::optional<explanation> explanation_;
 };

@@ -12,7 +12,9 @@ namespace lookm {
 // What happened to the last prompt: counts in cells, sizes in bytes, times in seconds.
 struct session_stats {
     int32_t prompt_cells = 0, text_cells = 0, image_cells = 0, context_cells = 0;
-    int32_t squeezed_cells = 0; // given up while the prompt was read
+    int32_t reused_cells = 0;       // not read again, as an earlier prompt began with them
+    int32_t reused_image_cells = 0; // of images that were not encoded again, whether read or not
+    int32_t squeezed_cells = 0;     // given up while the prompt was read
     int32_t kept_cells = 0;
     cell_counts kept_of; // of kept_cells
     // of kv_ratio "auto"; and the share of attention that the kept cells hold, where it is known

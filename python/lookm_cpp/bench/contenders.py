@@ -67,7 +67,12 @@ class Contender:
         read, kept = read_and_kept(cache)
         projector = Path(workload.mmproj) if workload.mmproj and images else None
         types = {"type_k": read, "type_v": read, "kept_type_k": kept, "kept_type_v": kept}
-        given: dict[str, Any] = {**workload.opened, **types, "flash_attn": flash_attn}
+        given: dict[str, Any] = {
+            **workload.opened,
+            **types,
+            "flash_attn": flash_attn,
+            "image_cache": 0,  # the same images are encoded again and again
+        }
         self.session: _core.Session = _core.Session(
             model_options(Path(workload.model), projector, **given),
             None if compression is None else compression.core(),

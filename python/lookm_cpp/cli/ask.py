@@ -183,6 +183,8 @@ def ask(
     text, images = question_and_images(question, image)
     asked = Asked(text, images, contexts, system)
     projector: str | Literal[False] | None = False if text_only else mmproj
+    if not compare:  # nothing comes again
+        opened |= {"prefix_memory": 0, "image_cache": 0}
     with open_model(model, projector, {**opened, **how}) as llm:
         (_ask_twice if compare else _ask_once)(
             llm, asked, cast("ChatOptions", {**answer, **ratios}), as_json=as_json

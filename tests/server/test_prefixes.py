@@ -1,0 +1,110 @@
+"""Prompts that begin as an earlier one did go on from its full cells, whatever became of the slot.
+
+The oracle is the same request with ``cache_prompt`` off, which is read from its start: same answer,
+same probabilities to the last bit, same cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lookm_cpp.embedded import DemoPrompt
+
+from server.conftest import RATIO
+from server.servers import Json, Server, content, messages, running
+
+OPTIONS = {"ignore_eos": True, "max_tokens": 8, "logprobs": True, "top_logprobs": 5}
+
+
+def asked(
+    server: Server, prompt: DemoPrompt, question: str | None = None, **options: object
+) -> Json:
+    if question is not None:
+        head = prompt.content.rpartition("<image>")[0]
+        prompt = replace(prompt, content=f"{head}<image> {question}")
+    return server.chat(prompt, **(OPTIONS | options))
+
+
+def same(one: Json, other: Json) -> bool:
+    cells = ("prompt_cells", "kept_cells", "attention_held")
+    return one["choices"][0]["logprobs"] == other["choices"][0]["logprobs"] and all(
+        one["timings"][name] == other["timings"][name] for name in cells
+    )
+
+
+def test_another_question_reads_the_question_alone(server: Server, short: list[DemoPrompt]) -> None:
+    server.erase_slots()
+    first = asked(server, short[0], id_slot=0)
+    before = server.metrics()
+    questions = ["What is in image 1?", "Describe image 2.", "What is at the top left of image 3?"]
+    for i, question in enumerate(questions):
+        alone = asked(server, short[0], question, cache_prompt=False, id_slot=3)
+        again = asked(server, short[0], question, id_slot=i % 3)
+        assert alone["timings"]["cache_n"] == 0
+        assert again["timings"]["cache_n"] > 0.9 * again["timings"]["prompt_cells"]
+        assert same(alone, again), question
+    after = server.metrics()
+    assert after["lookm:prefixes_restored_total"] - before["lookm:prefixes_restored_total"] == 3
+    restored = after["lookm:cells_restored_total"] - before["lookm:cells_restored_total"]
+    assert restored > 3 * 0.9 * first["timings"]["prompt_cells"]
+    assert after["lookm:prefix_bytes"] > 0
+
+
+def test_the_same_prompt_again(server: Server, short: list[DemoPrompt]) -> None:
+    """In the same slot, and in another one."""
+    server.erase_slots()
+    alone = asked(server, short[1], cache_prompt=False, id_slot=0)
+    asked(server, short[1], id_slot=0)
+    for slot in (0, 1):
+        again = asked(server, short[1], id_slot=slot)
+        assert again["timings"]["cache_n"] > 0.9 * again["timings"]["prompt_cells"]
+        assert same(alone, again)
+
+
+def test_pictures_that_differ_from_the_third_on(server: Server, short: list[DemoPrompt]) -> None:
+    server.erase_slots()
+    asked(server, short[2], id_slot=0)
+    images = (*short[2].images[:2], *short[2].images[:1:-1])
+    other = replace(short[2], images=images)
+    again = asked(server, other, id_slot=0)
+    assert 2 * 64 <= again["timings"]["cache_n"] < 0.6 * again["timings"]["prompt_cells"]
+    assert same(asked(server, other, cache_prompt=False, id_slot=1), again)
+
+
+def test_an_edited_last_turn(server: Server, short: list[DemoPrompt]) -> None:
+    """It goes on from what the first turn has left, as the next turn does."""
+    server.erase_slots()
+    alone = server.chat(short[3], id_slot=0)
+    turns = [*messages(short[3]), alone["choices"][0]["message"]]
+    bodies = [
+        {"messages": [*turns, {"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
+        for text in ("Are you sure?", "What is in image 2?")
+    ]
+    server.post("/v1/chat/completions", **bodies[0], id_slot=0)
+    edited = server.post("/v1/chat/completions", **bodies[1], id_slot=0)
+    whole = server.post("/v1/chat/completions", **bodies[1], id_slot=1, cache_prompt=False)
+    assert edited["timings"]["cache_n"] > 0.7 * edited["timings"]["prompt_cells"]
+    assert content(edited) == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reused"),
+    [
+        (("--cache-ram", "0"), False),
+        (("--kv-method", "h2o"), False),
+        (("--kv-strict-reuse",), True),
+        (("--kv-method", "snapkv"), True),
+        (("-np", "2"), True),
+        (("--cache-ram", "-1", "-b", "64", "-ub", "32", "-ctk", "q8_0"), True),
+    ],
+)
+def test_flags(folder: Path, short: list[DemoPrompt], flags: tuple[str, ...], reused: bool) -> None:
+    """Sums of all queries are not kept; a window that reaches into a picture cuts it off."""
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", *flags) as server:
+        asked(server, short[0], id_slot=0)
+        again = asked(server, short[0], "What is in image 1?", id_slot=0)
+        assert (again["timings"]["cache_n"] > 0) == reused
+        alone = asked(server, short[0], "What is in image 1?", id_slot=0, cache_prompt=False)
+        assert same(alone, again)

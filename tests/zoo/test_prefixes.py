@@ -1,0 +1,49 @@
+"""Every model of the zoo: a prompt that goes on from a kept prefix, against the same one alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from core_session import Session
+
+from zoo.decoders import FIRST_BYTE
+from zoo.pairs import PAIRS, write_pair
+
+ANSWER = [FIRST_BYTE + (37 * i + 5) % 256 for i in range(8)]
+CONTEXT = "The code of Ivan is 8801. " * 3
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_going_on_from_a_kept_prefix(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bit for bit, by methods that observe the question, all queries, and their squares."""
+    files = write_pair(name, tmp_path_factory.mktemp("zoo"))
+    rng = np.random.default_rng(7)
+    images = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for width, height in PAIRS[name].images
+    ]
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
+    image, context = session.media_marker, session.context_marker
+
+    def distributions(question: str, **how: Any) -> npt.NDArray[np.float32]:
+        prompt = f"A:{image} B:{context}{image} {question}"
+        session.prefill(prompt, images, contexts=[CONTEXT], n_answer=len(ANSWER), **how)
+        return session.distributions(ANSWER)
+
+    for method in ("lookm_plus", "h2o", "roco", "snapkv"):
+        how: Any = {"method": method, "kv_ratio": 0.3}
+        alone = distributions("Which?", **how)
+        assert session.stats["reused_cells"] == 0
+        distributions("And which one is larger?", reuse=True, **how)
+        again = distributions("Which?", reuse=True, **how)
+        stats = session.stats
+        if method == "snapkv" and PAIRS[name].n_layer is not None:
+            assert stats["reused_cells"] in (0, stats["prompt_cells"] - len(" Which?"))
+        elif method == "snapkv":
+            assert stats["reused_cells"] <= stats["prompt_cells"] - 64
+        else:
+            assert stats["reused_cells"] >= stats["prompt_cells"] - len(" Which?") - 5
+        np.testing.assert_array_equal(alone, again, method)
