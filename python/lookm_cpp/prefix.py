@@ -62,14 +62,16 @@ class Prefix:
         """As ``ask``, but yields the answer piece by piece."""
         options["temperature"] = greedy_unless(options.get("temperature"))
         chunks = self._llm.create_chat_completion(self._asked(question), stream=True, **options)
-        return (chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        pieces = (chunk["choices"][0]["delta"].get("content") for chunk in chunks)
+        return (piece for piece in pieces if piece)
 
     def create_chat_completion(
         self, messages: Sequence[Message], **options: Unpack[ChatOptions]
     ) -> ChatCompletion:
         """Answer messages that follow what was read.
 
-        If the first of them is the user's, its content continues the turn that was read.
+        If the first of them is the user's, its content continues the turn that was read. It can
+        have no other key then.
 
         Args:
             messages: As in ``Llava.create_chat_completion``, images included.
@@ -91,13 +93,18 @@ class Prefix:
         if not messages:
             raise ValueError("messages is empty, expected at least one")
         first, last = messages[0], self._messages[-1]
-        if first.get("role") != last["role"]:
+        if not isinstance(first, Mapping) or first.get("role") != last["role"]:
             return [*self._messages, *messages]
+        if {*first} != {"role", "content"} or not isinstance(first["content"], str | list):
+            raise ValueError(
+                f"messages[0] is {brief(first)}, expected role and content alone in what continues "
+                "the turn that was read"
+            )
         joined = {**last, "content": _joined(_parts(last), _parts(first))}
         return [*self._messages[:-1], joined, *messages[1:]]
 
 
-def _joined(before: list[Any], after: list[Any]) -> list[Any]:
+def _joined(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
     """Both, with what meets in the middle as one text: templates may put something between two."""
     if not (before and after and _is_plain(before[-1]) and _is_plain(after[0])):
         return [*before, *after]
@@ -109,6 +116,6 @@ def _is_plain(part: Any) -> bool:
     return isinstance(part, Mapping) and {*part} == {"type", "text"} and part["type"] == "text"
 
 
-def _parts(message: Message) -> list[Any]:
-    content = message.get("content")
-    return [{"type": "text", "text": content}] if isinstance(content, str) else [*(content or [])]
+def _parts(message: Message) -> Sequence[Any]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content

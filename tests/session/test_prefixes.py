@@ -185,6 +185,11 @@ def test_a_prefix_needs_what_can_be_recognized() -> None:
             prefix.ask(3)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="messages is empty"):
             prefix.create_chat_completion([])
+        for more in ({"images": [PICTURES[0]]}, {"content": None}):
+            with pytest.raises(ValueError, match="expected role and content alone"):
+                prefix.create_chat_completion([{"role": "user", "content": "Who?", **more}])
+        with pytest.raises(ValueError, match="messages"):
+            prefix.create_chat_completion(["Who?"])  # type: ignore[list-item]
         with pytest.raises(ValueError, match="reuse is 1"):
             llm.ask("Who?", reuse=1)  # type: ignore[arg-type]
 

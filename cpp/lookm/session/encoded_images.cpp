@@ -16,16 +16,12 @@ encoded_images::find(const std::vector<char> & key) const {
     return key.empty() || at == kept_.end() ? nullptr : *at;
 }
 
-bool encoded_images::has(const prompt_chunk & chunk) const {
-    return find(chunk.image_key()) != nullptr;
-}
-
-std::span<float> encoded_images::of(mtmd_context * mmproj, const prompt_chunk & chunk) {
+encoded_images::found encoded_images::of(mtmd_context * mmproj, const prompt_chunk & chunk) {
     std::vector<char> key = chunk.image_key();
     if (const auto known = find(key)) {
         kept_.use(known);
         last_ = known->embeddings;
-        return last_;
+        return {last_, false};
     }
     forget_errors();
     if (mtmd_encode_chunk(mmproj, chunk.image) != 0) {
@@ -37,7 +33,7 @@ std::span<float> encoded_images::of(mtmd_context * mmproj, const prompt_chunk & 
         kept_.add(std::make_shared<const encoded>(
             encoded{std::move(key), {embeddings.begin(), embeddings.end()}}));
     }
-    return embeddings;
+    return {embeddings, true};
 }
 
 } // namespace lookm

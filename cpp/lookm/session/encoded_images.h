@@ -16,10 +16,12 @@ class encoded_images {
     // n_embd: floats of a cell (llama_model_n_embd_inp)
     encoded_images(size_t most_bytes, int32_t n_embd) : kept_(most_bytes), n_embd_(n_embd) {}
 
-    // Embeddings of an image's chunk, [n_cells, n_embd]; they are valid until the next call.
+    struct found {
+        std::span<float> embeddings; // [n_cells, n_embd], valid until the next call
+        bool is_new;                 // the encoder ran
+    };
     // Throws std::runtime_error if the encoder fails.
-    std::span<float> of(mtmd_context * mmproj, const prompt_chunk & chunk);
-    bool has(const prompt_chunk & chunk) const;
+    found of(mtmd_context * mmproj, const prompt_chunk & chunk);
     size_t bytes() const { return kept_.bytes(); }
 
   private:
@@ -32,7 +34,7 @@ class encoded_images {
 
     byte_budget<encoded> kept_;
     int32_t n_embd_;
-    std::vector<float> last_; // what of() has returned
+    std::vector<float> last_; // what of() has returned; mtmd takes no const pointer
 };
 
 } // namespace lookm

@@ -19,10 +19,10 @@ bool evictable(token_kind kind) {
 
 } // namespace
 
-std::vector<piece_key> keys_of(const prompt & p, std::span<const prompt_piece> pieces) {
+std::vector<piece_key> keys_of(const prompt & p) {
     std::vector<piece_key> keys;
     size_t n_until_question = 0;
-    for (const prompt_piece & piece : pieces) {
+    for (const prompt_piece & piece : p.pieces()) {
         const prompt_chunk & chunk = p.chunks[piece.chunk];
         if (chunk.image) {
             keys.push_back({{}, {}, chunk.image_key()});

@@ -24,7 +24,7 @@ struct piece_key {
 
 // Keys of all pieces up to the end of the last image or context; none after an image without an id,
 // as nobody can tell whether it comes again.
-std::vector<piece_key> keys_of(const prompt & p, std::span<const prompt_piece> pieces);
+std::vector<piece_key> keys_of(const prompt & p);
 
 // The beginning of a prompt as it was read, before anything of it was evicted.
 struct prefix {

@@ -120,13 +120,12 @@ void read_image(sequence & s, const prompt_chunk & chunk, reading_progress & pro
     check_room("an image");
     mtmd_context * const mmproj = s.opened().mmproj.get();
     const int32_t n = chunk.n_cells();
-    const bool is_known = s.encoded().has(chunk);
     const stopwatch encode;
-    const std::span<float> embeddings = s.encoded().of(mmproj, chunk);
-    if (is_known) {
-        s.stats().reused_image_cells += n;
-    } else {
+    const auto [embeddings, is_new] = s.encoded().of(mmproj, chunk);
+    if (is_new) {
         s.stats().encode_seconds += encode.seconds();
+    } else {
+        s.stats().reused_image_cells += n;
     }
     progress.tiles(1);
 

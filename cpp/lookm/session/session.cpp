@@ -90,7 +90,8 @@ void session::prefill(const prompt_request & request) {
         clear();
         // with compression, the answer's cells are found among those that it frees
         const bool reuses = !reader && request.reuse && prefixes_.on();
-        const prefix_match found = reuses ? find_prefix(p, options) : prefix_match();
+        std::vector<piece_key> keys = reuses ? keys_of(p) : std::vector<piece_key>();
+        const prefix_match found = find_prefix(p, keys, options);
         const int32_t n_cells = p.n_cells() + (evicts(options) ? 0 : n_answer);
         sequence_.begin(options, std::max(n_cells, found.n_cells()), std::move(reader));
         if (request.explain) {
@@ -98,7 +99,7 @@ void session::prefill(const prompt_request & request) {
                                           opened_.options.mmproj_path, opened_.markers.image, p);
         }
         if (reuses) {
-            read_and_keep(p, found, request.progress);
+            read_and_keep(p, std::move(keys), found, request.progress);
         } else {
             read_prompt(sequence_, p, request.progress);
         }
@@ -129,14 +130,14 @@ prefix_need session::need_of(const prompt & p, const compress_options & options)
     return need;
 }
 
-prefix_match session::find_prefix(const prompt & p, const compress_options & options) {
-    const prefix_match found = prefixes_.find(keys_of(p, p.pieces()), need_of(p, options));
+prefix_match session::find_prefix(const prompt & p, std::span<const piece_key> keys,
+                                  const compress_options & options) {
+    const prefix_match found = prefixes_.find(keys, need_of(p, options));
     return found.n_cells() <= sequence_.context().most() ? found : prefix_match();
 }
 
-void session::read_and_keep(const prompt & p, const prefix_match & found,
-                            const progress_fn & progress) {
-    std::vector<piece_key> keys = keys_of(p, p.pieces());
+void session::read_and_keep(const prompt & p, std::vector<piece_key> keys,
+                            const prefix_match & found, const progress_fn & progress) {
     std::vector<prefix::end> ends;
     if (found.from) {
         ends.assign(found.from->ends.begin(), found.from->ends.begin() + found.n_pieces);
@@ -161,7 +162,7 @@ int32_t session::keep_prefix(const prompt_request & request) {
     check(request.how);
     prompt p = opened_.tokenize(request);
     check_fits(p, n_ctx(), opened_.mmproj.get(), opened_.options);
-    const std::vector<piece_key> keys = keys_of(p, p.pieces());
+    std::vector<piece_key> keys = keys_of(p);
     if (keys.empty()) {
         throw bad_argument("prompt", "it has no image and no context, expected one that can be "
                                      "recognized when it comes again");
@@ -179,9 +180,9 @@ int32_t session::keep_prefix(const prompt_request & request) {
     }
     or_empty([&] {
         clear();
-        const prefix_match found = find_prefix(p, options);
+        const prefix_match found = find_prefix(p, keys, options);
         sequence_.begin(options, std::max(p.n_cells(), found.n_cells()));
-        read_and_keep(p, found, request.progress);
+        read_and_keep(p, std::move(keys), found, request.progress);
         clear(); // what was read is in host memory
     });
     return p.n_cells();

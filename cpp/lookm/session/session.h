@@ -128,9 +128,11 @@ class session {
     void turn(const prompt_request & request, bool begins);
     bool can_cut() const;
     prefix_need need_of(const prompt & p, const compress_options & options) const;
-    prefix_match find_prefix(const prompt & p, const compress_options & options);
+    prefix_match find_prefix(const prompt & p, std::span<const piece_key> keys,
+                             const compress_options & options);
     // Reads a prompt into a sequence that has begun, going on from a prefix, and keeps its own.
-    void read_and_keep(const prompt & p, const prefix_match & found, const progress_fn & progress);
+    void read_and_keep(const prompt & p, std::vector<piece_key> keys, const prefix_match & found,
+                       const progress_fn & progress);
 
     opened_model opened_;
     fork_guard guard_;
