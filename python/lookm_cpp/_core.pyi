@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypedDict, type_check_only
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Unpack
 
 from lookm_cpp.info_types import DeviceInfo, MemoryPlan, MethodDefaults, ModelInfo
 
@@ -174,6 +175,16 @@ def devices(rpc_servers: str = "", type_k: str = "f16", type_v: str = "f16") -> 
     compress caches of these types. ``note``: the operation that it lacks, or a remark.
     """
 
+@type_check_only
+class _Reading(TypedDict, total=False):
+    """How a prompt is read; ``Session.prefill`` explains it."""
+
+    contexts: list[str]
+    n_answer: int
+    progress: Callable[[str, int, int], None] | None
+    explain: bool
+    reuse: bool
+
 class Session:
     """One model, one multimodal projector, one conversation."""
 
@@ -230,12 +241,7 @@ class Session:
         prompt: str,
         images: Sequence[_Image],
         compression: Compression,
-        *,
-        contexts: list[str] = ...,
-        n_answer: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-        explain: bool = False,
-        reuse: bool = False,
+        **how: Unpack[_Reading],
     ) -> None:
         """Forget the last prompt, read this one, and compress its KV cache.
 
@@ -258,12 +264,7 @@ class Session:
         prompt: str,
         images: Sequence[_Image],
         compression: Compression,
-        *,
-        contexts: list[str] = ...,
-        n_answer: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-        explain: bool = False,
-        reuse: bool = False,
+        **how: Unpack[_Reading],
     ) -> int:
         """Read a prompt up to its last image or context, and keep that for ``prefill``.
 
@@ -284,12 +285,7 @@ class Session:
         prompt: str,
         images: Sequence[_Image],
         compression: Compression,
-        *,
-        contexts: list[str] = ...,
-        n_answer: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-        explain: bool = False,
-        reuse: bool = False,
+        **how: Unpack[_Reading],
     ) -> None:
         """Read the next turn of a conversation; the first call begins one.
 
@@ -304,12 +300,7 @@ class Session:
         prompt: str,
         images: Sequence[_Image],
         compression: Compression,
-        *,
-        contexts: list[str] = ...,
-        n_answer: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-        explain: bool = False,
-        reuse: bool = False,
+        **how: Unpack[_Reading],
     ) -> None:
         """As ``converse``, but always begins a conversation."""
 
@@ -397,12 +388,7 @@ class Session:
         prompt: str,
         images: Sequence[_Image],
         compression: Compression,
-        *,
-        contexts: list[str] = ...,
-        n_answer: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-        explain: bool = False,
-        reuse: bool = False,
+        **how: Unpack[_Reading],
     ) -> None:
         """As ``prefill``, but keep every cell, and a copy of all of them for trials.
 
