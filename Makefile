@@ -120,13 +120,15 @@ llama-server: setup
 
 bench-server: llama-server
 	$(PY) -m benchmarks.server
+	$(PY) -m benchmarks.server_users
 
 # Tests of lookm-server under AddressSanitizer and UBSan, or under ThreadSanitizer. Run both when
 # the server's hook has changed.
 asan: SANITIZE = address,undefined
 tsan: SANITIZE = thread
 asan tsan: setup
-	$(VENV)/bin/cmake -S . -B build/$@ -G Ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
+	$(VENV)/bin/cmake -S . -B build/$@ -G Ninja \
+	  -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -DCMAKE_BUILD_TYPE=Release -DLOOKM_WEB_UI=OFF \
 	  -DGGML_RPC=ON -DLOOKM_SANITIZE=$(SANITIZE) \
 	  -DLOOKM_LLAMA_CPP_DIR=$(wildcard $(CURDIR)/build/dev/_llama_cpp/*) \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir)

@@ -20,6 +20,7 @@ BESIDE_DOCS = (
     "benchmarks/*.md",
     "benchmarks/*.json",
     "benchmarks/lookm-bench/*",
+    "examples/*.py",
     "python/lookm_cpp/models/README.md",
     "third_party/README.md",
     "training/README.md",

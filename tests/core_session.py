@@ -50,6 +50,26 @@ class Session(_core.Session):
         how, reading = _split(options)
         super().prefill(prompt, images, compression or how, **reading)
 
+    def keep_prefix(
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
+    ) -> int:
+        how, reading = _split(options)
+        return super().keep_prefix(prompt, images, compression or how, **reading)
+
+    def prefix_state(
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        compression: _core.Compression | None = None,
+        **options: Any,
+    ) -> bytes:
+        how, reading = _split(options)
+        return super().prefix_state(prompt, images, compression or how, **reading)
+
     def converse(
         self,
         prompt: str,

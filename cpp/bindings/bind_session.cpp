@@ -10,7 +10,11 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -26,21 +30,45 @@ std::string digest_of(const image_array & pixels) {
     return py::str(digest.attr("hexdigest")());
 }
 
-// An array, or a function that returns one. Called in the middle of work without the GIL.
+// Picture.known() (images.py)
+std::optional<lookm::known_image> known(const with_gil & python, const py::object & picture) {
+    const py::object found = python.call(picture.attr("known"), nullptr);
+    if (found.is_none()) {
+        return std::nullopt;
+    }
+    auto [id, width, height] = found.cast<std::tuple<std::string, uint32_t, uint32_t>>();
+    return lookm::known_image{std::move(id), {width, height}};
+}
+
+// An array, a function that returns one, or a Picture. Called in the middle of work without the
+// GIL.
 lookm::image_source source(const py::object & image) {
-    return [&image] {
+    const bool is_picture = py::hasattr(image, "known");
+    const auto load = [&image, is_picture] {
         const with_gil python;
+        const py::object pixels_of = is_picture ? py::object(image.attr("pixels")) : image;
         const auto pixels = image_array::ensure(
-            PyCallable_Check(image.ptr()) != 0 ? python.call(image, nullptr) : image);
+            PyCallable_Check(pixels_of.ptr()) != 0 ? python.call(pixels_of, nullptr) : pixels_of);
         if (!pixels || pixels.ndim() != 3 || pixels.shape(2) != 3 || pixels.size() == 0) {
             PyErr_Clear();
             throw std::invalid_argument("images: expected RGB arrays of shape [height, width, 3]");
         }
         mtmd::bitmap bitmap(static_cast<uint32_t>(pixels.shape(1)),
                             static_cast<uint32_t>(pixels.shape(0)), pixels.data());
-        bitmap.set_id(digest_of(pixels).c_str());
+        const std::string id = digest_of(pixels);
+        bitmap.set_id(id.c_str());
+        if (is_picture) {
+            python.call(image.attr("remember"), "s", id.c_str());
+        }
         return bitmap;
     };
+    if (!is_picture) {
+        return load;
+    }
+    return {load, [&image] {
+                const with_gil python;
+                return known(python, image);
+            }};
 }
 
 const char * name_of(lookm::phase p) {
@@ -130,9 +158,13 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
     return made;
 }
 
-// session::prefill, converse, read or keep_prefix
+// session::prefill, converse, read, keep_prefix or prefix_state
 template <class Result>
 using reading = Result (lookm::session::*)(const lookm::prompt_request &);
+
+py::bytes bytes_of(const std::vector<uint8_t> & state) {
+    return {reinterpret_cast<const char *>(state.data()), state.size()};
+}
 
 template <class Result>
 void def_reading(py::class_<py_session> & bound, const char * name, reading<Result> how) {
@@ -152,9 +184,16 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading<Resu
             }
             lookm::session & session = self.get();
             const lookm::progress_fn report = reporter(progress);
-            const without_gil nogil;
-            return (session.*how)(
-                {prompt, sources, contexts, compression, n_answer, report, explain, reuse});
+            const auto read = [&] {
+                const without_gil nogil;
+                return (session.*how)(
+                    {prompt, sources, contexts, compression, n_answer, report, explain, reuse});
+            };
+            if constexpr (std::is_same_v<Result, std::vector<uint8_t>>) {
+                return bytes_of(read());
+            } else {
+                return read();
+            }
         },
         "prompt"_a, "images"_a, "compression"_a, py::kw_only(),
         "contexts"_a = std::vector<std::string>(), "n_answer"_a = 0, "progress"_a = py::none(),
@@ -259,6 +298,7 @@ void bind_session(py::module_ & m) {
     def_reading(bound, "converse_anew", &lookm::session::converse_anew);
     def_reading(bound, "read", &lookm::session::read);
     def_reading(bound, "keep_prefix", &lookm::session::keep_prefix);
+    def_reading(bound, "prefix_state", &lookm::session::prefix_state);
     bound
         .def(py::init(&make_session), "options"_a, "compression"_a = py::none(), py::kw_only(),
              "weights_of"_a = py::none())
@@ -293,17 +333,22 @@ void bind_session(py::module_ & m) {
         .def(
             "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); },
             "compression"_a)
+        .def_property_readonly("prefix_type",
+                               [](const py_session & s) { return s.get().prefix_type(); })
         .def_property_readonly("prefix_bytes",
                                [](const py_session & s) { return s.get().kept().bytes(); })
         .def_property_readonly("prefix_count",
                                [](const py_session & s) { return s.get().kept().size(); })
         .def_property_readonly("talking", [](const py_session & s) { return s.get().talking(); })
         .def_property_readonly("epoch", [](const py_session & s) { return s.get().epoch(); })
-        .def("state",
-             [](const py_session & s) {
-                 const std::vector<uint8_t> state = s.get().state();
-                 return py::bytes(reinterpret_cast<const char *>(state.data()), state.size());
-             })
+        .def("state", [](const py_session & s) { return bytes_of(s.get().state()); })
+        .def(
+            "restore_prefix",
+            [](const py_session & s, const std::string & state) {
+                const auto * bytes = reinterpret_cast<const uint8_t *>(state.data());
+                return s.get().restore_prefix({bytes, state.size()});
+            },
+            "state"_a)
         .def(
             "restore",
             [](const py_session & s, const std::string & state,

@@ -7,7 +7,7 @@ releases the GIL.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypedDict, type_check_only
+from typing import Any, Protocol, TypeAlias, TypedDict, type_check_only
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,12 @@ from lookm_cpp.info_types import DeviceInfo, MemoryPlan, MethodDefaults, ModelIn
 __version__: str
 llama_cpp_version: str
 
-_Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
+class _Picture(Protocol):
+    def pixels(self) -> npt.NDArray[np.uint8]: ...
+    def known(self) -> tuple[str, int, int] | None: ...
+    def remember(self, digest: str) -> None: ...
+
+_Image: TypeAlias = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]] | _Picture
 
 @type_check_only
 class Stats(TypedDict):
@@ -124,6 +129,8 @@ class Compression:
     def scorer(self) -> str | None: ...
     @property
     def window(self) -> int | None: ...
+    @property
+    def merge(self) -> str | None: ...
     @property
     def merge_keys(self) -> bool: ...
     @property
@@ -250,7 +257,8 @@ class Session:
         ``kv_memory``). Longer prompts than the cap are squeezed while they are read.
 
         ``images``: RGB, ``[height, width, 3]``, one for each ``media_marker`` in ``prompt``; or
-        functions that return them, each called when its image is needed, possibly more than once.
+        functions that return them, each called when its image is needed, possibly more than once;
+        or ``Picture``s, which are not decoded where nothing but their size is needed.
         ``contexts``: texts, one for each ``context_marker``; their cells may be evicted like those
         of an image, and control tokens in them are read as text. ``progress(phase, done, total)``
         is called between steps. The phases are ``encode`` (images, or the tiles that a model cuts
@@ -271,6 +279,26 @@ class Session:
         Returns the number of cells. ``ValueError`` without images and contexts, or if
         ``prefix_memory`` does not hold them. No prompt is there to be answered afterwards.
         """
+
+    def prefix_state(
+        self,
+        prompt: str,
+        images: Sequence[_Image],
+        compression: Compression,
+        **how: Unpack[_Reading],
+    ) -> bytes:
+        """What ``keep_prefix`` has kept of this prompt; it is read again if it is not there."""
+
+    def restore_prefix(self, state: bytes) -> int:
+        """Keep what ``prefix_state`` gave; returns its cells.
+
+        ``ValueError`` if it was made by another model or with other types, or if ``prefix_memory``
+        does not hold it. No prompt is there to be answered afterwards.
+        """
+
+    @property
+    def prefix_type(self) -> str:
+        """Type of the prefixes' K and V; empty: that of the cache."""
 
     @property
     def prefix_bytes(self) -> int:

@@ -8,6 +8,7 @@ from lookm_cpp.comparison import Comparison
 from lookm_cpp.compression import Compression
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
+from lookm_cpp.full_conversation import FullChat
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
@@ -20,6 +21,7 @@ __all__ = [
     "Comparison",
     "Compression",
     "Explanation",
+    "FullChat",
     "ImageLike",
     "Llava",
     "Prefix",

@@ -56,6 +56,25 @@ def question_messages(
     return [{"role": "system", "content": system}, message] if system else [message]
 
 
+def messages_alone(messages: Sequence[Any], **others: Any) -> Sequence[Any]:
+    """Messages that were given where a text may be given, with nothing else beside them.
+
+    Raises:
+        ValueError: There is something else, or there are no messages.
+
+    >>> messages_alone([{"role": "user", "content": "?"}], images=(), system=None)
+    [{'role': 'user', 'content': '?'}]
+    """
+    for name, value in others.items():
+        if value is not None and not (isinstance(value, (tuple, list)) and not value):
+            raise ValueError(
+                f"{name} is given together with messages, expected it in one of the messages"
+            )
+    if not isinstance(messages, Sequence) or not messages:
+        raise ValueError(f"text is {brief(messages)}, expected a string, or a list of messages")
+    return messages
+
+
 def contexts_of(context: str | Sequence[str] | None) -> tuple[str, ...]:
     """``context`` as ``Llava.ask`` takes it: ``None``, one text, or several.
 

@@ -33,6 +33,7 @@ class MethodOverrides(TypedDict, total=False):
     fidelity: str | None
     scorer: str | None
     window: int | None
+    merge: str | None
     merge_keys: bool | None
     merge_within_modality: bool | None
     visual_quota: float | None
@@ -74,6 +75,8 @@ class Compression:
             (``"window"``) or none (``"none"``). If unset: the method's.
         window: Number of last queries that the scorer ``"window"`` uses. If unset: 64 with
             ``snapkv``, otherwise the text after the last image.
+        merge: How evicted cells are merged into kept ones: ``"none"``, ``"average"``,
+            ``"pivot"`` or ``"weighted"``. If unset: as the method says.
         merge_keys: Merge keys in the same way as values; ``False`` leaves kept keys unchanged.
         merge_within_modality: Merge text only into text, and images only into images.
         visual_quota: Minimum fraction of the important cells reserved for images, in [0, 1]. If
@@ -98,6 +101,7 @@ class Compression:
     fidelity: str = _CORE.fidelity
     scorer: str | None = _CORE.scorer
     window: int | None = _CORE.window
+    merge: str | None = _CORE.merge
     merge_keys: bool = _CORE.merge_keys
     merge_within_modality: bool = _CORE.merge_within_modality
     visual_quota: float | None = _CORE.visual_quota

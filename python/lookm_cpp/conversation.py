@@ -6,55 +6,24 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from lookm_cpp import _core
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
 from lookm_cpp.chat import contexts_of, question_messages
 from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.compression import Compression
-from lookm_cpp.files import model_parts
 from lookm_cpp.images import Images
 from lookm_cpp.messages import template_input
 from lookm_cpp.options import greedy_unless, method_seed, sampling_of
+from lookm_cpp.place import Place
 from lookm_cpp.state_header import StateHeader
-from lookm_cpp.statefile import fingerprint, read_state, write_state
+from lookm_cpp.statefile import read_state, write_state
 from lookm_cpp.stats import Stats
-from lookm_cpp.turns import Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from lookm_cpp.options import AnswerOptions
-
-
-class Fingerprints(TypedDict):
-    """Fingerprints of the files whose weights made the cells of a cache."""
-
-    model: str
-    mmproj: str | None
-
-
-@dataclass(frozen=True)
-class Place:
-    """What conversations of one ``Llava`` share: its session and the settings of saved states."""
-
-    session: _core.Session
-    turns: Turns
-    model: Path
-    projector: Path | None
-    cache: dict[str, str]
-    chat_template: str
-    seed: int
-    max_pixels: int
-
-    def fingerprints(self) -> Fingerprints:
-        """Fingerprints of the model and projector files."""
-        return {
-            "model": fingerprint(model_parts(self.model)),
-            "mmproj": fingerprint([self.projector]) if self.projector else None,
-        }
 
 
 class Chat:
@@ -240,9 +209,7 @@ class Chat:
             place.turns.check(self._turn)
             state = place.session.state()
         header = StateHeader(
-            **place.fingerprints(),
-            cache=place.cache,
-            chat_template=place.chat_template,
+            **place.origin().as_dict(),
             compression=self._compression,
             system=self._system,
             turns=self._n_turns,
@@ -254,29 +221,8 @@ class Chat:
         """Load a conversation from a file; see ``Llava.load_state``."""
         found, state = read_state(path)
         name = f"state file {os.fspath(path)!r}"
-        header, here = StateHeader.of(found, name), place.fingerprints()
-        if header.model != here["model"]:
-            raise ValueError(
-                f"{name} was made with another model, expected one made with {place.model.name!r}"
-            )
-        # Either side may lack a projector: text can continue after cells of images, and the other
-        # way round.
-        if place.projector and header.mmproj not in (None, here["mmproj"]):
-            raise ValueError(
-                f"{name} was made with another projector, "
-                f"expected one made with {place.projector.name!r}"
-            )
-        for key, value in place.cache.items():
-            if header.cache.get(key) != value:
-                raise ValueError(
-                    f"{name} was made with {key} {header.cache.get(key)!r}, expected {value!r}"
-                )
-        if header.chat_template != place.chat_template:
-            was, now = (
-                f"{text!r:.80}" if text else "the model's own"
-                for text in (header.chat_template, place.chat_template)
-            )
-            raise ValueError(f"{name} was made with chat_template {was}, expected {now}")
+        header = StateHeader.of(found, name)
+        header.check(place.origin(), name, place.model, place.projector)
         with place.turns.hold():
             place.session.restore(state, header.compression.core())
             return cls(
@@ -308,7 +254,7 @@ class Chat:
                     f"messages: the chat template shows an answer {len(after)} times, expected once"
                 )
             text = after[0]
-        return _Prompt(text, [picture.pixels for picture in found.images], found.contexts)
+        return _Prompt(text, found.images, found.contexts)
 
 
 @dataclass(frozen=True)

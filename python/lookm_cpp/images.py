@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 
 from lookm_cpp.brief import brief
 from lookm_cpp.image_bytes import bytes_or_path, plain_base64
+from lookm_cpp.known_images import Known, KnownImages, digest_of
 from lookm_cpp.rgb import check_mode, to_rgb
 from lookm_cpp.sizes import index
 
@@ -54,6 +55,8 @@ Decoding takes seven bytes a pixel (WebP 16, JPEG 2000 19), which is 450 MiB for
 
 MOST_PIXELS = 178_956_970
 """The largest allowed ``max_pixels``, above which Pillow reports a decompression bomb."""
+
+_KNOWN = KnownImages()
 
 TAKEN = "a path, URI, base64 text, bytes, open file, PIL image or NumPy array"
 
@@ -117,6 +120,7 @@ class Picture:
         self._label = f"{name} {_describe(image)}"
         self._max_pixels = max_pixels
         self._source = self._checked(image)
+        self._decoded: tuple[bytes, int, int] | None = None
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The pixels in RGB, ``[height, width, 3]``.
@@ -128,8 +132,53 @@ class Picture:
             return self._source
         if isinstance(self._source, Image.Image):
             return self._rgb(self._source, own=False)
+        key = self._key()
         with self._opened(self._source) as picture:
-            return self._rgb(picture, own=True)
+            pixels = self._rgb(picture, own=True)
+        self._decoded = (key, pixels.shape[1], pixels.shape[0])
+        return pixels
+
+    def known(self) -> Known | None:
+        """What ``pixels`` would return, if that is known without decoding the image.
+
+        Raises:
+            ValueError: The file cannot be read any more.
+        """
+        if isinstance(self._source, np.ndarray):
+            height, width, _ = self._source.shape
+            return Known(digest_of(self._source.tobytes()).hex(), width, height)
+        return None if isinstance(self._source, Image.Image) else _KNOWN.get(self._key())
+
+    def remember(self, digest: str) -> None:
+        """Tell the digest of what ``pixels`` returned, for ``known`` of later images."""
+        if self._decoded is not None:
+            key, width, height = self._decoded
+            if self._key() == key:  # else the file changed meanwhile
+                _KNOWN.put(key, Known(digest, width, height))
+
+    def encoded(self) -> bytes:
+        """The image as a file's bytes: as it was given, or PNG if it was given decoded.
+
+        Raises:
+            ValueError: The image is damaged, or its file has changed.
+        """
+        if isinstance(self._source, bytes):
+            return self._source
+        if isinstance(self._source, Path):
+            with self._opened(self._source):
+                return self._source.read_bytes()
+        out = io.BytesIO()
+        Image.fromarray(self.pixels()).save(out, "PNG", compress_level=1)
+        return out.getvalue()
+
+    def _key(self) -> bytes:
+        assert isinstance(self._source, (bytes, Path))
+        try:
+            return digest_of(self._source)
+        except OSError as error:
+            raise ValueError(
+                f"{self._label} cannot be read, expected an image file: {error.strerror}"
+            ) from error
 
     def _checked(self, image: ImageLike) -> bytes | Path | Image.Image | npt.NDArray[np.uint8]:
         if isinstance(image, np.ndarray):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lookm_cpp import _core, embedded
 from lookm_cpp.answer import Answer
-from lookm_cpp.chat import Reply, contexts_of, question_messages
+from lookm_cpp.brief import brief
+from lookm_cpp.chat import Reply, contexts_of, messages_alone, question_messages
 from lookm_cpp.comparison import COMPARED_RATIO, Comparison, compare_caches
 from lookm_cpp.compression import RATIOS, Compression, compression_of
-from lookm_cpp.conversation import Chat, Place
+from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining.explain import (
     KV_RATIO,
     METHODS,
@@ -25,9 +26,11 @@ from lookm_cpp.explaining.explain import (
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.full_conversation import FullChat
 from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
 from lookm_cpp.opening import model_options
 from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, seed_of
+from lookm_cpp.place import Place
 from lookm_cpp.prefix import Prefix
 from lookm_cpp.request import Request
 from lookm_cpp.stats import Stats
@@ -102,6 +105,10 @@ class Llava:
         prefix_memory: Bytes of host memory for the beginnings of prompts, up to the last image or
             context, in full: a prompt that begins as an earlier one did is read from there on. The
             one used least recently goes first. 0 keeps none. Default: ``"1GiB"``.
+        prefix_type: Type of their K and V in host memory, for example ``"q8_0"``, which takes half
+            of the bytes of f16, or ``"q4_0"``, a quarter. Answers then differ a little from those
+            of prompts that are read from their start. Default: that of the cache, which keeps them
+            exactly.
         image_cache: Bytes for encoded images: one that comes again in any prompt is not encoded
             again. 0 keeps none. Default: ``"256MiB"``.
         shrink: Allocate only the cells that are needed: those of the prompt while it is read, then
@@ -208,6 +215,11 @@ class Llava:
         """
         self._check_open()
         return self._session.kv_cells or None
+
+    @property
+    def max_pixels(self) -> int:
+        """Maximum number of pixels of an image."""
+        return self._max_pixels
 
     @property
     def model_name(self) -> str:
@@ -353,7 +365,7 @@ class Llava:
 
     def read(
         self,
-        text: str,
+        text: str | Sequence[Mapping[str, Any]],
         images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
@@ -371,10 +383,11 @@ class Llava:
         earlier one did.
 
         Args:
-            text: As ``question`` of ``ask``: each ``<image>`` stands for one image.
-            images: As in ``ask``.
-            context: As in ``ask``.
-            system: As in ``ask``.
+            text: As ``question`` of ``ask``: each ``<image>`` stands for one image. Or messages, as
+                in ``create_chat_completion``.
+            images: As in ``ask``; not with messages.
+            context: As in ``ask``; not with messages.
+            system: As in ``ask``; not with messages.
             progress: As in ``create_chat_completion``.
             **options: ``compression``, or fields of one: what questions will be compressed by, as
                 far as it is known. A method that scores all queries has to see those of the prefix.
@@ -391,7 +404,12 @@ class Llava:
         ('Image 2 shows an owl.', True)
         """
         self._check_open()
-        messages = question_messages(text, images, contexts_of(context), system)
+        if isinstance(text, str):
+            messages: Sequence[Mapping[str, Any]] = question_messages(
+                text, images, contexts_of(context), system
+            )
+        else:
+            messages = messages_alone(text, images=images, context=context, system=system)
         given: dict[str, Any] = {**options}
         compression = compression_of(self._compression, given)
         for name in given:
@@ -399,7 +417,23 @@ class Llava:
         request = self._request(messages, {"compression": compression, "progress": progress})
         with self._turns.hold():
             self._check_open()
-            return Prefix(self, messages, request.keep(self._session))
+            request.keep(self._session)
+            stats = Stats(**self._session.stats)
+        return Prefix(self, self._place(), request, messages, stats)
+
+    def load_prefix(self, path: str | os.PathLike[str]) -> Prefix:
+        """Restore the prefix that ``Prefix.save`` wrote; its images are in the file.
+
+        It must have been made with the same model files, chat template, cache types,
+        ``prefix_type`` and flash attention.
+
+        Raises:
+            ValueError: The file does not hold a prefix, is damaged, was made with another model or
+                other settings, or ``prefix_memory`` does not hold its cells.
+            OSError: The file cannot be read.
+        """
+        self._check_open()
+        return Prefix.load(path, self, self._place(), lambda messages: self._request(messages, {}))
 
     def compare(
         self,
@@ -519,11 +553,36 @@ class Llava:
             max_pixels=self._max_pixels,
         )
 
-    def chat(self, *, system: str | None = None, **options: Unpack[CompressionOverrides]) -> Chat:
+    @overload
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        keep: Literal["compressed"] = "compressed",
+        **options: Unpack[CompressionOverrides],
+    ) -> Chat: ...
+    @overload
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        keep: Literal["all"],
+        **options: Unpack[CompressionOverrides],
+    ) -> FullChat: ...
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        keep: Literal["compressed", "all"] = "compressed",
+        **options: Unpack[CompressionOverrides],
+    ) -> Chat | FullChat:
         """Start a conversation.
 
         Args:
             system: A system message, before everything else, if the chat template supports one.
+            keep: What stays of earlier turns. ``"compressed"``: ``kv_ratio`` of all cells, and the
+                rest is gone (``Chat``). ``"all"``: everything, in host memory, and each answer is
+                compressed for its own question (``FullChat``).
             **options: ``compression``, or fields of one, for all turns. Default: the object's.
 
         Raises:
@@ -541,6 +600,10 @@ class Llava:
         for name in given:
             raise TypeError(f"{name} is not an option of a conversation")
         self._session.check(compression.core())
+        if keep == "all":
+            return FullChat(self, compression, system)
+        if keep != "compressed":
+            raise ValueError(f"keep is {brief(keep)}, expected 'compressed' or 'all'")
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:

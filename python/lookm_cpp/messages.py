@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,6 +57,38 @@ def template_input(
         raise ValueError("messages is empty, expected at least one message")
     texts = [_as_json(message, f"messages[{i}]") for i, message in enumerate(plain)]
     return TemplateInput(f"[{', '.join(texts)}]", reader.images, reader.contexts)
+
+
+def with_own_images(
+    messages: Sequence[Mapping[str, Any]], max_pixels: int = MAX_PIXELS
+) -> list[dict[str, Any]]:
+    """The messages with each image as a ``data:`` URI, so that no file is needed any more.
+
+    The messages are ones that ``template_input`` accepts.
+
+    Raises:
+        ValueError: An image cannot be read any more.
+    """
+
+    def uri(image: Any) -> str:
+        if isinstance(image, Mapping):
+            image = image["url"]
+        data = Picture(image, "image", max_pixels).encoded()
+        return f"data:;base64,{base64.b64encode(data).decode()}"
+
+    def part_of(part: Any) -> Any:
+        is_image = isinstance(part, Mapping) and part.get("type") == "image_url"
+        return {**part, "image_url": uri(part["image_url"])} if is_image else part
+
+    made = []
+    for message in messages:
+        own: dict[str, Any] = {**message}
+        if own.get("images") is not None:
+            own["images"] = [uri(image) for image in image_list(own["images"])]
+        if isinstance(own.get("content"), (list, tuple)):
+            own["content"] = [part_of(part) for part in own["content"]]
+        made.append(own)
+    return made
 
 
 class _Reader:

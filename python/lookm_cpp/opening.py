@@ -15,7 +15,7 @@ from lookm_cpp.words import flash_attention, shares
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_MAY_BE_NONE = ("n_threads", "kept_type_k", "kept_type_v", "rpc_servers")
+_MAY_BE_NONE = ("n_threads", "kept_type_k", "kept_type_v", "prefix_type", "rpc_servers")
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "chat_template": template_text,
     "flash_attn": flash_attention,

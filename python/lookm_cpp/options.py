@@ -120,6 +120,7 @@ class ModelOptions(TypedDict, total=False):
     kv_cells: int | None
     kv_memory: int | str | None
     prefix_memory: int | str
+    prefix_type: str | None
     image_cache: int | str
     verbose: bool
 

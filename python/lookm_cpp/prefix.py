@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp.brief import brief
+from lookm_cpp.messages import with_own_images
 from lookm_cpp.options import greedy_unless
+from lookm_cpp.state_header import PrefixHeader
+from lookm_cpp.statefile import PREFIX, read_state, write_state
+from lookm_cpp.stats import Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from lookm_cpp.chat_types import ChatCompletion
     from lookm_cpp.llava import Llava
     from lookm_cpp.options import ChatOptions
+    from lookm_cpp.place import Place
+    from lookm_cpp.request import Request
 
 Message = Mapping[str, Any]
 
@@ -27,16 +34,30 @@ class Prefix:
     next question reads the beginning again.
 
     A prefix does not hold the images' pixels: an image given as a file is opened for each question,
-    and read anew if it shows something else by then.
+    and read anew if it shows something else by then. A saved one has the images' files in it.
 
     Attributes:
-        cells: Number of cells that are kept.
+        stats: Statistics of the reading.
     """
 
-    def __init__(self, llm: Llava, messages: Sequence[Message], cells: int) -> None:
+    def __init__(
+        self,
+        llm: Llava,
+        place: Place,
+        request: Request,
+        messages: Sequence[Message],
+        stats: Stats,
+    ) -> None:
         self._llm = llm
+        self._place = place
+        self._request = request
         self._messages = [*messages]
-        self.cells = cells
+        self.stats = stats
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that are kept."""
+        return self.stats.prompt_cells
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.cells} cells>"
@@ -82,10 +103,51 @@ class Prefix:
         """
         return self._llm.create_chat_completion(self._followed_by(messages), **options)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the cells, and the messages with their images, for ``Llava.load_prefix``.
+
+        If this fails, the old file stays as it was. If the cells had to make room for others, they
+        are read again.
+
+        Raises:
+            ValueError: The path is empty, or names something other than a regular file.
+            OSError: The file cannot be written.
+        """
+        place, request = self._place, self._request
+        messages = with_own_images(self._messages, place.max_pixels)
+        with place.turns.hold():
+            state = request.state(place.session)
+        header = PrefixHeader(
+            **place.origin(prefix_type=_type_of(place)).as_dict(),
+            messages=messages,
+            cells=self.cells,
+        )
+        write_state(path, header.as_dict(), state, PREFIX)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        llm: Llava,
+        place: Place,
+        request_of: Callable[[Sequence[Message]], Request],
+    ) -> Prefix:
+        """Load a prefix from a file; see ``Llava.load_prefix``."""
+        found, state = read_state(path, PREFIX)
+        name = f"prefix file {os.fspath(path)!r}"
+        header = PrefixHeader.of(found, name)
+        here = place.origin(prefix_type=_type_of(place))
+        header.check(here, name, place.model, place.projector)
+        request = request_of(header.messages)
+        with place.turns.hold():
+            cells = place.session.restore_prefix(state)
+        return cls(llm, place, request, header.messages, Stats(cells, reused_cells=cells))
+
     def _asked(self, question: str) -> list[Message]:
         if not isinstance(question, str):
             raise ValueError(f"question is {brief(question)}, expected a string")
-        before = _parts(self._messages[-1])[-1].get("text", "")
+        parts = _parts(self._messages[-1])
+        before = parts[-1].get("text", "") if parts and isinstance(parts[-1], Mapping) else ""
         space = "" if before[-1:].isspace() or question[:1].isspace() else " "
         return self._followed_by([{"role": "user", "content": f"{space}{question}"}])
 
@@ -104,6 +166,10 @@ class Prefix:
         return [*self._messages[:-1], joined, *messages[1:]]
 
 
+def _type_of(place: Place) -> str:
+    return place.session.prefix_type or "that of the cache"
+
+
 def _joined(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
     """Both, with what meets in the middle as one text: templates may put something between two."""
     if not (before and after and _is_plain(before[-1]) and _is_plain(after[0])):
@@ -117,5 +183,5 @@ def _is_plain(part: Any) -> bool:
 
 
 def _parts(message: Message) -> Sequence[Any]:
-    content = message["content"]
+    content = message.get("content") or ""
     return [{"type": "text", "text": content}] if isinstance(content, str) else content

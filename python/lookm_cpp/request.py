@@ -90,7 +90,7 @@ class Request:
         """Read the prompt."""
         session.prefill(
             session.apply_template(self.found.messages),
-            [picture.pixels for picture in self.found.images],
+            self.found.images,
             self.compression,
             contexts=self.found.contexts,
             n_answer=self.n_answer,
@@ -103,7 +103,17 @@ class Request:
         """Read what can be reused of the prompt, and keep it; the number of its cells."""
         return session.keep_prefix(
             session.apply_template(self.found.messages),
-            [picture.pixels for picture in self.found.images],
+            self.found.images,
+            self.compression,
+            contexts=self.found.contexts,
+            progress=self.progress,
+        )
+
+    def state(self, session: _core.Session) -> bytes:
+        """What ``keep`` has kept, for another session; the caller holds this one."""
+        return session.prefix_state(
+            session.apply_template(self.found.messages),
+            self.found.images,
             self.compression,
             contexts=self.found.contexts,
             progress=self.progress,

@@ -1,6 +1,6 @@
-"""Files that hold a conversation: a header, the core's bytes, and a checksum of both.
+"""Files that hold a conversation or a prefix: a header, the core's bytes, and a checksum of both.
 
-LOOKMTLK | version u32 | length of header u32 | header, JSON | length of state u64 | state
+magic, 8 bytes | version u32 | length of header u32 | header, JSON | length of state u64 | state
 | SHA-256 of all before it
 """
 
@@ -11,14 +11,38 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookm_cpp.regular_files import path_of, regular_file
 from lookm_cpp.whole_file import write_whole
 
-MAGIC = b"LOOKMTLK"
-VERSION = 2
+
+@dataclass(frozen=True)
+class FileKind:
+    """What a file holds.
+
+    Attributes:
+        magic: Its first eight bytes.
+        version: Of what follows.
+        what: What it is, for messages.
+        writer: The method that writes it.
+    """
+
+    magic: bytes
+    version: int
+    what: str
+    writer: str
+
+    @property
+    def expected(self) -> str:
+        """What is expected instead of a bad file."""
+        return f"a file that {self.writer} wrote"
+
+
+CONVERSATION = FileKind(b"LOOKMTLK", 2, "a saved conversation", "chat.save()")
+PREFIX = FileKind(b"LOOKMPFX", 1, "a saved prefix", "prefix.save()")
 N_CHECKSUM = hashlib.sha256().digest_size
 N_SAMPLES, N_BLOCK = 1024, 4096
 
@@ -41,7 +65,12 @@ def fingerprint(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: bytes) -> None:
+def write_state(
+    path: str | os.PathLike[str],
+    header: dict[str, Any],
+    state: bytes,
+    kind: FileKind = CONVERSATION,
+) -> None:
     """Write a new file, or leave the old one as it is.
 
     Raises:
@@ -50,8 +79,8 @@ def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: byt
     """
     words = json.dumps(header).encode()
     pieces = [
-        MAGIC,
-        struct.pack("<II", VERSION, len(words)),
+        kind.magic,
+        struct.pack("<II", kind.version, len(words)),
         words,
         struct.pack("<Q", len(state)),
         state,
@@ -62,22 +91,22 @@ def write_state(path: str | os.PathLike[str], header: dict[str, Any], state: byt
     write_whole(path, [*pieces, digest.digest()])
 
 
-def read_state(path: str | os.PathLike[str]) -> tuple[object, bytes]:
+def read_state(path: str | os.PathLike[str], kind: FileKind = CONVERSATION) -> tuple[object, bytes]:
     """Read the header, which may be any JSON, and the state.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is not a saved conversation, has another version, or is damaged.
+        ValueError: The file is not of this kind, has another version, or is damaged.
     """
     name = f"state file {os.fspath(path)!r}"
-    expected = "a file that chat.save() wrote"
+    expected = kind.expected
     whole = regular_file(path_of(path, name, expected), name, expected).read_bytes()
-    n_fixed = len(MAGIC) + 8
-    if whole[: len(MAGIC)] != MAGIC or len(whole) < n_fixed + N_CHECKSUM:
-        raise ValueError(f"{name} is not a saved conversation, expected {expected}")
-    version, n_header = struct.unpack_from("<II", whole, len(MAGIC))
-    if version != VERSION:
-        raise ValueError(f"{name} has version {version}, expected {VERSION}")
+    n_fixed = len(kind.magic) + 8
+    if whole[: len(kind.magic)] != kind.magic or len(whole) < n_fixed + N_CHECKSUM:
+        raise ValueError(f"{name} is not {kind.what}, expected {expected}")
+    version, n_header = struct.unpack_from("<II", whole, len(kind.magic))
+    if version != kind.version:
+        raise ValueError(f"{name} has version {version}, expected {kind.version}")
     body, checksum = whole[:-N_CHECKSUM], whole[-N_CHECKSUM:]
     if hashlib.sha256(body).digest() != checksum:
         raise ValueError(f"{name} is truncated or damaged, expected {expected}")

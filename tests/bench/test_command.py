@@ -71,7 +71,7 @@ def test_quick_json_and_files(capfd: Capture, tmp_path: Path) -> None:
             "bandwidth",
             "settings",
         ),
-        *("models", "left_out", "cases", "rows"),
+        *("models", "left_out", "cases", "second_questions", "rows"),
     }
     assert [model["label"] for model in found["models"]] == ["0.5b, 1 of 24 layers", "embedded"]
     measured = [
@@ -79,6 +79,10 @@ def test_quick_json_and_files(capfd: Capture, tmp_path: Path) -> None:
     ]
     wanted = [("f16", 1.0), ("f16", 0.2), ("q8_0", 1.0), ("q4_0", 1.0)]
     assert measured == [(name, 300, *case) for name in ("0.5b", "embedded") for case in wanted]
+    assert [(one["model"], one["cells"]) for one in found["second_questions"]] == [
+        ("0.5b", 300),
+        ("embedded", 300),
+    ]
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "bench.json",
         "bench.md",
@@ -324,10 +328,10 @@ def test_minutes_leave_out_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
         timed=True,
         most_seconds=chosen.most_seconds,
     )
-    # a cell takes 0.01 s; it is read by the full cache and by 5 cases, and two read 0.2 of it
-    # again: 6.4 times
+    # a cell takes 0.01 s; it is read by the full cache, by 5 cases and for a second question, and
+    # two read 0.2 of it again: 7.4 times
     assert len(chosen.pattern.cases) == 5
-    assert [task.seconds() for task in tasks] == pytest.approx([500 * 0.064, 1000 * 0.064])
+    assert [task.seconds() for task in tasks] == pytest.approx([500 * 0.074, 1000 * 0.074])
     assert run["left_out"][0]["cells"] == 2000
     assert said[-1] == "in all about 2 minutes"
 

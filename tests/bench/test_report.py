@@ -93,6 +93,17 @@ def run() -> dict[str, Any]:
                 "error": "no such blocks",
             },
         ],
+        "second_questions": [
+            {
+                "model": "7b",
+                "cells": 4096,
+                "first_seconds": 12.5,
+                "second_seconds": 0.25,
+                "prompt_cells": 4096,
+                "reused_cells": 3932,
+                "prefix_bytes": 3 << 20,
+            }
+        ],
     }
 
 
@@ -151,13 +162,15 @@ def test_the_papers_table_stands_next_to_the_length_nearest_to_its_own(run: dict
 
 def test_tables_say_that_a_slice_is_one(run: dict[str, Any]) -> None:
     found = list(tables(run, rows_of(run)))
-    assert len(found) == 8
+    assert len(found) == 9
     assert all("4 of 32 layers" in table.title for table in found)
     decode, native, cost = found[:3]
     assert decode.columns == ["cells", "cache", "100 %", "20 %"]
     assert decode.rows[-1] == ["4096", "q8_0", "20.00 2.00x", "20.00 2.00x"]
     assert native.rows[0] == ["1024", "f16", "-", "1.00 (0.95-1.05)"]
     assert cost.rows[0] == ["1024", "f16", "2.00 0+0", "2.00 5.0+2.0"]
+    (asked,) = [table for table in found if "second question" in table.title]
+    assert asked.rows == [["4096", "12.50", "0.250", "50.0x", "3932 of 4096", "3"]]
     page = markdown(run, rows_of(run))
     assert all(table.title in page for table in found)
     assert left_out(run) == [
@@ -219,7 +232,7 @@ def test_an_estimate_equals_the_sum_computed_by_hand() -> None:
     assert [paces.case(workload, case) for case in workload.cases] == pytest.approx(
         [full, compressed, quantized, 0]
     )
-    assert paces.workload(workload) == pytest.approx(prompt + full + compressed + quantized)
+    assert paces.workload(workload) == pytest.approx(2 * prompt + full + compressed + quantized)
     assert lengths_of(workload, 16384) == {
         "f16": [256, 2048],
         "q8_0": [256, 1024],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lookm_cpp import arrays
 from lookm_cpp.bench import run_worker
-from lookm_cpp.bench.contenders import FullCache, answer
+from lookm_cpp.bench.contenders import FullCache, answer, second_question
 from lookm_cpp.bench.model_shapes import Shape
 from lookm_cpp.bench.random_model import model_file
 from lookm_cpp.bench.worker import calibrate, measure
@@ -27,9 +27,23 @@ PER_CELL = {"f16": 2 * 2 * 64 * 2, "q8_0": 2 * 2 * 64 // 32 * 34, "q4_0": 2 * 2 
 
 
 def _measured(workload: Workload) -> list[dict[str, Any]]:
+    """The records of cases, after which comes one of two questions."""
     found: list[dict[str, Any]] = []
     measure(workload, found.append)
-    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+    records: list[dict[str, Any]] = json.loads(json.dumps(found))
+    assert [*records.pop()] == ["second_question"]
+    return records
+
+
+def test_a_second_question_reads_the_question_alone(make_workload: MakeWorkload) -> None:
+    workload = make_workload()
+    with FullCache(workload, "f16", 304) as full:
+        found = second_question(workload, full)
+    assert 300 < found["prompt_cells"] < 305  # with a question mark more
+    # all but the question, 4 % of the cells, and what begins a prompt
+    assert 0.94 * 300 < found["reused_cells"] < 300
+    assert found["prefix_bytes"] == pytest.approx(found["reused_cells"] * PER_CELL["f16"], rel=0.1)
+    assert found["second_seconds"] < found["first_seconds"]
 
 
 def test_records_have_the_cells_and_bytes_of_arithmetic(make_workload: MakeWorkload) -> None:
@@ -158,7 +172,7 @@ def test_calibration_times_each_cache_type_that_the_model_can_have(
 
 
 def test_a_workload_runs_in_a_process_of_its_own(make_workload: MakeWorkload) -> None:
-    (record,) = run_worker.run(make_workload(cells=128, cases=(Case("f16", 0.5),)))
+    record, _ = run_worker.run(make_workload(cells=128, cases=(Case("f16", 0.5),)))
     assert record["stats"]["kept_cells"] == 64
     with pytest.raises(RuntimeError, match="no-such-file"):
         list(run_worker.run(make_workload(model="no-such-file.gguf")))

@@ -1,5 +1,6 @@
 #include "turns_module.h"
 
+#include "lookm/core/turn_balance.h"
 #include "lookm/core/turns.h"
 
 #include <pybind11/stl.h>
@@ -45,7 +46,12 @@ void bind_turns(py::module_ & m) {
         .def_readonly("held", &round_plan::held)
         .def_readonly("cleared", &round_plan::cleared)
         .def_readonly("reader", &round_plan::reader)
-        .def_readonly("readers_turn", &round_plan::readers_turn);
+        .def_readonly("alternates", &round_plan::alternates);
+    py::class_<lookm::turn_balance>(m, "TurnBalance")
+        .def(py::init<>())
+        .def_readonly_static("most_rounds", &lookm::turn_balance::most_rounds)
+        .def("is_readers", &lookm::turn_balance::is_readers)
+        .def("took", &lookm::turn_balance::took, "task"_a, "reader"_a, "seconds"_a);
     m.def(
         "plan_round",
         [](const std::vector<slot_view> & slots, const cache_view & cache, bool readers_turn) {

@@ -26,6 +26,7 @@ COMPRESSION: Table = {
     "fidelity": ("paper", "upstream"),
     "scorer": (None, "cumulative", "window", "none"),
     "window": (None, 1, 32, 64),
+    "merge": (None, "none", "average", "pivot", "weighted"),
     "merge_keys": (True, False),
     "merge_within_modality": (True, False),
     "visual_quota": (None, 0.0, 0.5, 1.0),

@@ -32,6 +32,7 @@ class Keywords(TypedDict, total=False):
     fidelity: str
     scorer: str | None
     window: int | None
+    merge: str | None
     merge_keys: bool
     merge_within_modality: bool
     visual_quota: float | None
@@ -138,6 +139,7 @@ def options(draw: st.DrawFn) -> ref.Options:
         fidelity=fidelity,
         scorer=draw(st.sampled_from([None, None, "cumulative", "window", "none"])),
         window=draw(st.sampled_from([None, None, 1, 16, 1000])),
+        merge=draw(st.sampled_from([None, None, "none", "average", "pivot", "weighted"])),
         merge_keys=draw(st.booleans()),
         merge_within_modality=draw(st.booleans()),
         visual_quota=draw(st.sampled_from([None, 0.0, 0.3, 0.6, 1.0])),

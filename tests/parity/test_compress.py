@@ -42,8 +42,8 @@ def cosine_tolerance(layer: Layer) -> float:
     return layer.head_dim_k * 2.0**-24
 
 
-def merge_of(method: str) -> ref.Merge:
-    row = ref.METHODS[method]
+def merge_of(options: ref.Options) -> ref.Merge:
+    row = ref.method_of(options)
     return row.merge if row else "none"
 
 
@@ -90,7 +90,7 @@ def check_layer(layer: Layer, result: Result) -> None:
     k_out, v_out, kept, merged_into = result
     p = layer.prompt
     k, v, is_text = layer.k(), layer.v(), p.is_text()
-    how = merge_of(p.options.method)
+    how = merge_of(p.options)
     assert k_out.dtype == v_out.dtype == k.dtype
     assert kept.dtype == merged_into.dtype == np.int32
     assert merged_into.shape == (p.n_head_kv, p.n)
@@ -175,7 +175,7 @@ def test_host_and_device_agree(method: str, layer: Layer) -> None:
     # The forms add in different orders (some tens of f32 roundings), and may then round to
     # neighbouring f16 numbers
     rounding = 2.0**-10 if layer.dtype == "float16" else 2.0**-19
-    if merge_of(method) == "weighted":
+    if merge_of(layer.prompt.options) == "weighted":
         rounding += 2 * cosine_tolerance(layer)
     for host, device, x in ((k_host, k_device, layer.k()), (v_host, v_device, layer.v())):
         np.testing.assert_allclose(
@@ -267,6 +267,7 @@ def test_host_settles_ties_by_the_lower_cell() -> None:
 def test_share_of_each_cell(method: str, on_device: bool, layer: Layer) -> None:
     """V row i is the i-th unit vector, so that a merged row shows the weight of each cell in it."""
     p = layer.prompt.by(method)
+    p = p._replace(options=p.options._replace(merge=None))
     v = np.broadcast_to(np.eye(p.n, dtype=np.float32), (p.n_head_kv, p.n, p.n)).copy()
     k = layer.k().astype(np.float32)
     _, share, kept, merged_into = arrays.compress(

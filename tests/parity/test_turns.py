@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 _oracle: Any = import_module("lookm_cpp._oracle")  # built for tests only, so it has no stub
 Phase = _oracle.Phase
 UNDER_WAY = (Phase.READS, Phase.ANSWERS)
+SECONDS_OF_READING = 4.0  # a round; one of answers takes a second
 FIELDS: dict[str, Any] = {"completes": True, "n_ctx": 1 << 20, "n_answer_max": 50}
 
 
@@ -26,7 +27,7 @@ def slot(number: int, phase: Any, **fields: Any) -> Any:
     return view
 
 
-def plan(slots: list[Any], n_free: int, *, turn: bool = False, **cache_fields: Any) -> Any:
+def plan(slots: list[Any], n_free: int, *, turn: bool = True, **cache_fields: Any) -> Any:
     cache = _oracle.CacheView()
     for name, value in {"shared": True, "n_cells": 1000, "n_free": n_free, **cache_fields}.items():
         setattr(cache, name, value)
@@ -46,7 +47,7 @@ def answering(number: int, n_left: int, **fields: Any) -> Any:
 
 def test_an_empty_server_has_no_plan() -> None:
     done = plan([idle(0, 0, 0), idle(1, 0, 0)], 1000)
-    assert (done.held, done.cleared, done.reader, done.readers_turn) == ([], [], -1, False)
+    assert (done.held, done.cleared, done.reader, done.alternates) == ([], [], -1, -1)
 
 
 def test_a_prompt_waits_for_the_room_of_its_answer_next_to_those_under_way() -> None:
@@ -97,23 +98,46 @@ def test_a_prompt_longer_than_its_context_waits_for_nobody() -> None:
     assert not plan([busy, text], 100).held
 
 
-def test_an_observed_prompt_has_every_other_round_to_itself() -> None:
+def test_an_observed_prompt_takes_turns_with_all_others() -> None:
     slots = [
         answering(0, 50),
         slot(1, Phase.READS, n_prompt=300, n_held=100, observed=True, ratio=0.2),
         slot(2, Phase.STARTS, n_prompt=300, observed=True, ratio=0.2),
     ]
     first = plan(slots, 800)
-    second = plan(slots, 800, turn=first.readers_turn)
+    second = plan(slots, 800, turn=False)
     assert (first.reader, sorted(first.held)) == (1, [0, 2])
     assert (second.reader, sorted(second.held)) == (-1, [1, 2])
-    assert first.readers_turn
-    assert not second.readers_turn
+    assert first.alternates == second.alternates == 1
+
+
+def turns(n: int, balance: Any, task: int, reading: float, answering: float) -> str:
+    """Whose rounds follow each other: r the reader's, a those of answers."""
+    said = ""
+    for _ in range(n):
+        reads = balance.is_readers()
+        said += "r" if reads else "a"
+        balance.took(task, reads, reading if reads else answering)
+    return said
+
+
+def test_answers_get_as_much_time_as_the_prompt_that_is_read() -> None:
+    assert turns(10, _oracle.TurnBalance(), 5, 4.0, 1.0) == "raaaaraaaa"
+    assert turns(6, _oracle.TurnBalance(), 5, 1.0, 4.0) == "rarara"
+
+
+def test_answers_have_so_many_rounds_of_a_prompt_and_then_every_other_one() -> None:
+    balance = _oracle.TurnBalance()
+    n = balance.most_rounds
+    assert turns(n + 5, balance, 5, 1000.0, 1.0) == "r" + "a" * n + "rara"
+    # the next prompt begins anew
+    balance.took(6, True, 2.0)
+    assert turns(4, balance, 6, 2.0, 1.0) == "aara"
 
 
 def test_an_observed_prompt_alone_has_every_round() -> None:
     done = plan([slot(0, Phase.STARTS, n_prompt=300, observed=True), idle(1, 0, 0)], 1000)
-    assert (done.reader, done.held, done.readers_turn) == (0, [], False)
+    assert (done.reader, done.held, done.alternates) == (0, [], -1)
 
 
 def test_an_image_goes_with_others_and_other_images_wait() -> None:
@@ -132,7 +156,7 @@ def test_a_draft_model_needs_room_for_every_token() -> None:
     """With a ratio of 0.1, 500 cells become 50; the draft model keeps 500."""
     prompt = slot(0, Phase.STARTS, n_prompt=500, observed=True, ratio=0.1, n_answer_max=100)
     slots = [prompt, answering(1, 200)]
-    assert 0 not in plan(slots, 700, turn=False).held
+    assert 0 not in plan(slots, 700).held
     assert 0 in plan(slots, 700, n_free_draft=700).held
     assert 0 not in plan(slots, 800, n_free_draft=800).held
 
@@ -149,7 +173,7 @@ def test_no_prompt_that_came_later_takes_the_room_that_another_waits_for() -> No
 def test_a_prompt_read_in_part_keeps_its_cells_while_it_sits_out() -> None:
     """Its turn is over, and the answers have no free cells."""
     reader = slot(1, Phase.READS, n_prompt=600, n_held=400, observed=True)
-    done = plan([answering(0, 50), reader], 8, turn=True)
+    done = plan([answering(0, 50), reader], 8, turn=False)
     assert done.held == [1]
     assert not done.cleared
 
@@ -307,7 +331,7 @@ class Simulation:
     queue: list[Request]
     seats: list[Seat] = field(default_factory=list)
     cells: list[tuple[set[int], int]] = field(default_factory=list)  # owners, number
-    turn: bool = False
+    balance: Any = field(default_factory=_oracle.TurnBalance)
     n_tasks: int = 0
     now: int = 0
     n_reader_rounds: int = 0
@@ -326,12 +350,15 @@ class Simulation:
     def round(self) -> None:
         self.take_requests()
         views = [self.view(seat) for seat in self.seats]
-        done = plan(views, self.n_free, turn=self.turn, n_cells=self.n_cells)
+        turn = self.balance.is_readers()
+        done = plan(views, self.n_free, turn=turn, n_cells=self.n_cells)
         check(views, done)
         answers = any(seat.phase == Phase.ANSWERS for seat in self.seats)
         self.n_reader_rounds = self.n_reader_rounds + 1 if done.reader >= 0 and answers else 0
-        assert self.n_reader_rounds <= 1, "answers go on in every other round"
-        self.turn = done.readers_turn
+        assert self.n_reader_rounds <= 1, "answers go on after each round of a prompt"
+        if done.alternates >= 0:
+            read = done.reader >= 0
+            self.balance.took(done.alternates, read, SECONDS_OF_READING if read else 1.0)
         for number in done.cleared:
             self.clear(self.seats[number])
         going = [seat for seat in self.seats if seat.number not in done.held]

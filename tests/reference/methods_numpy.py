@@ -93,6 +93,7 @@ class Options(NamedTuple):
     fidelity: Literal["paper", "upstream"] = "paper"
     scorer: Scorer | None = None
     window: int | None = None
+    merge: Merge | None = None
     merge_keys: bool = True
     merge_within_modality: bool = False
     visual_quota: float | None = None
@@ -104,10 +105,11 @@ def method_of(options: Options) -> Method | None:
     method = METHODS[options.method]
     if method is None:
         return None
+    method = method._replace(merge=options.merge or method.merge)
     if options.fidelity == "upstream":
         filters: dict[Merge, Filter] = {"average": "misaligned", "weighted": "similar"}
         method = method._replace(filter=filters.get(method.merge, "all"))
-        if method.merge != "none" and not method.prior:
+        if method.merge != "none" and not (method.prior or method.shared):
             method = method._replace(n_sink=4)
         if method.by == "mean":
             method = method._replace(by="sum")

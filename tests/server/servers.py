@@ -129,7 +129,10 @@ def command(*flags: str) -> list[str]:
     """One thread: answers do not depend on it, and a busy machine is not made busier."""
     model = [] if "-m" in flags else ["--embedded"]
     binary = os.environ.get("LOOKM_SERVER_BINARY") or str(server_path())  # another build: make asan
-    return [binary, *server_arguments([*model, "-t", "1", *flags])]
+    made = [binary, *server_arguments([*model, "-t", "1", *flags])]
+    if Path(binary).name == "llama-server":
+        made = [part for part in made if part != "--no-check-files"]  # not one of its flags
+    return made
 
 
 def drafts_by(model: str) -> tuple[str, ...]:

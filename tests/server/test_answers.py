@@ -160,6 +160,7 @@ FIELDS: list[tuple[str, dict[str, object]]] = [
     ("snapkv", {"scorer": "cumulative"}),
     ("snapkv", {"window": 8}),
     ("avg_merge", {"fidelity": "upstream"}),
+    ("pivot_merge", {"merge": "average"}),
     ("pivot_merge", {"merge_keys": False}),
     ("pivot_merge", {"merge_within_modality": True}),
 ]
@@ -198,6 +199,7 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_fidelity": "paper",
         "kv_scorer": None,
         "kv_window": None,
+        "kv_merge": None,
         "kv_merge_keys": True,
         "kv_merge_within_modality": False,
         "kv_visual_quota": None,
@@ -206,6 +208,8 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_min_cells": 0,
         "kv_strict_reuse": False,
         "kv_cells": 0,
+        "kv_prefix_type": "",
+        "image_cache": 256 << 20,
         "image_max_pixels": 8192 * 8192,
     }
     assert server.http.get("/props").json()["lookm"] == expected

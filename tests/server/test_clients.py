@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from lookm_cpp import Llava
-from lookm_cpp.embedded import DemoPrompt
+from lookm_cpp.embedded import DEMO, DemoPrompt
 from openai import BadRequestError, OpenAI
 from pydantic import SecretStr
 
@@ -99,3 +102,16 @@ def test_langchain(server: Server, short: list[DemoPrompt], expected: str) -> No
     question = [HumanMessage(messages(short[0])[0]["content"])]
     assert str(chat.invoke(question).content).strip() == expected
     assert "".join(str(chunk.content) for chunk in chat.stream(question)).strip() == expected
+
+
+def test_the_example_of_an_agent(server: Server) -> None:
+    """Each turn reads its own screenshot alone, however many came before."""
+    shots = [str(DEMO / f"pic0{i}.png") for i in (3, 8, 1)]
+    example = Path(__file__).parents[2] / "examples" / "screenshots.py"
+    command = [sys.executable, str(example), server.url, *shots, "--max-tokens", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    lines = done.stdout.strip().splitlines()
+    assert lines[0].startswith("Image 1 shows an umbrella.")
+    read = [int(line.rpartition("(")[2].split()[0]) for line in lines]
+    assert len(read) == 3
+    assert max(read) < 110  # 64 cells of a screenshot, and the text of one turn

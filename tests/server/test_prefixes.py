@@ -13,7 +13,7 @@ import pytest
 from lookm_cpp.embedded import DemoPrompt
 
 from server.conftest import RATIO
-from server.servers import Json, Server, content, messages, running
+from server.servers import Json, Server, content, messages, refused, running
 
 OPTIONS = {"ignore_eos": True, "max_tokens": 8, "logprobs": True, "top_logprobs": 5}
 
@@ -108,3 +108,99 @@ def test_flags(folder: Path, short: list[DemoPrompt], flags: tuple[str, ...], re
         assert (again["timings"]["cache_n"] > 0) == reused
         alone = asked(server, short[0], "What is in image 1?", id_slot=0, cache_prompt=False)
         assert same(alone, again)
+
+
+def test_a_type_of_their_own(folder: Path, short: list[DemoPrompt]) -> None:
+    """f32 holds every f16, so that nothing changes; q8_0 takes half of the bytes."""
+    kept = {}
+    for name in ("", "f32", "q8_0"):
+        flags = ("--kv-prefix-type", name) if name else ()
+        with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", *flags) as server:
+            asked(server, short[0], id_slot=0)
+            again = asked(server, short[0], "What is in image 1?", id_slot=0)
+            alone = asked(server, short[0], "What is in image 1?", id_slot=0, cache_prompt=False)
+            assert again["timings"]["cache_n"] > 0
+            assert same(alone, again) == (name != "q8_0")
+            assert content(alone) == content(again)
+            kept[name] = server.metrics()["lookm:prefix_bytes"]
+    assert kept["f32"] / kept[""] == pytest.approx(2, rel=0.05)
+    assert kept["q8_0"] / kept[""] == pytest.approx(17 / 32, rel=0.05)
+
+
+def test_they_take_three_quarters_of_the_host_memory(folder: Path, short: list[DemoPrompt]) -> None:
+    """Of 4 MiB; the last quarter is llama-server's own."""
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--cache-ram", "4") as server:
+        sizes = []
+        turned = [
+            replace(prompt, images=(*prompt.images[i:], *prompt.images[:i]))
+            for i in range(2)
+            for prompt in short
+        ][:6]
+        for prompt in turned:
+            asked(server, prompt, id_slot=0)
+            sizes.append(server.metrics()["lookm:prefix_bytes"])
+        assert 3 * sizes[0] < 3 << 20 < 5 * sizes[0], "so that some must go"
+        assert (3 << 20) - 1.1 * sizes[0] < max(sizes) <= 3 << 20
+        again = asked(server, turned[5], "What is in image 1?")
+        assert again["timings"]["cache_n"] > 0.9 * again["timings"]["prompt_cells"]
+        gone = asked(server, turned[0], "What is in image 1?")
+        # another prompt may begin with the same picture
+        assert gone["timings"]["cache_n"] < 0.5 * gone["timings"]["prompt_cells"]
+
+
+@pytest.mark.parametrize("flags", [("--kv-prefix-type", "q3_k"), ("--image-cache", "-1")])
+def test_flags_with_bad_values(flags: tuple[str, ...]) -> None:
+    status, said = refused("-m", "embedded", "--kv-ratio", "0.2", *flags)
+    assert status == 2
+    assert flags[0] in said
+    assert "expected" in said
+
+
+@pytest.mark.parametrize(("cache", "n_decoded"), [("256MiB", 4), ("0", 12)])
+def test_an_image_that_comes_again_is_not_decoded(
+    folder: Path, short: list[DemoPrompt], cache: str, n_decoded: int
+) -> None:
+    """Answers are the same as without; the encoder gets the same pixels."""
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--image-cache", cache) as server:
+        n_images = len(short[0].images)
+        assert n_images == 4
+        answers = [
+            asked(server, short[0], cache_prompt=False),
+            asked(server, short[0]),
+            asked(server, replace(short[0], images=short[0].images[::-1]), cache_prompt=False),
+        ]
+        assert same(answers[0], answers[1])
+        metrics = server.metrics()
+        assert metrics["lookm:images_decoded_total"] == n_decoded
+        assert metrics["lookm:images_known_total"] == 12 - n_decoded
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--image-cache", "0") as server:
+        fresh = asked(server, replace(short[0], images=short[0].images[::-1]))
+        assert same(fresh, answers[2])
+
+
+def test_slot_files(folder: Path, short: list[DemoPrompt]) -> None:
+    """Another server goes on from the full prompt of a slot file, unless that was changed."""
+    flags = ("--kv-ratio", str(RATIO), "-c", "4096")
+    question = "What is in image 1?"
+    with running(folder, *flags) as server:
+        asked(server, short[0], id_slot=0)
+        server.post("/slots/0?action=save", filename="asked.bin")
+        alone = asked(server, short[0], question, cache_prompt=False, id_slot=1)
+    beside = folder / "asked.bin.prefix"
+    whole = beside.read_bytes()
+    for data in (whole, whole[:-30], whole[:5000] + b"x" + whole[5001:], None):
+        if data is None:
+            beside.unlink()
+        else:
+            beside.write_bytes(data)
+        with running(folder, *flags) as server:
+            assert server.http.post(
+                "/slots/0?action=restore", json={"filename": "asked.bin"}
+            ).is_success
+            again = asked(server, short[0], question, id_slot=2)
+            assert (again["timings"]["cache_n"] > 0) == (data == whole)
+            assert same(alone, again)
+    beside.write_bytes(whole)
+    with running(folder, *flags, "--kv-prefix-type", "q8_0") as server:
+        server.post("/slots/0?action=restore", filename="asked.bin")
+        assert asked(server, short[0], question, id_slot=2)["timings"]["cache_n"] == 0

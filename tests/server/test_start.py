@@ -26,6 +26,7 @@ FLAGS = {
     "--kv-fidelity": "LLAMA_ARG_KV_FIDELITY",
     "--kv-scorer": "LLAMA_ARG_KV_SCORER",
     "--kv-window": "LLAMA_ARG_KV_WINDOW",
+    "--kv-merge": "LLAMA_ARG_KV_MERGE",
     "--kv-merge-keys": "LLAMA_ARG_KV_MERGE_KEYS",
     "--kv-merge-within-modality": "LLAMA_ARG_KV_MERGE_WITHIN_MODALITY",
     "--kv-visual-quota": "LLAMA_ARG_KV_VISUAL_QUOTA",
@@ -34,6 +35,8 @@ FLAGS = {
     "--kv-on-request": "LLAMA_ARG_KV_ON_REQUEST",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
     "--kv-cells": "LLAMA_ARG_KV_CELLS",
+    "--kv-prefix-type": "LLAMA_ARG_KV_PREFIX_TYPE",
+    "--image-cache": "LLAMA_ARG_IMAGE_CACHE",
     "--image-max-pixels": "LLAMA_ARG_IMAGE_MAX_PIXELS",
     "--kv-memory": "LLAMA_ARG_KV_MEMORY",
     "--allow-origin": "LLAMA_ARG_ALLOW_ORIGIN",
@@ -145,6 +148,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "paper",
         "window",
         "24",
+        "weighted",
         "false",
         "true",
         "0.75",
@@ -153,6 +157,8 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "0",
         "1",
         "2048",
+        "q8_0",
+        "1MiB",
         "1000000",
     )  # --kv-memory does not go with --kv-cells
     ours = [
@@ -174,6 +180,7 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_fidelity": "paper",
             "kv_scorer": "window",
             "kv_window": 24,
+            "kv_merge": "weighted",
             "kv_merge_keys": False,
             "kv_merge_within_modality": True,
             "kv_visual_quota": 0.75,
@@ -182,6 +189,8 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_min_cells": 9,
             "kv_strict_reuse": True,
             "kv_cells": 512,  # of each of four slots
+            "kv_prefix_type": "q8_0",
+            "image_cache": 1 << 20,
             "image_max_pixels": 1_000_000,
         }
 

@@ -28,7 +28,7 @@ def _names(flags: tuple[Flag, ...]) -> set[str]:
 def test_each_option_of_the_library_is_a_flag() -> None:
     assert _names(COMPRESSION) == set(CompressionOverrides.__annotations__)
     # a command asks one prompt: little of it comes again
-    aside = {"prefix_memory", "image_cache"}
+    aside = {"prefix_memory", "prefix_type", "image_cache"}
     assert _names((*COMPRESSION, *OPENING, SEED)) == set(LlavaOptions.__annotations__) - {
         "compression",
         *aside,

@@ -32,6 +32,8 @@ MERGES = [
     reference.Options(
         method="text_prior_pivot_merge", merge_keys=False, scorer="window", window=20
     ),
+    reference.Options(method="snapkv_question", merge="pivot"),
+    reference.Options(method="pivot_merge", merge="average"),
 ]
 
 

@@ -21,6 +21,7 @@ from zoo.pairs import Files, write_pair
 MIB = 1 << 20
 RUN = """
 import json, sys
+from pathlib import Path
 from lookm_cpp import Llava
 from lookm_cpp.bench.process_memory import PeakMemory, give_back, status_bytes
 from lookm_cpp.images import Picture
@@ -42,11 +43,15 @@ def ask(images):
         except KeyboardInterrupt:
             pass
 
+# files of different bytes, as one that was decoded before is not decoded again
+files = [f"{picture}.{i}.jpg" for i in range(n)]
+for i, file in enumerate(files):
+    Path(file).write_bytes(Path(picture).read_bytes() + bytes([i]))
 ask([small])
 Picture.pixels = pixels
 give_back()
 with PeakMemory() as memory:
-    ask([picture] * n)
+    ask(files)
 print(json.dumps([len(opened), None if memory.peak is None else memory.peak - opened[0]]))
 """
 

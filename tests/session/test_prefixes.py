@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from core_session import Session
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lookm_cpp import Llava
-from lookm_cpp.embedded import DEMO
+from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
+from lookm_cpp.images import Picture
+from lookm_cpp.known_images import Known, KnownImages
 from PIL import Image
 
 PICTURES = [str(DEMO / f"pic{i:02}.png") for i in range(1, 9)]
@@ -232,3 +240,249 @@ def test_reading_shows_its_progress_and_can_be_stopped() -> None:
         assert prefix.ask(QUESTIONS[0]) == alone(llm, QUESTIONS[0])
         with pytest.raises(TypeError, match="temperature is not an option of a prefix"):
             llm.read(TEXT, PICTURES, temperature=1)  # type: ignore[call-arg]
+
+
+def photo(path: Path, seed: int, size: tuple[int, int] = (320, 200)) -> str:
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def test_an_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second question decodes nothing, whether the image comes as a file, bytes or a URI."""
+    files = [photo(tmp_path / f"{i}.png", i) for i in range(2)]
+    decoded: list[str] = []
+    pixels = Picture.pixels
+
+    def counted(self: Picture) -> Any:
+        decoded.append(self._label)
+        return pixels(self)
+
+    monkeypatch.setattr(Picture, "pixels", counted)
+    text = "Image 1:<image> Image 2:<image>"
+    data = base64.b64encode(Path(files[1]).read_bytes()).decode()
+    with Llava.embedded(kv_ratio=0.5, image_cache=0) as llm:
+        prefix = llm.read(text, files)
+        assert len(decoded) == 2
+        decoded.clear()
+        answers = [
+            prefix.ask(QUESTIONS[0]),
+            llm.ask(
+                f"{text} {QUESTIONS[0]}", [Path(files[0]).read_bytes(), f"data:;base64,{data}"]
+            ),
+        ]
+        assert decoded == []
+        assert llm.stats.reused_cells == prefix.cells
+        # needed again, as neither cells nor embeddings are there
+        answers.append(llm.ask(f"{text} {QUESTIONS[0]}", files, reuse=False))
+        assert len(decoded) == 2
+        assert answers == [answers[0]] * 3
+
+
+def test_a_file_that_changes_is_decoded_again(tmp_path: Path) -> None:
+    changing = tmp_path / "screen.png"
+    with Llava.embedded() as llm:
+        for number in (3, 8, 3):
+            Image.open(PICTURES[number - 1]).save(changing)
+            found = llm.ask("Image 1:<image> What is in image 1?", str(changing))
+            pixels = np.asarray(Image.open(PICTURES[number - 1]).convert("RGB"))
+            assert found == llm.ask("Image 1:<image> What is in image 1?", pixels, reuse=False)
+
+
+def test_known_images_are_forgotten_in_the_order_of_their_use() -> None:
+    known = KnownImages(n_most=2)
+    for key in (b"a", b"b"):
+        known.put(key, Known(key.decode(), 1, 1))
+    assert known.get(b"a") == Known("a", 1, 1)
+    known.put(b"c", Known("c", 1, 1))
+    assert [known.get(key) is None for key in (b"a", b"b", b"c")] == [False, True, False]
+
+
+@pytest.mark.parametrize("kept", ["f16", "f32"])
+def test_wider_types_keep_prefixes_exactly(kept: str) -> None:
+    with Llava.embedded(kv_ratio=0.2, prefix_type=kept) as llm:
+        prefix = llm.read(TEXT, PICTURES)
+        held = llm._session.prefix_bytes / prefix.stats.kv_bytes_used_before
+        assert held == pytest.approx({"f16": 1.0, "f32": 2.0}[kept], rel=0.1)
+        for question in QUESTIONS:
+            assert prefix.ask(question) == alone(llm, question)
+
+
+@pytest.mark.parametrize("options", [{}, {"flash_attn": "off"}, {"type_k": "q8_0"}])
+@pytest.mark.parametrize(("kept", "share", "off"), [("q8_0", 17 / 32, 0.01), ("q4_0", 9 / 32, 0.1)])
+def test_narrower_types_keep_prefixes_in_fewer_bytes(
+    kept: str, share: float, off: float, options: Any
+) -> None:
+    """17 and 9 bytes for 16 values of two; predictions move as little as the values do."""
+    images = [np.asarray(Image.open(picture).convert("RGB")) for picture in PICTURES]
+    found = {}
+    for kept_type in ("", kept):
+        session = Session(str(MODEL), str(MMPROJ), n_threads=1, prefix_type=kept_type, **options)
+        prompt = f"{TEXT} {QUESTIONS[0]}".replace("<image>", session.media_marker)
+        session.keep_prefix(prompt, images)
+        n_cells = session.stats["prompt_cells"]
+        session.prefill(prompt, images, reuse=True)
+        assert session.stats["reused_cells"] == n_cells
+        found[kept_type] = session.distributions(session.tokens_of(" Image 2 shows an owl."))
+        size = session.prefix_bytes
+    if not options.get("type_k"):
+        assert size / (n_cells * 3072) == pytest.approx(share, rel=0.1)
+    p, log_q = np.exp(found[""].astype(np.float64)), found[kept]
+    divergence = (p * (found[""] - log_q)).sum(axis=1).mean()
+    assert 0 < divergence < off
+
+
+def test_types_that_cannot_be_kept() -> None:
+    with pytest.raises(ValueError, match=r"prefix_type.*q3_k.*expected"):
+        Llava.embedded(prefix_type="q3_k")
+
+
+def test_a_saved_prefix(tmp_path: Path) -> None:
+    """In another process's session, and without the images' files."""
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for target, source in zip(pictures, (PICTURES[2], PICTURES[7]), strict=True):
+        target.write_bytes(Path(source).read_bytes())
+    images: Any = [str(pictures[0]), Image.open(pictures[1])]
+    text = "Image 1:<image> Image 2:<image>"
+    file = tmp_path / "pictures.prefix"
+    with Llava.embedded(kv_ratio=0.5) as llm:
+        prefix = llm.read(text, images, system="Be brief.", method="h2o")
+        prefix.save(file)
+        right = prefix.ask("What is in image 2?", method="h2o")
+    for picture in pictures:
+        picture.unlink()
+    with Llava.embedded(kv_ratio=0.5) as llm:
+        restored = llm.load_prefix(file)
+        assert restored.cells == restored.stats.prompt_cells == prefix.cells
+        assert restored.ask("What is in image 2?", method="h2o") == right
+        assert llm.stats.reused_cells == prefix.cells
+        again = tmp_path / "again.prefix"
+        restored.save(again)
+        assert again.read_bytes() == file.read_bytes()
+        # what had to make room is read again from the images in the file
+        restored.ask("What is in image 1?", method="roco")
+        assert llm.stats.reused_cells == 0
+
+
+def test_a_saved_prefix_that_does_not_fit(tmp_path: Path) -> None:
+    file = tmp_path / "pictures.prefix"
+    with Llava.embedded() as llm:
+        prefix = llm.read("Image 1:<image>", PICTURES[2])
+        prefix.save(file)
+        chat = llm.chat()
+        chat.ask("Image 1:<image> What is in image 1?", PICTURES[2])
+        talk = tmp_path / "talk"
+        chat.save(talk)
+        with pytest.raises(ValueError, match=r"is not a saved prefix, expected .*prefix.save"):
+            llm.load_prefix(talk)
+        with pytest.raises(ValueError, match="is not a saved conversation"):
+            llm.load_state(file)
+        whole = file.read_bytes()
+        for bad in (whole[:-40], whole[:200] + b"x" + whole[201:]):
+            file.write_bytes(bad)
+            with pytest.raises(ValueError, match="truncated or damaged"):
+                llm.load_prefix(file)
+        file.write_bytes(whole)
+        with pytest.raises(FileNotFoundError):
+            llm.load_prefix(tmp_path / "none")
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"prefix_type": "q8_0"}, "prefix_type 'that of the cache', expected 'q8_0'"),
+        ({"type_k": "q8_0"}, "with type_k 'f16', expected 'q8_0'"),
+        ({"prefix_memory": 1000}, "prefix_memory: 1000 bytes, expected at least"),
+        ({"chat_template": "chatml"}, "with chat_template the model's own"),
+    ]
+    for options, why in others:
+        with Llava.embedded(**options) as llm, pytest.raises(ValueError, match=why):
+            llm.load_prefix(file)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(at=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=1, max_size=8))
+def test_any_bytes_of_a_saved_prefix(at: float, value: bytes) -> None:
+    """With a right checksum: an error, or cells that can be asked about."""
+    session, prompt, images, state = saved_prefix()
+    # the head, where every byte has a meaning, as often as the cells after it
+    where = int(at * 2 * 600) if at < 0.5 else int(at * len(state))
+    changed = state[:where] + value + state[where + len(value) :]
+    try:
+        session.restore_prefix(changed)
+    except ValueError as error:
+        why = str(error)
+    else:
+        why = ""
+        session.prefill(prompt, images, reuse=True)
+        session.start(temperature=0.0)
+        session.next()
+    assert not why or re.search("state|prefix_memory", why)
+
+
+@cache
+def saved_prefix() -> tuple[Any, str, list[Any], bytes]:
+    session = Session(str(MODEL), str(MMPROJ), n_threads=1)
+    images = [np.asarray(Image.open(PICTURES[0]).convert("RGB"))]
+    prompt = f"Image 1:{session.media_marker} What is in image 1?"
+    return session, prompt, images, session.prefix_state(prompt, images, method="h2o", kv_ratio=0.5)
+
+
+def test_reading_messages() -> None:
+    content = [
+        {"type": "text", "text": "Image 1:"},
+        {"type": "image_url", "image_url": {"url": PICTURES[2]}},
+    ]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": content},
+    ]
+    with Llava.embedded() as llm:
+        prefix = llm.read(messages)
+        right = llm.ask(
+            "Image 1:<image> What is in image 1?", PICTURES[2], system="Be brief.", reuse=False
+        )
+        assert prefix.ask("What is in image 1?") == right
+        assert llm.stats.reused_cells == prefix.cells
+        answered = llm.read([*messages, {"role": "assistant", "content": "Ask."}])
+        assert answered.ask("What is in image 1?")
+        for bad, why in (([], r"text is \[\]"), (3, "text is 3")):
+            with pytest.raises(ValueError, match=why):
+                llm.read(bad)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="images is given together with messages"):
+            llm.read(messages, PICTURES[2])
+
+
+def test_a_conversation_that_keeps_everything(tmp_path: Path) -> None:
+    """Each answer is that of the whole history as one prompt, though a file changes meanwhile."""
+    screen = tmp_path / "screen.png"
+    turns = [
+        ("Image 1:<image> What is in image 1?", 3),
+        ("Image 2:<image> What is in image 2?", 8),
+        ("What is in image 1?", None),
+    ]
+    with Llava.embedded(kv_ratio=0.5) as llm:
+        chat = llm.chat(keep="all", system="Be brief.")
+        for number, (question, picture) in enumerate(turns, start=1):
+            if picture is not None:
+                Image.open(PICTURES[picture - 1]).save(screen)
+            answer = chat.ask(question, [str(screen)] if picture else [], max_tokens=12)
+            stats = chat.stats
+            assert (chat.n_turns, stats.reused_cells > 0) == (number, number > 1)
+            messages = chat.messages
+            assert messages.pop()["content"].strip() == answer
+            alone = llm.create_chat_completion(
+                messages, temperature=0.0, max_tokens=12, reuse=False
+            )
+            assert alone["choices"][0]["message"]["content"].strip() == answer
+            assert alone["choices"][0]["finish_reason"] == chat.finish_reason
+            assert llm.stats.kept_cells == stats.kept_cells
+        stream = chat.stream("Describe image 2.")
+        begun = next(stream)
+        assert chat.messages[-1] == {"role": "assistant", "content": begun}
+        chat.ask("What is in image 2?")
+        assert [message["role"] for message in chat.messages[-4:]] == ["user", "assistant"] * 2
+        with pytest.raises(RuntimeError, match="newer prompt"):
+            next(stream)
+        n_turns = chat.n_turns
+        with pytest.raises(ValueError, match="placeholders"):
+            chat.ask("<image> <image>", PICTURES[0])
+        assert (chat.n_turns, len(chat.messages)) == (n_turns, 1 + 2 * n_turns)
+        with pytest.raises(ValueError, match="keep is 'some', expected"):
+            llm.chat(keep="some")  # type: ignore[call-overload]

@@ -29,6 +29,7 @@ def test_a_compression_shows_each_field() -> None:
         "fidelity": "upstream",
         "scorer": "window",
         "window": 9,
+        "merge": "average",
         "merge_keys": False,
         "merge_within_modality": True,
         "visual_quota": 0.3,

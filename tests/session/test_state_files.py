@@ -321,7 +321,7 @@ def _parent(header: Any, key: tuple[str, ...]) -> Any:
     return header
 
 
-LATER = ("ratio_floor", "ratio_ceiling", "quality")
+LATER = ("ratio_floor", "ratio_ceiling", "quality", "merge")
 
 
 def test_a_header_of_version_0_1_0(chat: Chat, llm: Llava, tmp_path: Path) -> None:

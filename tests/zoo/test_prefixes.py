@@ -47,3 +47,32 @@ def test_going_on_from_a_kept_prefix(name: str, tmp_path_factory: pytest.TempPat
         else:
             assert stats["reused_cells"] >= stats["prompt_cells"] - len(" Which?") - 5
         np.testing.assert_array_equal(alone, again, method)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_saved_prefix(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bit for bit in another session, kept as it is and as f32, which holds every f16."""
+    files = write_pair(name, tmp_path_factory.mktemp("zoo"))
+    rng = np.random.default_rng(8)
+    images = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for width, height in PAIRS[name].images
+    ]
+    how: Any = {"method": "h2o", "kv_ratio": 0.3, "contexts": [CONTEXT]}
+
+    def prompt(session: Session) -> str:
+        image, context = session.media_marker, session.context_marker
+        return f"A:{image} B:{context}{image} Which?"
+
+    for kept in ("", "f32"):
+        sessions = [
+            Session(str(files.model), str(files.mmproj), n_threads=1, prefix_type=kept)
+            for _ in range(2)
+        ]
+        state = sessions[0].prefix_state(prompt(sessions[0]), images, **how)
+        sessions[0].prefill(prompt(sessions[0]), images, n_answer=len(ANSWER), **how)
+        n_cells = sessions[1].restore_prefix(state)
+        sessions[1].prefill(prompt(sessions[1]), images, n_answer=len(ANSWER), reuse=True, **how)
+        assert sessions[1].stats["reused_cells"] == n_cells
+        read, restored = (one.distributions(ANSWER) for one in sessions)
+        np.testing.assert_array_equal(read, restored)

@@ -188,10 +188,10 @@ size_t kv_cache::bytes_per_token(llama_context * ctx) {
 }
 
 void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_type type_v,
-                           const std::string & prefix) {
+                           const char * k, const char * v) {
     const auto check = [&](const char * argument, ggml_type type, uint32_t head_dim) {
         if (head_dim % ggml_blck_size(type) != 0) {
-            throw bad_argument(prefix + argument,
+            throw bad_argument(argument,
                                std::string("\"") + ggml_type_name(type) + "\" stores blocks of " +
                                    std::to_string(ggml_blck_size(type)) +
                                    " numbers, but a head of this model has " +
@@ -199,8 +199,8 @@ void kv_cache::check_types(const llama_model * model, ggml_type type_k, ggml_typ
         }
     };
     for (uint32_t il = 0; il < model->hparams.n_layer(); ++il) {
-        check("type_k", type_k, model->hparams.n_embd_head_k(il));
-        check("type_v", type_v, model->hparams.n_embd_head_v(il));
+        check(k, type_k, model->hparams.n_embd_head_k(il));
+        check(v, type_v, model->hparams.n_embd_head_v(il));
     }
 }
 

@@ -61,10 +61,10 @@ class kv_cache {
     // Bytes of K and V for each token, in layers that see every earlier token, compressible or not;
     // 0 without such layers.
     static size_t bytes_per_token(llama_context * ctx);
-    // Throws bad_argument (prefix + "type_k" or "type_v") for a type whose block size does not
-    // divide the size of a head, which would make llama.cpp abort.
+    // Throws bad_argument (named k or v) for a type whose block size does not divide the size of a
+    // head, which would make llama.cpp abort.
     static void check_types(const llama_model * model, ggml_type type_k, ggml_type type_v,
-                            const std::string & prefix = "");
+                            const char * k = "type_k", const char * v = "type_v");
     // How the context's caches store rows, in the order in which llama.cpp saves them: full
     // attention, then sliding windows.
     static std::vector<cache_form> forms(llama_context * ctx);

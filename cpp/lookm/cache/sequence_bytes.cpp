@@ -194,6 +194,9 @@ class converter {
 
     void convert_layer(const values_form & from, const values_form & to, int64_t n_cells) {
         const int64_t n_values = read_head(from);
+        if (n_values % ggml_blck_size(to.type) != 0) {
+            state_reader::fail();
+        }
         write_head(to, n_values);
         if (from == to) {
             copy_bytes(from.bytes(n_values) * n_cells);
@@ -226,6 +229,21 @@ std::vector<uint8_t> convert_sequence(std::span<const uint8_t> sequence,
                                       std::span<const cache_form> from,
                                       std::span<const cache_form> to, int32_t n_threads) {
     return converter(sequence, n_threads)(from, to);
+}
+
+std::vector<cache_form> forms_at_rest(std::span<const cache_form> forms, ggml_type type) {
+    // quantized in groups of the transform's size, as every type of a cache is in blocks of it
+    const int32_t rotation =
+        ggml_is_quantized(type) ? static_cast<int32_t>(ggml_blck_size(type)) : 0;
+    std::vector<cache_form> out(forms.begin(), forms.end());
+    for (cache_form & form : out) {
+        if (form.type_k != type || form.type_v != type) {
+            form.type_k = form.type_v = type;
+            form.rotation_k = form.rotation_v = rotation;
+            form.v_transposed = false;
+        }
+    }
+    return out;
 }
 
 } // namespace lookm

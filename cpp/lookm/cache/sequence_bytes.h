@@ -32,4 +32,7 @@ std::vector<uint8_t> convert_sequence(std::span<const uint8_t> sequence,
                                       std::span<const cache_form> from,
                                       std::span<const cache_form> to, int32_t n_threads);
 
+// The forms in which sequences of these caches rest in host memory, with K and V of this type.
+std::vector<cache_form> forms_at_rest(std::span<const cache_form> forms, ggml_type type);
+
 } // namespace lookm

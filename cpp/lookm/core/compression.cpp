@@ -91,6 +91,13 @@ method resolve(const compression & c) {
     method m = find(c.method);
     const fidelity of = parse<fidelity>(
         "fidelity", c.fidelity, {{"paper", fidelity::paper}, {"upstream", fidelity::upstream}});
+    if (c.merge) {
+        m.merge = parse<enum merge>("merge", *c.merge,
+                                    {{"none", merge::none},
+                                     {"average", merge::average},
+                                     {"pivot", merge::pivot},
+                                     {"weighted", merge::weighted}});
+    }
     if (c.text_overflow) {
         m.text_overflow = parse<enum text_overflow>(
             "text_overflow", *c.text_overflow,

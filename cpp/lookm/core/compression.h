@@ -29,9 +29,10 @@ struct compression {
     std::optional<std::string> text_overflow = {};
     std::string fidelity = "paper";
     std::optional<std::string> scorer = {};
-    std::optional<int32_t> window = {}; // length of the query window
-    bool merge_keys = true;             // false: merges V rows only, kept K rows do not change
-    bool merge_within_modality = false; // merges text into text and images into images only
+    std::optional<int32_t> window = {};    // length of the query window
+    std::optional<std::string> merge = {}; // how evicted rows are merged
+    bool merge_keys = true;                // false: merges V rows only, kept K rows do not change
+    bool merge_within_modality = false;    // merges text into text and images into images only
     // minimum fraction of the important budget that is reserved for image cells
     std::optional<double> visual_quota = {};
     uint32_t seed = 0; // of the method random
@@ -51,6 +52,7 @@ void for_each_field(const compression * /*unused*/, Visit && visit) {
     visit("fidelity", &compression::fidelity);
     visit("scorer", &compression::scorer);
     visit("window", &compression::window);
+    visit("merge", &compression::merge);
     visit("merge_keys", &compression::merge_keys);
     visit("merge_within_modality", &compression::merge_within_modality);
     visit("visual_quota", &compression::visual_quota);

@@ -71,9 +71,8 @@ class round_planner {
     round_plan plan(bool readers_turn) {
         choose_turns();
         hold_those_who_wait();
-        plan_.readers_turn = readers_turn;
         if (next_ && next_->observed && !is_held(*next_)) {
-            separate_reader();
+            separate_reader(readers_turn);
         }
         if (cache_.shared) {
             clear_for_answers();
@@ -277,7 +276,7 @@ class round_planner {
     }
 
     // An observed prompt is read by itself.
-    void separate_reader() {
+    void separate_reader(bool readers_turn) {
         const auto is_other = [this](const slot_view & s) {
             return &s != next_ && goes_on(s) && !is_held(s);
         };
@@ -285,8 +284,8 @@ class round_planner {
         if (std::none_of(slots_.begin(), slots_.end(), is_other)) {
             return;
         }
-        plan_.readers_turn = !plan_.readers_turn;
-        if (!plan_.readers_turn) {
+        plan_.alternates = next_->task;
+        if (!readers_turn) {
             hold(*next_);
             plan_.reader = -1;
             return;

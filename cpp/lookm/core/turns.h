@@ -48,7 +48,8 @@ struct round_plan {
     std::vector<int32_t> held;    // slots that sit this round out
     std::vector<int32_t> cleared; // slots whose cells are freed, in this order, before the round
     int32_t reader = -1;          // the only slot with an observed prompt that is read; -1: none
-    bool readers_turn = false;    // to be handed to the next round
+    // the task of the observed prompt that takes turns with other slots; -1: it need not
+    int32_t alternates = -1;
 };
 
 // Plans the next round.
@@ -56,8 +57,8 @@ struct round_plan {
 // Observed prompts, and prompts with images, are read one at a time. A prompt that starts needs
 // free cells for itself, and then for its answer in addition to the answers under way; until then
 // it waits, and so do all prompts that came later. Slots without work give up their cells for it.
-// Rounds of an observed prompt alternate with rounds of all other slots: readers_turn says whose
-// the last such round was.
+// An observed prompt and all other slots take turns: readers_turn says whose the round is where
+// both could go on (turn_balance.h).
 round_plan plan_round(std::span<const slot_view> slots, const cache_view & cache,
                       bool readers_turn);
 

@@ -33,6 +33,7 @@ struct model_options {
     bool shrink = true;    // the KV cache is only as large as its content needs (sized_context)
     // bytes of host memory for beginnings of prompts that may come again (prefixes)
     int64_t prefix_memory = int64_t(1) << 30;
+    std::string prefix_type; // type of their K and V in host memory; "": those of the cache
     int64_t image_cache = int64_t(256) << 20; // bytes for encoded images that may come again
     bool swa_full = false; // layers with a sliding window keep all cells, so that any can be reused
     std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
@@ -65,6 +66,7 @@ void for_each_field(const model_options * /*unused*/, Visit && visit) {
     visit("kv_memory", &model_options::kv_memory);
     visit("shrink", &model_options::shrink);
     visit("prefix_memory", &model_options::prefix_memory);
+    visit("prefix_type", &model_options::prefix_type);
     visit("image_cache", &model_options::image_cache);
     visit("swa_full", &model_options::swa_full);
     visit("chat_template", &model_options::chat_template);

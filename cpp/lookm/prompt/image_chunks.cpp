@@ -11,10 +11,14 @@ namespace lookm {
 
 namespace {
 
-mtmd::bitmap blank(const mtmd::bitmap & other) {
-    mtmd::bitmap made(other.nx(), other.ny(), nullptr);
-    made.set_id(other.id().c_str());
+mtmd::bitmap blank(const image_size & size, const std::string & id) {
+    mtmd::bitmap made(size.width, size.height, nullptr);
+    made.set_id(id.c_str());
     return made;
+}
+
+mtmd::bitmap blank(const mtmd::bitmap & other) {
+    return blank({other.nx(), other.ny()}, other.id());
 }
 
 mtmd::input_chunks_ptr tokenize_media(const mtmd_context * mmproj, const std::string & text,
@@ -77,16 +81,35 @@ std::vector<char> saved_bytes(const mtmd_input_chunk * chunk) {
     return bytes;
 }
 
+const mtmd_input_chunk * late_image::piece(size_t i) {
+    if (!chunks_) {
+        chunks_ = prepare_();
+    }
+    return pieces_of(chunks_).at(i);
+}
+
 image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & text,
                                std::span<const image_source> images, bool begins) {
     const std::string marker = mtmd_get_marker(mmproj);
     image_chunks out;
     std::vector<mtmd::bitmap> blanks;
-    for (const image_source & load : images) {
-        const mtmd::bitmap bitmap = load();
+    for (const image_source & source : images) {
+        const std::optional<known_image> known = source.known ? source.known() : std::nullopt;
+        mtmd::bitmap bitmap = known ? blank(known->size, known->id) : source.load();
         out.sizes.push_back({bitmap.nx(), bitmap.ny()});
         out.images.push_back(tokenize_media(mmproj, marker, {&bitmap, 1}, /*begins =*/false));
         blanks.push_back(blank(bitmap));
+        out.late.push_back(nullptr);
+        if (known) {
+            const auto prepare = [mmproj, marker, load = source.load, id = known->id] {
+                const mtmd::bitmap loaded = load();
+                if (loaded.id() != id) {
+                    throw bad_argument("images", "one of them changed while it was used");
+                }
+                return tokenize_media(mmproj, marker, {&loaded, 1}, /*begins =*/false);
+            };
+            out.late.back() = std::make_unique<late_image>(prepare);
+        }
     }
     out.outline = tokenize_media(mmproj, text, blanks, begins);
     const std::vector<const mtmd_input_chunk *> outline = pieces_of(out.outline);
@@ -99,11 +122,12 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
             // pieces depend on the image's place in the prompt: prepare it again in its place
             pieces.clear();
             out.images[i].reset();
+            out.late[i].reset();
             std::vector<mtmd::bitmap> before;
             for (size_t k = 0; k < i; ++k) {
                 before.push_back(blank(blanks[k]));
             }
-            before.push_back(images[i]());
+            before.push_back(images[i].load());
             out.images[i] = tokenize_media(mmproj, up_to(text, marker, i), before, begins);
             const std::vector<const mtmd_input_chunk *> all = pieces_of(out.images[i]);
             pieces.assign(all.begin() + static_cast<int64_t>(std::min(first, all.size())),
@@ -112,6 +136,9 @@ image_chunks make_image_chunks(const mtmd_context * mmproj, const std::string & 
                 throw std::runtime_error("images: mtmd cut image " + std::to_string(i + 1) +
                                          " differently the second time");
             }
+        } else if (out.late[i]) {
+            pieces.assign(expected.begin(), expected.begin() + static_cast<int64_t>(n));
+            out.images[i].reset();
         }
         out.pieces.insert(out.pieces.end(), pieces.begin(), pieces.end());
         out.ends.push_back(out.pieces.size());

@@ -198,7 +198,7 @@ void set_areas(std::span<image_piece> pieces, const image_size & image, const im
 
 std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::string & mmproj_path,
                                       const std::string & image_marker, const prompt & p) {
-    const std::vector<image_size> & images = p.image_sizes;
+    const std::vector<image_size> & images = p.media.sizes;
     std::vector<image_piece> pieces;
     if (images.empty()) {
         return pieces;

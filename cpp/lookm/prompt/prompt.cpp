@@ -188,9 +188,8 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
     p.n_images = static_cast<int32_t>(images.size());
     const std::vector<llama_token> stand_in =
         tokenize_run(model, markers.context, markers.image, {}).tokens;
-    image_chunks media = make_image_chunks(mmproj, with_stand_ins(text, markers), images, begins);
-    p.images = std::move(media.images);
-    p.image_sizes = std::move(media.sizes);
+    p.media = make_image_chunks(mmproj, with_stand_ins(text, markers), images, begins);
+    const image_chunks & media = p.media;
     auto piece = media.pieces.begin();
     std::span<text_run> left = runs;
     for (size_t i = 0; i < mtmd_input_chunks_size(media.outline.get()); ++i) {
@@ -213,7 +212,8 @@ prompt tokenize(const llama_model * model, const mtmd_context * mmproj, const st
                                 {},
                                 *piece++,
                                 static_cast<int32_t>(k - first),
-                                static_cast<int32_t>(*end - first)});
+                                static_cast<int32_t>(*end - first),
+                                media.late[end - media.ends.begin()].get()});
         }
     }
     if (!left.empty()) {

@@ -16,13 +16,16 @@ namespace lookm {
 // Either a run of text tokens, or a piece of an image (the whole or a tile).
 struct prompt_chunk {
     std::vector<llama_token> tokens;
-    std::vector<token_kind> kind;             // of each token; `image` if it belongs to a context
-    const mtmd_input_chunk * image = nullptr; // owned by prompt::images
-    int32_t tile = 0, n_tiles = 1;            // which of its image's chunks this is
+    std::vector<token_kind> kind; // of each token; `image` if it belongs to a context
+    // owned by the prompt; has pixels unless its image is late
+    const mtmd_input_chunk * image = nullptr;
+    int32_t tile = 0, n_tiles = 1; // which of its image's chunks this is
+    late_image * late = nullptr;   // owned by the prompt
 
     // What the chunk of an image is recognized by when it comes again. Empty if nobody can tell, as
     // the image has no id.
     std::vector<char> image_key() const;
+    const mtmd_input_chunk * with_pixels() const { return late ? late->piece(tile) : image; }
     int32_t n_cells() const;
     int32_t n_context() const;
 };
@@ -37,8 +40,7 @@ struct prompt_piece {
 
 struct prompt {
     std::vector<prompt_chunk> chunks;
-    std::vector<mtmd::input_chunks_ptr> images; // what chunks point to
-    std::vector<image_size> image_sizes;        // of the images as given
+    image_chunks media; // what chunks point to
 
     // images as given; a model may cut one into several tiles, each of which is a chunk
     int32_t n_images = 0;

@@ -76,6 +76,19 @@ asked_ratio request_ratio(const json & data) {
     return {ratio};
 }
 
+// Host memory for prompts (--cache-ram) is shared by full prefixes and by llama-server's own prompt
+// cache, which holds what compression has left of them.
+void share_host_memory(common_params & params) {
+    static const int32_t whole = params.cache_ram_mib; // a model that is loaded again keeps it
+    if (whole == 0 || !server_hook().keeps_prefixes()) {
+        params.cache_ram_mib = whole;
+        return;
+    }
+    params.cache_ram_mib = whole < 0 ? whole : whole / 4;
+    server_hook().prefixes().limit(
+        whole < 0 ? SIZE_MAX : static_cast<size_t>(whole - params.cache_ram_mib) << 20);
+}
+
 } // namespace
 
 common_init_result_ptr init_from_params(common_params & params) {
@@ -100,7 +113,12 @@ common_init_result_ptr init_from_params(common_params & params) {
     if (const std::string missing = missing_template(result->model(), params); !missing.empty()) {
         stop(missing);
     }
-    server_hook().attach(result->context());
+    try {
+        server_hook().attach(result->context());
+        share_host_memory(params);
+    } catch (const std::invalid_argument & error) {
+        stop(with_flag(error));
+    }
     if (size_of_slots.n_cells > 0) {
         try {
             check_allocated(result->context());

@@ -102,6 +102,9 @@ const std::map<std::string, field_flag> & compression_flags() {
          {"--kv-window", "LLAMA_ARG_KV_WINDOW", "N",
           "number of queries for --kv-scorer window (default: depends on the method, or the text "
           "after the\nlast image)"}},
+        {"merge",
+         {"--kv-merge", "LLAMA_ARG_KV_MERGE", "{none,average,pivot,weighted}",
+          "how evicted cells are merged into kept ones (default: as the method says)"}},
         {"merge_keys",
          {"--kv-merge-keys", "LLAMA_ARG_KV_MERGE_KEYS", "{true,false}",
           "merge evicted keys and values (true), or values only (default: true)"}},
@@ -149,6 +152,19 @@ const std::vector<flag> & flags() {
                        "the same limit as the size of the KV buffers, such as 512MiB",
                        "LLAMA_ARG_KV_MEMORY",
                        [](settings & s, const std::string & v) { s.kv_memory = parsed_bytes(v); }),
+            with_value("kv_prefix_type", "--kv-prefix-type", "TYPE",
+                       "type of K and V of the full prompts that are kept in host memory "
+                       "(--cache-ram), such as\nq8_0 or q4_0, which take a half and a quarter of "
+                       "the bytes of f16 (default: that of the cache)",
+                       "LLAMA_ARG_KV_PREFIX_TYPE",
+                       [](settings & s, const std::string & v) { s.prefix_type = v; }),
+            with_value("image_cache", "--image-cache", "SIZE",
+                       "memory for images that are decoded and scaled, such as 1GiB; an image that "
+                       "comes again is not\ndecoded again, and 0 keeps none (default: 256MiB)",
+                       "LLAMA_ARG_IMAGE_CACHE",
+                       [](settings & s, const std::string & v) {
+                           s.image_cache = v == "0" ? 0 : parsed_bytes(v);
+                       }),
             with_value("allow_origin", "--allow-origin", "LIST",
                        "serve only web pages of these origins, separated by commas, such as "
                        "https://chat.example.org;\nself: only this server's own page (default: "

@@ -1,14 +1,36 @@
 #include "lookm/server/full_prefixes.h"
 
+#include "lookm/cache/kv_cache.h"
+#include "lookm/cache/sequence_numbers.h"
+#include "lookm/core/state_bytes.h"
 #include "lookm/host/memory_room.h"
+#include "lookm/model/model.h"
 
 #include "llama.h"
 #include "log.h"
 
 #include <algorithm>
+#include <limits>
+#include <stdexcept>
 #include <utility>
 
 namespace lookm::server {
+
+namespace {
+
+constexpr uint32_t state_version = 1;
+
+// What must be the same for cells to mean the same.
+std::vector<int32_t> numbers_of(const std::vector<cache_form> & forms) {
+    std::vector<int32_t> out;
+    for (const cache_form & f : forms) {
+        out.insert(out.end(),
+                   {f.type_k, f.type_v, f.v_transposed, f.rotation_k, f.rotation_v, f.cell_bytes});
+    }
+    return out;
+}
+
+} // namespace
 
 int32_t end_of_last_image(const server_tokens & tokens, int32_t n) {
     int32_t end = 0;
@@ -38,9 +60,61 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, int32_t n
     return best;
 }
 
-void full_prefixes::keep(llama_context * ctx, llama_seq_id seq, const server_tokens & tokens) {
-    const size_t size = llama_state_seq_get_size_ext(ctx, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
-    if (!kept_.fits(size + tokens.size() * sizeof(llama_token))) {
+void full_prefixes::attach(llama_context * ctx, const std::string & type) {
+    kept_ = byte_budget<full_prefix>(kept_.most());
+    ctx_ = ctx;
+    here_ = at_rest_ = kv_cache::forms(ctx);
+    if (!type.empty()) {
+        const ggml_type asked = parse_cache_type("kv_prefix_type", type);
+        kv_cache::check_types(llama_get_model(ctx), asked, asked, "kv_prefix_type",
+                              "kv_prefix_type");
+        at_rest_ = forms_at_rest(here_, asked);
+    }
+}
+
+bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
+    const std::vector<uint8_t> converted =
+        at_rest_ == here_ ? std::vector<uint8_t>()
+                          : convert_sequence(from.cells, at_rest_, here_, llama_n_threads(ctx_));
+    const std::vector<uint8_t> & cells = at_rest_ == here_ ? from.cells : converted;
+    return llama_state_seq_set_data_ext(ctx_, cells.data(), cells.size(), seq,
+                                        LLAMA_STATE_SEQ_FLAGS_NONE) == cells.size() &&
+           llama_memory_seq_pos_max(llama_get_memory(ctx_), seq) + 1 == from.tokens.pos_next();
+}
+
+std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
+    const match found = find(tokens, std::numeric_limits<int32_t>::max());
+    if (!found.from) {
+        return {};
+    }
+    state_writer w;
+    w.put(state_version);
+    w.put(numbers_of(at_rest_));
+    w.put(found.from->tokens.serialize());
+    w.put(found.from->cells);
+    return std::move(w.out);
+}
+
+void full_prefixes::take(std::span<const uint8_t> saved) {
+    state_reader r(saved);
+    if (r.get<uint32_t>() != state_version || r.get_all<int32_t>() != numbers_of(at_rest_)) {
+        throw std::invalid_argument("it was saved by a server with other cache types");
+    }
+    const std::vector<char> packed = r.get_all<char>();
+    llama_tokens words(packed.size() / sizeof(llama_token));
+    std::copy_n(packed.data(), words.size() * sizeof(llama_token),
+                reinterpret_cast<char *>(words.data()));
+    full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true),
+                        r.get_all<uint8_t>()};
+    if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, at_rest_)) {
+        state_reader::fail();
+    }
+    kept_.add(std::make_shared<const full_prefix>(std::move(made)));
+}
+
+void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
+    const size_t size = llama_state_seq_get_size_ext(ctx_, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
+    if (at_rest_ == here_ && !kept_.fits(size + tokens.size() * sizeof(llama_token))) {
         return;
     }
     if (!has_room(size)) {
@@ -50,7 +124,11 @@ void full_prefixes::keep(llama_context * ctx, llama_seq_id seq, const server_tok
         return;
     }
     full_prefix made = {tokens.clone(), std::vector<uint8_t>(size)};
-    llama_state_seq_get_data_ext(ctx, made.cells.data(), size, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
+    llama_state_seq_get_data_ext(ctx_, made.cells.data(), size, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
+    if (at_rest_ != here_) {
+        made.cells = convert_sequence(made.cells, here_, at_rest_, llama_n_threads(ctx_));
+        made.cells.shrink_to_fit();
+    }
     // what the new one begins with need not be kept twice
     kept_.drop_if([&](const full_prefix & old) {
         return old.tokens.get_common_prefix(tokens) >=

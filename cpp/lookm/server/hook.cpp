@@ -1,7 +1,5 @@
 #include "lookm/server/hook.h"
 
-#include "lookm/core/stopwatch.h"
-
 #include "log.h"
 
 #include <algorithm>
@@ -29,6 +27,7 @@ void hook::attach(llama_context * ctx) {
     }
     compressor_ = std::make_unique<compressor>(ctx);
     ctx_ = ctx;
+    prefixes_.attach(ctx, server_settings().prefix_type);
     observed_ = -1;
     reading_.reset();
     round_ = {};
@@ -52,6 +51,14 @@ int32_t hook::n_unobserved(const slot_prompt & p) const {
     compress_options options = server_settings().options(p.ratio);
     options.kind = p.kind({});
     return first_query(options.method, budget_of(options, options.kind), options.kind);
+}
+
+bool hook::keeps_prefixes() const {
+    std::vector<token_kind> kinds(100, token_kind::image); // longer than any window
+    kinds.front() = kinds.back() = token_kind::text;
+    const compress_options options = server_settings().options({0.5});
+    return kv_cache::memory_type(ctx_) == "kv_cache" &&
+           first_query(options.method, budget_of(options, kinds), kinds) > 0;
 }
 
 bool hook::is_whole(const slot_prompt & p) const {
@@ -124,7 +131,11 @@ bool hook::is_half_read(int32_t slot, int32_t task) const {
 }
 
 const round_plan & hook::plan_next(const std::vector<slot_view> & slots, const cache_view & cache) {
-    round_ = plan_round(slots, cache, round_.readers_turn);
+    if (round_.alternates >= 0) {
+        balance_.took(round_.alternates, round_.reader >= 0, since_plan_.seconds());
+    }
+    since_plan_ = {};
+    round_ = plan_round(slots, cache, balance_.is_readers());
     return round_;
 }
 

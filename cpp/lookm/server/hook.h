@@ -1,6 +1,8 @@
 #pragma once
 
 #include "lookm/cache/capped_reader.h"
+#include "lookm/core/stopwatch.h"
+#include "lookm/core/turn_balance.h"
 #include "lookm/core/turns.h"
 #include "lookm/server/answer_cells.h"
 #include "lookm/server/full_prefixes.h"
@@ -73,6 +75,8 @@ class hook {
     // Whether the slot has all cells of this prompt, which was observed and is now at its end.
     bool is_whole(const slot_prompt & p) const;
     full_prefixes & prefixes() { return prefixes_; }
+    // Whether prompts can go on from full prefixes at all: not by sums of all queries.
+    bool keeps_prefixes() const;
     // A slot has got the cells of a full prefix, of these kinds, and goes on from the first n.
     void restored(int32_t slot, std::span<const token_kind> kind, int32_t n);
 
@@ -138,7 +142,9 @@ class hook {
     llama_context * ctx_ = nullptr;
     std::unique_ptr<compressor> compressor_;
     slot_cap cap_;
-    round_plan round_;                     // the last one planned
+    round_plan round_; // the last one planned
+    turn_balance balance_;
+    stopwatch since_plan_;
     int32_t observed_ = -1;                // task of the prompt that is observed
     compress_options options_;             // of that prompt
     std::optional<capped_reader> reading_; // that prompt, if it is read through the cap

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 
@@ -92,7 +93,22 @@ size_t count(const std::string & text, const std::string & part) {
     return n;
 }
 
+// A piece of a late image: as it was prepared earlier, unless it is another one at its place in
+// this prompt.
+const mtmd_input_chunk * with_pixels(const prepared_image & earlier, const image_chunks & made,
+                                     size_t image, size_t piece) {
+    const size_t first = image > 0 ? made.ends[image - 1] : 0;
+    const bool same = piece < earlier.pieces.size() && saved_bytes(earlier.pieces[piece].get()) ==
+                                                           saved_bytes(made.pieces[first + piece]);
+    return same ? earlier.pieces[piece].get() : made.late[image]->piece(piece);
+}
+
 } // namespace
+
+prepared_images & prepared() {
+    static prepared_images one(static_cast<size_t>(server_settings().image_cache));
+    return one;
+}
 
 void check_picture(std::span<const uint8_t> file) {
     const int64_t most = server_settings().max_pixels();
@@ -123,9 +139,14 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
     for (const raw_buffer & file : files) {
         check_picture(file); // all of them, before the first is decoded
     }
+    std::vector<std::shared_ptr<const prepared_image>> earlier;
     std::vector<image_source> sources;
     for (const raw_buffer & file : files) {
-        sources.emplace_back([&] {
+        earlier.push_back(prepared().find(file));
+        const auto known = [found = earlier.back()] {
+            return found ? std::optional(found->known) : std::nullopt;
+        };
+        const auto load = [&] {
             mtmd::bitmap bitmap(mtmd_helper_bitmap_init_from_buf(mctx, file.data(), file.size(),
                                                                  /*placeholder =*/false, init_opt)
                                     .bitmap);
@@ -134,7 +155,8 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
                     "Failed to load image or audio file"); // llama-server's own words
             }
             return bitmap;
-        });
+        };
+        sources.emplace_back(load, known);
     }
     image_chunks made = make_image_chunks(mctx, prompt, sources, /*begins =*/true);
     server_tokens tokens(llama_tokens(), /*has_mtmd =*/true);
@@ -145,9 +167,19 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
             tokens.push_back(chunk);
             continue;
         }
-        tokens.push_back(made.pieces[n_pieces++]); // a copy
+        const size_t first = image > 0 ? made.ends[image - 1] : 0;
+        tokens.push_back(made.late[image]
+                             ? with_pixels(*earlier[image], made, image, n_pieces - first)
+                             : made.pieces[n_pieces]); // a copy
+        ++n_pieces;
         for (; image < made.ends.size() && made.ends[image] == n_pieces; ++image) {
-            made.images[image].reset();
+            if (!made.late[image]) {
+                const std::span all(made.pieces);
+                prepared().keep(files[image],
+                                {mtmd_input_chunk_get_id(all[first]), made.sizes[image]},
+                                all.subspan(first, n_pieces - first));
+                made.images[image].reset();
+            }
         }
     }
     return tokens;

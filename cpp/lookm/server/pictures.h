@@ -1,5 +1,7 @@
 #pragma once
 
+#include "lookm/server/prepared_images.h"
+
 #include "server-common.h"
 
 #include <cstdint>
@@ -13,8 +15,12 @@ namespace lookm::server {
 // images: their decoder reports them.
 void check_picture(std::span<const uint8_t> file);
 
+// Images of earlier requests, up to --image-cache bytes.
+prepared_images & prepared();
+
 // Returns the same tokens as process_mtmd_prompt, which holds all images of a prompt at full size
-// until it has prepared the last one. Here each image is decoded, prepared and freed in turn.
+// until it has prepared the last one. Here each image is decoded, prepared and freed in turn, and
+// not decoded if it is among prepared().
 server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
                              const std::vector<raw_buffer> & files,
                              const mtmd_helper_init_opt & init_opt, bool is_placeholder = false);

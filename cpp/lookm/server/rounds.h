@@ -62,8 +62,6 @@ auto before_round(Slots & slots, const common_params & params, Refuse && refuse)
     if (!server_settings().active()) {
         return held_slots<typename Slots::value_type>();
     }
-    server_hook().prefixes().limit(
-        params.cache_ram_mib < 0 ? SIZE_MAX : static_cast<size_t>(params.cache_ram_mib) << 20);
     refuse_unreadable(slots, refuse);
     // else each slot has cells of its own
     const bool shared = params.kv_unified && !server_hook().capped();

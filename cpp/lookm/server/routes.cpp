@@ -2,6 +2,7 @@
 
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
+#include "lookm/server/pictures.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/slot_file.h"
 
@@ -49,6 +50,8 @@ json describe(const settings & s) {
         {"kv_min_cells", s.min_cells},
         {"kv_strict_reuse", s.strict_reuse},
         {"kv_cells", server_hook().slot_cells()},
+        {"kv_prefix_type", s.prefix_type},
+        {"image_cache", s.image_cache},
         {"image_max_pixels", s.max_pixels()},
     };
     for_each_field(&s.how, [&](const std::string & name, auto member) {
@@ -107,6 +110,11 @@ void add_metrics(server_http_res & res) {
     out << "# HELP lookm:attention_held Share of the attention to a prompt that its kept cells "
            "hold.\n# TYPE lookm:attention_held summary\nlookm:attention_held_sum "
         << c.attention_held << "\nlookm:attention_held_count " << c.prompts_with_attention << '\n';
+    metric("counter", "images_decoded_total", "Number of images decoded and scaled.",
+           prepared().n_decoded());
+    metric("counter", "images_known_total",
+           "Number of images that came again and were not decoded (--image-cache).",
+           prepared().n_found());
     metric("counter", "prefixes_restored_total",
            "Prompts that went on from a full prompt in host memory.",
            numbers.prefixes_restored.load());

@@ -41,7 +41,9 @@ struct settings {
     int64_t kv_memory = 0;     // the same in bytes
     bool no_request_grammar = false; // refuse requests with a grammar, a schema or tools
     start_checks checks;
-    std::optional<int32_t> image_max_pixels; // default: default_max_pixels if active()
+    std::optional<int32_t> image_max_pixels;  // default: default_max_pixels if active()
+    int64_t image_cache = int64_t(256) << 20; // bytes of prepared_images
+    std::string prefix_type;                  // of full_prefixes; "": that of the cache
 
     // false: every prompt keeps all of its cells, and the server behaves as llama-server
     bool active() const;

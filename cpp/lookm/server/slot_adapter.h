@@ -121,10 +121,8 @@ void go_on_from_prefix(Slot & slot) {
     if (!from) {
         return;
     }
-    const std::vector<uint8_t> & cells = from->cells;
-    const size_t n_read = llama_state_seq_set_data_ext(slot.ctx_tgt, cells.data(), cells.size(),
-                                                       slot.id, LLAMA_STATE_SEQ_FLAGS_NONE);
-    if (n_read != cells.size()) {
+    if (!h.prefixes().restore(slot.id, *from) ||
+        h.n_used(slot.id) != static_cast<int32_t>(from->tokens.size())) {
         clear(slot); // read it from the start
         return;
     }
@@ -145,7 +143,7 @@ void keep_prefix(const Slot & slot) {
     }
     const server_tokens & tokens = slot.task->tokens;
     if (h.prefixes().find(tokens, n_most).n_tokens < end_of_last_image(tokens, n_most)) {
-        h.prefixes().keep(slot.ctx_tgt, slot.id, tokens);
+        h.prefixes().keep(slot.id, tokens);
     }
 }
 

@@ -77,6 +77,59 @@ bool add_checksum(const std::string & path) {
     return in && out;
 }
 
+std::string prefix_path(const std::string & path) {
+    return path + ".prefix";
+}
+
+void save_prefix(const std::string & path, const llama_token * tokens, size_t n_tokens) {
+    const std::string target = prefix_path(path), part = target + ".part";
+    std::error_code error;
+    std::filesystem::remove(target, error); // of an earlier prompt
+    try {
+        const std::vector<uint8_t> saved = server_hook().prefixes().saved(
+            server_tokens::deserialize({tokens, tokens + n_tokens}, /*has_mtmd =*/true));
+        if (saved.empty()) {
+            return;
+        }
+        std::ofstream out(part, std::ios::binary);
+        out.write(reinterpret_cast<const char *>(saved.data()),
+                  static_cast<std::streamsize>(saved.size()));
+        out.close();
+        if (out && add_checksum(part) && size_of(part) == saved.size() + sizeof(checksum)) {
+            std::filesystem::rename(part, target);
+            return;
+        }
+        LOG_WRN("srv        lookm: cannot write %s\n", target.c_str());
+    } catch (const std::exception & why) {
+        LOG_WRN("srv        lookm: cannot write %s: %s\n", target.c_str(), why.what());
+    }
+    std::filesystem::remove(part, error);
+}
+
+void load_prefix(const std::string & path) {
+    const std::string source = prefix_path(path);
+    std::ifstream file(source, std::ios::binary);
+    const size_t size = size_of(source);
+    if (!file || size < sizeof(checksum)) {
+        return;
+    }
+    try {
+        const std::string damage =
+            read_checksum(file, size).is_there() ? damage_of(source) : "it has no checksum";
+        if (!damage.empty()) {
+            throw std::invalid_argument(damage);
+        }
+        std::vector<uint8_t> saved(size - sizeof(checksum));
+        file.clear();
+        file.seekg(0);
+        file.read(reinterpret_cast<char *>(saved.data()),
+                  static_cast<std::streamsize>(saved.size()));
+        server_hook().prefixes().take(saved);
+    } catch (const std::exception & why) {
+        LOG_WRN("srv        lookm: %s is not used: %s\n", source.c_str(), why.what());
+    }
+}
+
 // Whether the cells of a sequence's first cache have positions that a prompt of n_tokens can have.
 // llama.cpp accepts any position, and a cell at a negative one could never be removed.
 bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes,
@@ -146,6 +199,7 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
         std::filesystem::remove(part, error);
         return 0;
     }
+    save_prefix(path, tokens, n_tokens);
     return n_bytes;
 }
 
@@ -198,6 +252,7 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
         return 0;
     }
     *n_tokens = header[2];
+    load_prefix(path);
     return size;
 }
 

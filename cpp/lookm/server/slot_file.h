@@ -16,6 +16,10 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
 size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
                       llama_token * tokens, size_t capacity, size_t * n_tokens);
 
+// The full prompt of a slot file, as far as it is kept (full_prefixes.h), is in PATH.prefix. It
+// lets another server go on from it; nothing is lost without it, and a bad one is not used (a line
+// in the log).
+
 // Why a file is damaged according to its checksum; "" if it is not, or has no checksum.
 std::string damage_of(const std::string & path);
 

@@ -62,12 +62,6 @@ void conversation::check_types() const {
     }
 }
 
-// 0 for a model to which the size of its context means nothing.
-int32_t conversation::n_ctx_that_counts() const {
-    const sized_context & context = sequence_.context();
-    return kv_cache::size_changes_rope(context.get()) ? context.size() : 0;
-}
-
 // Whether turns may give up cells, and are scored.
 bool conversation::squeezes_with(const compress_options & o) const {
     const bool needs = sequence_.context().cap() > 0 || evicts(o);
@@ -238,7 +232,7 @@ std::vector<uint8_t> conversation::state() const {
     }
     state_writer w;
     w.put(state_version);
-    w.put(n_ctx_that_counts());
+    w.put(sequence_.context().size_that_counts());
     w.put<int32_t>(sequence_.n_past());
     w.put<int32_t>(answer_.pending().value_or(LLAMA_TOKEN_NULL));
     const session_stats s = stats_so_far();
@@ -260,12 +254,7 @@ conversation::saved conversation::parse(std::span<const uint8_t> state) const {
     if (r.get<uint32_t>() != state_version) {
         state_reader::fail();
     }
-    if (const auto n = r.get<int32_t>(); n != n_ctx_that_counts()) {
-        throw bad_argument("state", "it was made with n_ctx " + std::to_string(n) +
-                                        ", which decides how this model rotates positions, "
-                                        "expected " +
-                                        std::to_string(n_ctx_that_counts()));
-    }
+    sequence_.context().check_size_of_state(r.get<int32_t>());
     saved out;
     out.n_past = r.get<int32_t>();
     out.pending = r.get<int32_t>();

@@ -47,7 +47,6 @@ class conversation {
   private:
     void check_types() const;
     void compress(const turn & next); // what has been read
-    int32_t n_ctx_that_counts() const;
     bool squeezes_with(const compress_options & options) const;
     session_stats stats_so_far() const;
     std::vector<prompt_part> parts_so_far() const;

@@ -24,7 +24,7 @@ encoded_images::found encoded_images::of(mtmd_context * mmproj, const prompt_chu
         return {last_, false};
     }
     forget_errors();
-    if (mtmd_encode_chunk(mmproj, chunk.image) != 0) {
+    if (mtmd_encode_chunk(mmproj, chunk.with_pixels()) != 0) {
         throw_logged<std::runtime_error>("image encoder failed: ");
     }
     const std::span<float> embeddings(mtmd_get_output_embd(mmproj),

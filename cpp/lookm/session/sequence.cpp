@@ -199,6 +199,16 @@ compress_result sequence::compress(compress_options options, const progress_fn &
     return result;
 }
 
+void sequence::keeps_all() {
+    stats_.kept_cells = stats_.prompt_cells;
+    stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
+    stats_.bytes_used_before = stats_.bytes_used_after =
+        context_->bytes_per_cell() * stats_.kept_cells;
+    stats_.bytes_allocated_before = stats_.bytes_allocated_after = context_->bytes();
+    stats_.score_seconds = compressor() ? compressor()->score_seconds() : 0.0;
+    stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
+}
+
 void sequence::shrink(int32_t n_answer) {
     const auto n_kept = context_->n_used();
     const bool fits = n_kept == stats_.prompt_cells && !reader_ && !context_->keeps_other_types();
@@ -229,7 +239,7 @@ size_t sequence::copy::bytes() const {
 }
 
 sequence::copy sequence::copied() const {
-    copy out = {context_->sequence(), context_->kinds(), {}, {}};
+    copy out = {context_->sequence_at_rest(), context_->kinds(), {}, {}};
     class compressor * const c = compressor();
     if (c && sums_are_whole_) {
         out.sums = scores();
@@ -242,7 +252,7 @@ sequence::copy sequence::copied() const {
 }
 
 void sequence::resume(const copy & from, int32_t n_cells, llama_pos n_past) {
-    context_->refill(from.cells, from.kinds);
+    context_->refill_from_rest(from.cells, from.kinds);
     if (!llama_memory_seq_rm(llama_get_memory(context_->get()), 0, n_past, -1)) {
         throw std::runtime_error("this model's memory cannot forget the end of a prompt");
     }

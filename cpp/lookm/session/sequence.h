@@ -63,12 +63,13 @@ class sequence {
 
     // After the prompt's last cell: compresses its cells. Fills in stats().
     compress_result compress(compress_options options, const progress_fn & progress);
+    void keeps_all(); // fills in stats() where nothing is compressed, and nothing answered
     // Frees the memory that neither the kept cells nor n_answer more need.
     void shrink(int32_t n_answer);
 
     // A copy of the cells as they are, and of their sums where all queries so far were observed.
     struct copy {
-        std::vector<uint8_t> cells; // in llama.cpp's own form
+        std::vector<uint8_t> cells; // sized_context::sequence_at_rest()
         std::vector<token_kind> kinds;
         std::vector<std::vector<float>> sums, squares; // of each layer, as score_tap gives them
 

@@ -4,11 +4,13 @@
 #include "lookm/host/memory_room.h"
 #include "lookm/prompt/text_run.h"
 #include "lookm/session/checks.h"
+#include "lookm/session/prefix_state.h"
 #include "lookm/session/prompt_reader.h"
 
 #include "common.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace lookm {
@@ -150,7 +152,7 @@ void session::read_and_keep(const prompt & p, std::vector<piece_key> keys,
             n_cells += pieces[i - 1].n;
             ends.push_back({n_cells, sequence_.n_past()});
         }
-        const size_t bytes = n_cells * sequence_.context().bytes_per_cell();
+        const size_t bytes = n_cells * sequence_.context().bytes_per_cell_at_rest();
         if (i == keys.size() && i > found.n_pieces && bytes <= prefixes_.most() &&
             has_room(bytes)) {
             prefixes_.keep({std::move(keys), ends, sequence_.copied()}, can_cut());
@@ -158,34 +160,69 @@ void session::read_and_keep(const prompt & p, std::vector<piece_key> keys,
     });
 }
 
-int32_t session::keep_prefix(const prompt_request & request) {
-    check(request.how);
-    prompt p = opened_.tokenize(request);
-    check_fits(p, n_ctx(), opened_.mmproj.get(), opened_.options);
-    std::vector<piece_key> keys = keys_of(p);
-    if (keys.empty()) {
-        throw bad_argument("prompt", "it has no image and no context, expected one that can be "
-                                     "recognized when it comes again");
-    }
-    const prompt_piece last = p.pieces()[keys.size() - 1];
-    p.chunks.resize(last.chunk + 1);
-    p.chunks.back().tokens.resize(p.chunks.back().image ? 0 : last.first + last.n);
-    p.chunks.back().kind.resize(p.chunks.back().tokens.size());
-    const compress_options options = options_for(p, request);
-    const size_t bytes = p.n_cells() * sequence_.context().bytes_per_cell();
+void session::check_prefix_memory(size_t bytes) const {
     if (bytes > prefixes_.most()) {
         throw bad_argument("prefix_memory", std::to_string(prefixes_.most()) +
                                                 " bytes, expected at least the " +
                                                 std::to_string(bytes) + " of this prefix");
     }
+}
+
+std::vector<piece_key> session::keys_to_keep(const prompt & p) const {
+    std::vector<piece_key> keys = keys_of(p);
+    if (keys.empty()) {
+        throw bad_argument("prompt", "it has no image and no context, expected one that can be "
+                                     "recognized when it comes again");
+    }
+    return keys;
+}
+
+int32_t session::keep_prefix(const prompt_request & request) {
+    check(request.how);
+    prompt p = opened_.tokenize(request);
+    check_fits(p, n_ctx(), opened_.mmproj.get(), opened_.options);
+    std::vector<piece_key> keys = keys_to_keep(p);
+    const prompt_piece last = p.pieces()[keys.size() - 1];
+    p.chunks.resize(last.chunk + 1);
+    p.chunks.back().tokens.resize(p.chunks.back().image ? 0 : last.first + last.n);
+    p.chunks.back().kind.resize(p.chunks.back().tokens.size());
+    const compress_options options = options_for(p, request);
+    check_prefix_memory(p.n_cells() * sequence_.context().bytes_per_cell_at_rest());
     or_empty([&] {
         clear();
         const prefix_match found = find_prefix(p, keys, options);
         sequence_.begin(options, std::max(p.n_cells(), found.n_cells()));
         read_and_keep(p, std::move(keys), found, request.progress);
+        sequence_.keeps_all();
         clear(); // what was read is in host memory
     });
     return p.n_cells();
+}
+
+std::vector<uint8_t> session::prefix_state(const prompt_request & request) {
+    const std::vector<piece_key> keys = keys_to_keep(opened_.tokenize(request));
+    const prefix_need any = {.n_most = INT32_MAX, .n_room = INT32_MAX, .can_cut = true};
+    prefix_match found = prefixes_.find(keys, any);
+    if (found.n_pieces < keys.size()) {
+        keep_prefix(request);
+        found = prefixes_.find(keys, any);
+    }
+    if (found.n_pieces < keys.size()) {
+        throw std::runtime_error("too little memory is left to keep this prefix");
+    }
+    return state_of(*found.from, sequence_.context());
+}
+
+int32_t session::restore_prefix(std::span<const uint8_t> state) {
+    check_prefix_memory(state.size());
+    return or_empty([&] {
+        clear();
+        prefix restored = prefix_of(state, sequence_.context());
+        const int32_t n_cells = restored.ends.back().n_cells;
+        prefixes_.keep(std::move(restored), can_cut());
+        clear();
+        return n_cells;
+    });
 }
 
 void session::read(const prompt_request & request) {

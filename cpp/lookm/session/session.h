@@ -64,6 +64,12 @@ class session {
     // kept. Returns what is kept, in cells.
     int32_t keep_prefix(const prompt_request & request);
     const prefixes & kept() const { return prefixes_; }
+    const std::string & prefix_type() const { return opened_.options.prefix_type; }
+    // What keep_prefix() has kept of this prompt, for another session of the same model, cache
+    // types and prefix_type; it is read again if it had to make room for others.
+    std::vector<uint8_t> prefix_state(const prompt_request & request);
+    // Keeps what prefix_state() gave, and forgets the last prompt. Returns what is kept, in cells.
+    int32_t restore_prefix(std::span<const uint8_t> state);
 
     // Trials (trials.h). As prefill(), but every cell stays as it is, and a copy of all is kept.
     // The prompt may end with an image, where follow() adds what is to be answered. request.how
@@ -127,6 +133,8 @@ class session {
     auto or_empty(Work && work); // empties the session where work throws
     void turn(const prompt_request & request, bool begins);
     bool can_cut() const;
+    void check_prefix_memory(size_t bytes) const;
+    std::vector<piece_key> keys_to_keep(const prompt & p) const;
     prefix_need need_of(const prompt & p, const compress_options & options) const;
     prefix_match find_prefix(const prompt & p, std::span<const piece_key> keys,
                              const compress_options & options);

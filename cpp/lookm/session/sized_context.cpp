@@ -37,6 +37,7 @@ sized_context::sized_context(llama_model * model, const model_options & options)
     bytes_per_cell_ = kv_cache::bytes_per_token(get());
     cap_ = cells_of_cap(options_, get(), unsupported_, limit());
     check_kept_types();
+    check_prefix_type();
     options_.shrink = options_.shrink && !kv_cache::size_changes_rope(get());
     open(0);
 }
@@ -64,7 +65,7 @@ void sized_context::check_kept_types() {
                             : "shrink is False; expected True") +
                        "; type_k and type_v hold from the start");
     }
-    kv_cache::check_types(model_, k, v, "kept_");
+    kv_cache::check_types(model_, k, v, "kept_type_k", "kept_type_v");
     make(cells_step, n_ubatch_decode, true); // throws where llama.cpp cannot have these types
     if (options_.kv_memory > 0 && bytes_per_cell() > bytes_per_cell_) {
         throw bad_argument(
@@ -72,6 +73,19 @@ void sized_context::check_kept_types() {
             value + " is wider than what prompts are read into, which kv_memory is shared out by; "
                     "expected kv_cells, or no wider type");
     }
+}
+
+void sized_context::check_prefix_type() const {
+    if (options_.prefix_type.empty()) {
+        return;
+    }
+    const ggml_type type = parse_cache_type("prefix_type", options_.prefix_type);
+    if (!unsupported_.empty()) {
+        throw bad_argument("prefix_type", "\"" + options_.prefix_type +
+                                              "\" asks for cells of another type, but " +
+                                              unsupported_);
+    }
+    kv_cache::check_types(model_, type, type, "prefix_type", "prefix_type");
 }
 
 int32_t sized_context::size() const {
@@ -205,6 +219,67 @@ void sized_context::refill(std::span<const uint8_t> sequence, std::span<const to
                                  last_logged_error());
     }
     restore_kinds(kinds);
+}
+
+void sized_context::check_size_of_state(int32_t n_ctx) const {
+    if (n_ctx != size_that_counts()) {
+        throw bad_argument("state", "it was made with n_ctx " + std::to_string(n_ctx) +
+                                        ", which decides how this model rotates positions, "
+                                        "expected " +
+                                        std::to_string(size_that_counts()));
+    }
+}
+
+std::vector<cache_form> sized_context::rest_forms() const {
+    const std::vector<cache_form> here = kv_cache::forms(get());
+    return options_.prefix_type.empty()
+               ? here
+               : forms_at_rest(here, parse_cache_type("prefix_type", options_.prefix_type));
+}
+
+size_t sized_context::bytes_per_cell_at_rest() const {
+    if (options_.prefix_type.empty()) {
+        return bytes_per_cell();
+    }
+    const auto size = [](ggml_type type) {
+        return static_cast<double>(ggml_type_size(type)) /
+               static_cast<double>(ggml_blck_size(type));
+    };
+    const cache_form here = kv_cache::forms(get()).front(), rest = rest_forms().front();
+    const double larger =
+        std::max(size(rest.type_k) / size(here.type_k), size(rest.type_v) / size(here.type_v));
+    return static_cast<size_t>(larger * static_cast<double>(bytes_per_cell()));
+}
+
+std::vector<uint8_t> sized_context::sequence_at_rest() const {
+    std::vector<uint8_t> cells = sequence();
+    if (!options_.prefix_type.empty()) {
+        cells =
+            convert_sequence(cells, kv_cache::forms(get()), rest_forms(), thread_count(options_));
+    }
+    return cells;
+}
+
+void sized_context::refill_from_rest(std::span<const uint8_t> sequence,
+                                     std::span<const token_kind> kinds) {
+    if (options_.prefix_type.empty()) {
+        refill(sequence, kinds);
+    } else {
+        refill(convert_sequence(sequence, rest_forms(), kv_cache::forms(get()),
+                                thread_count(options_)),
+               kinds);
+    }
+}
+
+void sized_context::restore_from_rest(std::span<const uint8_t> sequence, int32_t n_cells) {
+    if (options_.prefix_type.empty()) {
+        restore(sequence, n_cells);
+    } else {
+        open(n_cells);
+        restore(convert_sequence(sequence, rest_forms(), kv_cache::forms(get()),
+                                 thread_count(options_)),
+                n_cells);
+    }
 }
 
 void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {

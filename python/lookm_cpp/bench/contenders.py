@@ -15,9 +15,10 @@ import numpy as np
 from lookm_cpp import _core
 from lookm_cpp.bench.filler_prompt import Filler, Prompt
 from lookm_cpp.bench.process_memory import PeakMemory, give_back, status_bytes
-from lookm_cpp.bench.workload import Case, Workload
+from lookm_cpp.bench.workload import FULL_CACHE, SECOND_RATIO, Case, Workload
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.compression import Compression
+from lookm_cpp.images import Picture
 from lookm_cpp.opening import model_options
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Contender:
         images: bool = False,
         compression: Compression | None = None,
         weights: FullCache | None = None,
+        **more: Any,
     ) -> None:
         read, kept = read_and_kept(cache)
         projector = Path(workload.mmproj) if workload.mmproj and images else None
@@ -72,6 +74,7 @@ class Contender:
             **types,
             "flash_attn": flash_attn,
             "image_cache": 0,  # the same images are encoded again and again
+            **more,
         }
         self.session: _core.Session = _core.Session(
             model_options(Path(workload.model), projector, **given),
@@ -152,6 +155,48 @@ def answer(
         workload.answer_tokens,
         rss,
     )
+
+
+def second_question(workload: Workload, weights: FullCache) -> dict[str, Any]:
+    """Seconds to the first token of a prompt, and of another question about the same images.
+
+    The second goes on from what the first has read (``docs/prefixes.md``).
+    """
+    how = Compression(kv_ratio=SECOND_RATIO, **workload.compression)
+    contender = Contender(
+        workload,
+        FULL_CACHE,
+        flash_attn=workload.opened["flash_attn"],
+        images=True,
+        compression=how,
+        weights=weights,
+        prefix_memory=1 << 40,  # as much as there is
+    )
+    with contender:
+        prompt = Filler(contender.session, picture_of(workload)).prompt(workload.cells)
+        # as in a Llava: an image that was decoded and scaled before is known by its digest
+        pictures = [Picture(image, "image") for image in prompt.images]
+        seconds = []
+        for question in (prompt.text, f"{prompt.text} ?"):
+            start = time.perf_counter()
+            contender.session.prefill(
+                question,
+                pictures,
+                how.core(),
+                contexts=prompt.contexts,
+                n_answer=workload.answer_tokens,
+                reuse=True,
+            )
+            contender.begin()
+            seconds.append(time.perf_counter() - start)
+        stats = contender.session.stats
+        return {
+            "first_seconds": seconds[0],
+            "second_seconds": seconds[1],
+            "prompt_cells": stats["prompt_cells"],
+            "reused_cells": stats["reused_cells"],
+            "prefix_bytes": contender.session.prefix_bytes,
+        }
 
 
 def native(

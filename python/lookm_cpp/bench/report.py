@@ -9,6 +9,7 @@ from typing import Any
 from lookm_cpp.bench.alternation import Speedup
 from lookm_cpp.bench.result_rows import Row, find
 from lookm_cpp.bench.text_table import Table
+from lookm_cpp.bench.workload import SECOND_RATIO
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -25,6 +26,10 @@ def tables(run: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[Table]:
         here = [row for row in rows if row.model == model["name"]]
         if here:
             yield from _model_tables(model["label"], here, run["settings"])
+        # runs of earlier versions have none
+        asked = [one for one in run.get("second_questions", ()) if one["model"] == model["name"]]
+        if asked:
+            yield _second_questions(model["label"], asked)
     if rows:
         yield paper_table(run, rows)
 
@@ -73,6 +78,34 @@ def _model_tables(label: str, rows: Sequence[Row], settings: Mapping[str, Any]) 
     )
     if any(row.token_bytes is not None for row in rows):
         yield _roofline(label, rows)
+
+
+def _second_questions(label: str, asked: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        f"{label}: seconds to the first token of a second question, at {100 * SECOND_RATIO:g} %",
+        [
+            "cells",
+            "the first question",
+            "another one",
+            "times as fast",
+            "reused cells",
+            "aside MiB",
+        ],
+        note="About the same images and contexts, whose cells stay in host memory.",
+    )
+    for one in asked:
+        first, second = one["first_seconds"], one["second_seconds"]
+        table.rows.append(
+            [
+                str(one["cells"]),
+                f"{first:.2f}",
+                f"{second:.3f}",
+                f"{first / second:.1f}x",
+                f"{one['reused_cells']} of {one['prompt_cells']}",
+                _mib(one["prefix_bytes"]),
+            ]
+        )
+    return table
 
 
 def _roofline(label: str, rows: Sequence[Row]) -> Table:

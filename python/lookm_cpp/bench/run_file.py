@@ -46,6 +46,7 @@ def new_run(command: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "models": [],
         "left_out": [],
         "cases": [],
+        "second_questions": [],
     }
 
 

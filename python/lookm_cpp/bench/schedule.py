@@ -112,7 +112,7 @@ def run_tasks(
     say: Callable[[str], None],
     found: Callable[[Task, Case | None], None],
 ) -> None:
-    """Measure the tasks and add the records to ``run["cases"]``.
+    """Measure the tasks and add the records to ``run["cases"]`` and ``run["second_questions"]``.
 
     ``found(task, case)`` is called after each case, and before each task with ``None``.
     """
@@ -122,6 +122,9 @@ def run_tasks(
         try:
             for record in run_worker.run(task.workload):
                 about = {"model": task.bench_model.name, "cells": task.workload.cells}
+                if "second_question" in record:
+                    run["second_questions"].append({**about, **record["second_question"]})
+                    continue
                 run["cases"].append({**about, **record})
                 done += 1
                 found(task, Case(record["cache"], record["kv_ratio"]))

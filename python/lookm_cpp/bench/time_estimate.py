@@ -108,8 +108,8 @@ class Paces:
         return ours + native + turns * full.token(workload.cells)
 
     def workload(self, workload: Workload) -> float:
-        """Seconds for all cases and for the full cache that they are compared with."""
-        return self.of_cache[FULL_CACHE].prompt(workload.cells) + sum(
+        """Seconds for all cases, the full cache that they are compared with, and two questions."""
+        return 2 * self.of_cache[FULL_CACHE].prompt(workload.cells) + sum(
             self.case(workload, case) for case in workload.cases
         )
 

@@ -14,7 +14,14 @@ from dataclasses import asdict
 from typing import Any
 
 from lookm_cpp.bench.alternation import alternate
-from lookm_cpp.bench.contenders import Answered, Contender, FullCache, answer, native
+from lookm_cpp.bench.contenders import (
+    Answered,
+    Contender,
+    FullCache,
+    answer,
+    native,
+    second_question,
+)
 from lookm_cpp.bench.workload import FULL_CACHE, Case, Workload
 from lookm_cpp.cache_types import read_and_kept
 
@@ -34,6 +41,7 @@ def measure(workload: Workload, emit: Emit) -> None:
                 emit({"cache": case.cache, "kv_ratio": case.kv_ratio, "error": message})
             else:
                 emit(found | {"seconds": time.perf_counter() - start})
+        emit({"second_question": second_question(workload, full)})
 
 
 def _case(workload: Workload, case: Case, full: FullCache) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 FULL_CACHE = "f16"
 """Everything is compared with the full cache of this type."""
+SECOND_RATIO = 0.2
+"""The ratio at which a second question is asked."""
 RIVALS = ("q8_0", "q4_0")
 """Cache types that are measured without compression as well."""
 

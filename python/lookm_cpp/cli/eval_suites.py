@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +29,7 @@ from lookm_cpp.cli.eval_options import (
 )
 from lookm_cpp.cli.eval_tables import report, run_and_report
 from lookm_cpp.cli.flags import Json, Mmproj, Model, with_flags
+from lookm_cpp.compression import METHOD
 from lookm_cpp.evaluation import (
     code_prompts,
     document_prompts,
@@ -213,13 +214,21 @@ def conversations(
 
 
 def _conversation_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """Text always stays in a conversation, so arms that differ only in that are left out."""
+    """The arms, and the default method with conversations that keep everything.
+
+    Text always stays in a conversation, so arms that differ only in that are left out.
+    """
     known: list[Arm] = []
     for arm in arms:
         alike = [other for other in known if _apart_from_text(other) == _apart_from_text(arm)]
         if arm.name != TEXT_ONLY and not alike:
             known.append(arm)
-    return known
+    whole = [
+        replace(arm, name=f"{arm.name}, all kept", keeps_all=True)
+        for arm in known
+        if arm.name == METHOD and arm.budget is not None
+    ]
+    return [*known, *whole]
 
 
 def _apart_from_text(arm: Arm) -> tuple[str, float | None, float]:

@@ -201,6 +201,13 @@ COMPRESSION = _flags(
         otherwise="64 with snapkv, else the text after the last image",
     ),
     Flag(
+        "merge",
+        str,
+        ("--merge",),
+        "How evicted cells are merged into kept ones: none, average, pivot or weighted.",
+        otherwise="as the method says",
+    ),
+    Flag(
         "merge_keys",
         bool,
         ("--merge-keys/--no-merge-keys",),

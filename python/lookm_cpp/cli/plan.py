@@ -161,6 +161,9 @@ def _verdict(found: MemoryPlan) -> Iterator[str]:
     if found["scratch_bytes"]:
         scratch = format_bytes(found["scratch_bytes"])
         yield f"Scoring and compression may take {scratch} more for a moment."
+    if found["kv_bytes_capped"] is None:
+        aside = format_bytes(found["kv_bytes_full"])
+        yield f"A Llava keeps up to {aside} aside for more questions (prefix_memory)."
     memory = format_bytes(found["memory_bytes"])
     if found["prompt_cells"] > found["n_ctx"]:
         yield f"Does not fit: {found['prompt_cells']} cells are more than n_ctx {found['n_ctx']}."

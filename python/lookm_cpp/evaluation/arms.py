@@ -34,12 +34,15 @@ class Arm:
         cache: Type of the K and V cache, as in ``CACHES``.
         budget: Fraction of the full f16 cache's bytes that it may use; ``None`` without a limit.
         compression: How the prompt is compressed.
+        keeps_all: In a conversation, all earlier turns stay aside, and each answer is compressed
+            for its own question.
     """
 
     name: str
     cache: str
     budget: float | None
     compression: Compression
+    keeps_all: bool = False
 
     @property
     def key(self) -> str:

@@ -3,7 +3,8 @@
 Every arm gets the same user turns; what the assistant said before is the arm's own. A turn is
 compressed after it has been read, together with what is left of earlier turns, and then answered.
 The first token of an answer comes from the reading of its turn: that turn whole, and earlier turns
-as they were compressed before.
+as they were compressed before. With arms that keep all, a turn is compressed together with earlier
+turns as they were read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lookm_cpp.evaluation.arms import Arm
 from lookm_cpp.evaluation.conversation_prompts import Conversation
 from lookm_cpp.evaluation.records import Record, Records
 from lookm_cpp.evaluation.suite import SuiteRun
+from lookm_cpp.full_conversation import FullChat
 from lookm_cpp.llava import Llava
 from lookm_cpp.options import LlavaOptions
 from lookm_cpp.stats import Stats
@@ -40,7 +42,8 @@ def run_conversations(
             for conversation in conversations:
                 for arm in run.arms:
                     if arm.cache == cache and (arm.key, conversation.number) not in done:
-                        chat = llm.chat(**asdict(arm.compression))
+                        how = asdict(arm.compression)
+                        chat = llm.chat(keep="all", **how) if arm.keeps_all else llm.chat(**how)
                         records.add(_held(chat, arm, conversation, run.max_tokens))
                 n += 1
                 progress(n, total)
@@ -51,7 +54,9 @@ def _open(run: SuiteRun, cache: str) -> Llava:
     return Llava(run.setup.model, mmproj=run.setup.mmproj or False, **options)
 
 
-def _held(chat: Chat, arm: Arm, conversation: Conversation, max_tokens: int) -> list[Record]:
+def _held(
+    chat: Chat | FullChat, arm: Arm, conversation: Conversation, max_tokens: int
+) -> list[Record]:
     """A record for each task: its mean score, and the cache after its last turn."""
     scores: dict[str, list[float]] = {}
     answers: dict[str, list[str]] = {}

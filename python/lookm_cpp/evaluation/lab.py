@@ -219,7 +219,7 @@ class Lab:
             return
         self.session.read(
             self._head,
-            [picture.pixels for picture in self._found.images],
+            self._found.images,
             observer.core(),
             contexts=self._found.contexts,
             n_answer=n_answer,
