@@ -108,7 +108,7 @@ def workloads(layers: int) -> list[Workload]:
         ),
         Workload(
             f"7B shape, {layers} layers, {N_PROMPT} tokens",
-            ("-m", str(model)),
+            ("-m", str(model), "--chat-template", "chatml"),
             by_text,
             "/completion",
             FIT * (N_PROMPT + 2 * N_ANSWER),
@@ -121,23 +121,22 @@ def running(server: str, workload: Workload, slots: int, threads: int) -> Iterat
     """Start one of the three servers and wait until it is ready."""
     ratio = () if server == SERVERS[0] else ("--kv-ratio", server.split()[1], *workload.compress)
     n_slots = slots if server == SERVERS[2] else min(slots, FIT)
+    flags = ("-c", str(workload.cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0")
+    arguments = [*workload.model, *flags, *ratio, "-t", str(threads)]
+    with running_server(arguments, ours=server != SERVERS[0]) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def running_server(arguments: Sequence[str], *, ours: bool) -> Iterator[httpx.Client]:
+    """Start lookm-server, or the unmodified llama-server, and wait until it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    flags = (
-        "-c",
-        str(workload.cells),
-        "-np",
-        str(n_slots),
-        "--kv-unified",
-        "--cache-ram",
-        "0",
-        "--port",
-        str(port),
-    )
-    arguments = [*workload.model, *flags, *ratio, "-t", str(threads)]
-    binary = UPSTREAM if server == SERVERS[0] else server_path()
-    command = [str(binary), *server_arguments(arguments)]
+    command = [str(server_path() if ours else UPSTREAM)]
+    command += server_arguments([*arguments, "--port", str(port)])
+    if not ours:
+        command = [part for part in command if part != "--no-check-files"]  # not one of its flags
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -146,7 +145,9 @@ def running(server: str, workload: Workload, slots: int, threads: int) -> Iterat
     child = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600)
+    # the server closes connections that rest, maybe just as a request is sent on one
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600, limits=limits)
     try:
         while True:
             with contextlib.suppress(httpx.TransportError):
