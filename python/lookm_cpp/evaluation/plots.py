@@ -139,7 +139,9 @@ def _scores(points: Sequence[Point], unit: str, theme: Theme) -> Figure:
     titles = list(dict.fromkeys(point.panel for point in points))
     n_columns = min(4 if len(titles) % 4 == 0 else 3, len(titles))
     n_lines = -(-len(titles) // n_columns)
-    figure = Figure(figsize=(4.2 * n_columns, 3.3 * n_lines + 1.0), layout="constrained")
+    # the legend below is wider than a single panel
+    width = 4.2 * n_columns if n_columns > 1 else 5.6
+    figure = Figure(figsize=(width, 3.3 * n_lines + 1.0), layout="constrained")
     plots = list(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True).flat)
     looks = {name: _look(name, theme) for name in _names(points)}
     caches = list(dict.fromkeys(point.cache for point in points))
