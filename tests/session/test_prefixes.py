@@ -17,6 +17,7 @@ from lookm_cpp import Llava
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 from lookm_cpp.images import Picture
 from lookm_cpp.known_images import Known, KnownImages
+from lookm_cpp.options import LlavaOptions
 from PIL import Image
 
 PICTURES = [str(DEMO / f"pic{i:02}.png") for i in range(1, 9)]
@@ -43,6 +44,21 @@ def test_answers_are_those_of_the_whole_prompt(options: Any) -> None:
             assert llm.stats.reused_cells == prefix.cells > 500
             assert llm.stats.attention_held == held
             assert "".join(prefix.stream(question)).strip() == right
+
+
+@pytest.mark.parametrize("kept", [None, "q8_0"])
+def test_on_every_backend(backend: LlavaOptions, tmp_path: Path, kept: str | None) -> None:
+    """The cells are in host memory, wherever the cache lies."""
+    options: LlavaOptions = {**backend, "kv_ratio": 0.2, "prefix_type": kept}
+    with Llava.embedded(**options) as llm:
+        prefix = llm.read(TEXT, PICTURES)
+        right = alone(llm, QUESTIONS[0])
+        assert prefix.ask(QUESTIONS[0]) == right
+        assert llm.stats.reused_cells == prefix.cells
+        prefix.save(tmp_path / "prefix")
+    with Llava.embedded(**options) as llm:
+        assert llm.load_prefix(tmp_path / "prefix").ask(QUESTIONS[0]) == right
+        assert llm.stats.reused_cells == prefix.cells
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
