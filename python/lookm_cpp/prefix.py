@@ -120,7 +120,6 @@ class Prefix:
         header = PrefixHeader(
             **place.origin(prefix_type=_type_of(place)).as_dict(),
             messages=messages,
-            cells=self.cells,
         )
         write_state(path, header.as_dict(), state, PREFIX)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lookm_cpp import _core
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
@@ -15,6 +15,9 @@ from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
     from lookm_cpp.options import ChatOptions, Progress
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,35 +91,27 @@ class Request:
 
     def read(self, session: _core.Session, *, explain: bool = False) -> None:
         """Read the prompt."""
-        session.prefill(
-            session.apply_template(self.found.messages),
-            self.found.images,
-            self.compression,
-            contexts=self.found.contexts,
-            n_answer=self.n_answer,
-            progress=self.progress,
-            explain=explain,
-            reuse=self.reuse,
+        self._by(
+            session.prefill, session, n_answer=self.n_answer, explain=explain, reuse=self.reuse
         )
 
     def keep(self, session: _core.Session) -> int:
         """Read what can be reused of the prompt, and keep it; the number of its cells."""
-        return session.keep_prefix(
-            session.apply_template(self.found.messages),
-            self.found.images,
-            self.compression,
-            contexts=self.found.contexts,
-            progress=self.progress,
-        )
+        return self._by(session.keep_prefix, session)
 
     def state(self, session: _core.Session) -> bytes:
         """What ``keep`` has kept, for another session; the caller holds this one."""
-        return session.prefix_state(
+        return self._by(session.prefix_state, session)
+
+    def _by(self, reading: Callable[..., Result], session: _core.Session, **more: Any) -> Result:
+        """Call one of the session's functions that read a prompt."""
+        return reading(
             session.apply_template(self.found.messages),
             self.found.images,
             self.compression,
             contexts=self.found.contexts,
             progress=self.progress,
+            **more,
         )
 
     def answer(self, session: _core.Session, watch: Callable[[], None] | None = None) -> Answer:

@@ -106,11 +106,9 @@ class PrefixHeader(Origin):
 
     Attributes:
         messages: With images as ``data:`` URIs.
-        cells: Number of cells.
     """
 
     messages: list[Any]
-    cells: int
 
     @classmethod
     def of(cls, found: object, name: str) -> PrefixHeader:

@@ -502,3 +502,20 @@ def test_a_conversation_that_keeps_everything(tmp_path: Path) -> None:
         assert (chat.n_turns, len(chat.messages)) == (n_turns, 1 + 2 * n_turns)
         with pytest.raises(ValueError, match="keep is 'some', expected"):
             llm.chat(keep="some")  # type: ignore[call-overload]
+
+
+def test_a_saved_prefix_holds_nothing_that_came_after_it(tmp_path: Path) -> None:
+    """A longer prompt has taken its place meanwhile."""
+    more = [
+        {"type": "text", "text": " Image 2:"},
+        {"type": "image_url", "image_url": PICTURES[7]},
+        {"type": "text", "text": " What is in image 2?"},
+    ]
+    with Llava.embedded() as llm:
+        prefix = llm.read("Image 1:<image>", PICTURES[2])
+        prefix.save(tmp_path / "before")
+        prefix.create_chat_completion([{"role": "user", "content": more}], temperature=0.0)
+        assert llm._session.prefix_count == 1, "the longer one begins with it"
+        prefix.save(tmp_path / "after")
+        assert (tmp_path / "after").read_bytes() == (tmp_path / "before").read_bytes()
+        assert llm.load_prefix(tmp_path / "after").cells == prefix.cells

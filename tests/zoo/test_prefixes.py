@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,26 @@ import pytest
 from core_session import Session
 
 from zoo.decoders import FIRST_BYTE
-from zoo.pairs import PAIRS, write_pair
+from zoo.pairs import PAIRS, Files, write_pair
 
 ANSWER = [FIRST_BYTE + (37 * i + 5) % 256 for i in range(8)]
 CONTEXT = "The code of Ivan is 8801. " * 3
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_going_on_from_a_kept_prefix(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Bit for bit, by methods that observe the question, all queries, and their squares."""
-    files = write_pair(name, tmp_path_factory.mktemp("zoo"))
+def pair_with_images(name: str, folder: Path) -> tuple[Files, list[npt.NDArray[np.uint8]]]:
+    """The pair's files, and images of noise in the sizes that it is tried with."""
     rng = np.random.default_rng(7)
     images = [
         rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         for width, height in PAIRS[name].images
     ]
+    return write_pair(name, folder), images
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_going_on_from_a_kept_prefix(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bit for bit, by methods that observe the question, all queries, and their squares."""
+    files, images = pair_with_images(name, tmp_path_factory.mktemp("zoo"))
     session = Session(str(files.model), str(files.mmproj), n_threads=1)
     image, context = session.media_marker, session.context_marker
 
@@ -52,12 +58,7 @@ def test_going_on_from_a_kept_prefix(name: str, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_saved_prefix(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Bit for bit in another session, kept as it is and as f32, which holds every f16."""
-    files = write_pair(name, tmp_path_factory.mktemp("zoo"))
-    rng = np.random.default_rng(8)
-    images = [
-        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        for width, height in PAIRS[name].images
-    ]
+    files, images = pair_with_images(name, tmp_path_factory.mktemp("zoo"))
     how: Any = {"method": "h2o", "kv_ratio": 0.3, "contexts": [CONTEXT]}
 
     def prompt(session: Session) -> str:

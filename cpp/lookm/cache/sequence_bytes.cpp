@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <future>
+#include <utility>
 
 namespace lookm {
 
@@ -231,19 +232,40 @@ std::vector<uint8_t> convert_sequence(std::span<const uint8_t> sequence,
     return converter(sequence, n_threads)(from, to);
 }
 
-std::vector<cache_form> forms_at_rest(std::span<const cache_form> forms, ggml_type type) {
-    // quantized in groups of the transform's size, as every type of a cache is in blocks of it
-    const int32_t rotation =
-        ggml_is_quantized(type) ? static_cast<int32_t>(ggml_blck_size(type)) : 0;
-    std::vector<cache_form> out(forms.begin(), forms.end());
-    for (cache_form & form : out) {
-        if (form.type_k != type || form.type_v != type) {
-            form.type_k = form.type_v = type;
-            form.rotation_k = form.rotation_v = rotation;
+sequence_rest::sequence_rest(std::vector<cache_form> here, std::optional<ggml_type> type,
+                             int32_t n_threads)
+    : here_(std::move(here)), at_rest_(here_), n_threads_(n_threads) {
+    for (cache_form & form : at_rest_) {
+        if (type && (form.type_k != *type || form.type_v != *type)) {
+            form.type_k = form.type_v = *type;
+            // quantized in groups of the transform's size, as every type of a cache is in blocks
+            form.rotation_k = form.rotation_v =
+                ggml_is_quantized(*type) ? static_cast<int32_t>(ggml_blck_size(*type)) : 0;
             form.v_transposed = false;
         }
     }
-    return out;
+}
+
+double sequence_rest::share() const {
+    double most = here_.empty() ? 1.0 : 0.0;
+    for (size_t i = 0; i < here_.size(); ++i) {
+        most = std::max({most, size_of(at_rest_[i].type_k) / size_of(here_[i].type_k),
+                         size_of(at_rest_[i].type_v) / size_of(here_[i].type_v)});
+    }
+    return most;
+}
+
+std::vector<uint8_t> sequence_rest::put(std::vector<uint8_t> sequence) const {
+    return converts() ? convert_sequence(sequence, here_, at_rest_, n_threads_) : sequence;
+}
+
+std::span<const uint8_t> sequence_rest::take(std::span<const uint8_t> at_rest,
+                                             std::vector<uint8_t> & storage) const {
+    if (!converts()) {
+        return at_rest;
+    }
+    storage = convert_sequence(at_rest, at_rest_, here_, n_threads_);
+    return storage;
 }
 
 } // namespace lookm

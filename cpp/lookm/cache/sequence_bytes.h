@@ -3,6 +3,7 @@
 #include "ggml.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -32,7 +33,25 @@ std::vector<uint8_t> convert_sequence(std::span<const uint8_t> sequence,
                                       std::span<const cache_form> from,
                                       std::span<const cache_form> to, int32_t n_threads);
 
-// The forms in which sequences of these caches rest in host memory, with K and V of this type.
-std::vector<cache_form> forms_at_rest(std::span<const cache_form> forms, ggml_type type);
+// How sequences rest in host memory: as their caches have them, or with K and V of another type.
+class sequence_rest {
+  public:
+    sequence_rest() = default;
+    // here: of the caches. n_threads: for conversions.
+    sequence_rest(std::vector<cache_form> here, std::optional<ggml_type> type, int32_t n_threads);
+
+    bool converts() const { return here_ != at_rest_; }
+    const std::vector<cache_form> & forms() const { return at_rest_; }
+    double share() const; // bytes at rest for each byte in the caches, at most
+
+    std::vector<uint8_t> put(std::vector<uint8_t> sequence) const;
+    // The sequence for the caches; `storage` holds it if it had to be converted.
+    std::span<const uint8_t> take(std::span<const uint8_t> at_rest,
+                                  std::vector<uint8_t> & storage) const;
+
+  private:
+    std::vector<cache_form> here_, at_rest_;
+    int32_t n_threads_ = 1;
+};
 
 } // namespace lookm

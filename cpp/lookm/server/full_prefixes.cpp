@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -63,20 +64,18 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, int32_t n
 void full_prefixes::attach(llama_context * ctx, const std::string & type) {
     kept_ = byte_budget<full_prefix>(kept_.most());
     ctx_ = ctx;
-    here_ = at_rest_ = kv_cache::forms(ctx);
+    std::optional<ggml_type> asked;
     if (!type.empty()) {
-        const ggml_type asked = parse_cache_type("kv_prefix_type", type);
-        kv_cache::check_types(llama_get_model(ctx), asked, asked, "kv_prefix_type",
+        asked = parse_cache_type("kv_prefix_type", type);
+        kv_cache::check_types(llama_get_model(ctx), *asked, *asked, "kv_prefix_type",
                               "kv_prefix_type");
-        at_rest_ = forms_at_rest(here_, asked);
     }
+    rest_ = {kv_cache::forms(ctx), asked, llama_n_threads(ctx)};
 }
 
 bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
-    const std::vector<uint8_t> converted =
-        at_rest_ == here_ ? std::vector<uint8_t>()
-                          : convert_sequence(from.cells, at_rest_, here_, llama_n_threads(ctx_));
-    const std::vector<uint8_t> & cells = at_rest_ == here_ ? from.cells : converted;
+    std::vector<uint8_t> storage;
+    const std::span<const uint8_t> cells = rest_.take(from.cells, storage);
     return llama_state_seq_set_data_ext(ctx_, cells.data(), cells.size(), seq,
                                         LLAMA_STATE_SEQ_FLAGS_NONE) == cells.size() &&
            llama_memory_seq_pos_max(llama_get_memory(ctx_), seq) + 1 == from.tokens.pos_next();
@@ -84,12 +83,13 @@ bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
 
 std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
     const match found = find(tokens, std::numeric_limits<int32_t>::max());
-    if (!found.from) {
+    const auto n_tokens = static_cast<int32_t>(tokens.size());
+    if (!found.from || found.n_tokens < end_of_last_image(tokens, n_tokens)) {
         return {};
     }
     state_writer w;
     w.put(state_version);
-    w.put(numbers_of(at_rest_));
+    w.put(numbers_of(rest_.forms()));
     w.put(found.from->tokens.serialize());
     w.put(found.from->cells);
     return std::move(w.out);
@@ -97,7 +97,7 @@ std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
 
 void full_prefixes::take(std::span<const uint8_t> saved) {
     state_reader r(saved);
-    if (r.get<uint32_t>() != state_version || r.get_all<int32_t>() != numbers_of(at_rest_)) {
+    if (r.get<uint32_t>() != state_version || r.get_all<int32_t>() != numbers_of(rest_.forms())) {
         throw std::invalid_argument("it was saved by a server with other cache types");
     }
     const std::vector<char> packed = r.get_all<char>();
@@ -106,7 +106,7 @@ void full_prefixes::take(std::span<const uint8_t> saved) {
                 reinterpret_cast<char *>(words.data()));
     full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true),
                         r.get_all<uint8_t>()};
-    if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, at_rest_)) {
+    if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, rest_.forms())) {
         state_reader::fail();
     }
     kept_.add(std::make_shared<const full_prefix>(std::move(made)));
@@ -114,7 +114,7 @@ void full_prefixes::take(std::span<const uint8_t> saved) {
 
 void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
     const size_t size = llama_state_seq_get_size_ext(ctx_, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
-    if (at_rest_ == here_ && !kept_.fits(size + tokens.size() * sizeof(llama_token))) {
+    if (!rest_.converts() && !kept_.fits(size + tokens.size() * sizeof(llama_token))) {
         return;
     }
     if (!has_room(size)) {
@@ -125,8 +125,8 @@ void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
     }
     full_prefix made = {tokens.clone(), std::vector<uint8_t>(size)};
     llama_state_seq_get_data_ext(ctx_, made.cells.data(), size, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
-    if (at_rest_ != here_) {
-        made.cells = convert_sequence(made.cells, here_, at_rest_, llama_n_threads(ctx_));
+    if (rest_.converts()) {
+        made.cells = rest_.put(std::move(made.cells));
         made.cells.shrink_to_fit();
     }
     // what the new one begins with need not be kept twice

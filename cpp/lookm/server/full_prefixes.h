@@ -45,15 +45,15 @@ class full_prefixes {
     // Puts a prefix's cells into a sequence. Returns whether llama.cpp can.
     bool restore(llama_seq_id seq, const full_prefix & from) const;
 
-    // The prefix that these tokens begin with, as bytes for another server of the same model and
-    // types; empty without one.
+    // The prefix that these tokens begin with, up to their last image, as bytes for another server
+    // of the same model and types; empty without one.
     std::vector<uint8_t> saved(const server_tokens & tokens);
     // Keeps what saved() gave. Throws std::exception for other bytes, and for other types.
     void take(std::span<const uint8_t> saved);
 
   private:
     llama_context * ctx_ = nullptr;
-    std::vector<cache_form> here_, at_rest_;
+    sequence_rest rest_;
     byte_budget<full_prefix> kept_;
 };
 

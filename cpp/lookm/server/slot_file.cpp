@@ -77,6 +77,22 @@ bool add_checksum(const std::string & path) {
     return in && out;
 }
 
+// Gives a file of n bytes that is complete its checksum and its name. Returns whether it could.
+bool put_in_place(const std::string & part, const std::string & path, size_t n_bytes) {
+    std::error_code error;
+    const bool complete = n_bytes > 0 && size_of(part) == n_bytes && add_checksum(part) &&
+                          size_of(part) == n_bytes + sizeof(checksum); // else the disk is full
+    if (complete) {
+        std::filesystem::rename(part, path, error);
+    }
+    if (complete && !error) {
+        return true;
+    }
+    LOG_ERR("srv        lookm: cannot write %s\n", path.c_str());
+    std::filesystem::remove(part, error);
+    return false;
+}
+
 std::string prefix_path(const std::string & path) {
     return path + ".prefix";
 }
@@ -95,15 +111,10 @@ void save_prefix(const std::string & path, const llama_token * tokens, size_t n_
         out.write(reinterpret_cast<const char *>(saved.data()),
                   static_cast<std::streamsize>(saved.size()));
         out.close();
-        if (out && add_checksum(part) && size_of(part) == saved.size() + sizeof(checksum)) {
-            std::filesystem::rename(part, target);
-            return;
-        }
-        LOG_WRN("srv        lookm: cannot write %s\n", target.c_str());
-    } catch (const std::exception & why) {
+        put_in_place(part, target, saved.size());
+    } catch (const std::exception & why) { // the tokens, or too little memory
         LOG_WRN("srv        lookm: cannot write %s: %s\n", target.c_str(), why.what());
     }
-    std::filesystem::remove(part, error);
 }
 
 void load_prefix(const std::string & path) {
@@ -186,17 +197,8 @@ size_t save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
         return llama_state_seq_save_file(ctx, path, seq, tokens, n_tokens);
     }
     const std::string part = std::string(path) + ".part";
-    size_t n_bytes = llama_state_seq_save_file(ctx, part.c_str(), seq, tokens, n_tokens);
-    std::error_code error;
-    if (n_bytes > 0 && size_of(part) == n_bytes && add_checksum(part) &&
-        size_of(part) == n_bytes + sizeof(checksum)) {
-        std::filesystem::rename(part, path, error);
-    } else {
-        n_bytes = 0; // the disk is full
-    }
-    if (n_bytes == 0 || error) {
-        LOG_ERR("srv        lookm: cannot write %s\n", path);
-        std::filesystem::remove(part, error);
+    const size_t n_bytes = llama_state_seq_save_file(ctx, part.c_str(), seq, tokens, n_tokens);
+    if (!put_in_place(part, path, n_bytes)) {
         return 0;
     }
     save_prefix(path, tokens, n_tokens);

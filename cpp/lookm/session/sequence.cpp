@@ -156,13 +156,10 @@ compress_result sequence::compress(compress_options options, const progress_fn &
     if (reader_) {
         squeeze([&] { options = reader_->finish(evicts(options)); });
     }
-    stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
-    stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
+    count_all();
     check_room("compression");
     class compressor * const c = compressor();
     const size_t per_cell = c ? c->kv().bytes_per_cell() : 0;
-    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
-    stats_.bytes_allocated_before = stats_.bytes_allocated_after = context_->bytes();
     if (reader_) {
         stats_.score_seconds = c->score_seconds();
         stats_.compress_bytes_peak = c->peak_bytes();
@@ -199,12 +196,16 @@ compress_result sequence::compress(compress_options options, const progress_fn &
     return result;
 }
 
-void sequence::keeps_all() {
-    stats_.kept_cells = stats_.prompt_cells;
+void sequence::count_all() {
+    stats_.kept_cells = stats_.prompt_cells - stats_.squeezed_cells;
     stats_.kept_of = {stats_.text_cells, stats_.image_cells, stats_.context_cells};
-    stats_.bytes_used_before = stats_.bytes_used_after =
-        context_->bytes_per_cell() * stats_.kept_cells;
+    const size_t per_cell = compressor() ? compressor()->kv().bytes_per_cell() : 0;
+    stats_.bytes_used_before = stats_.bytes_used_after = per_cell * stats_.kept_cells;
     stats_.bytes_allocated_before = stats_.bytes_allocated_after = context_->bytes();
+}
+
+void sequence::keeps_all() {
+    count_all();
     stats_.score_seconds = compressor() ? compressor()->score_seconds() : 0.0;
     stats_.prefill_seconds -= stats_.score_seconds; // the tap runs inside it
 }

@@ -93,6 +93,7 @@ class sequence {
     const std::vector<float> & kept_logits() const { return kept_logits_; }
 
   private:
+    void count_all(); // what there is before compression, in stats()
     template <class Squeeze>
     void squeeze(Squeeze && squeeze);
 

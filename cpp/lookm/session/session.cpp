@@ -201,16 +201,35 @@ int32_t session::keep_prefix(const prompt_request & request) {
 
 std::vector<uint8_t> session::prefix_state(const prompt_request & request) {
     const std::vector<piece_key> keys = keys_to_keep(opened_.tokenize(request));
-    const prefix_need any = {.n_most = INT32_MAX, .n_room = INT32_MAX, .can_cut = true};
-    prefix_match found = prefixes_.find(keys, any);
+    const auto find = [&](bool cut) {
+        return prefixes_.find(keys, {.n_most = INT32_MAX, .n_room = INT32_MAX, .can_cut = cut});
+    };
+    prefix_match found = find(false);
+    if (found.n_pieces < keys.size()) {
+        found = find(can_cut());
+    }
     if (found.n_pieces < keys.size()) {
         keep_prefix(request);
-        found = prefixes_.find(keys, any);
+        found = find(can_cut());
     }
     if (found.n_pieces < keys.size()) {
         throw std::runtime_error("too little memory is left to keep this prefix");
     }
-    return state_of(*found.from, sequence_.context());
+    if (found.from->pieces.size() == keys.size()) {
+        return state_of(*found.from, sequence_.context());
+    }
+    // a longer prompt has taken its place: the file is to hold nothing that came after it
+    return or_empty([&] {
+        clear();
+        std::vector<prefix::end> ends(found.from->ends.begin(),
+                                      found.from->ends.begin() + keys.size());
+        sequence_.begin(checked(compression()), found.n_cells());
+        sequence_.resume(found.from->copy, ends.back().n_cells, ends.back().n_past);
+        const prefix cut = {keys, std::move(ends), sequence_.copied()};
+        std::vector<uint8_t> state = state_of(cut, sequence_.context());
+        clear();
+        return state;
+    });
 }
 
 int32_t session::restore_prefix(std::span<const uint8_t> state) {

@@ -230,56 +230,32 @@ void sized_context::check_size_of_state(int32_t n_ctx) const {
     }
 }
 
-std::vector<cache_form> sized_context::rest_forms() const {
-    const std::vector<cache_form> here = kv_cache::forms(get());
-    return options_.prefix_type.empty()
-               ? here
-               : forms_at_rest(here, parse_cache_type("prefix_type", options_.prefix_type));
+sequence_rest sized_context::rest() const {
+    return {kv_cache::forms(get()),
+            options_.prefix_type.empty()
+                ? std::nullopt
+                : std::optional(parse_cache_type("prefix_type", options_.prefix_type)),
+            thread_count(options_)};
 }
 
 size_t sized_context::bytes_per_cell_at_rest() const {
-    if (options_.prefix_type.empty()) {
-        return bytes_per_cell();
-    }
-    const auto size = [](ggml_type type) {
-        return static_cast<double>(ggml_type_size(type)) /
-               static_cast<double>(ggml_blck_size(type));
-    };
-    const cache_form here = kv_cache::forms(get()).front(), rest = rest_forms().front();
-    const double larger =
-        std::max(size(rest.type_k) / size(here.type_k), size(rest.type_v) / size(here.type_v));
-    return static_cast<size_t>(larger * static_cast<double>(bytes_per_cell()));
+    return static_cast<size_t>(rest().share() * static_cast<double>(bytes_per_cell()));
 }
 
 std::vector<uint8_t> sized_context::sequence_at_rest() const {
-    std::vector<uint8_t> cells = sequence();
-    if (!options_.prefix_type.empty()) {
-        cells =
-            convert_sequence(cells, kv_cache::forms(get()), rest_forms(), thread_count(options_));
-    }
-    return cells;
+    return rest().put(sequence());
 }
 
-void sized_context::refill_from_rest(std::span<const uint8_t> sequence,
+void sized_context::refill_from_rest(std::span<const uint8_t> at_rest,
                                      std::span<const token_kind> kinds) {
-    if (options_.prefix_type.empty()) {
-        refill(sequence, kinds);
-    } else {
-        refill(convert_sequence(sequence, rest_forms(), kv_cache::forms(get()),
-                                thread_count(options_)),
-               kinds);
-    }
+    std::vector<uint8_t> storage;
+    refill(rest().take(at_rest, storage), kinds);
 }
 
-void sized_context::restore_from_rest(std::span<const uint8_t> sequence, int32_t n_cells) {
-    if (options_.prefix_type.empty()) {
-        restore(sequence, n_cells);
-    } else {
-        open(n_cells);
-        restore(convert_sequence(sequence, rest_forms(), kv_cache::forms(get()),
-                                 thread_count(options_)),
-                n_cells);
-    }
+void sized_context::restore_from_rest(std::span<const uint8_t> at_rest, int32_t n_cells) {
+    open(n_cells);
+    std::vector<uint8_t> storage;
+    restore(rest().take(at_rest, storage), n_cells);
 }
 
 void sized_context::restore(std::span<const uint8_t> sequence, int32_t n_cells) {

@@ -76,13 +76,13 @@ class sized_context {
     void refill(std::span<const uint8_t> sequence, std::span<const token_kind> kinds = {});
     // The same with K and V in options.prefix_type, for host memory.
     std::vector<uint8_t> sequence_at_rest() const;
-    void refill_from_rest(std::span<const uint8_t> sequence, std::span<const token_kind> kinds);
+    void refill_from_rest(std::span<const uint8_t> at_rest, std::span<const token_kind> kinds);
     size_t bytes_per_cell_at_rest() const;
     // Makes a context of at least n_cells with this sequence. Throws std::invalid_argument for
     // bytes that sequence() has not made.
     void restore(std::span<const uint8_t> sequence, int32_t n_cells);
     // The same for one that sequence_at_rest() has given.
-    void restore_from_rest(std::span<const uint8_t> sequence, int32_t n_cells);
+    void restore_from_rest(std::span<const uint8_t> at_rest, int32_t n_cells);
     // 0 for a model to which the size of its context means nothing.
     int32_t size_that_counts() const { return kv_cache::size_changes_rope(get()) ? size() : 0; }
     // Throws bad_argument "state" for one that was saved where another size counted.
@@ -95,7 +95,7 @@ class sized_context {
     void restore_kinds(std::span<const token_kind> kinds);
     void check_kept_types();
     void check_prefix_type() const;
-    std::vector<cache_form> rest_forms() const;
+    sequence_rest rest() const;
     std::vector<cache_form> forms() const; // empty where all contexts have the same
     void put(std::vector<uint8_t> sequence, const std::vector<cache_form> & form);
     void make(int32_t n_cells, int32_t n_ubatch, bool kept = false);
