@@ -251,14 +251,35 @@ def tables(results: Json) -> list[Table]:
 
 def markdown(results: Json) -> str:
     """The part of the page that is made from figures."""
+    return "\n\n".join([origin(results), *(table.markdown() for table in tables(results))])
+
+
+def new_results(rounds: int, threads: int) -> Json:
+    """A run of servers without figures yet."""
+    if not UPSTREAM.exists():
+        raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
+    if hasattr(os, "sched_setaffinity"):
+        # OpenMP has bound this thread to one core, and the servers would inherit that
+        os.sched_setaffinity(0, CORES)
+    return {
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "commit": commit(ROOT),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rounds_each": rounds,
+        "threads": threads or len(CORES),
+        "rounds": [],
+    }
+
+
+def origin(results: Json) -> str:
+    """The line of the page that says where the figures come from."""
     where = results["machine"]
-    lines = [
+    return (
         f"{where['cpu']}, {where['cores']} cores, {results['threads']} threads a server; "
         f"load {where['load']} before, {results['load_after']} after; "
-        f"{results['date']}, commit {results['commit']}.",
-        "",
-    ]
-    return "\n".join(lines) + "\n" + "\n\n".join(table.markdown() for table in tables(results))
+        f"{results['date']}, commit {results['commit']}."
+    )
 
 
 def main(
@@ -277,25 +298,11 @@ def main(
     """Compare lookm-server with llama-server; write server.json and tables in docs/server.md."""
     console = Console(stderr=True)
     if not report:
-        if not UPSTREAM.exists():
-            raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
-        n_threads = threads or len(CORES)
-        if hasattr(os, "sched_setaffinity"):
-            # OpenMP has bound this thread to one core, and the servers would inherit that
-            os.sched_setaffinity(0, CORES)
-        results: Json = {
-            "machine": machine.describe(),
-            "versions": machine.versions(),
-            "commit": commit(ROOT),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "rounds_each": rounds,
-            "threads": n_threads,
-            "rounds": [],
-        }
+        results = new_results(rounds, threads)
         for workload in workloads(layers):
             for n in slots or SLOTS:
                 results["rounds"] += measure(
-                    workload, n, rounds, per_client, n_threads, console.print
+                    workload, n, rounds, per_client, results["threads"], console.print
                 )
         results["load_after"] = round(os.getloadavg()[0], 2)
         output.write_text(json.dumps(results, indent=1) + "\n")

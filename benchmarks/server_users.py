@@ -29,15 +29,12 @@ from typing import Annotated, Any
 import httpx
 import typer
 from lookm_cpp import embedded
-from lookm_cpp.bench import machine
-from lookm_cpp.bench.machine import CORES
 from lookm_cpp.bench.text_table import Table
 from lookm_cpp.cli.bench_tables import rich_table
 from rich.console import Console
 
-from benchmarks.commit import commit
 from benchmarks.cost_report import replace_between
-from benchmarks.server import PAGE, ROOT, UPSTREAM, running_server
+from benchmarks.server import PAGE, ROOT, new_results, origin, running_server
 
 RAW = ROOT / "benchmarks" / "server_users.json"
 BEGIN = "<!-- users: written by python -m benchmarks.server_users -->"
@@ -238,13 +235,7 @@ def table(results: Json) -> Table:
 
 def markdown(results: Json) -> str:
     """The part of the page that is made from figures."""
-    where = results["machine"]
-    head = (
-        f"{where['cpu']}, {where['cores']} cores, {results['threads']} threads a server; "
-        f"load {where['load']} before, {results['load_after']} after; "
-        f"{results['date']}, commit {results['commit']}."
-    )
-    return f"{head}\n\n{table(results).markdown()}"
+    return f"{origin(results)}\n\n{table(results).markdown()}"
 
 
 def main(
@@ -264,26 +255,12 @@ def main(
     """Compare lookm-server with llama-server in what people do."""
     console = Console(stderr=True)
     if not report:
-        if not UPSTREAM.exists():
-            raise typer.BadParameter(f"{UPSTREAM} is missing: make llama-server")
-        n_threads = threads or len(CORES)
-        if hasattr(os, "sched_setaffinity"):
-            # OpenMP has bound this thread to one core, and the servers would inherit that
-            os.sched_setaffinity(0, CORES)
+        results = new_results(rounds, threads)
         files = ["-m", str(model), "--mmproj", str(mmproj)] if model else ["-m", "embedded"]
-        results: Json = {
-            "machine": machine.describe(),
-            "versions": machine.versions(),
-            "commit": commit(ROOT),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "rounds_each": rounds,
-            "threads": n_threads,
-            "rounds": [],
-        }
         for workload in workloads(cells):
             if not workload.name.startswith(only):
                 continue
-            with both(workload, files, n_threads) as clients:
+            with both(workload, files, results["threads"]) as clients:
                 for number in range(rounds):
                     order = SERVERS[:: -1 if number % 2 else 1]
                     entry = {server: work(clients[server], workload, number) for server in order}
