@@ -78,8 +78,39 @@ def test_same_as_the_session(name: str, folder: Path, tmp_path: Path) -> None:
         assert _ask(server, pictures[:1], text="<image>B", id_slot=1)["tokens"] == other["tokens"]
         assert _ask(server, pictures, id_slot=1)["tokens"] == alone["tokens"]
         n_off = 0 if name == "qwen2-vl" else 1
-        assert len(server.lines(" lookm: --cache-prompt is off: ")) == n_off
         assert len(server.lines(" lookm: --ctx-checkpoints is off: ")) == n_off
+
+
+@pytest.mark.parametrize("method", ["lookm_plus", METHOD, "roco"])
+@pytest.mark.parametrize("name", ["qwen2-vl", "gemma-3", "qwen3.5"])
+@pytest.mark.parametrize("times", [1, 6])
+def test_another_question(name: str, method: str, times: int, folder: Path, tmp_path: Path) -> None:
+    """It goes on from the end of the last picture, in prompts shorter and longer than a window."""
+    files = write_pair(name, tmp_path)
+    pictures = _pictures(name) * times
+    head = "".join(f"{i}<image>" for i in range(len(pictures)))
+    questions = [" Which of them is it?", " Is it the first, the last, or neither?", " Why?"]
+    flags = (*_opening(files), "--kv-ratio", str(RATIO), "-c", "4096", "-np", "2", "-kvu")
+    with running(folder, *flags, "--kv-method", method) as server:
+        alone = [
+            _ask(server, pictures, text=head + question, id_slot=0, cache_prompt=False, n_probs=5)
+            for question in questions
+        ]
+        for i, question in enumerate([*questions, *questions]):
+            again = _ask(server, pictures, text=head + question, id_slot=i % 2, n_probs=5)
+            expected = alone[i % len(questions)]
+            n_text = len(question) + 1
+            if i > 0:
+                assert again["timings"]["cache_n"] >= again["timings"]["prompt_cells"] - n_text
+            for field in ("prompt_cells", "kept_cells", "attention_held"):
+                assert again["timings"][field] == pytest.approx(
+                    expected["timings"][field], rel=1e-5
+                )
+            assert again["tokens"] == expected["tokens"]
+            # tokens that are no text have none
+            probabilities = [a.get("completion_probabilities", []) for a in (again, expected)]
+            for one, other in zip(*probabilities, strict=True):
+                assert one["logprob"] == pytest.approx(other["logprob"], abs=2e-4)
 
 
 def test_a_prompt_that_ends_with_an_image(folder: Path, tmp_path: Path) -> None:

@@ -80,11 +80,8 @@ asked_ratio request_ratio(const json & data) {
 // cache, which holds what compression has left of them.
 void share_host_memory(common_params & params) {
     static const int32_t whole = params.cache_ram_mib; // a model that is loaded again keeps it
-    if (whole == 0 || !server_hook().keeps_prefixes()) {
-        params.cache_ram_mib = whole;
-        return;
-    }
-    params.cache_ram_mib = whole < 0 ? whole : whole / 4;
+    // what compression has left of a prompt is of no use where nothing can be cut
+    params.cache_ram_mib = !server_hook().can_cut() ? 0 : whole > 0 ? whole / 4 : whole;
     server_hook().prefixes().limit(
         whole < 0 ? SIZE_MAX : static_cast<size_t>(whole - params.cache_ram_mib) << 20);
 }
@@ -131,10 +128,9 @@ common_init_result_ptr init_from_params(common_params & params) {
           "compressed cells have no positions of their own");
     force("--cache-reuse", params.n_cache_reuse, 0,
           "compressed cells have no positions of their own");
-    if (kv_cache::memory_type(result->context()) != "kv_cache") {
-        const char * why = "this model's memory cannot return to a state before compression";
-        force("--ctx-checkpoints", params.n_ctx_checkpoints, 0, why);
-        force("--cache-prompt", params.cache_prompt, false, why);
+    if (!server_hook().can_cut()) {
+        force("--ctx-checkpoints", params.n_ctx_checkpoints, 0,
+              "this model's memory cannot return to a state before compression");
     }
     return result;
 }

@@ -27,9 +27,10 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
                                               new_n_past, callback, user_data);
     }
     const slot_prompt p = prompt_of(slot);
-    image_batches batches(
-        h, h.is_reader(p.slot) ? &p : nullptr, mtmd_decode_use_non_causal(mctx, chunk),
-        static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk)), n_batch, callback, user_data);
+    const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+    image_batches batches(h, h.is_reader(p.slot) ? &p : nullptr,
+                          mtmd_decode_use_non_causal(mctx, chunk), n_cells, n_batch, callback,
+                          user_data);
     return guarded(
         [&] {
             batches.before();
@@ -39,7 +40,7 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
             batches.rethrow();
             return status;
         },
-        [] {});
+        [&] { keep_prefix(slot, n_cells); });
 }
 
 // The slot's answer continues in this batch: if all cells of the slot are taken, the older half of
@@ -95,7 +96,6 @@ int32_t decode_batch(const Slots & slots, const llama_context * ctx, const commo
                 continue;
             }
             const slot_prompt p = prompt_of(slot);
-            keep_prefix(slot);
             h.finish(p);
             for (const auto & other : slots) {
                 if (waits_for(other, p.task)) {

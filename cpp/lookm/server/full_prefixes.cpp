@@ -19,7 +19,7 @@ namespace lookm::server {
 
 namespace {
 
-constexpr uint32_t state_version = 1;
+constexpr uint32_t state_version = 2;
 
 // What must be the same for cells to mean the same.
 std::vector<int32_t> numbers_of(const std::vector<cache_form> & forms) {
@@ -29,6 +29,10 @@ std::vector<int32_t> numbers_of(const std::vector<cache_form> & forms) {
                    {f.type_k, f.type_v, f.v_transposed, f.rotation_k, f.rotation_v, f.cell_bytes});
     }
     return out;
+}
+
+int32_t size_of(const full_prefix & p) {
+    return static_cast<int32_t>(p.tokens.size());
 }
 
 } // namespace
@@ -51,7 +55,8 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, int32_t n
     for (const std::shared_ptr<const full_prefix> & kept : kept_) {
         const auto n_common = static_cast<int32_t>(kept->tokens.get_common_prefix(prompt));
         const int32_t n = end_of_last_image(prompt, std::min(n_common, n_most));
-        if (n > best.n_tokens) {
+        const bool whole = n == size_of(*kept);
+        if (n > best.n_tokens && (whole || !only_whole_)) {
             best = {kept, n};
         }
     }
@@ -61,9 +66,11 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, int32_t n
     return best;
 }
 
-void full_prefixes::attach(llama_context * ctx, const std::string & type) {
+void full_prefixes::attach(llama_context * ctx, const std::string & type, bool sums) {
     kept_ = byte_budget<full_prefix>(kept_.most());
     ctx_ = ctx;
+    sums_ = sums;
+    only_whole_ = sums || kv_cache::memory_type(ctx) != "kv_cache";
     std::optional<ggml_type> asked;
     if (!type.empty()) {
         asked = parse_cache_type("kv_prefix_type", type);
@@ -78,13 +85,15 @@ bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
     const std::span<const uint8_t> cells = rest_.take(from.cells, storage);
     return llama_state_seq_set_data_ext(ctx_, cells.data(), cells.size(), seq,
                                         LLAMA_STATE_SEQ_FLAGS_NONE) == cells.size() &&
-           llama_memory_seq_pos_max(llama_get_memory(ctx_), seq) + 1 == from.tokens.pos_next();
+           // cells of an image have lower positions than its end with M-RoPE
+           llama_memory_seq_pos_max(llama_get_memory(ctx_), seq) < from.tokens.pos_next();
 }
 
 std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
     const match found = find(tokens, std::numeric_limits<int32_t>::max());
-    const auto n_tokens = static_cast<int32_t>(tokens.size());
-    if (!found.from || found.n_tokens < end_of_last_image(tokens, n_tokens)) {
+    const int32_t end = end_of_last_image(tokens, static_cast<int32_t>(tokens.size()));
+    // a longer one holds images of other requests
+    if (!found.from || found.n_tokens < end || end < size_of(*found.from)) {
         return {};
     }
     state_writer w;
@@ -92,10 +101,11 @@ std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
     w.put(numbers_of(rest_.forms()));
     w.put(found.from->tokens.serialize());
     w.put(found.from->cells);
+    found.from->sums.put(w);
     return std::move(w.out);
 }
 
-void full_prefixes::take(std::span<const uint8_t> saved) {
+void full_prefixes::take(std::span<const uint8_t> saved, compressor & c) {
     state_reader r(saved);
     if (r.get<uint32_t>() != state_version || r.get_all<int32_t>() != numbers_of(rest_.forms())) {
         throw std::invalid_argument("it was saved by a server with other cache types");
@@ -104,15 +114,16 @@ void full_prefixes::take(std::span<const uint8_t> saved) {
     llama_tokens words(packed.size() / sizeof(llama_token));
     std::copy_n(packed.data(), words.size() * sizeof(llama_token),
                 reinterpret_cast<char *>(words.data()));
-    full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true),
-                        r.get_all<uint8_t>()};
-    if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, rest_.forms())) {
+    full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true), r.get_all<uint8_t>(),
+                        sequence_sums::get(r)};
+    if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, rest_.forms()) ||
+        made.sums.empty() == sums_ || !made.sums.fit(c, size_of(made))) {
         state_reader::fail();
     }
     kept_.add(std::make_shared<const full_prefix>(std::move(made)));
 }
 
-void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
+void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens, sequence_sums sums) {
     const size_t size = llama_state_seq_get_size_ext(ctx_, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
     if (!rest_.converts() && !kept_.fits(size + tokens.size() * sizeof(llama_token))) {
         return;
@@ -123,7 +134,7 @@ void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
                 seq, size);
         return;
     }
-    full_prefix made = {tokens.clone(), std::vector<uint8_t>(size)};
+    full_prefix made = {tokens.clone(), std::vector<uint8_t>(size), std::move(sums)};
     llama_state_seq_get_data_ext(ctx_, made.cells.data(), size, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
     if (rest_.converts()) {
         made.cells = rest_.put(std::move(made.cells));
@@ -131,9 +142,8 @@ void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens) {
     }
     // what the new one begins with need not be kept twice
     kept_.drop_if([&](const full_prefix & old) {
-        return old.tokens.get_common_prefix(tokens) >=
-               static_cast<size_t>(
-                   end_of_last_image(old.tokens, static_cast<int32_t>(old.tokens.size())));
+        const bool begins = old.tokens.get_common_prefix(tokens) == old.tokens.size();
+        return begins && (!only_whole_ || old.tokens.size() == tokens.size());
     });
     kept_.add(std::make_shared<const full_prefix>(std::move(made)));
 }

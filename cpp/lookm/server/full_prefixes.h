@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/cache/sequence_bytes.h"
+#include "lookm/cache/sequence_sums.h"
 #include "lookm/core/byte_budget.h"
 
 #include "server-common.h"
@@ -13,12 +14,15 @@
 
 namespace lookm::server {
 
-// A prompt as it was read, before any of its cells was evicted.
+// The beginning of a prompt, up to the end of an image, before any of its cells was evicted.
 struct full_prefix {
     server_tokens tokens;
     std::vector<uint8_t> cells; // in llama.cpp's own form, maybe of other types
+    sequence_sums sums;         // of its queries, if the method sums those of all
 
-    size_t bytes() const { return cells.size() + tokens.size() * sizeof(llama_token); }
+    size_t bytes() const {
+        return cells.size() + tokens.size() * sizeof(llama_token) + sums.bytes();
+    }
 };
 
 // Prompts in host memory whose beginning other prompts may go on from. A slot holds what
@@ -26,9 +30,10 @@ struct full_prefix {
 // another question about the same images, or another user.
 class full_prefixes {
   public:
-    // Forgets all of another context. type: of K and V here; "": that of the context. Throws
-    // bad_argument "kv_prefix_type" for one that this model cannot have.
-    void attach(llama_context * ctx, const std::string & type);
+    // Forgets all of another context. type: of K and V here; "": that of the context. sums: whether
+    // prompts go on from the attention of the queries before as well. Throws bad_argument
+    // "kv_prefix_type" for one that this model cannot have.
+    void attach(llama_context * ctx, const std::string & type, bool sums);
     void limit(size_t bytes) { kept_.limit(bytes); }
     size_t bytes() const { return kept_.bytes(); }
 
@@ -37,23 +42,27 @@ class full_prefixes {
         int32_t n_tokens = 0;                    // of it, up to the end of an image
     };
     // The longest beginning of a prompt that is there, of n_most tokens at most. It ends with an
-    // image, so that what follows is read in the same batches as without it.
+    // image, so that what follows is read in the same batches as without it. It may be the
+    // beginning of what is kept, unless sums or the model's memory are those of its end.
     match find(const server_tokens & prompt, int32_t n_most);
 
-    // Keeps a sequence's cells, unless they take more than the limit or than memory has left.
-    void keep(llama_seq_id seq, const server_tokens & tokens);
+    // Keeps a sequence's cells, which are those of its tokens, unless they take more than the limit
+    // or than memory has left.
+    void keep(llama_seq_id seq, const server_tokens & tokens, sequence_sums sums);
     // Puts a prefix's cells into a sequence. Returns whether llama.cpp can.
     bool restore(llama_seq_id seq, const full_prefix & from) const;
 
-    // The prefix that these tokens begin with, up to their last image, as bytes for another server
-    // of the same model and types; empty without one.
+    // The prefix that ends with the last image of these tokens, as bytes for another server of the
+    // same model and types; empty if it is not kept, or only as the beginning of a longer one.
     std::vector<uint8_t> saved(const server_tokens & tokens);
     // Keeps what saved() gave. Throws std::exception for other bytes, and for other types.
-    void take(std::span<const uint8_t> saved);
+    void take(std::span<const uint8_t> saved, compressor & c);
 
   private:
     llama_context * ctx_ = nullptr;
     sequence_rest rest_;
+    bool sums_ = false;
+    bool only_whole_ = false; // a prompt cannot go on from a part of what is kept
     byte_budget<full_prefix> kept_;
 };
 

@@ -27,7 +27,9 @@ void hook::attach(llama_context * ctx) {
     }
     compressor_ = std::make_unique<compressor>(ctx);
     ctx_ = ctx;
-    prefixes_.attach(ctx, server_settings().prefix_type);
+    const settings & s = server_settings();
+    prefixes_.attach(ctx, s.prefix_type, s.resolved().scorer == scorer::cumulative);
+    resumed_.reset();
     observed_ = -1;
     reading_.reset();
     round_ = {};
@@ -44,26 +46,27 @@ bool hook::wants(const slot_prompt & p) const {
     return p.has_image || s.resolved().prior == prior::none;
 }
 
-int32_t hook::n_unobserved(const slot_prompt & p) const {
-    if (!p.has_image || !wants(p) || exceeds(p) || kv_cache::memory_type(ctx_) != "kv_cache") {
+int32_t hook::n_from_prefix(const slot_prompt & p) const {
+    if (!p.has_image || !wants(p) || exceeds(p)) {
         return 0;
     }
     compress_options options = server_settings().options(p.ratio);
+    if (options.method.scorer != scorer::window) {
+        return p.n_tokens;
+    }
     options.kind = p.kind({});
     return first_query(options.method, budget_of(options, options.kind), options.kind);
 }
 
-bool hook::keeps_prefixes() const {
-    std::vector<token_kind> kinds(100, token_kind::image); // longer than any window
-    kinds.front() = kinds.back() = token_kind::text;
-    const compress_options options = server_settings().options({0.5});
-    return kv_cache::memory_type(ctx_) == "kv_cache" &&
-           first_query(options.method, budget_of(options, kinds), kinds) > 0;
-}
-
-bool hook::is_whole(const slot_prompt & p) const {
-    return observed_ == p.task && !reading_ && compressor_->kv().packed(p.slot).n == 0 &&
-           n_used(p.slot) == p.n_tokens;
+void hook::keep_prefix(const slot_prompt & p, const server_tokens & first) {
+    const auto n = static_cast<int32_t>(first.size());
+    if (observed_ != p.task || reading_ || compressor_->kv().packed(p.slot).n > 0 ||
+        n_used(p.slot) != n || prefixes_.find(first, n).n_tokens == n) {
+        return;
+    }
+    llama_synchronize(ctx_);
+    const bool sums = options_.method.scorer == scorer::cumulative;
+    prefixes_.keep(p.slot, first, sums ? sums_of(*compressor_, p.slot) : sequence_sums());
 }
 
 void hook::cap(int32_t n, int32_t n_batch) {
@@ -113,6 +116,9 @@ bool hook::may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens 
         if (n_common == 0 || n_used + n_more > cap_.n_cells) {
             return false;
         }
+    }
+    if (n_common > 0 && !can_cut()) {
+        return false;
     }
     if (packed.n == 0) {
         return n_common == 0 || !wants(p);
@@ -177,6 +183,7 @@ void hook::give_up(int32_t task) {
     if (observed_ == task) {
         observed_ = -1;
         reading_.reset();
+        resumed_.reset();
         compressor_->tap().disarm();
         compressor_->unite();
     }
@@ -213,6 +220,9 @@ void hook::begin(const slot_prompt & p) {
     compressor_->observe(options_);
     const int32_t n_continued_from = n_used(p.slot) - packed.n; // tokens that stay as they are
     compressor_->tap().begin_after(n_continued_from);
+    if (const auto from = std::exchange(resumed_, nullptr); from && resumed_task_ == p.task) {
+        restore(*compressor_, p.slot, from->sums);
+    }
 }
 
 void hook::finish(const slot_prompt & p) {
@@ -272,8 +282,11 @@ void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {
     records_.copy(from.slot, slot, task);
 }
 
-void hook::restored(int32_t slot, std::span<const token_kind> kind, int32_t n) {
-    compressor_->kv().restore_kinds(slot, kind);
+void hook::restored(const slot_prompt & p, std::shared_ptr<const full_prefix> from,
+                    std::span<const token_kind> kind, int32_t n) {
+    compressor_->kv().restore_kinds(p.slot, kind);
+    resumed_ = std::move(from);
+    resumed_task_ = p.task;
     ++metrics_.prefixes_restored;
     metrics_.tokens_restored += static_cast<uint64_t>(n);
 }

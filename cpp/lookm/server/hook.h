@@ -69,16 +69,19 @@ class hook {
     // reused either if some of their tokens have been evicted by a cap.
     bool may_reuse(const slot_prompt & p, int32_t n_common, const slot_tokens & held) const;
 
-    // Tokens at the start of a prompt that need not be observed: as many can come from a full
-    // prefix (full_prefixes.h). 0: the prompt is read from its start.
-    int32_t n_unobserved(const slot_prompt & p) const;
-    // Whether the slot has all cells of this prompt, which was observed and is now at its end.
-    bool is_whole(const slot_prompt & p) const;
+    // Tokens at the start of a prompt that can come from a full prefix (full_prefixes.h), as they
+    // need not be observed or come with their sums. 0: the prompt is read from its start.
+    int32_t n_from_prefix(const slot_prompt & p) const;
+    // Keeps the first tokens of a prompt that is being read, unless cells of them are gone.
+    void keep_prefix(const slot_prompt & p, const server_tokens & first);
     full_prefixes & prefixes() { return prefixes_; }
-    // Whether prompts can go on from full prefixes at all: not by sums of all queries.
-    bool keeps_prefixes() const;
-    // A slot has got the cells of a full prefix, of these kinds, and goes on from the first n.
-    void restored(int32_t slot, std::span<const token_kind> kind, int32_t n);
+    void take_prefix(std::span<const uint8_t> saved) { prefixes_.take(saved, *compressor_); }
+    // A prompt goes on from the first n tokens of a full prefix, whose cells, of these kinds, are
+    // in its slot.
+    void restored(const slot_prompt & p, std::shared_ptr<const full_prefix> from,
+                  std::span<const token_kind> kind, int32_t n);
+    // Whether slots can go back to any earlier token; else only to the end of a full prefix.
+    bool can_cut() const { return kv_cache::memory_type(ctx_) == "kv_cache"; }
 
     // Gives each slot n cells for a prompt and its answer (--kv-cells), of which a batch takes at
     // most n_batch.
@@ -151,6 +154,8 @@ class hook {
     answer_cells answers_;
     slot_records records_;
     full_prefixes prefixes_;
+    std::shared_ptr<const full_prefix> resumed_; // what the prompt of resumed_task_ goes on from
+    int32_t resumed_task_ = -1;
     metrics metrics_;
 };
 

@@ -117,7 +117,8 @@ void go_on_from_prefix(Slot & slot) {
     if (slot.ctx_dft || !slot.task->params.cache_prompt) {
         return;
     }
-    const auto [from, n] = h.prefixes().find(slot.task->tokens, h.n_unobserved(prompt_of(slot)));
+    const slot_prompt p = prompt_of(slot);
+    const auto [from, n] = h.prefixes().find(slot.task->tokens, h.n_from_prefix(p));
     if (!from) {
         return;
     }
@@ -128,23 +129,30 @@ void go_on_from_prefix(Slot & slot) {
     }
     slot.prompt.tokens = from->tokens.clone();
     slot.prompt.tokens.keep_first(n);
-    h.restored(slot.id, kinds_of_tokens(from->tokens, 0), n);
+    h.restored(p, from, kinds_of_tokens(from->tokens, 0), n);
+    if (!h.can_cut()) {
+        // llama-server reads anew unless it has a checkpoint of a memory that cannot be cut. An
+        // empty one says that the memory is in that state already.
+        slot.prompt.checkpoints.clear();
+        auto & here = slot.prompt.checkpoints.emplace_back();
+        here.update_pos(n, 0, slot.prompt.tokens.pos_next());
+    }
 }
 
-// Keeps a prompt that has been read to its end, unless all that another one could use of it is
-// there.
+// An image of n cells of the slot's prompt has been read: if it is the last one that another prompt
+// can go on from, all that has been read so far is kept.
 template <class Slot>
-void keep_prefix(const Slot & slot) {
+void keep_prefix(const Slot & slot, int32_t n) {
     hook & h = server_hook();
     const slot_prompt p = prompt_of(slot);
-    const int32_t n_most = h.n_unobserved(p);
-    if (slot.ctx_dft || !slot.task->params.cache_prompt || n_most == 0 || !h.is_whole(p)) {
+    const int32_t end = slot.prompt.n_tokens() + n;
+    if (slot.ctx_dft || !slot.task->params.cache_prompt ||
+        end != end_of_last_image(slot.task->tokens, h.n_from_prefix(p))) {
         return;
     }
-    const server_tokens & tokens = slot.task->tokens;
-    if (h.prefixes().find(tokens, n_most).n_tokens < end_of_last_image(tokens, n_most)) {
-        h.prefixes().keep(slot.id, tokens);
-    }
+    server_tokens first = slot.task->tokens.clone();
+    first.keep_first(end);
+    h.keep_prefix(p, first);
 }
 
 // A round: from slots to values, and from the plan to slots

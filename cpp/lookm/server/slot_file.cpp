@@ -135,7 +135,7 @@ void load_prefix(const std::string & path) {
         file.seekg(0);
         file.read(reinterpret_cast<char *>(saved.data()),
                   static_cast<std::streamsize>(saved.size()));
-        server_hook().prefixes().take(saved);
+        server_hook().take_prefix(saved);
     } catch (const std::exception & why) {
         LOG_WRN("srv        lookm: %s is not used: %s\n", source.c_str(), why.what());
     }

@@ -12,16 +12,7 @@ namespace lookm {
 namespace {
 
 constexpr uint32_t state_version = 1;
-constexpr uint64_t n_most = uint64_t(1) << 24; // pieces, and layers
-
-using layers = std::vector<std::vector<float>>;
-
-void put(state_writer & w, const layers & all) {
-    w.put<uint64_t>(all.size());
-    for (const std::vector<float> & layer : all) {
-        w.put(layer);
-    }
-}
+constexpr uint64_t n_most = uint64_t(1) << 24; // pieces
 
 uint64_t get_count(state_reader & r) {
     const auto n = r.get<uint64_t>();
@@ -29,14 +20,6 @@ uint64_t get_count(state_reader & r) {
         state_reader::fail();
     }
     return n;
-}
-
-layers get_layers(state_reader & r) {
-    layers all(get_count(r));
-    for (std::vector<float> & layer : all) {
-        layer = r.get_all<float>();
-    }
-    return all;
 }
 
 std::vector<token_kind> get_kinds(state_reader & r) {
@@ -73,21 +56,6 @@ bool fit(const std::vector<prefix::end> & ends, const std::vector<piece_key> & p
     return true;
 }
 
-bool fit(const layers & all, compressor * c, int32_t n_cells) {
-    if (all.empty()) {
-        return true;
-    }
-    if (!c || all.size() != c->kv().layers().size()) {
-        return false;
-    }
-    for (size_t i = 0; i < all.size(); ++i) {
-        if (all[i].size() != static_cast<size_t>(n_cells * c->kv().layers()[i].k.n_head_kv)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 } // namespace
 
 std::vector<uint8_t> state_of(const prefix & kept, const sized_context & context) {
@@ -103,8 +71,7 @@ std::vector<uint8_t> state_of(const prefix & kept, const sized_context & context
     w.put(kept.ends);
     w.put(kept.copy.cells);
     w.put(kept.copy.kinds);
-    put(w, kept.copy.sums);
-    put(w, kept.copy.squares);
+    kept.copy.sums.put(w);
     return std::move(w.out);
 }
 
@@ -124,8 +91,7 @@ prefix prefix_of(std::span<const uint8_t> state, sized_context & context) {
     out.ends = r.get_all<prefix::end>();
     out.copy.cells = r.get_all<uint8_t>();
     out.copy.kinds = get_kinds(r);
-    out.copy.sums = get_layers(r);
-    out.copy.squares = get_layers(r);
+    out.copy.sums = sequence_sums::get(r);
     if (!r.empty() || !fit(out.ends, out.pieces)) {
         state_reader::fail();
     }
@@ -144,8 +110,8 @@ prefix prefix_of(std::span<const uint8_t> state, sized_context & context) {
         (out.pieces.back().image.empty() && highest != last.n_past - 1) ||
         context.n_used().value_or(last.n_cells) != last.n_cells ||
         (knows_kinds && out.copy.kinds.size() != static_cast<size_t>(last.n_cells)) ||
-        knows_kinds != (c != nullptr) || !fit(out.copy.sums, c, last.n_cells) ||
-        !fit(out.copy.squares, c, last.n_cells)) {
+        knows_kinds != (c != nullptr) ||
+        !(c ? out.copy.sums.fit(*c, last.n_cells) : out.copy.sums.empty())) {
         state_reader::fail();
     }
     return out;

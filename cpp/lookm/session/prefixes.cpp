@@ -64,7 +64,7 @@ prefix_match prefixes::find(std::span<const piece_key> prompt, const prefix_need
         const bool whole = n == kept->pieces.size();
         // sums hold the attention of all queries of the whole
         const bool fits = whole ? (!need.sums || !kept->copy.sums.empty()) &&
-                                      (!need.squares || !kept->copy.squares.empty())
+                                      (!need.squares || !kept->copy.sums.squares.empty())
                                 : need.can_cut && !need.sums;
         if (fits && n > best.n_pieces) {
             best = {kept, n};

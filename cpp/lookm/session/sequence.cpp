@@ -230,24 +230,13 @@ std::vector<float> sequence::logits() const {
 }
 
 size_t sequence::copy::bytes() const {
-    size_t n = cells.size() + kinds.size() * sizeof(token_kind);
-    for (const auto * layers : {&sums, &squares}) {
-        for (const std::vector<float> & layer : *layers) {
-            n += layer.size() * sizeof(float);
-        }
-    }
-    return n;
+    return cells.size() + kinds.size() * sizeof(token_kind) + sums.bytes();
 }
 
 sequence::copy sequence::copied() const {
-    copy out = {context_->sequence_at_rest(), context_->kinds(), {}, {}};
-    class compressor * const c = compressor();
-    if (c && sums_are_whole_) {
-        out.sums = scores();
-        const std::vector<cell> cells = c->kv().cells(0);
-        for (size_t i = 0; c->tap().plan().squares && i < c->kv().layers().size(); ++i) {
-            out.squares.push_back(c->tap().squares(i, cells));
-        }
+    copy out = {context_->sequence_at_rest(), context_->kinds(), {}};
+    if (compressor() && sums_are_whole_) {
+        out.sums = sums_of(*compressor(), 0);
     }
     return out;
 }
@@ -267,20 +256,11 @@ void sequence::resume(const copy & from, int32_t n_cells, llama_pos n_past) {
         c->tap().begin_after(n_cells);
         return;
     }
-    const std::vector<cell> cells = c->kv().cells(0);
-    for (size_t i = 0; i < from.sums.size(); ++i) {
-        c->tap().restore(i, cells, from.sums[i],
-                         from.squares.empty() ? std::vector<float>() : from.squares[i]);
-    }
+    restore(*c, 0, from.sums);
 }
 
 std::vector<std::vector<float>> sequence::scores() const {
-    class compressor * const c = compressor();
-    std::vector<std::vector<float>> out;
-    for (size_t i = 0; c && c->observed() && i < c->kv().layers().size(); ++i) {
-        out.push_back(c->tap().scores(i, c->kv().cells(0)));
-    }
-    return out;
+    return compressor() ? sums_of(*compressor(), 0).sums : std::vector<std::vector<float>>();
 }
 
 // Cells that were read while nothing was to be evicted have no scores: they start from 0.

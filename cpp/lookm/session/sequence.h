@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/cache/capped_reader.h"
+#include "lookm/cache/sequence_sums.h"
 #include "lookm/session/encoded_images.h"
 #include "lookm/session/opened_model.h"
 #include "lookm/session/session_stats.h"
@@ -71,7 +72,7 @@ class sequence {
     struct copy {
         std::vector<uint8_t> cells; // sized_context::sequence_at_rest()
         std::vector<token_kind> kinds;
-        std::vector<std::vector<float>> sums, squares; // of each layer, as score_tap gives them
+        sequence_sums sums;
 
         size_t bytes() const;
     };
