@@ -3,13 +3,16 @@
 
 #include "lookm/core/auto_ratio.h"
 #include "lookm/core/compression.h"
+#include "lookm/core/pruning.h"
 #include "lookm/core/rank.h"
+#include "lookm/graph/prune_rows.h"
 #include "lookm/graph/single_layer.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -239,6 +242,43 @@ py::tuple py_compress(const py::array & k_in, const py::array & v_in, const floa
                           array_of(out.merged_into, layer.n_head_kv, layer.n_kv));
 }
 
+index_array py_prune(const float_array & cells, int32_t n_keep, const std::string & pruner,
+                     const py::array_t<int32_t, py::array::c_style> & place,
+                     const float_array & question, uint32_t seed) {
+    expect(cells.ndim() == 2 && cells.size() > 0, "cells", cells, "[n_cells, d], none of them 0");
+    expect(place.ndim() == 2 && place.shape(0) == cells.shape(0) && place.shape(1) == 2, "place",
+           place, "[n_cells, 2] = [" + std::to_string(cells.shape(0)) + ", 2]");
+    expect(question.ndim() == 2 && question.shape(1) == cells.shape(1), "question", question,
+           "[n_tokens, d], d = " + std::to_string(cells.shape(1)));
+    const auto n = static_cast<int32_t>(cells.shape(0));
+    if (n_keep < 1 || n_keep > n) {
+        throw std::invalid_argument("n_keep: " + std::to_string(n_keep) + ", expected 1 to " +
+                                    std::to_string(n));
+    }
+    lookm::compression how;
+    how.pruner = pruner;
+    std::vector<std::array<int32_t, 2>> places(n);
+    for (int32_t i = 0; i < n; ++i) {
+        places[i] = {place.at(i, 0), place.at(i, 1)};
+    }
+    const lookm::prune_task task = {
+        .pruner = lookm::pruning_of(how).pruner,
+        .n_keep = n_keep,
+        .rows = cells.data(),
+        .n = n,
+        .d = cells.shape(1),
+        .stride = cells.shape(1),
+        .place = places,
+        .question = {question.data(), static_cast<size_t>(question.size())},
+        .seed = seed};
+    std::vector<int32_t> kept;
+    {
+        const without_gil nogil;
+        kept = lookm::prune_rows(task);
+    }
+    return index_array(static_cast<py::ssize_t>(kept.size()), kept.data());
+}
+
 } // namespace
 
 void bind_arrays(py::module_ & m) {
@@ -252,4 +292,6 @@ void bind_arrays(py::module_ & m) {
     m.def("compress", &py_compress, "k"_a, "v"_a, "scores"_a.noconvert(), "is_text"_a.noconvert(),
           "compression"_a, py::kw_only(), "squares"_a = py::none(), "layer"_a = 0,
           "on_device"_a = false);
+    m.def("prune", &py_prune, "cells"_a.noconvert(), "n_keep"_a, "pruner"_a, "place"_a.noconvert(),
+          "question"_a.noconvert(), "seed"_a);
 }

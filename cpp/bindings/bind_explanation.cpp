@@ -43,8 +43,14 @@ py::dict to_dict(const lookm::explanation & e) {
         place.mutable_at(i, 1) = cell.place[1];
         text.append(py::bytes(cell.text));
     }
-    for (const lookm::image_piece & p : e.pieces) {
-        pieces.append(to_dict(p));
+    for (size_t i = 0; i < e.pieces.size(); ++i) {
+        py::dict one = to_dict(e.pieces[i]);
+        py::list pruned;
+        for (const auto & [x, y] : e.pruned.at(i)) {
+            pruned.append(py::make_tuple(x, y));
+        }
+        one["pruned"] = pruned;
+        pieces.append(one);
     }
     for (const lookm::explained_layer & l : e.layers) {
         layers.append(py::dict("il"_a = l.il, "kept"_a = by_head(l.kept, l.n_head_kv),

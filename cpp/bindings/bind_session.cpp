@@ -99,21 +99,22 @@ py::dict to_dict(const lookm::session_stats & s) {
     const double ratio = s.prompt_cells ? static_cast<double>(s.kept_cells) / s.prompt_cells : 1.0;
     return py::dict(
         "prompt_cells"_a = s.prompt_cells, "text_cells"_a = s.text_cells,
-        "image_cells"_a = s.image_cells, "context_cells"_a = s.context_cells,
-        "reused_cells"_a = s.reused_cells, "reused_image_cells"_a = s.reused_image_cells,
-        "squeezed_cells"_a = s.squeezed_cells, "kept_cells"_a = s.kept_cells,
-        "kept_text_cells"_a = s.kept_of.text, "kept_image_cells"_a = s.kept_of.image,
-        "kept_context_cells"_a = s.kept_of.context, "kv_ratio"_a = ratio,
-        "chosen_ratio"_a = s.chosen_ratio, "attention_held"_a = s.attention_held,
-        "method"_a = s.method, "note"_a = s.note, "kv_bytes_used_before"_a = s.bytes_used_before,
+        "image_cells"_a = s.image_cells, "encoded_cells"_a = s.encoded_cells,
+        "context_cells"_a = s.context_cells, "reused_cells"_a = s.reused_cells,
+        "reused_image_cells"_a = s.reused_image_cells, "squeezed_cells"_a = s.squeezed_cells,
+        "kept_cells"_a = s.kept_cells, "kept_text_cells"_a = s.kept_of.text,
+        "kept_image_cells"_a = s.kept_of.image, "kept_context_cells"_a = s.kept_of.context,
+        "kv_ratio"_a = ratio, "chosen_ratio"_a = s.chosen_ratio,
+        "attention_held"_a = s.attention_held, "method"_a = s.method, "note"_a = s.note,
+        "kv_bytes_used_before"_a = s.bytes_used_before,
         "kv_bytes_used_after"_a = s.bytes_used_after,
         "kv_bytes_allocated_before"_a = s.bytes_allocated_before,
         "kv_bytes_allocated_after"_a = s.bytes_allocated_after,
         "compress_bytes_peak"_a = s.compress_bytes_peak, "encode_seconds"_a = s.encode_seconds,
-        "prefill_seconds"_a = s.prefill_seconds, "score_seconds"_a = s.score_seconds,
-        "compress_seconds"_a = s.compress_seconds, "move_seconds"_a = s.move_seconds,
-        "decode_seconds"_a = s.decode_seconds, "encode_images"_a = s.encode_images,
-        "decode_tokens"_a = s.decode_tokens);
+        "prune_seconds"_a = s.prune_seconds, "prefill_seconds"_a = s.prefill_seconds,
+        "score_seconds"_a = s.score_seconds, "compress_seconds"_a = s.compress_seconds,
+        "move_seconds"_a = s.move_seconds, "decode_seconds"_a = s.decode_seconds,
+        "encode_images"_a = s.encode_images, "decode_tokens"_a = s.decode_tokens);
 }
 
 // Owns a session until close(); every call on a closed one says so, and on one that a fork has left

@@ -32,6 +32,7 @@ class Stats(TypedDict):
     prompt_cells: int
     text_cells: int
     image_cells: int
+    encoded_cells: int
     context_cells: int
     reused_cells: int
     reused_image_cells: int
@@ -51,6 +52,7 @@ class Stats(TypedDict):
     kv_bytes_allocated_after: int
     compress_bytes_peak: int
     encode_seconds: float
+    prune_seconds: float
     prefill_seconds: float
     score_seconds: float
     compress_seconds: float
@@ -68,6 +70,7 @@ class ExplainedPiece(TypedDict):
     area: tuple[float, float, float, float] | None
     nx: int
     ny: int
+    pruned: list[tuple[int, int]]
 
 @type_check_only
 class ExplainedLayer(TypedDict):
@@ -138,8 +141,14 @@ class Compression:
     @property
     def visual_quota(self) -> float | None: ...
     @property
+    def image_ratio(self) -> float: ...
+    @property
+    def image_cells(self) -> int | None: ...
+    @property
+    def pruner(self) -> str: ...
+    @property
     def seed(self) -> int:
-        """Random seed of the method ``random``."""
+        """Random seed of the method ``random`` and of the pruner ``random``."""
 
 class ModelOptions:
     """How a model is opened, with the core's defaults; types are checked as in ``Compression``.
@@ -503,6 +512,16 @@ def select(
 
     ``scores``, ``squares``: ``[n_head_kv, n_kv]``; ``is_text``: ``[n_kv]``.
     """
+
+def prune(
+    cells: npt.NDArray[np.float32],
+    n_keep: int,
+    pruner: str,
+    place: npt.NDArray[np.int32],
+    question: npt.NDArray[np.float32],
+    seed: int,
+) -> npt.NDArray[np.int32]:
+    """Cells of an image to read, ascending; see ``lookm_cpp.arrays.prune``."""
 
 def compress(
     k: npt.NDArray[Any],

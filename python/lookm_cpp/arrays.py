@@ -14,6 +14,7 @@ from lookm_cpp import _core
 from lookm_cpp.compression import (
     IMPORTANT_RATIO,
     METHOD,
+    PRUNER,
     QUALITY,
     RATIO_CEILING,
     RATIO_FLOOR,
@@ -27,7 +28,7 @@ from lookm_cpp.words import flag
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["choose_ratio", "compress", "first_query", "scores", "select"]
+__all__ = ["choose_ratio", "compress", "first_query", "prune", "scores", "select"]
 
 
 class ArrayOptions(MethodOverrides, total=False):
@@ -206,6 +207,52 @@ def choose_ratio(
         np.ascontiguousarray(is_text, dtype=np.bool_),
         _core.Compression(method=method, **options_of_auto, **_named(options)),
         squares=_optional(squares),
+    )
+
+
+def prune(
+    cells: npt.ArrayLike,
+    n_keep: int,
+    *,
+    pruner: str = PRUNER,
+    place: npt.ArrayLike | None = None,
+    question: npt.ArrayLike | None = None,
+    seed: int = 0,
+) -> npt.NDArray[np.int32]:
+    """Choose the cells of an image that the language model reads.
+
+    Args:
+        cells: ``[n_cells, d]``, converted to f32: what the image encoder has made of them.
+        n_keep: How many to choose, 1 to ``n_cells``.
+        pruner: ``divprune``, ``cdpruner``, ``grid`` or ``random``.
+        place: ``[n_cells, 2]``, column and row of each cell; -1 -1 for a mark between them, which
+            is always chosen. Default: all in one row.
+        question: ``[n_tokens, d]``, embeddings of the question's tokens, for ``cdpruner``. Without
+            them, all cells are equally relevant.
+        seed: Of ``random``.
+
+    Returns:
+        The chosen cells ``[n_keep]`` i32, ascending; more if there are more marks.
+
+    Raises:
+        ValueError: An argument is out of range, or the shapes do not match.
+
+    Two cells are the same, so only one of them is chosen:
+
+    >>> prune([[1, 0], [1, 0], [0, 1]], 2)
+    array([0, 2], dtype=int32)
+    """
+    rows = _finite("cells", np.ascontiguousarray(cells, dtype=np.float32))
+    n_cells, d = (*rows.shape, 0, 0)[:2]
+    row = np.stack([np.arange(n_cells), np.zeros(n_cells)], axis=1) if place is None else place
+    tokens = np.zeros((0, d)) if question is None else question
+    return _core.prune(
+        rows,
+        whole("n_keep", n_keep),
+        pruner,
+        np.ascontiguousarray(row, dtype=np.int32),
+        _finite("question", np.ascontiguousarray(tokens, dtype=np.float32)),
+        seed_of(seed),
     )
 
 

@@ -17,6 +17,7 @@ IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
 
 RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
+PRUNING = ("image_ratio", "image_cells")
 
 _CORE = _core.Compression()
 METHOD = _CORE.method
@@ -24,6 +25,7 @@ QUALITY = _CORE.quality
 RATIO_FLOOR = _CORE.ratio_floor
 RATIO_CEILING = _CORE.ratio_ceiling
 FIDELITY = _CORE.fidelity
+PRUNER = _CORE.pruner
 
 
 class MethodOverrides(TypedDict, total=False):
@@ -49,6 +51,9 @@ class CompressionOverrides(MethodOverrides, total=False):
     ratio_floor: float | None
     ratio_ceiling: float | None
     quality: float | None
+    image_ratio: float | None
+    image_cells: int | None
+    pruner: str | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ class Compression:
         ratio_ceiling: Largest ratio that it takes, in (0, 1], even if that holds less than
             ``quality``. Memory is planned with it.
         quality: Share of the attention to the prompt that the kept cells must hold, in (0, 1].
+        image_ratio: Share of each image's cells that the language model reads, in (0, 1]. The
+            others are never read (``docs/reading.md``).
+        image_cells: Number of cells of each image that it reads, instead of a share.
+        pruner: Which of them: ``"divprune"``, ``"cdpruner"``, ``"grid"``, ``"random"``, or
+            ``"none"``, which reads all.
 
     Raises:
         ValueError: A field has the wrong type. Its value is checked when it is used.
@@ -108,6 +118,9 @@ class Compression:
     ratio_floor: float = _CORE.ratio_floor
     ratio_ceiling: float = _CORE.ratio_ceiling
     quality: float = _CORE.quality
+    image_ratio: float = _CORE.image_ratio
+    image_cells: int | None = _CORE.image_cells
+    pruner: str = _CORE.pruner
 
     def __post_init__(self) -> None:
         self.core()
@@ -138,9 +151,12 @@ class Compression:
     def override(self, **given: Unpack[CompressionOverrides]) -> Compression:
         """A copy with some fields replaced; ``None`` replaces nothing.
 
-        The three ratios belong together: if one is given, it replaces all three.
+        The three ratios belong together: if one is given, it replaces all three. So do
+        ``image_ratio`` and ``image_cells``.
         """
         new = {name: value for name, value in given.items() if value is not None}
+        if any(name in new for name in PRUNING):
+            new = {"image_ratio": 1.0, "image_cells": None} | new
         if any(name in new for name in RATIOS):
             new = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None} | new
         return replace(self, **new)  # type: ignore[arg-type]

@@ -21,6 +21,8 @@ class Stats:
         prompt_cells: Cells of the prompt.
         text_cells: Of these, cells of text, including the chat template but not contexts.
         image_cells: Of these, cells of images.
+        encoded_cells: Cells that the vision encoder makes of the images. Pruning leaves
+            ``image_cells`` of them to be read.
         context_cells: Of these, cells of contexts: text that may be evicted like an image.
         reused_cells: Cells that were not read, because an earlier prompt began with them.
         reused_image_cells: Cells of images that were not encoded again, whether they were read or
@@ -50,6 +52,7 @@ class Stats:
         kv_bytes_allocated_after: Bytes of the KV buffers after it, including space for the answer.
         compress_bytes_peak: Peak memory of the compression itself.
         encode_seconds: Time of the vision encoder.
+        prune_seconds: Time of choosing the cells of images to read.
         prefill_seconds: Time of the language model over the prompt.
         score_seconds: Time of adding up attention scores.
         compress_seconds: Time of selecting, merging and packing.
@@ -62,6 +65,7 @@ class Stats:
     prompt_cells: int = 0
     text_cells: int = 0
     image_cells: int = 0
+    encoded_cells: int = 0
     context_cells: int = 0
     reused_cells: int = 0
     reused_image_cells: int = 0
@@ -81,6 +85,7 @@ class Stats:
     kv_bytes_allocated_after: int = 0
     compress_bytes_peak: int = 0
     encode_seconds: float = 0.0
+    prune_seconds: float = 0.0
     prefill_seconds: float = 0.0
     score_seconds: float = 0.0
     compress_seconds: float = 0.0
@@ -92,7 +97,7 @@ class Stats:
     @property
     def encode_tokens_per_second(self) -> float:
         """Image cells per second of the vision encoder; 0 if it did not run."""
-        return _rate(self.image_cells - self.reused_image_cells, self.encode_seconds)
+        return _rate(self.encoded_cells - self.reused_image_cells, self.encode_seconds)
 
     @property
     def prefill_tokens_per_second(self) -> float:

@@ -129,3 +129,70 @@ llama_pos mtmd_prompt::evaluate(llama_context * ctx) const {
     }
     return n_past;
 }
+
+llama_pos mtmd_prompt::evaluate(llama_context * ctx,
+                                const std::vector<std::vector<int32_t>> & cells) const {
+    const int32_t n_embd = llama_model_n_embd_inp(model_);
+    const int32_t n_pos = mtmd_decode_use_mrope(mtmd_.get()) ? 4 : 1;
+    llama_pos n_past = 0;
+    size_t image = 0;
+    const size_t n_chunks = mtmd_input_chunks_size(chunks_.get());
+    for (size_t c = 0; c < n_chunks; ++c) {
+        const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks_.get(), c);
+        if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_TEXT) {
+            size_t n = 0;
+            const llama_token * tokens = mtmd_input_chunk_get_tokens_text(chunk, &n);
+            llama_batch batch = llama_batch_init(static_cast<int32_t>(n), 0, 1);
+            batch.n_tokens = static_cast<int32_t>(n);
+            for (size_t i = 0; i < n; ++i) {
+                batch.token[i] = tokens[i];
+                batch.pos[i] = n_past++;
+                batch.n_seq_id[i] = 1;
+                batch.seq_id[i][0] = 0;
+                batch.logits[i] = i + 1 == n;
+            }
+            const int32_t status = llama_decode(ctx, batch);
+            llama_batch_free(batch);
+            if (status != 0) {
+                throw std::runtime_error("llama_decode failed");
+            }
+            continue;
+        }
+        const std::vector<int32_t> & chosen = cells.at(image++);
+        const auto n = static_cast<int32_t>(chosen.size());
+        if (mtmd_encode_chunk(mtmd_.get(), chunk) != 0) {
+            throw std::runtime_error("mtmd_encode_chunk failed");
+        }
+        const float * all = mtmd_get_output_embd(mtmd_.get());
+        std::vector<float> rows;
+        std::vector<llama_pos> pos(static_cast<size_t>(n) * n_pos);
+        for (int32_t i = 0; i < n; ++i) {
+            rows.insert(rows.end(), all + int64_t(chosen[i]) * n_embd,
+                        all + int64_t(chosen[i] + 1) * n_embd);
+            pos[i] = n_past + i;
+            if (n_pos == 4) {
+                const mtmd_decoder_pos at = mtmd_image_tokens_get_decoder_pos(
+                    mtmd_input_chunk_get_tokens_image(chunk), n_past, chosen[i]);
+                pos[i] = static_cast<llama_pos>(at.t);
+                pos[n + i] = static_cast<llama_pos>(at.y);
+                pos[2 * n + i] = static_cast<llama_pos>(at.x);
+                pos[3 * n + i] = static_cast<llama_pos>(at.z);
+            }
+        }
+        std::vector<int32_t> n_seq(n, 1);
+        llama_seq_id zero = 0;
+        std::vector<llama_seq_id *> seq(n, &zero);
+        std::vector<int8_t> logits(n, 0);
+        const llama_batch batch = {n,          nullptr,      rows.data(), pos.data(), n_seq.data(),
+                                   seq.data(), logits.data()};
+        const bool all_at_once = mtmd_decode_use_non_causal(mtmd_.get(), chunk);
+        llama_set_causal_attn(ctx, !all_at_once);
+        const int32_t status = llama_decode(ctx, batch);
+        llama_set_causal_attn(ctx, true);
+        if (status != 0) {
+            throw std::runtime_error("llama_decode failed");
+        }
+        n_past += n_pos == 4 ? mtmd_input_chunk_get_n_pos(chunk) : n;
+    }
+    return n_past;
+}

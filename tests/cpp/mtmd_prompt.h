@@ -36,6 +36,9 @@ class mtmd_prompt {
 
     // Reads the prompt into sequence 0. Returns the position of the next token.
     llama_pos evaluate(llama_context * ctx) const;
+    // The same with some cells of each image chunk, each at the position that the model's rotary
+    // embedding allows: with M-RoPE its own column and row, else after the one before.
+    llama_pos evaluate(llama_context * ctx, const std::vector<std::vector<int32_t>> & cells) const;
 
   private:
     const llama_model * model_;

@@ -387,6 +387,15 @@ PYBIND11_MODULE(_oracle, m) {
             },
             "prompt"_a, "scored"_a = true, py::kw_only(), "first_query"_a = 0)
         .def(
+            "prefill_cells",
+            [](py_context & c, const py_prompt & p,
+               const std::vector<std::vector<int32_t>> & cells) {
+                return vector_of(c.oracle.prefill(
+                    [&](llama_context * ctx) { return p.prompt.evaluate(ctx, cells); },
+                    std::nullopt));
+            },
+            "prompt"_a, "cells"_a)
+        .def(
             "refuse",
             [](py_context & c, const std::vector<std::string> & ops) { c.oracle.refuse(ops); },
             "ops"_a)

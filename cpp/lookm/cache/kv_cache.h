@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-class llama_kv_cache; // llama.cpp's class; only kv_cache.cpp includes its private headers
+class llama_kv_cache; // llama.cpp's class; kv_cache.cpp includes its private headers
 
 namespace lookm {
 
@@ -46,8 +46,8 @@ struct packed_cells {
 };
 
 // The parts of a context's KV cache that compression needs: storage tensors, cells, and the
-// callback that observes attention. Everything that relies on llama.cpp's private headers is behind
-// this class.
+// callback that observes attention. Nearly everything that relies on llama.cpp's private headers
+// is behind this class.
 class kv_cache {
   public:
     // Throws bad_argument "kv_ratio" with the reason if the memory cannot be compressed.

@@ -35,7 +35,11 @@ struct compression {
     bool merge_within_modality = false;    // merges text into text and images into images only
     // minimum fraction of the important budget that is reserved for image cells
     std::optional<double> visual_quota = {};
-    uint32_t seed = 0; // of the method random
+    // pruning (pruning.h): the share of an image's cells that is read at all, or their number
+    double image_ratio = 1.0;
+    std::optional<int32_t> image_cells = {};
+    std::string pruner = "divprune";
+    uint32_t seed = 0; // of the method random, and of the pruner random
 };
 
 // Calls visit(name, pointer to member) for each field.
@@ -56,6 +60,9 @@ void for_each_field(const compression * /*unused*/, Visit && visit) {
     visit("merge_keys", &compression::merge_keys);
     visit("merge_within_modality", &compression::merge_within_modality);
     visit("visual_quota", &compression::visual_quota);
+    visit("image_ratio", &compression::image_ratio);
+    visit("image_cells", &compression::image_cells);
+    visit("pruner", &compression::pruner);
     visit("seed", &compression::seed);
 }
 

@@ -61,6 +61,7 @@ struct image_chunks {
     std::vector<const mtmd_input_chunk *> pieces;
     std::vector<mtmd::input_chunks_ptr> images;    // null for late ones
     std::vector<std::unique_ptr<late_image>> late; // null for others
+    std::vector<mtmd::input_chunk_ptr> pruned;     // of the pieces that are not read whole
     std::vector<size_t> ends; // for each image, the number of pieces up to and including its last
     std::vector<image_size> sizes; // of the images as given
 };

@@ -1,65 +1,17 @@
 #include "lookm/prompt/image_facts.h"
 
 #include "lookm/host/log.h"
+#include "lookm/prompt/saved_chunk.h"
 
 #include "gguf.h"
 
 #include <cstdio>
-#include <cstring>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 
 namespace lookm {
 
 namespace {
-
-// A chunk as mtmd_input_chunk_save writes it, packed:
-//   u64 2 (version), u32 1 (type: image), u64 n and n i32 (text tokens), u8 (is image) 1, u32 [5]
-//   (grid, positions, index, frames), u64 n and n bytes (id), u8 (is audio), u64 n, then for each
-//   of n images: u8 [2], i32 (padding), i32 width, i32 height, ...
-class saved_chunk {
-  public:
-    explicit saved_chunk(const mtmd_input_chunk * chunk) : bytes_(saved_bytes(chunk)) {}
-
-    // Width and height; nullopt if the format is that of another version.
-    std::optional<std::pair<int32_t, int32_t>> pixels() {
-        if (take<uint64_t>() != 2 || take<uint32_t>() != MTMD_INPUT_CHUNK_TYPE_IMAGE) {
-            return std::nullopt;
-        }
-        skip(take<uint64_t>() * sizeof(int32_t));
-        if (take<uint8_t>() != 1) {
-            return std::nullopt;
-        }
-        skip(5 * sizeof(uint32_t));
-        skip(take<uint64_t>());
-        skip(1);
-        if (take<uint64_t>() < 1) {
-            return std::nullopt;
-        }
-        skip(2 + sizeof(int32_t));
-        const auto width = take<int32_t>(), height = take<int32_t>();
-        if (at_ > bytes_.size() || width <= 0 || height <= 0) {
-            return std::nullopt;
-        }
-        return std::pair(width, height);
-    }
-
-  private:
-    void skip(uint64_t n) { at_ = n > bytes_.size() ? bytes_.size() + 1 : at_ + n; }
-    template <class T>
-    T take() {
-        T value = {};
-        if (at_ + sizeof(T) <= bytes_.size()) {
-            std::memcpy(&value, bytes_.data() + at_, sizeof(T));
-        }
-        skip(sizeof(T));
-        return value;
-    }
-
-    std::vector<char> bytes_;
-    size_t at_ = 0;
-};
 
 // Reads the log line "...: preproc_out has 4 entries, grid_x = 2, grid_y = 2, has_overview = 1"
 void read_cut(const std::vector<std::string> & lines, image_facts & facts) {
@@ -120,7 +72,7 @@ image_facts read_image_facts(const mtmd_context * mmproj, const std::string & ma
     for (size_t i = 0; i < mtmd_input_chunks_size(chunks.get()); ++i) {
         const mtmd_input_chunk * chunk = mtmd_input_chunks_get(chunks.get(), i);
         if (mtmd_input_chunk_get_type(chunk) == MTMD_INPUT_CHUNK_TYPE_IMAGE) {
-            const auto [width, height] = saved_chunk(chunk).pixels().value_or(std::pair(0, 0));
+            const auto [width, height] = saved_chunk(chunk).pixels();
             facts.pieces.push_back(
                 {width, height, static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk))});
         }

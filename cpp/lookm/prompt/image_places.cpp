@@ -1,6 +1,7 @@
 #include "lookm/prompt/image_places.h"
 
 #include "lookm/prompt/image_facts.h"
+#include "lookm/prompt/saved_chunk.h"
 
 #include <algorithm>
 #include <cmath>
@@ -194,7 +195,23 @@ void set_areas(std::span<image_piece> pieces, const image_size & image, const im
     }
 }
 
+image_piece placed(const mtmd_input_chunk * chunk, const projector_facts & projector,
+                   const piece_facts & seen) {
+    image_piece piece;
+    piece.place.assign(seen.n_cells, {-1, -1});
+    if (!place_by_positions(piece, filling_of(projector), chunk)) {
+        place_by_pixels(piece, projector, seen);
+    }
+    return piece;
+}
+
 } // namespace
+
+image_piece place_cells(const mtmd_input_chunk * chunk, const projector_facts & projector) {
+    const auto [width, height] = saved_chunk(chunk).pixels();
+    const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+    return placed(chunk, projector, {width, height, n_cells});
+}
 
 std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::string & mmproj_path,
                                       const std::string & image_marker, const prompt & p) {
@@ -208,7 +225,7 @@ std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::st
     std::vector<const mtmd_input_chunk *> chunks;
     for (const prompt_chunk & c : p.chunks) {
         if (c.image) {
-            chunks.push_back(c.image);
+            chunks.push_back(c.encoded());
         }
     }
     for (size_t i = 0; i < images.size(); ++i) {
@@ -221,13 +238,8 @@ std::vector<image_piece> image_places(const mtmd_context * mmproj, const std::st
                 throw std::runtime_error("explain: mtmd cut image " + std::to_string(i + 1) +
                                          " differently the second time");
             }
-            image_piece piece;
-            piece.image = static_cast<int32_t>(i);
-            piece.place.assign(seen.n_cells, {-1, -1});
-            if (!place_by_positions(piece, f, chunks[k])) {
-                place_by_pixels(piece, projector, seen);
-            }
-            pieces.push_back(std::move(piece));
+            pieces.push_back(placed(chunks[k], projector, seen));
+            pieces.back().image = static_cast<int32_t>(i);
         }
         if (f != filling::unknown) {
             set_areas(std::span(pieces).subspan(first), images[i], facts, projector);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lookm/prompt/image_facts.h"
 #include "lookm/prompt/prompt.h"
 
 #include <array>
@@ -29,7 +30,11 @@ struct image_piece {
     std::vector<std::array<int32_t, 2>> place;
 };
 
-// The pieces of a prompt's images in the order of the prompt. Nothing is encoded.
+// The columns and rows of a piece's cells; sets neither its image nor its area.
+image_piece place_cells(const mtmd_input_chunk * chunk, const projector_facts & projector);
+
+// The pieces of a prompt's images in the order of the prompt, with all cells that the encoder
+// makes. Nothing is encoded.
 //
 // Columns and rows come from mtmd if it gives cells two-dimensional positions (M-RoPE, HunyuanVL).
 // Otherwise they follow from the size of the piece in pixels, its number of cells, and the cells

@@ -104,18 +104,30 @@ text_run put_in(std::span<const llama_token> tokens, std::span<const llama_token
     return out;
 }
 
-} // namespace
-
-std::vector<char> prompt_chunk::image_key() const {
+std::vector<char> key_of(const mtmd_input_chunk * image, const prompt_chunk & chunk) {
     if (mtmd_input_chunk_get_id(image)[0] == '\0') {
         return {};
     }
     std::vector<char> key = saved_bytes(image); // the same for all tiles of an image
-    for (const int32_t n : {tile, n_tiles}) {
+    for (const int32_t n : {chunk.tile, chunk.n_tiles}) {
         const auto * bytes = reinterpret_cast<const char *>(&n);
         key.insert(key.end(), bytes, bytes + sizeof(n));
     }
     return key;
+}
+
+} // namespace
+
+std::vector<char> prompt_chunk::image_key() const {
+    return key_of(image, *this);
+}
+
+std::vector<char> prompt_chunk::encoded_key() const {
+    return key_of(encoded(), *this);
+}
+
+int32_t prompt_chunk::n_encoded() const {
+    return static_cast<int32_t>(image ? mtmd_input_chunk_get_n_tokens(encoded()) : 0);
 }
 
 int32_t prompt_chunk::n_cells() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/core/method.h"
+#include "lookm/core/pruning.h"
 #include "lookm/prompt/image_chunks.h"
 
 #include "llama-cpp.h"
@@ -21,12 +22,18 @@ struct prompt_chunk {
     const mtmd_input_chunk * image = nullptr;
     int32_t tile = 0, n_tiles = 1; // which of its image's chunks this is
     late_image * late = nullptr;   // owned by the prompt
+    // of an image that is pruned: all of its cells, of which `image` has those that are read
+    const mtmd_input_chunk * whole = nullptr;
 
     // What the chunk of an image is recognized by when it comes again. Empty if nobody can tell, as
     // the image has no id.
     std::vector<char> image_key() const;
-    const mtmd_input_chunk * with_pixels() const { return late ? late->piece(tile) : image; }
+    // The same for what the encoder makes of it.
+    std::vector<char> encoded_key() const;
+    const mtmd_input_chunk * encoded() const { return whole ? whole : image; }
+    const mtmd_input_chunk * with_pixels() const { return late ? late->piece(tile) : encoded(); }
     int32_t n_cells() const;
+    int32_t n_encoded() const; // cells of an image that the encoder makes
     int32_t n_context() const;
 };
 
@@ -44,6 +51,8 @@ struct prompt {
 
     // images as given; a model may cut one into several tiles, each of which is a chunk
     int32_t n_images = 0;
+    pruning pruned = {};               // how images are pruned
+    std::vector<llama_token> question; // by which they are, if the pruner asks for it
 
     int32_t n_cells() const;
     int32_t n_tiles() const;               // chunks that the image encoder sees

@@ -115,9 +115,18 @@ const std::map<std::string, field_flag> & compression_flags() {
          {"--kv-visual-quota", "LLAMA_ARG_KV_VISUAL_QUOTA", "R",
           "minimum fraction of the important cells reserved for images (default: 0.25 with "
           "lookm_plus,\notherwise 0)"}},
+        {"image_ratio",
+         {"--image-ratio", "LLAMA_ARG_IMAGE_RATIO", "R",
+          "share of each image's cells that the language model reads, in (0, 1] (default: 1)"}},
+        {"image_cells",
+         {"--image-cells", "LLAMA_ARG_IMAGE_CELLS", "N",
+          "number of cells of each image that it reads (default: as --image-ratio says)"}},
+        {"pruner",
+         {"--pruner", "LLAMA_ARG_PRUNER", "{divprune,cdpruner,grid,random,none}",
+          "which cells of an image are read (default: " + compression().pruner + ")"}},
         {"seed",
          {"--kv-seed", "LLAMA_ARG_KV_SEED", "N",
-          "random seed for --kv-method random (default: 0)"}},
+          "random seed for --kv-method random and --pruner random (default: 0)"}},
     };
     return all;
 }

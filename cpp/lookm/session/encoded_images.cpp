@@ -17,7 +17,7 @@ encoded_images::find(const std::vector<char> & key) const {
 }
 
 encoded_images::found encoded_images::of(mtmd_context * mmproj, const prompt_chunk & chunk) {
-    std::vector<char> key = chunk.image_key();
+    std::vector<char> key = chunk.encoded_key();
     if (const auto known = find(key)) {
         kept_.use(known);
         last_ = known->embeddings;
@@ -28,7 +28,7 @@ encoded_images::found encoded_images::of(mtmd_context * mmproj, const prompt_chu
         throw_logged<std::runtime_error>("image encoder failed: ");
     }
     const std::span<float> embeddings(mtmd_get_output_embd(mmproj),
-                                      static_cast<size_t>(chunk.n_cells()) * n_embd_);
+                                      static_cast<size_t>(chunk.n_encoded()) * n_embd_);
     if (kept_.fits(embeddings.size_bytes()) && !key.empty()) {
         kept_.add(std::make_shared<const encoded>(
             encoded{std::move(key), {embeddings.begin(), embeddings.end()}}));

@@ -17,7 +17,7 @@ class encoded_images {
     encoded_images(size_t most_bytes, int32_t n_embd) : kept_(most_bytes), n_embd_(n_embd) {}
 
     struct found {
-        std::span<float> embeddings; // [n_cells, n_embd], valid until the next call
+        std::span<float> embeddings; // [n_encoded, n_embd], valid until the next call
         bool is_new;                 // the encoder ran
     };
     // Throws std::runtime_error if the encoder fails.
@@ -26,7 +26,7 @@ class encoded_images {
 
   private:
     struct encoded {
-        std::vector<char> key; // prompt_chunk::image_key
+        std::vector<char> key; // prompt_chunk::encoded_key
         std::vector<float> embeddings;
         size_t bytes() const { return key.size() + embeddings.size() * sizeof(float); }
     };

@@ -2,6 +2,9 @@
 
 #include "common.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace lookm {
 
 void explanation::take(compress_result && result, std::span<const kv_layer> storage) {
@@ -12,14 +15,27 @@ void explanation::take(compress_result && result, std::span<const kv_layer> stor
     }
 }
 
-explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj,
-                           const std::string & mmproj_path, const std::string & image_marker,
-                           const prompt & p) {
+explanation
+explain_prompt(const opened_model & opened, const prompt & p,
+               const std::function<std::vector<int32_t>(const prompt_chunk &)> & cells_read) {
     explanation out;
-    out.pieces = image_places(mmproj, mmproj_path, image_marker, p);
-    const llama_vocab * vocab = llama_model_get_vocab(model);
+    out.pieces =
+        image_places(opened.mmproj.get(), opened.options.mmproj_path, opened.markers.image, p);
+    out.pruned.resize(out.pieces.size());
+    const llama_vocab * vocab = opened.vocab();
     int32_t piece = 0;
     for (const prompt_chunk & chunk : p.chunks) {
+        if (chunk.whole) {
+            std::vector<std::array<int32_t, 2>> & places = out.pieces.at(piece).place;
+            const std::vector<int32_t> cells = cells_read(chunk);
+            std::vector<std::array<int32_t, 2>> read;
+            for (size_t i = 0; i < places.size(); ++i) {
+                const bool is_read =
+                    std::binary_search(cells.begin(), cells.end(), static_cast<int32_t>(i));
+                (is_read ? read : out.pruned[piece]).push_back(places[i]);
+            }
+            places = std::move(read);
+        }
         if (chunk.image) {
             for (const auto & place : out.pieces.at(piece).place) {
                 out.cells.push_back({token_kind::image, piece, place, ""});

@@ -2,8 +2,10 @@
 
 #include "lookm/cache/compressor.h"
 #include "lookm/prompt/image_places.h"
+#include "lookm/session/opened_model.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,16 +32,19 @@ struct explained_layer {
 
 // What happened to each cell of the last prompt, in the order of its tokens.
 struct explanation {
-    std::vector<image_piece> pieces;
+    std::vector<image_piece> pieces; // with the places of the cells that were read
+    // of each piece: places of the cells that pruning left out
+    std::vector<std::vector<std::array<int32_t, 2>>> pruned;
     std::vector<explained_cell> cells;
     std::vector<explained_layer> layers; // empty if nothing was compressed
 
     void take(compress_result && result, std::span<const kv_layer> layers);
 };
 
-// A prompt's cells and their places in images; take() adds the layers.
-explanation explain_prompt(const llama_model * model, const mtmd_context * mmproj,
-                           const std::string & mmproj_path, const std::string & image_marker,
-                           const prompt & p);
+// A prompt's cells and their places in images; take() adds the layers. cells_read: which cells of a
+// pruned image's chunk were read.
+explanation
+explain_prompt(const opened_model & opened, const prompt & p,
+               const std::function<std::vector<int32_t>(const prompt_chunk &)> & cells_read);
 
 } // namespace lookm

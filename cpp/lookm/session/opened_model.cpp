@@ -2,6 +2,7 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/model/flash_attn.h"
+#include "lookm/prompt/pruned_images.h"
 #include "lookm/session/checks.h"
 #include "lookm/session/memory_check.h"
 
@@ -39,6 +40,7 @@ opened_model::opened_model(const model_options & given, const opened_model & oth
 opened_model::opened_model(const model_options & given, std::shared_ptr<llama_model> loaded)
     : options(given), weights(std::move(loaded)), markers(random_markers()),
       mmproj(load_mmproj(weights.get(), options, markers.image)),
+      projector(mmproj ? read_projector(options.mmproj_path) : projector_facts()),
       templates(weights.get(), options.model_path, options.chat_template) {
     if (better_without_flash(weights.get(), options)) {
         options.flash_attn = "off";
@@ -46,8 +48,10 @@ opened_model::opened_model(const model_options & given, std::shared_ptr<llama_mo
 }
 
 prompt opened_model::tokenize(const prompt_request & request, bool begins) const {
-    return lookm::tokenize(weights.get(), mmproj.get(), request.text, markers, request.images,
-                           request.contexts, begins);
+    prompt p = lookm::tokenize(weights.get(), mmproj.get(), request.text, markers, request.images,
+                               request.contexts, begins);
+    prune(p, pruning_of(request.how), projector);
+    return p;
 }
 
 } // namespace lookm

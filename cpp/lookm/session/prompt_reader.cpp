@@ -5,6 +5,8 @@
 #include "lookm/host/log.h"
 #include "lookm/host/memory_room.h"
 #include "lookm/host/out_of_memory.h"
+#include "lookm/model/token_embeddings.h"
+#include "lookm/prompt/pruned_images.h"
 
 #include "mtmd-helper.h"
 
@@ -116,7 +118,28 @@ void read_text(sequence & s, std::span<const llama_token> tokens, bool is_last,
     }
 }
 
-void read_image(sequence & s, const prompt_chunk & chunk, reading_progress & progress) {
+std::vector<int32_t> choose_cells(const opened_model & opened, const prompt & p,
+                                  const prompt_chunk & chunk, std::span<const float> embeddings) {
+    const llama_model * const model = opened.weights.get();
+    const std::vector<float> question =
+        p.question.empty() ? std::vector<float>() : token_embeddings(model, p.question);
+    return cells_to_read(chunk.whole, chunk.n_cells(), p.pruned, embeddings.data(),
+                         llama_model_n_embd(model), llama_model_n_embd_inp(model), question,
+                         opened.projector);
+}
+
+std::vector<float> rows_of(std::span<const float> embeddings, std::span<const int32_t> cells,
+                           int64_t n_embd) {
+    std::vector<float> rows;
+    for (const int32_t c : cells) {
+        const auto row = embeddings.subspan(c * n_embd, n_embd);
+        rows.insert(rows.end(), row.begin(), row.end());
+    }
+    return rows;
+}
+
+void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
+                reading_progress & progress) {
     check_room("an image");
     mtmd_context * const mmproj = s.opened().mmproj.get();
     const int32_t n = chunk.n_cells();
@@ -125,9 +148,17 @@ void read_image(sequence & s, const prompt_chunk & chunk, reading_progress & pro
     if (is_new) {
         s.stats().encode_seconds += encode.seconds();
     } else {
-        s.stats().reused_image_cells += n;
+        s.stats().reused_image_cells += chunk.n_encoded();
     }
     progress.tiles(1);
+    std::vector<int32_t> cells;
+    std::vector<float> rows;
+    if (chunk.whole) {
+        const stopwatch prune;
+        cells = choose_cells(s.opened(), p, chunk, embeddings);
+        rows = rows_of(embeddings, cells, llama_model_n_embd_inp(s.opened().weights.get()));
+        s.stats().prune_seconds += prune.seconds();
+    }
 
     const int32_t n_batch = s.next_batch(s.context().n_batch());
     s.make_room(std::min(n, n_batch));
@@ -136,8 +167,12 @@ void read_image(sequence & s, const prompt_chunk & chunk, reading_progress & pro
     const stopwatch prefill;
     llama_pos n_past = s.n_past();
     const int32_t status =
-        mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image, embeddings.data(),
-                                       n_past, 0, n_batch, &n_past, image_batches::read, &batches);
+        chunk.whole
+            ? decode_cells(mmproj, s.context().get(), chunk.whole, chunk.image, cells, rows.data(),
+                           n_past, 0, n_batch, &n_past, image_batches::read, &batches)
+            : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image,
+                                             embeddings.data(), n_past, 0, n_batch, &n_past,
+                                             image_batches::read, &batches);
     s.set_n_past(n_past);
     s.check_stopped();
     if (status != 0) {
@@ -154,9 +189,9 @@ void read_prompt(sequence & s, const prompt & p, const progress_fn & report, siz
     reading_progress progress(report, p);
     const std::vector<prompt_piece> pieces = p.pieces();
     for (const prompt_piece & piece : std::span(pieces).first(first)) {
-        const bool is_image = p.chunks[piece.chunk].image != nullptr;
-        progress.is_there(piece.n, is_image);
-        s.stats().reused_image_cells += is_image ? piece.n : 0;
+        const prompt_chunk & chunk = p.chunks[piece.chunk];
+        progress.is_there(piece.n, chunk.image != nullptr);
+        s.stats().reused_image_cells += chunk.n_encoded();
     }
     progress.cells(0);
     const stop_switch stop(s, progress);
@@ -167,7 +202,7 @@ void read_prompt(sequence & s, const prompt & p, const progress_fn & report, siz
         const auto [at, begin, n] = pieces[i];
         const prompt_chunk & chunk = p.chunks[at];
         if (chunk.image) {
-            read_image(s, chunk, progress);
+            read_image(s, p, chunk, progress);
         } else {
             read_text(s, std::span(chunk.tokens).subspan(begin, n), i + 1 == pieces.size(),
                       progress);
@@ -179,12 +214,18 @@ void read_prompt(sequence & s, const prompt & p, const progress_fn & report, siz
     session_stats & stats = s.stats();
     for (const prompt_chunk & chunk : p.chunks) {
         stats.image_cells += chunk.image ? chunk.n_cells() : 0;
+        stats.encoded_cells += chunk.n_encoded();
         stats.text_cells += chunk.image ? 0 : chunk.n_cells() - chunk.n_context();
         stats.context_cells += chunk.n_context();
     }
     llama_synchronize(s.context().get());
     stats.prompt_cells = p.n_cells();
     stats.encode_images = p.n_images;
+}
+
+std::vector<int32_t> cells_read(sequence & s, const prompt & p, const prompt_chunk & chunk) {
+    return choose_cells(s.opened(), p, chunk,
+                        s.encoded().of(s.opened().mmproj.get(), chunk).embeddings);
 }
 
 std::vector<prompt_part> parts_of(const prompt & p, const mtmd_context * mmproj) {

@@ -14,6 +14,10 @@ namespace lookm {
 void read_prompt(sequence & into, const prompt & p, const progress_fn & progress, size_t first = 0,
                  const std::function<void(size_t)> & read = {});
 
+// Which cells of a pruned image's chunk are read, in ascending order. Encodes it if what the
+// encoder has made of it is no longer there.
+std::vector<int32_t> cells_read(sequence & s, const prompt & p, const prompt_chunk & chunk);
+
 // Images of a prompt, or their tiles, and the runs of text of one kind between them.
 std::vector<prompt_part> parts_of(const prompt & p, const mtmd_context * mmproj);
 

@@ -48,6 +48,7 @@ std::string session::model_name() const {
 
 void session::check(const compression & how) const {
     check_supported(how, sequence_.context().unsupported());
+    pruning_of(how);
 }
 
 void session::clear() {
@@ -96,14 +97,15 @@ void session::prefill(const prompt_request & request) {
         const prefix_match found = find_prefix(p, keys, options);
         const int32_t n_cells = p.n_cells() + (evicts(options) ? 0 : n_answer);
         sequence_.begin(options, std::max(n_cells, found.n_cells()), std::move(reader));
-        if (request.explain) {
-            explanation_ = explain_prompt(opened_.weights.get(), opened_.mmproj.get(),
-                                          opened_.options.mmproj_path, opened_.markers.image, p);
-        }
         if (reuses) {
             read_and_keep(p, std::move(keys), found, request.progress);
         } else {
             read_prompt(sequence_, p, request.progress);
+        }
+        if (request.explain) {
+            explanation_ = explain_prompt(opened_, p, [&](const prompt_chunk & chunk) {
+                return cells_read(sequence_, p, chunk);
+            });
         }
         compress_result result = sequence_.compress(options, request.progress);
         if (explanation_ && !result.kept.empty()) {
@@ -179,6 +181,11 @@ std::vector<piece_key> session::keys_to_keep(const prompt & p) const {
 
 int32_t session::keep_prefix(const prompt_request & request) {
     check(request.how);
+    if (pruning_of(request.how).asks_question()) {
+        throw bad_argument("pruner", "\"" + request.how.pruner +
+                                         "\" chooses cells by the question, and nothing can be "
+                                         "read before it; expected divprune, grid, random or none");
+    }
     prompt p = opened_.tokenize(request);
     check_fits(p, n_ctx(), opened_.mmproj.get(), opened_.options);
     std::vector<piece_key> keys = keys_to_keep(p);

@@ -228,6 +228,28 @@ COMPRESSION = _flags(
         "Minimum fraction of the important cells that is reserved for images.",
         otherwise="0.25 with lookm_plus, else 0",
     ),
+    Flag(
+        "image_ratio",
+        float,
+        ("--image-ratio",),
+        "Share of each image's cells that the language model reads at all.",
+        _HOW.image_ratio,
+    ),
+    Flag(
+        "image_cells",
+        int,
+        ("--image-cells",),
+        "Number of cells of each image that it reads.",
+        otherwise="as --image-ratio says",
+    ),
+    Flag(
+        "pruner",
+        str,
+        ("--pruner",),
+        "Which cells of an image are read.",
+        _HOW.pruner,
+        metavar="divprune|cdpruner|grid|random|none",
+    ),
 )
 KV_RATIO = COMPRESSION[0]
 AUTO = ("ratio_floor", "ratio_ceiling", "quality")

@@ -30,7 +30,8 @@ class Piece:
         nx: Columns of its grid of cells; 0 if its cells have no place.
         ny: Rows of its grid.
         first: Its first cell.
-        n_cells: Number of its cells, including those without a place.
+        n_cells: Number of its cells that are read, including those without a place.
+        pruned: Columns and rows of the cells that pruning left out.
     """
 
     image: int
@@ -40,6 +41,7 @@ class Piece:
     ny: int
     first: int
     n_cells: int
+    pruned: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,18 @@ def pieces_of(found: _core.Explanation) -> tuple[Piece, ...]:
     pieces = []
     for i, piece in enumerate(found["pieces"]):
         cells = np.flatnonzero(found["piece"] == i)
-        pieces.append(Piece(**piece, first=int(cells[0]), n_cells=len(cells)))
+        pieces.append(
+            Piece(
+                image=piece["image"],
+                tile=piece["tile"],
+                area=piece["area"],
+                nx=piece["nx"],
+                ny=piece["ny"],
+                first=int(cells[0]),
+                n_cells=len(cells),
+                pruned=tuple(piece["pruned"]),
+            )
+        )
     return tuple(pieces)
 
 

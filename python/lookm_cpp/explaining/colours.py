@@ -14,7 +14,8 @@ RGB = tuple[int, int, int]
 class Theme:
     """Colours of a page.
 
-    ``over_evicted`` is how much of the picture an evicted cell covers with the page's colour.
+    ``pruned`` is the colour of cells that were never read. ``over_evicted`` is how much of the
+    picture an evicted cell covers with the page's colour.
     ``scale`` has the colours of fractions from just above 0 to 1.
     """
 
@@ -24,6 +25,7 @@ class Theme:
     ink: RGB
     faint: RGB
     focus: RGB
+    pruned: RGB
     over_evicted: float
     scale: tuple[RGB, ...]
 
@@ -46,6 +48,7 @@ LIGHT = Theme(
     ink=(27, 31, 36),
     faint=(101, 109, 118),
     focus=(9, 105, 218),
+    pruned=(176, 202, 232),
     over_evicted=0.5,
     scale=((253, 224, 150), (250, 164, 86), (229, 89, 80), (168, 44, 108), (92, 19, 110)),
 )
@@ -56,6 +59,7 @@ DARK = Theme(
     ink=(230, 237, 243),
     faint=(139, 148, 158),
     focus=(88, 166, 255),
+    pruned=(38, 66, 104),
     over_evicted=0.72,
     scale=((74, 24, 94), (150, 38, 103), (221, 81, 58), (251, 155, 36), (252, 231, 130)),
 )

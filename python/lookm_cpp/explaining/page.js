@@ -70,6 +70,7 @@
     }
     data.views.forEach(buildView);
     $("images-section").hidden = data.views.length === 0;
+    $("unread").hidden = !data.views.some((view) => view.pruned.length);
     buildTokens();
   }
 
@@ -92,6 +93,12 @@
         x: box[0] * 100, y: box[1] * tall * 100, width: (box[2] - box[0]) * 100, height: (box[3] - box[1]) * tall * 100,
       });
       shows(rect, cells);
+    }
+    for (const box of view.pruned) {
+      draw("rect", svg, {
+        class: "pruned", x: box[0] * 100, y: box[1] * tall * 100,
+        width: (box[2] - box[0]) * 100, height: (box[3] - box[1]) * tall * 100,
+      });
     }
     const apart = view.apart.length ? make("div", figure) : null;
     if (apart) {

@@ -60,6 +60,7 @@ def _colours(theme: Theme) -> str:
         "faint": theme.faint,
     }
     named |= {"accent": theme.scale[3], "focus": theme.focus, "pad": PADDING}
+    named |= {"pruned": theme.pruned}
     scale = ",".join(css(colour) for colour in theme.scale)
     return (
         "".join(f"--{name}:{css(colour)};" for name, colour in named.items())
@@ -106,6 +107,7 @@ def _view(view: View) -> dict[str, Any]:
         "boxes": [
             {"cells": box.cells, "box": [round(side, 6) for side in box.box]} for box in view.boxes
         ],
+        "pruned": [[round(side, 6) for side in box] for box in view.pruned],
         "apart": view.apart,
     }
 

@@ -11,9 +11,11 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 from lookm_cpp.explaining.cells import ExplainedPrompt, MethodCells
 from lookm_cpp.explaining.colours import DARK, LIGHT, OVER_KEPT, PADDING, RGB, Theme
 from lookm_cpp.explaining.page import shown
-from lookm_cpp.explaining.views import View, views_of
+from lookm_cpp.explaining.views import Box, View, views_of
 
 Shares = npt.NDArray[np.float64]
+Area = tuple[int, int, int, int]
+"""Left, upper, right and lower edge, in pixels."""
 
 WIDTH, MARGIN, GAP = 1600, 48, 20
 LABEL = 400
@@ -128,12 +130,16 @@ class _Painter:
         if grey is not None:
             size = (max(1, round(scale)), max(1, round(scale / view.aspect)))
             canvas.paste(grey.resize(size, Image.Resampling.BICUBIC), box)
+
+        def pixels(box: Box) -> Area:
+            left, right = (round((x - x0) * scale) for x in (box[0], box[2]))
+            upper, lower = (round((y - y0) * scale / view.aspect) for y in (box[1], box[3]))
+            return left, upper, right, lower
+
         for one in view.boxes:
-            value = float(np.mean(share[list(one.cells)]))
-            left_top = (one.box[0] - x0) * scale, (one.box[1] - y0) * scale / view.aspect
-            right_bottom = (one.box[2] - x0) * scale, (one.box[3] - y0) * scale / view.aspect
-            area = tuple(round(v) for v in (*left_top, *right_bottom))
-            self._cover(canvas, (area[0], area[1], area[2], area[3]), value)
+            self._cover(canvas, pixels(one.box), float(np.mean(share[list(one.cells)])))
+        for unread in view.pruned:
+            canvas.paste(self.theme.pruned, pixels(unread))
         self.sheet.paste(canvas, (left, top))
         return (
             height
@@ -158,7 +164,7 @@ class _Painter:
             self.draw.rectangle((x, y, x + APART - 4, y + APART - 4), colour, self.theme.line)
         return math.ceil(len(view.apart) / per_row) * APART
 
-    def _cover(self, canvas: Image.Image, area: tuple[int, int, int, int], share: float) -> None:
+    def _cover(self, canvas: Image.Image, area: Area, share: float) -> None:
         if area[0] >= area[2] or area[1] >= area[3]:
             return
         under = canvas.crop(area)
@@ -182,6 +188,11 @@ class _Painter:
         self.sheet.paste(pale.resize((70, 16)), (left - 90, top))
         self.draw.rectangle((left - 90, top, left - 21, top + 16), None, self.theme.line)
         self.draw.text((left - 90, top + 20), "evicted", self.theme.faint, _font(18))
+        if any(view.pruned for view in self.views):
+            self.draw.rectangle(
+                (left - 190, top, left - 121, top + 16), self.theme.pruned, self.theme.line
+            )
+            self.draw.text((left - 190, top + 20), "never read", self.theme.faint, _font(18))
         self.draw.text((left, top + 20), "kept by few", self.theme.faint, _font(18))
         self.draw.text(
             (left + 299, top + 20), "by all heads", self.theme.faint, _font(18), anchor="ra"

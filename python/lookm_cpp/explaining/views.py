@@ -37,6 +37,7 @@ class View:
         aspect: Width divided by height, of the image or of the grid on an empty canvas.
         frame: The area drawn: the image and boxes that reach beyond it.
         boxes: Cells and their places.
+        pruned: Places of cells that the language model did not read.
         apart: Cells without a place: row breaks, newlines, begin and end of an image.
     """
 
@@ -46,6 +47,7 @@ class View:
     aspect: float
     frame: Box
     boxes: tuple[CellBox, ...]
+    pruned: tuple[Box, ...]
     apart: tuple[int, ...]
 
 
@@ -81,6 +83,7 @@ def piece_names(explanation: ExplainedPrompt) -> list[str]:
 
 def _view(explanation: ExplainedPrompt, image: int, title: str, pieces: list[int]) -> View:
     boxes: list[CellBox] = []
+    pruned: list[Box] = []
     apart: list[int] = []
     for i in pieces:
         piece = explanation.pieces[i]
@@ -88,24 +91,25 @@ def _view(explanation: ExplainedPrompt, image: int, title: str, pieces: list[int
         area = piece.area or UNIT
         if piece.nx:
             boxes += [
-                _grid_box(c, area, piece, explanation.place[c])
+                CellBox((c,), _grid_box(area, piece, explanation.place[c]))
                 for c in cells
                 if explanation.place[c][0] >= 0
             ]
+            pruned += [_grid_box(area, piece, place) for place in piece.pruned if place[0] >= 0]
         elif piece.area is not None:
             boxes.append(CellBox(tuple(cells), area))
         apart += [c for c in cells if explanation.place[c][0] < 0]
     has_picture = all(explanation.pieces[i].area is not None for i in pieces)
-    corners = np.array([UNIT, *(box.box for box in boxes)])
+    corners = np.array([UNIT, *(box.box for box in boxes), *pruned])
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     frame = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     picture, first = explanation.images[image], explanation.pieces[pieces[0]]
     aspect = picture.width / picture.height if has_picture else first.nx / max(first.ny, 1) or 1.0
-    return View(image, title, has_picture, aspect, frame, tuple(boxes), tuple(apart))
+    return View(image, title, has_picture, aspect, frame, tuple(boxes), tuple(pruned), tuple(apart))
 
 
-def _grid_box(cell: int, area: Box, piece: Piece, place: tuple[int, int]) -> CellBox:
+def _grid_box(area: Box, piece: Piece, place: tuple[int, int]) -> Box:
     x0, y0, x1, y1 = area
     w, h = (x1 - x0) / piece.nx, (y1 - y0) / piece.ny
     x, y = int(place[0]), int(place[1])
-    return CellBox((cell,), (x0 + x * w, y0 + y * h, x0 + (x + 1) * w, y0 + (y + 1) * h))
+    return (x0 + x * w, y0 + y * h, x0 + (x + 1) * w, y0 + (y + 1) * h)

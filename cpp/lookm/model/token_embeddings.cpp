@@ -1,0 +1,36 @@
+#include "lookm/model/token_embeddings.h"
+
+#include "ggml-backend.h"
+#include "ggml.h"
+
+#include "llama-model.h"
+
+#include <cstdint>
+#include <stdexcept>
+
+namespace lookm {
+
+std::vector<float> token_embeddings(const llama_model * model,
+                                    std::span<const llama_token> tokens) {
+    const ggml_tensor * const table = model->tok_embd;
+    const auto to_float = table ? ggml_get_type_traits(table->type)->to_float : nullptr;
+    if (!table || (!to_float && table->type != GGML_TYPE_F32)) {
+        throw std::runtime_error("this model has no table of token embeddings");
+    }
+    const int64_t d = table->ne[0];
+    std::vector<float> out(tokens.size() * static_cast<size_t>(d));
+    std::vector<uint8_t> row(ggml_row_size(table->type, d));
+    for (size_t i = 0; i < tokens.size(); ++i) {
+        float * const at = out.data() + i * static_cast<size_t>(d);
+        const size_t from = static_cast<size_t>(tokens[i]) * table->nb[1];
+        if (table->type == GGML_TYPE_F32) {
+            ggml_backend_tensor_get(table, at, from, row.size());
+            continue;
+        }
+        ggml_backend_tensor_get(table, row.data(), from, row.size());
+        to_float(row.data(), at, d);
+    }
+    return out;
+}
+
+} // namespace lookm

@@ -1,0 +1,235 @@
+#include "lookm/prompt/pruned_images.h"
+
+#include "lookm/core/bad_argument.h"
+#include "lookm/graph/prune_rows.h"
+#include "lookm/prompt/image_places.h"
+#include "lookm/prompt/saved_chunk.h"
+
+#include "llama-cpp.h"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+namespace lookm {
+
+namespace {
+
+// FNV-1a
+uint64_t hash_of(std::span<const llama_token> tokens) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (const llama_token t : tokens) {
+        h = (h ^ static_cast<uint32_t>(t)) * 0x100000001b3u;
+    }
+    return h;
+}
+
+uint64_t hash_of(const std::string & text) {
+    const std::vector<llama_token> bytes(text.begin(), text.end());
+    return hash_of(bytes);
+}
+
+const char * name_of(const pruning & how) {
+    const auto rows = pruners();
+    return std::find_if(rows.begin(), rows.end(),
+                        [&](const auto & r) { return r.pruner == how.pruner; })
+        ->name;
+}
+
+// Column and row of each cell; -1 -1 for a mark between them. Cells that no grid is known of stand
+// in a row.
+std::vector<std::array<int32_t, 2>> places_of(const mtmd_input_chunk * whole,
+                                              const projector_facts & projector) {
+    image_piece piece = place_cells(whole, projector);
+    for (size_t i = 0; piece.nx == 0 && i < piece.place.size(); ++i) {
+        piece.place[i] = {static_cast<int32_t>(i), 0};
+    }
+    return std::move(piece.place);
+}
+
+int32_t n_marks(std::span<const std::array<int32_t, 2>> places) {
+    return static_cast<int32_t>(
+        std::count_if(places.begin(), places.end(), [](const auto & p) { return p[0] < 0; }));
+}
+
+// While it lives, an image's cells see each other if its model wants that.
+class attention_of_image {
+  public:
+    attention_of_image(llama_context * ctx, bool all) : ctx_(ctx), all_(all) {
+        if (all_) {
+            llama_set_causal_attn(ctx_, false);
+        }
+    }
+    ~attention_of_image() {
+        if (all_) {
+            llama_set_causal_attn(ctx_, true);
+        }
+    }
+    attention_of_image(const attention_of_image &) = delete;
+    attention_of_image & operator=(const attention_of_image &) = delete;
+
+  private:
+    llama_context * ctx_;
+    bool all_;
+};
+
+// The text after the last image
+std::vector<llama_token> question_of(const prompt & p) {
+    std::vector<llama_token> question;
+    for (const prompt_chunk & c : p.chunks) {
+        if (c.image) {
+            question.clear();
+        }
+        question.insert(question.end(), c.tokens.begin(), c.tokens.end());
+    }
+    return question;
+}
+
+} // namespace
+
+mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t n_image,
+                                   const pruning & how, std::span<const llama_token> question,
+                                   const projector_facts & projector) {
+    const saved_chunk saved(whole);
+    if (saved.positions() == cell_positions::unknown) {
+        throw bad_argument("image_ratio", "this model's images (" + projector.name +
+                                              ") have positions that leave no cell out; expected "
+                                              "1, which reads all cells");
+    }
+    const bool in_a_grid = saved.positions() == cell_positions::in_a_grid;
+    // an image of a grid ends at the larger of its sides: this stays if it keeps that side
+    const uint32_t side = std::max(saved.columns(), saved.rows());
+    const auto n = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(whole));
+    const int32_t marks = n_marks(places_of(whole, projector));
+    const int32_t read =
+        marks + n_read(how, n - marks, n_image, in_a_grid ? static_cast<int32_t>(side) : 1);
+    if (read >= n) {
+        return nullptr;
+    }
+    std::string id = mtmd_input_chunk_get_id(whole);
+    if (!id.empty()) {
+        id.append("/").append(name_of(how));
+        if (how.asks_question()) {
+            id.append("/").append(std::to_string(hash_of(question)));
+        } else if (how.pruner == pruner::random) {
+            id.append("/").append(std::to_string(how.seed));
+        }
+    }
+    mtmd::input_chunk_ptr chunk = saved.changed(in_a_grid ? side : static_cast<uint32_t>(read),
+                                                in_a_grid ? read / side : 1, id);
+    if (!chunk || mtmd_input_chunk_get_n_tokens(chunk.get()) != static_cast<size_t>(read) ||
+        (in_a_grid &&
+         mtmd_input_chunk_get_n_pos(chunk.get()) != mtmd_input_chunk_get_n_pos(whole))) {
+        throw std::runtime_error("mtmd does not take a chunk with fewer cells");
+    }
+    return chunk;
+}
+
+void prune(prompt & p, const pruning & how, const projector_facts & projector) {
+    if (!how.on()) {
+        return;
+    }
+    std::vector<llama_token> question;
+    if (how.asks_question()) {
+        question = question_of(p);
+        if (question.empty() && p.n_images > 0) {
+            throw bad_argument("pruner", "cdpruner chooses cells by the question, and no text "
+                                         "follows the last image; expected another pruner");
+        }
+    }
+    for (size_t i = 0; i < p.chunks.size();) {
+        if (!p.chunks[i].image) {
+            ++i;
+            continue;
+        }
+        int32_t n_image = 0; // of the image that begins here, whose tiles may have text between
+        size_t end = i;
+        for (;
+             end < p.chunks.size() && (!p.chunks[end].image || p.chunks[end].tile > 0 || end == i);
+             ++end) {
+            n_image += p.chunks[end].image ? p.chunks[end].n_cells() : 0;
+        }
+        for (; i < end; ++i) {
+            prompt_chunk & c = p.chunks[i];
+            if (!c.image) {
+                continue;
+            }
+            if (mtmd::input_chunk_ptr read =
+                    pruned_chunk(c.image, n_image, how, question, projector)) {
+                c.whole = c.image;
+                c.image = read.get();
+                p.media.pruned.push_back(std::move(read));
+            }
+        }
+    }
+    p.pruned = how;
+    p.question = std::move(question);
+}
+
+std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_read,
+                                   const pruning & how, const float * embeddings, int64_t d,
+                                   int64_t stride, std::span<const float> question,
+                                   const projector_facts & projector) {
+    const auto places = places_of(whole, projector);
+    return prune_rows({.pruner = how.pruner,
+                       .n_keep = n_read,
+                       .rows = embeddings,
+                       .n = static_cast<int32_t>(places.size()),
+                       .d = d,
+                       .stride = stride,
+                       .place = places,
+                       .question = question,
+                       .seed = how.seed ^ hash_of(std::string(mtmd_input_chunk_get_id(whole)))});
+}
+
+int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
+                     const mtmd_input_chunk * read, std::span<const int32_t> cells,
+                     float * embeddings, llama_pos n_past, llama_seq_id seq, int32_t n_batch,
+                     llama_pos * new_n_past, mtmd_helper_post_decode_callback callback,
+                     void * user_data) {
+    if (!mtmd_decode_use_mrope(mmproj)) {
+        return mtmd_helper_decode_image_chunk(mmproj, ctx, read, embeddings, n_past, seq, n_batch,
+                                              new_n_past, callback, user_data);
+    }
+    constexpr int32_t n_sections = 4;
+    const mtmd_image_tokens * const image = mtmd_input_chunk_get_tokens_image(whole);
+    const int32_t n_embd = llama_model_n_embd_inp(llama_get_model(ctx));
+    const attention_of_image attention(ctx, mtmd_decode_use_non_causal(mmproj, whole));
+    const llama_batch_ext_ptr batch(llama_batch_ext_init(ctx));
+    for (size_t first = 0; first < cells.size();) {
+        const auto n = std::min<int32_t>(n_batch, static_cast<int32_t>(cells.size() - first));
+        std::vector<llama_pos> pos(static_cast<size_t>(n) * n_sections); // [section][cell]
+        llama_batch_ext_clear(batch.get());
+        for (int32_t i = 0; i < n; ++i) {
+            const mtmd_decoder_pos at =
+                mtmd_image_tokens_get_decoder_pos(image, n_past, cells[first + i]);
+            const std::array<uint32_t, n_sections> sections = {at.t, at.y, at.x, at.z};
+            std::array<llama_pos, n_sections> own{};
+            for (int32_t s = 0; s < n_sections; ++s) {
+                own[s] = static_cast<llama_pos>(sections[s]);
+                pos[s * n + i] = own[s];
+            }
+            const llama_embd row = {embeddings + (first + i) * n_embd, 1,
+                                    static_cast<size_t>(n_embd)};
+            const int32_t added = llama_batch_ext_add_embd(batch.get(), seq, row);
+            if (added < 0) {
+                return -1;
+            }
+            llama_batch_ext_set_pos(batch.get(), added, own.data());
+        }
+        const int32_t status = llama_process(ctx, LLAMA_PROCESS_TYPE_DECODE, batch.get());
+        if (status != 0) {
+            return status;
+        }
+        const mtmd_helper_embd_batch view = {
+            n, embeddings + first * n_embd, n_embd, pos.data(), n_sections, seq};
+        if (callback && callback(&view, user_data) != 0) {
+            return -1;
+        }
+        first += n;
+    }
+    *new_n_past = n_past + mtmd_input_chunk_get_n_pos(whole);
+    return 0;
+}
+
+} // namespace lookm

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "lookm/core/pruning.h"
+#include "lookm/prompt/image_facts.h"
+#include "lookm/prompt/prompt.h"
+
+#include "mtmd-helper.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lookm {
+
+// mtmd's chunk of the cells of an image's piece that are read, without pixels. Its id names the
+// pruner, and what else decides which cells those are, so that no other chunk is taken for it.
+// n_image: cells of all pieces of the image. Null if all cells are read. Throws bad_argument
+// "image_ratio" if the image's positions do not allow to leave cells out.
+mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t n_image,
+                                   const pruning & how, std::span<const llama_token> question,
+                                   const projector_facts & projector);
+
+// Replaces the images of a prompt by those of the cells that are read. Throws what pruned_chunk
+// does, and bad_argument "pruner" if it asks for a question and the prompt ends with an image.
+void prune(prompt & p, const pruning & how, const projector_facts & projector);
+
+// Which cells of a piece are read, in ascending order.
+//
+// embeddings: [n_cells, stride] of the encoder; the first d of each are compared. question:
+// [n_tokens, d] embeddings of its tokens, for a pruner that asks for it.
+std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_read,
+                                   const pruning & how, const float * embeddings, int64_t d,
+                                   int64_t stride, std::span<const float> question,
+                                   const projector_facts & projector);
+
+// Like mtmd_helper_decode_image_chunk(), for some cells of a piece. With M-RoPE, they keep their
+// columns and rows, and what follows begins where it would after the whole. Without it, llama.cpp
+// accepts no gaps between positions, so they get consecutive ones.
+//
+// read: pruned_chunk() of the whole, whose cells these are. embeddings: [cells.size(), n_embd]
+int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
+                     const mtmd_input_chunk * read, std::span<const int32_t> cells,
+                     float * embeddings, llama_pos n_past, llama_seq_id seq, int32_t n_batch,
+                     llama_pos * new_n_past, mtmd_helper_post_decode_callback callback,
+                     void * user_data);
+
+} // namespace lookm
