@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
 from lookm_cpp.cache_types import read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages
-from lookm_cpp.compression import Compression
+from lookm_cpp.compression import PRUNING, Compression
 from lookm_cpp.evaluation.fidelity import Rows
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.images import MAX_PIXELS, ImageLike
@@ -228,11 +228,15 @@ class Lab:
 
 
 def _observer(compression: Compression) -> Compression:
-    """What a prompt is read with, the same for all compressions that need the same attention."""
-    if not looks_at_window(compression):
-        return _OBSERVER
-    window = compression.window or _core.methods()[compression.method]["window"]
-    return Compression(_OBSERVER.kv_ratio, "snapkv_question", window=window)
+    """What a prompt is read with: the same for all compressions that read the same cells of images
+    and need the same attention.
+    """
+    observer = _OBSERVER
+    if looks_at_window(compression):
+        window = compression.window or _core.methods()[compression.method]["window"]
+        observer = Compression(_OBSERVER.kv_ratio, "snapkv_question", window=window)
+    read = {name: getattr(compression, name) for name in (*PRUNING, "pruner")}
+    return replace(observer, **read)
 
 
 def looks_at_window(compression: Compression) -> bool:

@@ -1,0 +1,172 @@
+"""What it costs to read fewer cells of each image: ``python -m benchmarks.reading``.
+
+The questions of ``lookm eval tiny``, or with ``--model`` of ``lookm eval pictures``, with all cells
+of the images, with some of them by each pruner, with as many cells kept by ``lookm_plus`` after all
+were read, and with both. Compressed after the question (``docs/reading.md``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+import typer
+from lookm_cpp import embedded
+from lookm_cpp.compression import METHOD, Compression
+from lookm_cpp.evaluation import large_prompts, picture_prompts, tiny_prompts
+from lookm_cpp.evaluation.lab import Ask, Lab, Setup
+from lookm_cpp.evaluation.pictures import ARCHIVE, load_pictures
+from lookm_cpp.evaluation.statistics import scores_of
+from lookm_cpp.evaluation.suite import Context, Question
+from rich.console import Console
+from rich.table import Table
+
+PRUNERS = ("divprune", "cdpruner", "grid", "random")
+IMAGE_RATIOS = (0.5, 0.25, 0.125)
+BUDGETS = (0.2, 0.1)
+"""Kept cells, as a share of all cells, where both are used."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """``kept``: cells that ``lookm_plus`` leaves, as a share of the whole prompt's."""
+
+    pruner: str = "none"
+    image_ratio: float = 1.0
+    kept: float | None = None
+
+    @property
+    def name(self) -> str:
+        read = "all" if self.pruner == "none" else f"{self.pruner} {self.image_ratio:g}"
+        return read if self.kept is None else f"{read}, {METHOD} {self.kept:g}"
+
+    def compression(self, share_read: float) -> Compression:
+        """``share_read``: cells of the prompt as it is read, divided by those of the whole."""
+        ratio = 1.0 if self.kept is None else min(1.0, self.kept / share_read)
+        return Compression(ratio, image_ratio=self.image_ratio, pruner=self.pruner)
+
+
+def arms() -> Iterator[Arm]:
+    """All rows of the table, so that those that read the same cells follow one another."""
+    yield Arm()
+    for kept in BUDGETS:
+        yield Arm(kept=kept)
+    for image_ratio in IMAGE_RATIOS:
+        for pruner in PRUNERS:
+            yield Arm(pruner, image_ratio)
+            if image_ratio > IMAGE_RATIOS[-1]:
+                for kept in BUDGETS:
+                    yield Arm(pruner, image_ratio, kept)
+
+
+@dataclass
+class Tally:
+    """Sums over the questions of one arm."""
+
+    scores: list[tuple[int, str, float]]
+    read: list[float]
+    kept: list[float]
+    seconds: list[float]
+
+
+def ask(lab: Lab, context: Context, question: Question, tallies: dict[str, Tally]) -> None:
+    """Ask one question of every arm; times are of the first arm that reads what it reads."""
+    lab.prompt(context.text, context.images, question=question.text)
+    whole, seconds, encode, share = 0, 0.0, 0.0, 1.0
+    read_as: tuple[str, float] | None = None
+    for arm in arms():
+        asks = [Ask("", question.begins, question.max_tokens)]
+        if (arm.pruner, arm.image_ratio) != read_as:
+            read_as = (arm.pruner, arm.image_ratio)
+            lab.trial(Compression(image_ratio=arm.image_ratio, pruner=arm.pruner), asks)
+            stats = lab.session.stats
+            cells = stats["prompt_cells"]
+            whole = whole or cells
+            encode = encode or stats["encode_seconds"]
+            share = cells / whole
+            seconds = encode + stats["prune_seconds"] + stats["prefill_seconds"]
+        found = lab.trial(arm.compression(share), asks)[0]
+        tally = tallies[arm.name]
+        tally.scores.append((context.number, question.task, question.score(found.answer)))
+        tally.read.append(share)
+        tally.kept.append(found.kept_cells / whole)
+        tally.seconds.append(seconds)
+
+
+def main(
+    model: Annotated[Path | None, typer.Option(help="A chat model.")] = None,
+    mmproj: Annotated[Path | None, typer.Option(help="Its projector.")] = None,
+    pictures: Annotated[Path, typer.Option(help="An archive of pictures.")] = ARCHIVE,
+    contexts: Annotated[int, typer.Option(min=1, help="Number of contexts.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    output: Annotated[Path | None, typer.Option("-o", help="A JSON file.")] = None,
+) -> None:
+    """Print score, share of cells read and kept, and seconds of reading, for each arm."""
+    pool = load_pictures(pictures)
+    make = tiny_prompts.make_context
+    if model and pictures != ARCHIVE:
+        make = large_prompts.make_context  # type: ignore[assignment]
+    elif model:
+        make = picture_prompts.make_context  # type: ignore[assignment]
+    asked = [make(pool, number, seed) for number in range(contexts)]
+    files = (model, mmproj) if model else (embedded.MODEL, embedded.MMPROJ)
+    setup = Setup(files[0], files[1], "f16", {"n_threads": threads})
+    tallies: dict[str, Tally] = defaultdict(lambda: Tally([], [], [], []))
+    with Lab(setup, 96) as lab:
+        for i, context in enumerate(asked):
+            for question in context.questions:
+                ask(lab, context, question, tallies)
+            Console(stderr=True).print(f"contexts: {i + 1} of {contexts}")
+            report(tallies, asked[: i + 1], output)
+    report(tallies, asked, output, show=True)
+
+
+def report(
+    tallies: dict[str, Tally],
+    asked: list[Context],
+    output: Path | None,
+    *,
+    show: bool = False,
+) -> None:
+    """Write the JSON file, and print the table."""
+    numbers = [context.number for context in asked]
+    tasks = list(dict.fromkeys(q.task for context in asked for q in context.questions))
+    table = Table("cells of images read", "score", "read %", "kept %", "seconds", *tasks)
+    rows = []
+    full = scores_of(tallies[Arm().name].scores, numbers, tasks)
+    for name, tally in tallies.items():
+        scores = scores_of(tally.scores, numbers, tasks)
+        by_task = scores.by_task()
+        difference = scores.minus(full)
+        row = {
+            "name": name,
+            "score": scores.mean(),
+            "read": fmean(tally.read),
+            "kept": fmean(tally.kept),
+            "seconds": fmean(tally.seconds),
+            "tasks": dict(zip(tasks, by_task, strict=True)),
+            "difference": [difference.low, difference.high],
+            "questions": len(tally.scores),
+        }
+        rows.append(row)
+        table.add_row(
+            name,
+            f"{row['score']:.0f} ({difference.low:+.0f} to {difference.high:+.0f})",
+            *(f"{100 * row[key]:.0f}" for key in ("read", "kept")),  # type: ignore[operator]
+            f"{row['seconds']:.2f}",
+            *(f"{x:.0f}" for x in by_task),
+        )
+    if output:
+        output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if show:
+        Console(width=180).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
