@@ -87,7 +87,7 @@ std::vector<llama_token> question_of(const prompt & p) {
 
 } // namespace
 
-mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t n_image,
+mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece, int32_t n_image,
                                    const pruning & how, std::span<const llama_token> question,
                                    const projector_facts & projector) {
     const saved_chunk saved(whole);
@@ -108,7 +108,7 @@ mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t n_ima
     }
     std::string id = mtmd_input_chunk_get_id(whole);
     if (!id.empty()) {
-        id.append("/").append(name_of(how));
+        id.append("/").append(name_of(how)).append("/").append(std::to_string(piece));
         if (how.asks_question()) {
             id.append("/").append(std::to_string(hash_of(question)));
         } else if (how.pruner == pruner::random) {
@@ -155,7 +155,7 @@ void prune(prompt & p, const pruning & how, const projector_facts & projector) {
                 continue;
             }
             if (mtmd::input_chunk_ptr read =
-                    pruned_chunk(c.image, n_image, how, question, projector)) {
+                    pruned_chunk(c.image, c.tile, n_image, how, question, projector)) {
                 c.whole = c.image;
                 c.image = read.get();
                 p.media.pruned.push_back(std::move(read));

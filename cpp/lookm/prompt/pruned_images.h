@@ -15,9 +15,9 @@ namespace lookm {
 
 // mtmd's chunk of the cells of an image's piece that are read, without pixels. Its id names the
 // pruner, and what else decides which cells those are, so that no other chunk is taken for it.
-// n_image: cells of all pieces of the image. Null if all cells are read. Throws bad_argument
-// "image_ratio" if the image's positions do not allow to leave cells out.
-mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t n_image,
+// piece: which of its image's pieces. n_image: cells of all of them. Null if all cells are read.
+// Throws bad_argument "image_ratio" if the image's positions do not allow to leave cells out.
+mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece, int32_t n_image,
                                    const pruning & how, std::span<const llama_token> question,
                                    const projector_facts & projector);
 

@@ -3,6 +3,7 @@
 #include "lookm/core/bad_argument.h"
 #include "lookm/server/cache_size.h"
 #include "lookm/server/flags.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/templates.h"
 
@@ -95,6 +96,7 @@ common_init_result_ptr init_from_params(common_params & params) {
         stop(with_flag(error));
     }
     common_init_result_ptr result = (common_init_from_params) (params);
+    pruned().open(params.mmproj.path);
     if (!server_settings().active() || !result->context()) {
         return result;
     }
@@ -242,6 +244,9 @@ void server_task_result_lookm::add_cells(json & object) const {
         json & timings = object.at("timings");
         timings["prompt_cells"] = mine->prompt;
         timings["kept_cells"] = mine->kept;
+        if (mine->pruned > 0) {
+            timings["pruned_cells"] = mine->pruned;
+        }
         if (mine->chosen_ratio) {
             timings["chosen_ratio"] = *mine->chosen_ratio;
         }

@@ -6,9 +6,12 @@
 //   server_chat_convert_...to_oai   a request in Anthropic's form becomes one in OpenAI's form;
 //                                   keeps its kv_ratio
 //   llama_n_ctx_seq                 tokens of a slot, which may be more than its cells
-//   process_mtmd_prompt             images of a prompt are decoded and prepared one by one
+//   process_mtmd_prompt             } images of a prompt are decoded and prepared one by one, and
+//   tokenize_input_prompts          } pruned
 //   callback_on_reset               a slot becomes idle: cells of a prompt read in part are freed
 //   on_update_slots                 one round of the loop: which slots take part in it
+//   mtmd_batch_add_chunk            } of a pruned image, the encoder makes all cells, some of which
+//   mtmd_batch_get_output_embd      } are decoded
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
 //   llama_process                   } and the prompt is compressed after its last token
 //   server_task_result_cmpl_final   an answer's JSON; adds its numbers of cells
@@ -43,6 +46,7 @@
 #define eval_llama_cmpl_schema eval_lookm_cmpl_schema
 #define server_chat_convert_anthropic_to_oai lookm::server::anthropic_to_oai
 #define process_mtmd_prompt(...) lookm::server::process_prompt(__VA_ARGS__)
+#define tokenize_input_prompts(...) lookm::server::tokenize_prompts(__VA_ARGS__)
 #define callback_on_reset(...) (lookm::server::released(*this), callback_on_reset(__VA_ARGS__))
 #define on_update_slots(...)                                                                       \
     on_update_slots([this, round = std::function<void()>(__VA_ARGS__)] {                           \
@@ -54,6 +58,8 @@
         round();                                                                                   \
         lookm::server::after_round(held);                                                          \
     })
+#define mtmd_batch_add_chunk(...) lookm::server::add_chunk(__VA_ARGS__)
+#define mtmd_batch_get_output_embd(...) lookm::server::output_of(__VA_ARGS__)
 #define mtmd_helper_decode_image_chunk(...) lookm::server::decode_image(slot, __VA_ARGS__)
 #define llama_n_ctx_seq(...) lookm::server::tokens_of_a_slot(__VA_ARGS__)
 #define llama_process(...)                                                                         \

@@ -6,12 +6,14 @@
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/image_batches.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/slot_adapter.h"
 
 #include "mtmd-helper.h"
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 
 namespace lookm::server {
 
@@ -22,9 +24,15 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                      mtmd_helper_post_decode_callback callback, void * user_data) {
     hook & h = server_hook();
+    const std::shared_ptr<const pruned_piece> piece = pruned().find(chunk);
+    const auto decode = [&](int32_t n_at_once, mtmd_helper_post_decode_callback then, void * data) {
+        return piece ? pruned().decode(*piece, mctx, ctx, chunk, embd, n_past, seq, n_at_once,
+                                       new_n_past, then, data)
+                     : mtmd_helper_decode_image_chunk(mctx, ctx, chunk, embd, n_past, seq,
+                                                      n_at_once, new_n_past, then, data);
+    };
     if (!h.attached(ctx)) {
-        return mtmd_helper_decode_image_chunk(mctx, ctx, chunk, embd, n_past, seq, n_batch,
-                                              new_n_past, callback, user_data);
+        return decode(n_batch, callback, user_data);
     }
     const slot_prompt p = prompt_of(slot);
     const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
@@ -34,9 +42,7 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
     return guarded(
         [&] {
             batches.before();
-            const int32_t status = mtmd_helper_decode_image_chunk(
-                mctx, ctx, chunk, embd, n_past, seq, batches.n_at_once(), new_n_past,
-                image_batches::after, &batches);
+            const int32_t status = decode(batches.n_at_once(), image_batches::after, &batches);
             batches.rethrow();
             return status;
         },

@@ -174,6 +174,10 @@ const std::vector<flag> & flags() {
                        [](settings & s, const std::string & v) {
                            s.image_cache = v == "0" ? 0 : parsed_bytes(v);
                        }),
+            with_value("image_ratio_max", "--image-ratio-max", "R",
+                       "largest image_ratio that a request may ask for (default: 1)",
+                       "LLAMA_ARG_IMAGE_RATIO_MAX",
+                       [](settings & s, const std::string & v) { parse(s.image_ratio_max, v); }),
             with_value("allow_origin", "--allow-origin", "LIST",
                        "serve only web pages of these origins, separated by commas, such as "
                        "https://chat.example.org;\nself: only this server's own page (default: "

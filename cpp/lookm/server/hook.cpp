@@ -1,5 +1,7 @@
 #include "lookm/server/hook.h"
 
+#include "lookm/server/pruned_pieces.h"
+
 #include "log.h"
 
 #include <algorithm>
@@ -229,7 +231,8 @@ void hook::finish(const slot_prompt & p) {
     const bool observed = observed_ == p.task;
     const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
-    prompt_cells & cells = records_.set(p.slot, {p.task, p.n_tokens, n_used(p.slot)});
+    prompt_cells & cells =
+        records_.set(p.slot, {p.task, p.n_tokens, n_used(p.slot), pruned().n_left_out(p.slot)});
     std::optional<capped_reader> capped =
         observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {

@@ -2,6 +2,7 @@
 
 #include "lookm/server/client_errors.h"
 #include "lookm/server/origins.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/request_limits.h"
 #include "lookm/server/settings.h"
 
@@ -10,6 +11,8 @@
 #include <algorithm>
 #include <cctype>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <utility>
 
 namespace lookm::server {
@@ -48,7 +51,20 @@ server_http_context::handler_t guarded(const server_http_context::handler_t & in
             return refused(400, ERROR_TYPE_INVALID_REQUEST, why);
         }
         const bool hands_on = is_router && allowed_origins().active();
+        const auto images = std::make_shared<request_images>();
+        try {
+            images->how = is_router ? std::nullopt : pruning_asked(req.body);
+        } catch (const std::invalid_argument & why) {
+            return refused(400, ERROR_TYPE_INVALID_REQUEST, why.what());
+        }
+        current_images() = images;
         server_http_res_ptr response = hands_on ? inner(without_origin(req)) : inner(req);
+        current_images().reset();
+        if (response && response->is_stream() && !images->pieces.empty()) {
+            response->next = [images, next = std::move(response->next)](std::string & out) {
+                return next(out);
+            };
+        }
         if (response) {
             reword(*response, req.path, req.body);
         }

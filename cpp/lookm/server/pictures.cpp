@@ -1,8 +1,11 @@
 #include "lookm/server/pictures.h"
 
+#include "lookm/core/bad_argument.h"
 #include "lookm/prompt/image_chunks.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
 
+#include "base64.hpp"
 #include "mtmd-helper.h"
 
 #include "stb/stb_image.h"
@@ -103,6 +106,19 @@ const mtmd_input_chunk * with_pixels(const prepared_image & earlier, const image
     return same ? earlier.pieces[piece].get() : made.late[image]->piece(piece);
 }
 
+// The tokens after the last image. Throws std::invalid_argument without any.
+std::vector<llama_token> question_of(const image_chunks & made) {
+    const size_t n_chunks = mtmd_input_chunks_size(made.outline.get());
+    const mtmd_input_chunk * last = mtmd_input_chunks_get(made.outline.get(), n_chunks - 1);
+    size_t n = 0;
+    const llama_token * tokens = mtmd_input_chunk_get_tokens_text(last, &n);
+    if (!tokens || n == 0) {
+        throw bad_argument("pruner", "\"cdpruner\" chooses cells by the question, and no text "
+                                     "follows the last image; expected another one");
+    }
+    return {tokens, tokens + n};
+}
+
 } // namespace
 
 prepared_images & prepared() {
@@ -132,7 +148,8 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
     const bool all_images = std::all_of(files.begin(), files.end(), [](const raw_buffer & file) {
         return size_of_decodable(file);
     });
-    if (!server_settings().active() || is_placeholder || !all_images ||
+    const pruning how = current_pruning();
+    if ((!server_settings().active() && !how.on()) || is_placeholder || !all_images ||
         count(prompt, mtmd_get_marker(mctx)) != files.size()) {
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }
@@ -159,7 +176,10 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
         sources.emplace_back(load, known);
     }
     image_chunks made = make_image_chunks(mctx, prompt, sources, /*begins =*/true);
+    const std::vector<llama_token> question =
+        how.asks_question() ? question_of(made) : std::vector<llama_token>();
     server_tokens tokens(llama_tokens(), /*has_mtmd =*/true);
+    std::vector<mtmd::input_chunk_ptr> read; // of the image that is next, if it is pruned
     size_t n_pieces = 0, image = 0;
     for (size_t i = 0; i < mtmd_input_chunks_size(made.outline.get()); ++i) {
         const mtmd_input_chunk * chunk = mtmd_input_chunks_get(made.outline.get(), i);
@@ -168,11 +188,23 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
             continue;
         }
         const size_t first = image > 0 ? made.ends[image - 1] : 0;
-        tokens.push_back(made.late[image]
-                             ? with_pixels(*earlier[image], made, image, n_pieces - first)
-                             : made.pieces[n_pieces]); // a copy
+        const auto whole = [&](size_t piece) {
+            return made.late[image] ? with_pixels(*earlier[image], made, image, piece)
+                                    : made.pieces[first + piece];
+        };
+        if (how.on() && n_pieces == first) {
+            std::vector<const mtmd_input_chunk *> pieces;
+            for (size_t piece = 0; piece < made.ends[image] - first; ++piece) {
+                pieces.push_back(whole(piece));
+            }
+            read = pruned().prune(pieces, how, question);
+        }
+        const size_t piece = n_pieces - first;
+        const bool is_pruned = piece < read.size() && read[piece];
+        tokens.push_back(is_pruned ? read[piece].get() : whole(piece)); // a copy
         ++n_pieces;
         for (; image < made.ends.size() && made.ends[image] == n_pieces; ++image) {
+            read.clear();
             if (!made.late[image]) {
                 const std::span all(made.pieces);
                 prepared().keep(files[image],
@@ -183,6 +215,46 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
         }
     }
     return tokens;
+}
+
+std::vector<server_tokens> tokenize_prompts(const llama_vocab * vocab, mtmd_context * mctx,
+                                            const json & prompts, bool add_special,
+                                            bool parse_special,
+                                            const mtmd_helper_init_opt & init_opt) {
+    const auto with_images = [&](const json & prompt) {
+        return mctx && prompt.is_object() && prompt.contains("multimodal_data") &&
+               prompt.contains("prompt_string");
+    };
+    const auto tokenize = [&](const json & prompt) {
+        if (!with_images(prompt)) {
+            return tokenize_input_subprompt(vocab, mctx, prompt, add_special, parse_special,
+                                            init_opt);
+        }
+        std::vector<raw_buffer> files;
+        try {
+            for (const json & file : prompt.at("multimodal_data")) {
+                const std::string bytes = base64::decode(file.get<std::string>());
+                files.emplace_back(bytes.begin(), bytes.end());
+            }
+        } catch (const base64_error &) { // llama-server says what is wrong
+            return tokenize_input_subprompt(vocab, mctx, prompt, add_special, parse_special,
+                                            init_opt);
+        }
+        return process_prompt(mctx, prompt.at("prompt_string").get<std::string>(), files, init_opt);
+    };
+    if (!prompts.is_array() || std::none_of(prompts.begin(), prompts.end(), with_images)) {
+        if (with_images(prompts)) {
+            std::vector<server_tokens> one;
+            one.push_back(tokenize(prompts));
+            return one;
+        }
+        return tokenize_input_prompts(vocab, mctx, prompts, add_special, parse_special, init_opt);
+    }
+    std::vector<server_tokens> all;
+    for (const json & prompt : prompts) {
+        all.push_back(tokenize(prompt));
+    }
+    return all;
 }
 
 } // namespace lookm::server

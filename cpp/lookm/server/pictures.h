@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace lookm::server {
 
@@ -24,5 +25,12 @@ prepared_images & prepared();
 server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
                              const std::vector<raw_buffer> & files,
                              const mtmd_helper_init_opt & init_opt, bool is_placeholder = false);
+
+// The same as tokenize_input_prompts, whose prompts may bring images of their own ("prompt_string"
+// and "multimodal_data").
+std::vector<server_tokens> tokenize_prompts(const llama_vocab * vocab, mtmd_context * mctx,
+                                            const json & prompts, bool add_special,
+                                            bool parse_special,
+                                            const mtmd_helper_init_opt & init_opt);
 
 } // namespace lookm::server

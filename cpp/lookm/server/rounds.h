@@ -4,6 +4,7 @@
 
 #include "lookm/core/turns.h"
 #include "lookm/server/hook.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/slot_adapter.h"
 
@@ -15,6 +16,7 @@ namespace lookm::server {
 // read in part are freed at once, before a slot file or the prompt cache takes them along.
 template <class Slot>
 void released(Slot & slot) {
+    pruned().unpin(id_of(slot));
     if (!server_settings().active() || !completes(slot) || !is_attached(slot)) {
         return;
     }
@@ -59,6 +61,11 @@ void refuse_unreadable(Slots & slots, Refuse && refuse) {
 // Begins a round. Returns the slots that sit it out, for after_round.
 template <class Slots, class Refuse>
 auto before_round(Slots & slots, const common_params & params, Refuse && refuse) {
+    for (auto & slot : slots) {
+        if (starts(slot) && !pruned().pin(id_of(slot), task_of(slot), slot.task->tokens)) {
+            refuse(slot, "image: its request is gone");
+        }
+    }
     if (!server_settings().active()) {
         return held_slots<typename Slots::value_type>();
     }

@@ -3,6 +3,7 @@
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/pictures.h"
+#include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/slot_file.h"
 
@@ -52,11 +53,15 @@ json describe(const settings & s) {
         {"kv_cells", server_hook().slot_cells()},
         {"kv_prefix_type", s.prefix_type},
         {"image_cache", s.image_cache},
+        {"image_ratio", s.how.image_ratio},
+        {"image_ratio_max", s.image_ratio_max},
+        {"image_cells", as_json(s.how.image_cells)},
+        {"pruner", s.how.pruner},
         {"image_max_pixels", s.max_pixels()},
     };
     for_each_field(&s.how, [&](const std::string & name, auto member) {
         const std::string key = (name.starts_with("kv_") ? "" : "kv_") + name;
-        if (!out.contains(key)) { // those above have their effective values
+        if (!out.contains(key) && !out.contains(name)) { // those above have their effective values
             out[key] = as_json(s.how.*member);
         }
     });
@@ -115,6 +120,11 @@ void add_metrics(server_http_res & res) {
     metric("counter", "images_known_total",
            "Number of images that came again and were not decoded (--image-cache).",
            prepared().n_found());
+    metric("counter", "image_cells_pruned_total",
+           "Cells of images that were encoded and not read (--image-ratio).",
+           pruned().n_left_out());
+    metric("counter", "prune_seconds_total", "Time spent in choosing the cells to read.",
+           pruned().seconds());
     metric("counter", "prefixes_restored_total",
            "Prompts that went on from a full prompt in host memory.",
            numbers.prefixes_restored.load());
@@ -156,7 +166,7 @@ handler checked_restore(handler inner, const std::string & folder) {
 
 routes::routes(const common_params & common, server_context & context)
     : server_routes(common, context) {
-    if (!server_settings().active()) {
+    if (!server_settings().active() && !pruning_of(server_settings().how).on()) {
         return;
     }
     get_props = with(std::move(get_props), add_settings);

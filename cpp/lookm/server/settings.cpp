@@ -1,6 +1,7 @@
 #include "lookm/server/settings.h"
 
 #include "lookm/core/bad_argument.h"
+#include "lookm/core/pruning.h"
 
 #include <algorithm>
 #include <sstream>
@@ -54,6 +55,12 @@ void settings::check() const {
     if (image_max_pixels && *image_max_pixels < 1) {
         throw bad_argument("image_max_pixels", std::to_string(*image_max_pixels) +
                                                    " is out of range; expected 1 or more");
+    }
+    const pruning asked = pruning_of(how);
+    if (!(image_ratio_max > 0.0 && image_ratio_max <= 1.0) ||
+        (image_ratio_max < 1.0 && (!asked.on() || asked.image_ratio > image_ratio_max))) {
+        throw bad_argument("image_ratio_max", number(image_ratio_max) +
+                                                  " is out of range; expected --image-ratio to 1");
     }
     if (min_cells < 0) {
         throw bad_argument("kv_min_cells",

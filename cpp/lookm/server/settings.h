@@ -43,6 +43,7 @@ struct settings {
     start_checks checks;
     std::optional<int32_t> image_max_pixels;  // default: default_max_pixels if active()
     int64_t image_cache = int64_t(256) << 20; // bytes of prepared_images
+    double image_ratio_max = 1.0;             // largest image_ratio that a request may ask for
     std::string prefix_type;                  // of full_prefixes; "": that of the cache
 
     // false: every prompt keeps all of its cells, and the server behaves as llama-server

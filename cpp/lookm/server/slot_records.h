@@ -18,6 +18,7 @@ struct prompt_cells {
     int32_t task = -1;
     int32_t prompt = 0;
     int32_t kept = 0;
+    int32_t pruned = 0; // cells of its images that were not read
     std::optional<double> chosen_ratio = {}, attention_held = {}; // as in compress_result
 };
 
