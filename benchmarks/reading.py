@@ -42,6 +42,7 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """What the table calls it."""
         read = "all" if self.pruner == "none" else f"{self.pruner} {self.image_ratio:g}"
         return read if self.kept is None else f"{read}, {METHOD} {self.kept:g}"
 
@@ -114,7 +115,7 @@ def main(
         make = large_prompts.make_context  # type: ignore[assignment]
     elif model:
         make = picture_prompts.make_context  # type: ignore[assignment]
-    asked = [make(pool, number, seed) for number in range(contexts)]
+    asked: list[Context] = [make(pool, number, seed) for number in range(contexts)]
     files = (model, mmproj) if model else (embedded.MODEL, embedded.MMPROJ)
     setup = Setup(files[0], files[1], "f16", {"n_threads": threads})
     tallies: dict[str, Tally] = defaultdict(lambda: Tally([], [], [], []))

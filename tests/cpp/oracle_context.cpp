@@ -189,6 +189,11 @@ void oracle_context::mask(std::vector<std::vector<int32_t>> kept, int32_t n_prom
     compressor_.kv().set_eval_callback(on_node, this);
 }
 
+void oracle_context::see_only(std::vector<bool> seen) {
+    seen_ = std::move(seen);
+    compressor_.kv().set_eval_callback(on_node, this);
+}
+
 bool oracle_context::on_node(ggml_tensor * node, bool ask, void * self) {
     auto & oracle = *static_cast<oracle_context *>(self);
     const bool softmax =
@@ -198,6 +203,19 @@ bool oracle_context::on_node(ggml_tensor * node, bool ask, void * self) {
     }
     oracle.last_n_kv_ = static_cast<int32_t>(node->ne[0]);
     std::vector<float> p(node->ne[0]);
+    for (int64_t row = 0; !oracle.seen_.empty() && row < node->ne[1] * node->ne[2]; ++row) {
+        const size_t at = row % node->ne[1] * node->nb[1] + row / node->ne[1] * node->nb[2];
+        ggml_backend_tensor_get(node, p.data(), at, p.size() * sizeof(float));
+        double sum = 0.0;
+        for (size_t j = 0; j < p.size(); ++j) {
+            p[j] = j >= oracle.seen_.size() || oracle.seen_[j] ? p[j] : 0.0f;
+            sum += p[j];
+        }
+        for (float & x : p) {
+            x = sum > 0.0 ? static_cast<float>(x / sum) : 0.0f;
+        }
+        ggml_backend_tensor_set(node, p.data(), at, p.size() * sizeof(float));
+    }
     const auto & layers = oracle.compressor_.kv().layers();
     for (size_t l = 0; l < oracle.kept_.size(); ++l) {
         if (layers[l].k.storage != cache_of(node)) {

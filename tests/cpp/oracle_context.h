@@ -50,6 +50,10 @@ class oracle_context {
     void refuse(const std::vector<std::string> & ops);
     std::vector<std::string> devices() const; // for each layer, the buffer type of its K
 
+    // Every layer and query sees these cells of the prompt only. Call before prefill() without flash
+    // attention: what cells that are not seen make of themselves does not matter.
+    void see_only(std::vector<bool> seen);
+
     // kept: for each layer [n_head_kv, n_keep]
     void mask(std::vector<std::vector<int32_t>> kept, int32_t n_prompt);
 
@@ -74,4 +78,5 @@ class oracle_context {
     int32_t last_n_kv_ = 0;
     std::vector<std::vector<int32_t>> kept_;
     int32_t n_masked_prompt_ = 0;
+    std::vector<bool> seen_;
 };

@@ -387,6 +387,10 @@ PYBIND11_MODULE(_oracle, m) {
             },
             "prompt"_a, "scored"_a = true, py::kw_only(), "first_query"_a = 0)
         .def(
+            "see_only",
+            [](py_context & c, const std::vector<bool> & seen) { c.oracle.see_only(seen); },
+            "seen"_a)
+        .def(
             "prefill_cells",
             [](py_context & c, const py_prompt & p,
                const std::vector<std::vector<int32_t>> & cells) {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from lookm_cpp import Llava
 from lookm_cpp.embedded import DemoPrompt
-from zoo.pairs import write_pair
+from zoo.pairs import PAIRS, write_pair
 
 from server.conftest import RATIO
 from server.servers import Json, Server, content, messages, refused, running
@@ -45,7 +46,7 @@ def test_a_request_asks_for_it(server: Server, short: list[DemoPrompt], pruner: 
     before = server.metrics()
     for prompt in short[:2]:
         for fields in ({"image_ratio": HALF}, {"image_cells": 16}, {}):
-            options = fields | {"pruner": pruner}
+            options: dict[str, Any] = fields | {"pruner": pruner}
             given = asked(server, prompt, ignore_eos=False, kv_ratio=RATIO, id_slot=0, **options)
             assert told(given) == alone(prompt, kv_ratio=RATIO, **options)
             n_left_out = len(prompt.images) * {0: 0, HALF: 32, 16: 48}[sum(fields.values())]
@@ -61,7 +62,7 @@ def test_what_is_reused(server: Server, short: list[DemoPrompt]) -> None:
     question = "What is in image 1?"
     asked(server, short[0], id_slot=0)
     for pruner, reuses in (("divprune", True), ("grid", True), ("cdpruner", False)):
-        options = {"image_ratio": HALF, "pruner": pruner}
+        options: dict[str, Any] = {"image_ratio": HALF, "pruner": pruner}
         asked(server, short[0], id_slot=0, **options)
         again = asked(server, short[0], question, id_slot=1, **options)
         n_images = 4 * 32
@@ -88,15 +89,16 @@ def test_flags(folder: Path, short: list[DemoPrompt]) -> None:
             "grid",
             0.5,
         )
-        for fields, message in [
+        refusals: list[tuple[Json, str]] = [
             ({"image_ratio": 0.75}, "image_ratio: 0.75 is out of range; expected a number in"),
             ({"image_ratio": "half"}, 'image_ratio: "half" is out of range'),
             ({"image_ratio": 0}, "image_ratio: 0 is out of range"),
             ({"image_cells": 8}, "image_cells: 8, but this server limits image_ratio to 0.5"),
             ({"pruner": "none"}, 'pruner: "none", but this server limits'),
             ({"pruner": "best"}, 'pruner: "best" is unknown; expected one of'),
-        ]:
-            body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
+        ]
+        for refused_fields, message in refusals:
+            body: Json = {"messages": [{"role": "user", "content": "Hi"}]} | refused_fields
             response = server.http.post("/v1/chat/completions", json=body)
             assert response.status_code == 400
             assert message in response.json()["error"]["message"]
@@ -125,26 +127,20 @@ def test_every_kind_of_image(name: str, folder: Path, tmp_path: Path) -> None:
     pictures = _pictures(name)
     flags = (*_opening(files), "--kv-ratio", str(RATIO), "-c", "4096", "-np", "2", "-kvu")
     with running(folder, *flags) as server:
-        options = {"image_ratio": HALF, "n_probs": 5}
+        options: dict[str, Any] = {"image_ratio": HALF, "n_probs": 5}
         whole = _ask(server, pictures, id_slot=0, n_probs=5)
         fewer = _ask(server, pictures, id_slot=0, **options)
         assert fewer["timings"]["prompt_cells"] < 0.75 * whole["timings"]["prompt_cells"]
         with Llava(files.model, mmproj=files.mmproj, n_threads=1) as llm:
             llm.ask("A<image>B and <image>C", pictures, max_tokens=1, image_ratio=HALF)
             n_cells = llm.stats.image_cells
-        n_text = whole["timings"]["prompt_cells"] - sum(n for tiles in _pair(name) for n in tiles)
+        n_text = whole["timings"]["prompt_cells"] - sum(map(sum, PAIRS[name].tiles))
         assert fewer["timings"]["prompt_cells"] == n_text + n_cells
         text = "A<image>B and <image> are two images. Why?"
         again = _ask(server, pictures, text=text, id_slot=1, **options)
         alone = _ask(server, pictures, text=text, id_slot=0, cache_prompt=False, **options)
         assert again["timings"]["cache_n"] > 0
         assert again["tokens"] == alone["tokens"]
-
-
-def _pair(name: str) -> tuple[tuple[int, ...], ...]:
-    from zoo.pairs import PAIRS  # noqa: PLC0415
-
-    return PAIRS[name].tiles
 
 
 def test_clients_that_leave(server: Server, short: list[DemoPrompt]) -> None:
@@ -169,5 +165,7 @@ def test_clients_that_leave(server: Server, short: list[DemoPrompt]) -> None:
     again = asked(server, short[0], image_ratio=HALF, cache_prompt=False)
     for thread in leaving:
         thread.join()
-    assert same(expected, again)
+    # tokens of the answer may share their batches with others
+    assert told(expected) == told(again)
+    assert expected["timings"]["attention_held"] == again["timings"]["attention_held"]
     assert same(expected, asked(server, short[0], image_ratio=HALF))

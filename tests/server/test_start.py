@@ -192,6 +192,10 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_prefix_type": "q8_0",
             "image_cache": 1 << 20,
             "image_max_pixels": 1_000_000,
+            "image_ratio": 1.0,
+            "image_ratio_max": 1.0,
+            "image_cells": None,
+            "pruner": "divprune",
         }
 
 

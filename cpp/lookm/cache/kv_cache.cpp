@@ -653,13 +653,50 @@ void kv_cache::forget(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama
     }
 }
 
-void kv_cache::set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data) {
+kv_cache::eval_hook kv_cache::eval_callback(const llama_context * ctx) {
+    return {ctx->get_cparams().cb_eval, ctx->get_cparams().cb_eval_user_data};
+}
+
+void kv_cache::set_eval_callback(llama_context * ctx, ggml_backend_sched_eval_callback callback,
+                                 void * user_data) {
     // In two places: the context's parameters, which are read when a graph is rebuilt, and the
     // scheduler, for a graph that is reused.
-    auto & cparams = const_cast<llama_cparams &>(ctx_->get_cparams());
+    auto & cparams = const_cast<llama_cparams &>(ctx->get_cparams());
     cparams.cb_eval = callback;
     cparams.cb_eval_user_data = user_data;
-    ggml_backend_sched_set_eval_callback(ctx_->get_sched(), callback, user_data);
+    ggml_backend_sched_set_eval_callback(ctx->get_sched(), callback, user_data);
+}
+
+bool kv_cache::can_set_positions(llama_context * ctx) {
+    return full_attention_cache(llama_get_memory(ctx)) != nullptr;
+}
+
+void kv_cache::set_positions(llama_context * ctx, llama_seq_id seq, llama_pos first,
+                             std::span<const llama_pos> positions) {
+    llama_memory_i * const memory = llama_get_memory(ctx);
+    std::vector<llama_kv_cache *> caches = {full_attention_cache(memory)};
+    if (typeid(*memory) == typeid(llama_kv_cache_iswa)) {
+        caches.push_back(static_cast<llama_kv_cache_iswa *>(memory)->get_swa());
+    }
+    std::vector<std::vector<uint32_t>> heads;
+    for (llama_kv_cache * kv : caches) {
+        heads.push_back(heads_of(*kv));
+    }
+    // from the last one, so that no two have the same position in between
+    for (auto end = static_cast<llama_pos>(positions.size()); end > 0;) {
+        const llama_pos by = positions[end - 1] - (first + end - 1);
+        llama_pos begin = end - 1;
+        while (begin > 0 && positions[begin - 1] - (first + begin - 1) == by) {
+            --begin;
+        }
+        llama_memory_seq_add(memory, seq, first + begin, first + end, by);
+        end = begin;
+    }
+    for (size_t i = 0; i < caches.size(); ++i) {
+        // the keys are rotated by these positions already
+        const_cast<llama_kv_cells &>(caches[i]->get_cells(seq)).reset_shift();
+        heads_of(*caches[i]) = heads[i];
+    }
 }
 
 ggml_backend_t kv_cache::backend_of(ggml_tensor * node) const {

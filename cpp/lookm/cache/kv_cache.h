@@ -162,8 +162,23 @@ class kv_cache {
     void show_all();
     void unite();
 
-    // Sets the callback that sees every node the scheduler computes; nullptr removes it.
-    void set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data);
+    // The callback that sees every node the scheduler computes; nullptr: none.
+    struct eval_hook {
+        ggml_backend_sched_eval_callback function;
+        void * user_data;
+    };
+    static eval_hook eval_callback(const llama_context * ctx);
+    static void set_eval_callback(llama_context * ctx, ggml_backend_sched_eval_callback callback,
+                                  void * user_data);
+    void set_eval_callback(ggml_backend_sched_eval_callback callback, void * user_data) {
+        set_eval_callback(ctx_, callback, user_data);
+    }
+
+    // Moves the cells of a sequence at first, first + 1, ... to other positions, ascending and not
+    // below these. Their rows do not change: keys must be rotated by the new positions already.
+    static bool can_set_positions(llama_context * ctx);
+    static void set_positions(llama_context * ctx, llama_seq_id seq, llama_pos first,
+                              std::span<const llama_pos> positions);
 
     // The backend of the scheduler that computed this node.
     ggml_backend_t backend_of(ggml_tensor * node) const;

@@ -1,5 +1,6 @@
 #include "lookm/prompt/pruned_images.h"
 
+#include "lookm/cache/given_positions.h"
 #include "lookm/core/bad_argument.h"
 #include "lookm/graph/prune_rows.h"
 #include "lookm/prompt/image_places.h"
@@ -9,6 +10,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <optional>
 #include <stdexcept>
 
 namespace lookm {
@@ -108,6 +111,7 @@ mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece
     }
     std::string id = mtmd_input_chunk_get_id(whole);
     if (!id.empty()) {
+        id.append("/").append(std::to_string(mtmd_input_chunk_get_n_pos(whole)));
         id.append("/").append(name_of(how)).append("/").append(std::to_string(piece));
         if (how.asks_question()) {
             id.append("/").append(std::to_string(hash_of(question)));
@@ -170,7 +174,10 @@ std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_rea
                                    const pruning & how, const float * embeddings, int64_t d,
                                    int64_t stride, std::span<const float> question,
                                    const projector_facts & projector) {
-    const auto places = places_of(whole, projector);
+    auto places = places_of(whole, projector);
+    if (saved_chunk(whole).positions() == cell_positions::in_a_row) {
+        places.back() = {-1, -1}; // always read, as a mark is
+    }
     return prune_rows({.pruner = how.pruner,
                        .n_keep = n_read,
                        .rows = embeddings,
@@ -183,31 +190,38 @@ std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_rea
 }
 
 int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
-                     const mtmd_input_chunk * read, std::span<const int32_t> cells,
-                     float * embeddings, llama_pos n_past, llama_seq_id seq, int32_t n_batch,
-                     llama_pos * new_n_past, mtmd_helper_post_decode_callback callback,
-                     void * user_data) {
-    if (!mtmd_decode_use_mrope(mmproj)) {
-        return mtmd_helper_decode_image_chunk(mmproj, ctx, read, embeddings, n_past, seq, n_batch,
-                                              new_n_past, callback, user_data);
-    }
-    constexpr int32_t n_sections = 4;
+                     std::span<const int32_t> cells, const float * embeddings, llama_pos n_past,
+                     llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
+                     mtmd_helper_post_decode_callback callback, void * user_data) {
+    const bool mrope = mtmd_decode_use_mrope(mmproj);
+    const int32_t n_pos = mrope ? 4 : 1;
     const mtmd_image_tokens * const image = mtmd_input_chunk_get_tokens_image(whole);
     const int32_t n_embd = llama_model_n_embd_inp(llama_get_model(ctx));
+    if (!mrope) {
+        if (!given_positions::supported(ctx)) {
+            throw std::runtime_error("image_ratio: this model's memory does not allow gaps");
+        }
+        n_batch = std::min(n_batch, static_cast<int32_t>(llama_n_ubatch(ctx)));
+    }
     const attention_of_image attention(ctx, mtmd_decode_use_non_causal(mmproj, whole));
     const llama_batch_ext_ptr batch(llama_batch_ext_init(ctx));
+    llama_pos next = n_past; // without M-RoPE: where llama.cpp goes on
     for (size_t first = 0; first < cells.size();) {
         const auto n = std::min<int32_t>(n_batch, static_cast<int32_t>(cells.size() - first));
-        std::vector<llama_pos> pos(static_cast<size_t>(n) * n_sections); // [section][cell]
+        std::vector<llama_pos> pos(static_cast<size_t>(n) * n_pos); // [section][cell]
+        std::vector<llama_pos> own;
         llama_batch_ext_clear(batch.get());
         for (int32_t i = 0; i < n; ++i) {
-            const mtmd_decoder_pos at =
-                mtmd_image_tokens_get_decoder_pos(image, n_past, cells[first + i]);
-            const std::array<uint32_t, n_sections> sections = {at.t, at.y, at.x, at.z};
-            std::array<llama_pos, n_sections> own{};
-            for (int32_t s = 0; s < n_sections; ++s) {
-                own[s] = static_cast<llama_pos>(sections[s]);
-                pos[s * n + i] = own[s];
+            const int32_t cell = cells[first + i];
+            std::array<llama_pos, 4> at = {next + i, 0, 0, 0};
+            if (mrope) {
+                const mtmd_decoder_pos p = mtmd_image_tokens_get_decoder_pos(image, n_past, cell);
+                at = {static_cast<llama_pos>(p.t), static_cast<llama_pos>(p.y),
+                      static_cast<llama_pos>(p.x), static_cast<llama_pos>(p.z)};
+            }
+            own.push_back(n_past + cell);
+            for (int32_t s = 0; s < n_pos; ++s) {
+                pos[s * n + i] = at[s];
             }
             const llama_embd row = {embeddings + (first + i) * n_embd, 1,
                                     static_cast<size_t>(n_embd)};
@@ -215,14 +229,24 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
             if (added < 0) {
                 return -1;
             }
-            llama_batch_ext_set_pos(batch.get(), added, own.data());
+            llama_batch_ext_set_pos(batch.get(), added, at.data());
+        }
+        std::optional<given_positions> given;
+        if (!mrope) {
+            given.emplace(ctx);
+            given->before(next, own);
         }
         const int32_t status = llama_process(ctx, LLAMA_PROCESS_TYPE_DECODE, batch.get());
         if (status != 0) {
             return status;
         }
+        if (given) {
+            given->after(seq);
+            given.reset(); // what is called next may change the eval callback
+            next = own.back() + 1;
+        }
         const mtmd_helper_embd_batch view = {
-            n, embeddings + first * n_embd, n_embd, pos.data(), n_sections, seq};
+            n, embeddings + first * n_embd, n_embd, mrope ? pos.data() : own.data(), n_pos, seq};
         if (callback && callback(&view, user_data) != 0) {
             return -1;
         }
@@ -230,6 +254,14 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
     }
     *new_n_past = n_past + mtmd_input_chunk_get_n_pos(whole);
     return 0;
+}
+
+llama_pos n_positions(const mtmd_input_chunk * chunk) {
+    const char * const id = mtmd_input_chunk_get_id(chunk);
+    const std::string text = id ? id : "";
+    const size_t slash = text.find('/');
+    return slash == std::string::npos ? mtmd_input_chunk_get_n_pos(chunk)
+                                      : std::atoi(text.c_str() + slash + 1);
 }
 
 } // namespace lookm

@@ -15,8 +15,10 @@ namespace lookm {
 
 // mtmd's chunk of the cells of an image's piece that are read, without pixels. Its id names the
 // pruner, and what else decides which cells those are, so that no other chunk is taken for it.
-// piece: which of its image's pieces. n_image: cells of all of them. Null if all cells are read.
-// Throws bad_argument "image_ratio" if the image's positions do not allow to leave cells out.
+// Where positions are in a row, the last cell is always read, as llama.cpp goes on after its
+// position. piece: which of its image's pieces. n_image: cells of all of them. Null if all cells
+// are read. Throws bad_argument "image_ratio" if the image's positions do not allow to leave cells
+// out.
 mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece, int32_t n_image,
                                    const pruning & how, std::span<const llama_token> question,
                                    const projector_facts & projector);
@@ -34,15 +36,15 @@ std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_rea
                                    int64_t stride, std::span<const float> question,
                                    const projector_facts & projector);
 
-// Like mtmd_helper_decode_image_chunk(), for some cells of a piece. With M-RoPE, they keep their
-// columns and rows, and what follows begins where it would after the whole. Without it, llama.cpp
-// accepts no gaps between positions, so they get consecutive ones.
-//
-// read: pruned_chunk() of the whole, whose cells these are. embeddings: [cells.size(), n_embd]
+// Like mtmd_helper_decode_image_chunk(), for some cells of a piece. They keep their positions, and
+// what follows begins where it would after the whole. embeddings: [cells.size(), n_embd]. Throws
+// std::runtime_error for a memory whose cells cannot have positions with gaps.
 int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
-                     const mtmd_input_chunk * read, std::span<const int32_t> cells,
-                     float * embeddings, llama_pos n_past, llama_seq_id seq, int32_t n_batch,
-                     llama_pos * new_n_past, mtmd_helper_post_decode_callback callback,
-                     void * user_data);
+                     std::span<const int32_t> cells, const float * embeddings, llama_pos n_past,
+                     llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
+                     mtmd_helper_post_decode_callback callback, void * user_data);
+
+// Positions that a chunk takes. Of a pruned one, those of the whole.
+llama_pos n_positions(const mtmd_input_chunk * chunk);
 
 } // namespace lookm

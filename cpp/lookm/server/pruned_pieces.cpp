@@ -194,8 +194,8 @@ int32_t pruned_pieces::decode(const pruned_piece & piece, mtmd_context * mctx, l
     }
     seconds_ = seconds_ + watch.seconds();
     n_left_out_ += mtmd_input_chunk_get_n_tokens(piece.whole.get()) - cells.size();
-    return decode_cells(mctx, ctx, piece.whole.get(), read, cells, rows.data(), n_past, seq,
-                        n_batch, new_n_past, callback, user_data);
+    return decode_cells(mctx, ctx, piece.whole.get(), cells, rows.data(), n_past, seq, n_batch,
+                        new_n_past, callback, user_data);
 }
 
 int32_t add_chunk(mtmd_batch * batch, const mtmd_input_chunk * chunk) {
@@ -209,3 +209,8 @@ float * output_of(mtmd_batch * batch, const mtmd_input_chunk * chunk) {
 }
 
 } // namespace lookm::server
+
+// llama-server's server-common.cpp calls this instead of mtmd's function (CMakeLists.txt).
+extern "C" llama_pos lookm_n_positions(const mtmd_input_chunk * chunk) {
+    return lookm::n_positions(chunk);
+}

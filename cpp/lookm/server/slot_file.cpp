@@ -141,10 +141,23 @@ void load_prefix(const std::string & path) {
     }
 }
 
-// Whether the cells of a sequence's first cache have positions that a prompt of n_tokens can have.
-// llama.cpp accepts any position, and a cell at a negative one could never be removed.
+// Positions that a file's tokens take at most. Pruned images take more than they have tokens.
+int64_t most_positions(std::span<const llama_token> tokens) {
+    const auto n = std::ssize(tokens);
+    try {
+        const auto prompt =
+            server_tokens::deserialize({tokens.begin(), tokens.end()}, /*has_mtmd =*/true);
+        return std::max<int64_t>(n, prompt.pos_next());
+    } catch (const std::exception &) { // llama-server says so itself
+        return n;
+    }
+}
+
+// Whether the cells of a sequence's first cache have positions that its tokens can have. llama.cpp
+// accepts any position, and a cell at a negative one could never be removed.
 bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes,
-                   uint32_t n_tokens) {
+                   std::span<const llama_token> tokens) {
+    const int64_t most = most_positions(tokens);
     const auto take = [&]() -> int64_t {
         int32_t value = -1;
         if (at + sizeof(value) > state.size()) {
@@ -156,14 +169,14 @@ bool has_positions(std::span<const uint8_t> state, size_t at, int32_t cell_bytes
     };
     take(); // number of streams, which is one
     const int64_t n_cells = take();
-    if (n_cells < 0 || n_cells > n_tokens) {
+    if (n_cells < 0 || n_cells > std::ssize(tokens)) {
         return false;
     }
     for (int64_t i = 0; i < n_cells; ++i) {
         const int64_t pos = take();
         const int64_t n_seq = take();
         at += cell_bytes;
-        if (pos < 0 || pos >= n_tokens || n_seq != 1 || take() < 0) {
+        if (pos < 0 || pos >= most || n_seq != 1 || take() < 0) {
             return false;
         }
     }
@@ -234,7 +247,8 @@ size_t load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq,
     if (!file || header[2] > capacity) {
         return 0;
     }
-    if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes, header[2])) {
+    if (!has_positions(state, n_preamble, kv_cache::forms(ctx).front().cell_bytes,
+                       {tokens, header[2]})) {
         LOG_ERR("srv        lookm: %s: positions of its cells do not fit %u tokens\n", path,
                 header[2]);
         return 0;

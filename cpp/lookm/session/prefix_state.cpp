@@ -36,8 +36,8 @@ bool is_key(const piece_key & key) {
     return key.tokens.empty() != key.image.empty() && key.tokens.size() == key.kind.size();
 }
 
-// Each piece has a cell for each of its tokens, and so many positions; an image may have fewer
-// positions than cells (M-RoPE).
+// Each piece of text has a cell and a position for each of its tokens; an image may have fewer
+// positions than cells (M-RoPE) or more (pruning).
 bool fit(const std::vector<prefix::end> & ends, const std::vector<piece_key> & pieces) {
     if (ends.size() != pieces.size() || ends.empty()) {
         return false;
@@ -47,8 +47,7 @@ bool fit(const std::vector<prefix::end> & ends, const std::vector<piece_key> & p
         const int64_t n_cells = int64_t(ends[i].n_cells) - last.n_cells;
         const int64_t n_pos = int64_t(ends[i].n_past) - last.n_past;
         const bool exact = n_cells == n_pos && n_cells == std::ssize(pieces[i].tokens);
-        if (!is_key(pieces[i]) || n_pos < 1 || n_pos > n_cells ||
-            (pieces[i].image.empty() && !exact)) {
+        if (!is_key(pieces[i]) || n_pos < 1 || n_cells < 1 || (pieces[i].image.empty() && !exact)) {
             return false;
         }
         last = ends[i];

@@ -167,12 +167,11 @@ void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
     const stopwatch prefill;
     llama_pos n_past = s.n_past();
     const int32_t status =
-        chunk.whole
-            ? decode_cells(mmproj, s.context().get(), chunk.whole, chunk.image, cells, rows.data(),
-                           n_past, 0, n_batch, &n_past, image_batches::read, &batches)
-            : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image,
-                                             embeddings.data(), n_past, 0, n_batch, &n_past,
-                                             image_batches::read, &batches);
+        chunk.whole ? decode_cells(mmproj, s.context().get(), chunk.whole, cells, rows.data(),
+                                   n_past, 0, n_batch, &n_past, image_batches::read, &batches)
+                    : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image,
+                                                     embeddings.data(), n_past, 0, n_batch, &n_past,
+                                                     image_batches::read, &batches);
     s.set_n_past(n_past);
     s.check_stopped();
     if (status != 0) {
