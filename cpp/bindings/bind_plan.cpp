@@ -24,16 +24,18 @@ py::dict to_dict(const lookm::stage_bytes & s) {
 
 py::dict to_dict(const lookm::memory_plan & p, const lookm::prompt_pattern & pattern,
                  int32_t n_images) {
-    return py::dict(
-        "images"_a = n_images, "tiles_per_image"_a = pattern.n_tiles,
-        "cells_per_image"_a = pattern.image_cells, "marks_per_image"_a = pattern.mark_cells,
-        "prompt_cells"_a = p.prompt_cells, "text_cells"_a = p.text_cells,
-        "kept_cells"_a = p.kept_cells, "n_ctx"_a = p.n_ctx, "kv_bytes_full"_a = p.kv_full,
-        "kv_bytes_kept"_a = p.kv_kept, "kv_bytes_capped"_a = p.kv_capped,
-        "preparing"_a = to_dict(p.preparing), "reading"_a = to_dict(p.reading),
-        "answering"_a = to_dict(p.answering), "peak_bytes"_a = p.peak(),
-        "scratch_bytes"_a = p.scratch, "memory_bytes"_a = p.memory, "fits"_a = p.fits(),
-        "most_images"_a = p.most_images, "most_images_in_n_ctx"_a = pattern.most_images(p.n_ctx));
+    return py::dict("images"_a = n_images, "tiles_per_image"_a = pattern.n_tiles,
+                    "cells_per_image"_a = pattern.image_cells,
+                    "encoded_cells_per_image"_a = pattern.encoded_cells,
+                    "marks_per_image"_a = pattern.mark_cells, "prompt_cells"_a = p.prompt_cells,
+                    "text_cells"_a = p.text_cells, "kept_cells"_a = p.kept_cells,
+                    "n_ctx"_a = p.n_ctx, "kv_bytes_full"_a = p.kv_full,
+                    "kv_bytes_kept"_a = p.kv_kept, "kv_bytes_capped"_a = p.kv_capped,
+                    "preparing"_a = to_dict(p.preparing), "reading"_a = to_dict(p.reading),
+                    "answering"_a = to_dict(p.answering), "peak_bytes"_a = p.peak(),
+                    "scratch_bytes"_a = p.scratch, "memory_bytes"_a = p.memory, "fits"_a = p.fits(),
+                    "most_images"_a = p.most_images,
+                    "most_images_in_n_ctx"_a = pattern.most_images(p.n_ctx));
 }
 
 py::dict plan(lookm::planner & planner, const std::string & one, const std::string & two,

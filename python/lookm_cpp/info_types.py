@@ -41,7 +41,8 @@ class MemoryPlan(TypedDict):
     Attributes:
         images: Number of images in the prompt.
         tiles_per_image: Number of pieces that the encoder cuts each image into.
-        cells_per_image: Cells of each image.
+        cells_per_image: Cells of each image that the language model reads.
+        encoded_cells_per_image: Cells of each image that the vision encoder makes.
         marks_per_image: Cells of text that come with each image.
         prompt_cells: Cells of the prompt.
         text_cells: Of these, cells of text.
@@ -66,6 +67,7 @@ class MemoryPlan(TypedDict):
     images: int
     tiles_per_image: int
     cells_per_image: int
+    encoded_cells_per_image: int
     marks_per_image: int
     prompt_cells: int
     text_cells: int

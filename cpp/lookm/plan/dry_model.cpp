@@ -1,5 +1,7 @@
 #include "lookm/plan/dry_model.h"
 
+#include "lookm/prompt/pruned_images.h"
+
 #include "lookm/core/bad_argument.h"
 #include "lookm/host/memory_room.h"
 #include "lookm/model/flash_attn.h"
@@ -16,6 +18,7 @@ dry_model::dry_model(const model_options & given) : options(given), markers(rand
     }
     weights = load_model(options, devices);
     encoder = std::make_unique<dry_encoder>(weights.get(), options, markers.image);
+    projector = read_projector(options.mmproj_path);
     if (better_without_flash(weights.get(), options)) {
         options.flash_attn = "off";
     }
@@ -23,8 +26,11 @@ dry_model::dry_model(const model_options & given) : options(given), markers(rand
         std::make_unique<chat_template>(weights.get(), options.model_path, options.chat_template);
 }
 
-prompt dry_model::tokenize(const std::string & text, std::span<const image_source> images) const {
-    return lookm::tokenize(weights.get(), encoder->get(), text, markers, images, {});
+prompt dry_model::tokenize(const std::string & text, std::span<const image_source> images,
+                           const compression & how) const {
+    prompt p = lookm::tokenize(weights.get(), encoder->get(), text, markers, images, {});
+    prune(p, pruning_of(how), projector);
+    return p;
 }
 
 } // namespace lookm

@@ -199,9 +199,9 @@ memory_plan planner::plan(const std::string & one, const std::string & two,
     };
     const image_source blank = [&] { return mtmd::bitmap(image.width, image.height, nullptr); };
     const std::vector<image_source> both(2, blank); // only to be counted
-    const prompt first = dry_.tokenize(one, {&black, 1});
+    const prompt first = dry_.tokenize(one, {&black, 1}, request.how);
     check_ubatch(first, dry_.encoder->get(), dry_.options);
-    pattern_ = std::make_unique<prompt_pattern>(first, dry_.tokenize(two, both));
+    pattern_ = std::make_unique<prompt_pattern>(first, dry_.tokenize(two, both, request.how));
     pattern_->whole =
         std::any_of(first.chunks.begin(), first.chunks.end(), [&](const prompt_chunk & c) {
             return c.image && mtmd_decode_use_non_causal(dry_.encoder->get(), c.image);

@@ -36,6 +36,9 @@ prompt_pattern::prompt_pattern(const prompt & one, const prompt & two) {
         static_cast<int32_t>(std::count(each_.kinds.begin(), each_.kinds.end(), token_kind::image));
     mark_cells = static_cast<int32_t>(each_.kinds.size()) - image_cells;
     n_tiles = one.n_tiles();
+    for (const prompt_chunk & chunk : one.chunks) {
+        encoded_cells += chunk.n_encoded();
+    }
 }
 
 std::vector<const prompt_pattern::segment *> prompt_pattern::segments(int32_t n_images) const {

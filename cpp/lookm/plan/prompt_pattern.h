@@ -22,10 +22,11 @@ class prompt_pattern {
     int64_t n_cells(int32_t n_images) const;
     int32_t most_images(int32_t n_cells) const; // whose prompt has no more than n_cells
 
-    int32_t image_cells = 0; // of each image
-    int32_t mark_cells = 0;  // text that comes with each image
-    int32_t n_tiles = 0;     // pieces of each image that the encoder sees
-    bool whole = false;      // whether each must be read at once
+    int32_t image_cells = 0;   // of each image that are read
+    int32_t encoded_cells = 0; // of each image that the encoder makes
+    int32_t mark_cells = 0;    // text that comes with each image
+    int32_t n_tiles = 0;       // pieces of each image that the encoder sees
+    bool whole = false;        // whether each must be read at once
 
   private:
     struct segment {

@@ -75,7 +75,7 @@ encoder_bytes dry_encoder::measure(const prompt & p) {
         }
         *sight_ = {};
         forget_errors();
-        if (mtmd_encode_chunk(mmproj_.get(), chunk.image) != 0 || sight_->buffers.empty()) {
+        if (mtmd_encode_chunk(mmproj_.get(), chunk.with_pixels()) != 0 || sight_->buffers.empty()) {
             throw_logged<std::runtime_error>("image encoder cannot be planned: ");
         }
         size_t bytes = 0;

@@ -112,7 +112,8 @@ def plan(
 
 def _summary(found: MemoryPlan, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     pieces = f" in {found['tiles_per_image']} pieces" if found["tiles_per_image"] > 1 else ""
-    cells = f"{found['cells_per_image']} cells each{pieces}"
+    encoded, read = found["encoded_cells_per_image"], found["cells_per_image"]
+    cells = f"{encoded} cells each{pieces}" + (f", {read} of them read" if read < encoded else "")
     marks = (
         f", and {found['marks_per_image']} of text around it" if found["marks_per_image"] else ""
     )
