@@ -157,6 +157,7 @@ def test_types_of_cache(prompt: DemoPrompt, type_k: str) -> None:
         report = llm.compare(
             prompt.content, list(prompt.images), kv_ratio=0.5, max_tokens=8, **HALF
         )
+        assert report.fidelity is not None
         assert report.fidelity.top1_agreement > 0.8
 
 
