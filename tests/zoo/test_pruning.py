@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from lookm_cpp import arrays
 
 from zoo.decoder_table import DECODERS
 from zoo.decoders import FIRST_BYTE, TEMPLATE, write_decoder
-from zoo.pairs import Files
+from zoo.pairs import REFUSED as REFUSED_PAIRS
+from zoo.pairs import Files, write_pair
 from zoo.test_zoo import QUESTION, Case, case, log_softmax, nmse
 
 __all__ = ["case"]
@@ -177,3 +179,19 @@ def test_batches_do_not_matter(case: Case, request: pytest.FixtureRequest) -> No
         )
         results.append(session.distributions(ANSWER))
     assert nmse(list(results[1]), list(results[0])) < 1e-4
+
+
+def test_a_model_that_cannot_be_compressed(tmp_path: Path) -> None:
+    """Latent attention: nothing is evicted from its cache, and half of each image is read."""
+    files = write_pair("kimi-vl", tmp_path)
+    session = Session(str(files.model), str(files.mmproj), n_threads=1)
+    rng = np.random.default_rng(7)
+    images = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for width, height in REFUSED_PAIRS["kimi-vl"].images
+    ]
+    session.prefill(text(session), images, image_ratio=0.5)
+    n_encoded = [n for tiles in REFUSED_PAIRS["kimi-vl"].tiles for n in tiles]
+    assert session.stats["encoded_cells"] == sum(n_encoded)
+    assert session.stats["image_cells"] == sum(round(n / 2) for n in n_encoded)
+    assert np.isfinite(session.distributions(ANSWER)).all()
