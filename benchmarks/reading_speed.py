@@ -44,7 +44,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int | None, typer.Option(help="Default: one for each core.")] = None,
 ) -> None:
-    """Print seconds of encoding, pruning and prefill, and the ratio to a prompt of as many cells."""
+    """Print seconds of each step, and of the prefill of a prompt of as many cells."""
     rng = np.random.default_rng(0)
     counts = [int(n) for n in images.split(",")]
     side = 336 if model is None else 128
