@@ -31,7 +31,7 @@ SHARES = (1.0, 0.5, 0.25)
 def read(llm: Llava, pictures: list[Any], share: float) -> Any:
     """Read a prompt about the pictures, all of it, and return its stats."""
     text = "<image>" * len(pictures) + "What do these pictures show?"
-    how = {"image_ratio": share, "pruner": PRUNER, "kv_ratio": 1.0}
+    how: Any = {"image_ratio": share, "pruner": PRUNER, "kv_ratio": 1.0}
     llm.ask(text, pictures, max_tokens=1, reuse=False, temperature=0, **how)
     return llm.stats
 
