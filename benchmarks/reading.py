@@ -30,6 +30,8 @@ PRUNERS = ("divprune", "cdpruner", "grid", "random")
 IMAGE_RATIOS = (0.5, 0.25, 0.125)
 BUDGETS = (0.2, 0.1)
 """Kept cells, as a share of all cells, where both are used."""
+LONG = 32
+"""Tokens of an answer."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,17 @@ class Arm:
         return Compression(ratio, image_ratio=self.image_ratio, pruner=self.pruner)
 
 
-def arms() -> Iterator[Arm]:
+def arms(*, quick: bool) -> Iterator[Arm]:
     """All rows of the table, so that those that read the same cells follow one another."""
     yield Arm()
+    if quick:
+        yield Arm(kept=BUDGETS[0])
+        for image_ratio in IMAGE_RATIOS:
+            for pruner in PRUNERS[:3]:
+                yield Arm(pruner, image_ratio)
+                if pruner == PRUNERS[0] and image_ratio > IMAGE_RATIOS[-1]:
+                    yield Arm(pruner, image_ratio, BUDGETS[0])
+        return
     for kept in BUDGETS:
         yield Arm(kept=kept)
     for image_ratio in IMAGE_RATIOS:
@@ -75,12 +85,14 @@ class Tally:
     seconds: list[float]
 
 
-def ask(lab: Lab, context: Context, question: Question, tallies: dict[str, Tally]) -> None:
+def ask(
+    lab: Lab, context: Context, question: Question, tallies: dict[str, Tally], *, quick: bool
+) -> None:
     """Ask one question of every arm; times are of the first arm that reads what it reads."""
     lab.prompt(context.text, context.images, question=question.text)
     whole, seconds, encode, share = 0, 0.0, 0.0, 1.0
     read_as: tuple[str, float] | None = None
-    for arm in arms():
+    for arm in arms(quick=quick):
         asks = [Ask("", question.begins, question.max_tokens)]
         if (arm.pruner, arm.image_ratio) != read_as:
             read_as = (arm.pruner, arm.image_ratio)
@@ -106,6 +118,7 @@ def main(
     contexts: Annotated[int, typer.Option(min=1, help="Number of contexts.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    quick: Annotated[bool, typer.Option(help="Fewer rows, and no long answers.")] = False,
     output: Annotated[Path | None, typer.Option("-o", help="A JSON file.")] = None,
 ) -> None:
     """Print score, share of cells read and kept, and seconds of reading, for each arm."""
@@ -122,7 +135,8 @@ def main(
     with Lab(setup, 96) as lab:
         for i, context in enumerate(asked):
             for question in context.questions:
-                ask(lab, context, question, tallies)
+                if not quick or (question.max_tokens or 0) < LONG:
+                    ask(lab, context, question, tallies, quick=quick)
             Console(stderr=True).print(f"contexts: {i + 1} of {contexts}")
             report(tallies, asked[: i + 1], output)
     report(tallies, asked, output, show=True)
@@ -137,7 +151,7 @@ def report(
 ) -> None:
     """Write the JSON file, and print the table."""
     numbers = [context.number for context in asked]
-    tasks = list(dict.fromkeys(q.task for context in asked for q in context.questions))
+    tasks = list(dict.fromkeys(task for _, task, _ in tallies[Arm().name].scores))
     table = Table("cells of images read", "score", "read %", "kept %", "seconds", *tasks)
     rows = []
     full = scores_of(tallies[Arm().name].scores, numbers, tasks)

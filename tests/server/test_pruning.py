@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 from lookm_cpp import Llava
-from lookm_cpp.embedded import DemoPrompt
+from lookm_cpp.embedded import MODEL, DemoPrompt
 from zoo.pairs import PAIRS, write_pair
 
 from server.conftest import RATIO
-from server.servers import Json, Server, content, messages, refused, running
+from server.servers import Json, Server, content, drafts_by, messages, refused, running
 from server.test_memories import _ask, _opening, _pictures
 from server.test_prefixes import asked, same
 
@@ -118,6 +118,20 @@ def test_bad_flags(flags: tuple[str, ...], named: str) -> None:
     status, said = refused("-m", "embedded", *flags)
     assert status == 2
     assert named in said
+
+
+def test_drafts(folder: Path, short: list[DemoPrompt]) -> None:
+    """A draft model's memory takes no gaps between positions."""
+    flags = ("--kv-ratio", str(RATIO), "-c", "4096", *drafts_by(str(MODEL)))
+    with running(folder, *flags) as server:
+        body = {"messages": messages(short[0]), "max_tokens": 8}
+        assert server.http.post("/v1/chat/completions", json=body).status_code == 200
+        response = server.http.post("/v1/chat/completions", json=body | {"image_ratio": HALF})
+        assert response.status_code == 400
+        assert "image_ratio: 0.5 does not go with a draft model" in response.text
+    status, said = refused("-m", "embedded", *flags, "--image-ratio", "0.5")
+    assert status == 2
+    assert "--image-ratio: 0.5 does not go with a draft model" in said
 
 
 @pytest.mark.parametrize("name", ["llava-1.6", "qwen2-vl", "gemma-3", "qwen3.5", "smolvlm"])

@@ -96,7 +96,13 @@ common_init_result_ptr init_from_params(common_params & params) {
         stop(with_flag(error));
     }
     common_init_result_ptr result = (common_init_from_params) (params);
-    pruned().open(params.mmproj.path);
+    try {
+        pruned().open(params.mmproj.path,
+                      params.speculative.has_dft() || shares_memory(params.speculative));
+        pruned().check(pruning_of(server_settings().how));
+    } catch (const std::exception & error) {
+        stop(with_flag(error));
+    }
     if (!server_settings().active() || !result->context()) {
         return result;
     }

@@ -89,7 +89,9 @@ std::optional<pruning> pruning_asked(const std::string & body) {
 
 pruning current_pruning() {
     const std::shared_ptr<request_images> & now = current_images();
-    return now && now->how ? *now->how : pruning_of(server_settings().how);
+    const pruning how = now && now->how ? *now->how : pruning_of(server_settings().how);
+    pruned().check(how);
+    return how;
 }
 
 pruned_pieces & pruned() {
@@ -97,8 +99,17 @@ pruned_pieces & pruned() {
     return one;
 }
 
-void pruned_pieces::open(const std::string & mmproj_path) {
+void pruned_pieces::open(const std::string & mmproj_path, bool drafts) {
     projector_ = mmproj_path.empty() ? projector_facts() : read_projector(mmproj_path);
+    drafts_ = drafts;
+}
+
+void pruned_pieces::check(const pruning & how) const {
+    if (how.on() && drafts_) {
+        throw bad_argument("image_ratio", number(how.image_ratio) +
+                                              " does not go with a draft model; expected 1, or a "
+                                              "server without drafts");
+    }
 }
 
 std::vector<mtmd::input_chunk_ptr>

@@ -38,7 +38,7 @@ std::shared_ptr<request_images> & current_images();
 // The pruning that the fields image_ratio, image_cells and pruner of a request's body ask for;
 // nullopt without any of them. Throws std::invalid_argument, which becomes status 400.
 std::optional<pruning> pruning_asked(const std::string & body);
-// Of a request that this thread handles.
+// Of a request that this thread handles. Throws what pruned_pieces::check does.
 pruning current_pruning();
 
 // llama-server's prompts hold images as mtmd's chunks. A pruned one is a chunk of the cells that
@@ -46,8 +46,11 @@ pruning current_pruning();
 // from. Pieces live as long as their requests do, and as the slots that read them.
 class pruned_pieces {
   public:
-    // The projector's file, before the first request.
-    void open(const std::string & mmproj_path);
+    // The projector's file, before the first request. drafts: another model drafts answers, whose
+    // memory takes no gaps between positions.
+    void open(const std::string & mmproj_path, bool drafts);
+    // Throws bad_argument "image_ratio" if images cannot be pruned here.
+    void check(const pruning & how) const;
 
     // Replaces the pieces of one image by what is read of them, where that is less than all. whole:
     // mtmd's chunks with pixels.
@@ -82,6 +85,7 @@ class pruned_pieces {
     };
 
     projector_facts projector_;
+    bool drafts_ = false;
     std::mutex lock_;                                                // of known_
     std::map<std::string, std::weak_ptr<const pruned_piece>> known_; // by the chunk's id
     std::map<int32_t, pins> pinned_; // by slot; of the thread that decodes
