@@ -25,14 +25,29 @@ from lookm_cpp.bench.settings import Settings, settings_of
 from lookm_cpp.bench.workload import Case
 from lookm_cpp.cli.bench_tables import rich_table, time_bar, wide_console
 from lookm_cpp.cli.console import print_json
-from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, Json, Mmproj, with_flags, without
+from lookm_cpp.cli.flags import (
+    AUTO,
+    COMPRESSION,
+    OPENING,
+    PRUNING,
+    Json,
+    Mmproj,
+    with_flags,
+    without,
+)
 from lookm_cpp.plotting import NO_PLOTS
 
 NOT_TAKEN = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
 """Options that make no difference here: prompts have no template, contexts are as large as their
 content, images are made for the run, logs are not shown, and lengths are what is measured."""
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
-RATIOS = ("kv_ratio", "important_ratio", "recent_ratio", *AUTO)  # by --ratios
+RATIOS = (
+    "kv_ratio",
+    "important_ratio",
+    "recent_ratio",
+    *AUTO,
+    *PRUNING,
+)  # by --ratios, or of prompts read whole
 
 
 @with_flags(

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lookm_cpp import embedded
-from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, Flag, check_embedded, without
+from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, PRUNING, Flag, check_embedded, without
 from lookm_cpp.compression import METHOD, PAPER_METHOD
 from lookm_cpp.evaluation.arms import EVICT
 from lookm_cpp.evaluation.lab import Setup
@@ -77,7 +77,7 @@ CHAT_RATIOS = "0.5,0.2,0.1,0.05"
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
 UNCAPPED = ("kv_cells", "kv_memory")
 """A prompt is read whole, and then compressed in one way after the other."""
-BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", *AUTO, "method")
+BY_ARM = ("kv_ratio", "important_ratio", "recent_ratio", *AUTO, *PRUNING, "method")
 """By --ratios and --methods."""
 
 MODEL_FLAGS = without(OPENING, *VARIED, *UNCAPPED)
