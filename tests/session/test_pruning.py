@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lookm_cpp import Llava, plan
 from lookm_cpp.embedded import MMPROJ, MODEL, DemoPrompt, demo_prompts
+from lookm_cpp.options import LlavaOptions
 
 HALF: Any = {"image_ratio": 0.5}
 PRUNERS = ("divprune", "grid", "random")
@@ -177,6 +178,14 @@ def test_types_of_cache(prompt: DemoPrompt, type_k: str) -> None:
 def test_bad_options(prompt: DemoPrompt, options: Any, message: str) -> None:
     with Llava.embedded() as llm, pytest.raises(ValueError, match=message):
         asked(llm, prompt, **options)
+
+
+def test_on_every_backend(backend: LlavaOptions, prompt: DemoPrompt) -> None:
+    """Positions are replaced where the rows are rotated."""
+    with Llava.embedded(seed=0) as llm:
+        expected = asked(llm, prompt, **HALF, kv_ratio=0.4)
+    with Llava.embedded(seed=0, **backend) as llm:
+        assert asked(llm, prompt, **HALF, kv_ratio=0.4) == expected
 
 
 def test_a_call_replaces_the_objects(prompt: DemoPrompt) -> None:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 
 namespace lookm {
 
@@ -28,6 +29,9 @@ void given_positions::before(llama_pos first, std::span<const llama_pos> positio
 
 void given_positions::after(llama_seq_id seq) {
     llama_synchronize(ctx_);
+    if (missed_) {
+        throw std::runtime_error("image_ratio: llama.cpp divided a batch of an image");
+    }
     kv_cache::set_positions(ctx_, seq, first_, positions_);
 }
 
@@ -45,8 +49,11 @@ bool given_positions::on_node(ggml_tensor * node, bool ask, void * self) {
 
 void given_positions::replace(ggml_tensor * positions) {
     if (positions->type != GGML_TYPE_I32 ||
-        positions->ne[0] != static_cast<int64_t>(positions_.size()) ||
-        std::find(replaced_.begin(), replaced_.end(), positions) != replaced_.end()) {
+        positions->ne[0] != static_cast<int64_t>(positions_.size())) {
+        missed_ = true;
+        return;
+    }
+    if (std::find(replaced_.begin(), replaced_.end(), positions) != replaced_.end()) {
         return;
     }
     ggml_backend_tensor_set(positions, positions_.data(), 0, ggml_nbytes(positions));

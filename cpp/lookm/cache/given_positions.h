@@ -27,7 +27,8 @@ class given_positions {
     // Before rows are decoded at first, first + 1, ..., in one ubatch: their positions, ascending
     // and not below these.
     void before(llama_pos first, std::span<const llama_pos> positions);
-    // After this: the cells of the sequence get them.
+    // After this: the cells of the sequence get them. Throws std::runtime_error if llama.cpp has
+    // computed the rows otherwise, so that some have the wrong positions.
     void after(llama_seq_id seq);
 
     // Whether the memory of the context can do this.
@@ -42,6 +43,7 @@ class given_positions {
     void * inner_data_;
     llama_pos first_ = 0;
     std::vector<llama_pos> positions_;
+    bool missed_ = false;
     std::vector<const ggml_tensor *> replaced_; // in this decode; one for each split of the graph
 };
 
