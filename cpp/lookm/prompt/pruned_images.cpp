@@ -76,6 +76,24 @@ class attention_of_image {
     bool all_;
 };
 
+// Positions of the whole of a pruned chunk, from its id: ".../256/divprune/0"
+std::optional<llama_pos> pruned_positions(const mtmd_input_chunk * chunk) {
+    const char * const id = mtmd_input_chunk_get_id(chunk);
+    const std::string text = id ? id : "";
+    const size_t slash = text.find('/');
+    const size_t name = slash == std::string::npos ? slash : text.find('/', slash + 1);
+    const size_t end = name == std::string::npos ? name : text.find('/', name + 1);
+    if (end == std::string::npos) {
+        return std::nullopt;
+    }
+    const auto rows = pruners();
+    const std::string word = text.substr(name + 1, end - name - 1);
+    const bool known =
+        std::any_of(rows.begin(), rows.end(), [&](const auto & r) { return word == r.name; });
+    const int n = std::atoi(text.substr(slash + 1, name - slash - 1).c_str());
+    return known && n > 0 ? std::optional(n) : std::nullopt;
+}
+
 // The text after the last image
 std::vector<llama_token> question_of(const prompt & p) {
     std::vector<llama_token> question;
@@ -256,12 +274,13 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
     return 0;
 }
 
+bool is_pruned(const mtmd_input_chunk * chunk) {
+    return pruned_positions(chunk).has_value();
+}
+
 llama_pos n_positions(const mtmd_input_chunk * chunk) {
-    const char * const id = mtmd_input_chunk_get_id(chunk);
-    const std::string text = id ? id : "";
-    const size_t slash = text.find('/');
-    return slash == std::string::npos ? mtmd_input_chunk_get_n_pos(chunk)
-                                      : std::atoi(text.c_str() + slash + 1);
+    const std::optional<llama_pos> of_whole = pruned_positions(chunk);
+    return of_whole ? *of_whole : mtmd_input_chunk_get_n_pos(chunk);
 }
 
 } // namespace lookm

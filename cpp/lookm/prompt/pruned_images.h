@@ -44,6 +44,8 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                      mtmd_helper_post_decode_callback callback, void * user_data);
 
+// Whether this is a pruned_chunk(), by its id.
+bool is_pruned(const mtmd_input_chunk * chunk);
 // Positions that a chunk takes. Of a pruned one, those of the whole.
 llama_pos n_positions(const mtmd_input_chunk * chunk);
 

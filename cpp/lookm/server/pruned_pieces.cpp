@@ -14,12 +14,6 @@ namespace lookm::server {
 
 namespace {
 
-// Ids of whole images are hashes. pruned_chunk() writes how an image is pruned after a slash.
-bool is_pruned(const mtmd_input_chunk * chunk) {
-    const char * const id = mtmd_input_chunk_get_id(chunk);
-    return id && std::string(id).find('/') != std::string::npos;
-}
-
 bool has_field(const std::string & body, const char * name) {
     return body.find('"' + std::string(name) + '"') != std::string::npos;
 }
