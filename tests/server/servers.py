@@ -29,6 +29,10 @@ QUIET_ENVIRONMENT = {
 Json = dict[str, Any]
 
 
+SANITIZED = "LOOKM_SERVER_BINARY" in os.environ
+"""``make asan`` or ``make tsan``, whose own memory is not what tests of memory measure."""
+
+
 class Server:
     """A running lookm-server.
 

@@ -211,6 +211,10 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_prefix_type": "",
         "image_cache": 256 << 20,
         "image_max_pixels": 8192 * 8192,
+        "image_ratio": 1.0,
+        "image_ratio_max": 1.0,
+        "image_cells": None,
+        "pruner": "divprune",
     }
     assert server.http.get("/props").json()["lookm"] == expected
     server.complete(list(range(40, 60)), kv_ratio=0.25, id_slot=1)

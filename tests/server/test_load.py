@@ -13,7 +13,7 @@ import httpx
 import pytest
 from lookm_cpp.embedded import DemoPrompt
 
-from server.servers import Json, Server, content, messages, running
+from server.servers import SANITIZED, Json, Server, content, messages, running
 
 N_CLIENTS = 8
 N_REQUESTS = int(os.environ.get("LOOKM_LOAD_REQUESTS", "6"))
@@ -114,7 +114,8 @@ def test_answers_under_load(
         assert [(i, tokens) for i, tokens in answers if tokens[: len(alone[i])] != alone[i]] == []
         server.erase_slots()
         assert server.uses_cells(0)
-        assert _rss(server) - before < 128 * 1024  # KiB; the prompt cache may take 16 MiB of it
+        # KiB; the prompt cache may take 16 MiB of it
+        assert SANITIZED or _rss(server) - before < 128 * 1024
 
 
 def test_freed_cells_serve_others(folder: Path, prompts: list[DemoPrompt]) -> None:

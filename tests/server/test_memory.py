@@ -10,9 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from server.servers import QUIET_ENVIRONMENT, START_SECONDS, command, free_port, refused, running
+from server.servers import (
+    QUIET_ENVIRONMENT,
+    SANITIZED,
+    START_SECONDS,
+    command,
+    free_port,
+    refused,
+    running,
+)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's"),
+    pytest.mark.skipif(SANITIZED, reason="a sanitizer takes memory too"),
+]
 
 MIB = 1 << 20
 HEAD = re.compile(

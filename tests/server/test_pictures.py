@@ -21,7 +21,7 @@ from PIL import Image
 from session.test_images import _png_header as png_header
 from zoo.pairs import PAIRS, write_pair
 
-from server.servers import Server, content, refused, running
+from server.servers import SANITIZED, Server, content, refused, running
 
 
 def encoded(picture: Image.Image, name: str = "PNG", **options: Any) -> bytes:
@@ -101,6 +101,7 @@ def _peak(server: Server) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer takes memory too")
 def test_one_is_decoded_at_a_time(folder: Path) -> None:
     """All twelve would take 275 MiB in RGB alone; one takes three of 23 MiB."""
     large = encoded(Image.linear_gradient("L").resize((4000, 2000)).convert("RGB"), "JPEG")
