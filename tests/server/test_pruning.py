@@ -83,6 +83,10 @@ def test_flags(folder: Path, short: list[DemoPrompt]) -> None:
         assert answer["usage"]["prompt_tokens"] == expected[1]
         more = server.chat(short[0], max_tokens=8, image_ratio=0.5)
         assert more["usage"]["prompt_tokens"] == expected[1] + 4 * 16
+        counted = server.post(
+            "/v1/chat/completions/input_tokens", messages=messages(short[0]), image_ratio=0.5
+        )
+        assert counted["input_tokens"] == more["usage"]["prompt_tokens"]
         props = server.http.get("/props").json()["lookm"]
         assert (props["image_ratio"], props["pruner"], props["image_ratio_max"]) == (
             0.25,

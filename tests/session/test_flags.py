@@ -69,6 +69,7 @@ def test_evaluations_have_all_but_what_they_vary(
     varied = {"type_k", "type_v", "kept_type_k", "kept_type_v", "method"}
     ratios = {"kv_ratio", "important_ratio", "recent_ratio"}
     ratios |= {"ratio_floor", "ratio_ceiling", "quality"}  # of auto
+    ratios |= {"image_ratio", "image_cells", "pruner"}  # prompts are read whole
     caps = {"kv_cells", "kv_memory"}
     shown = _help(command, capsys)
     for flag in (*COMPRESSION, *OPENING):

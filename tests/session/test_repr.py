@@ -36,6 +36,9 @@ def test_a_compression_shows_each_field() -> None:
         "ratio_floor": 0.1,
         "ratio_ceiling": 0.9,
         "quality": 0.8,
+        "image_ratio": 0.7,
+        "image_cells": 12,
+        "pruner": "grid",
     }
     assert [field.name for field in dataclasses.fields(Compression)] == list(others)
     for name, value in others.items():

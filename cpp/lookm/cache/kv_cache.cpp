@@ -667,6 +667,17 @@ void kv_cache::set_eval_callback(llama_context * ctx, ggml_backend_sched_eval_ca
     ggml_backend_sched_set_eval_callback(ctx->get_sched(), callback, user_data);
 }
 
+std::vector<llama_pos> kv_cache::positions(llama_context * ctx, llama_seq_id seq) {
+    std::vector<llama_pos> out;
+    if (const llama_kv_cache * kv = full_attention_cache(llama_get_memory(ctx))) {
+        for (const auto & [pos, index] : kv->get_cells(seq).seq_pos_get(seq)) {
+            out.push_back(pos);
+        }
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
 bool kv_cache::can_set_positions(llama_context * ctx) {
     return full_attention_cache(llama_get_memory(ctx)) != nullptr;
 }

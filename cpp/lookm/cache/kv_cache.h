@@ -174,6 +174,8 @@ class kv_cache {
         set_eval_callback(ctx_, callback, user_data);
     }
 
+    // Of a sequence's cells, ascending; none for a memory without attention.
+    static std::vector<llama_pos> positions(llama_context * ctx, llama_seq_id seq);
     // Moves the cells of a sequence at first, first + 1, ... to other positions, ascending and not
     // below these. Their rows do not change: keys must be rotated by the new positions already.
     static bool can_set_positions(llama_context * ctx);

@@ -149,8 +149,9 @@ server_tokens process_prompt(mtmd_context * mctx, const std::string & prompt,
         return size_of_decodable(file);
     });
     const pruning how = current_pruning();
-    if ((!server_settings().active() && !how.on()) || is_placeholder || !all_images ||
-        count(prompt, mtmd_get_marker(mctx)) != files.size()) {
+    // placeholders are only counted, and pruned ones are fewer
+    const bool as_it_is = !how.on() && (is_placeholder || !server_settings().active());
+    if (as_it_is || !all_images || count(prompt, mtmd_get_marker(mctx)) != files.size()) {
         return process_mtmd_prompt(mctx, prompt, files, init_opt, is_placeholder);
     }
     for (const raw_buffer & file : files) {

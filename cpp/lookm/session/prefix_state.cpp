@@ -3,6 +3,7 @@
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/state_bytes.h"
 
+#include <algorithm>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -55,6 +56,26 @@ bool fit(const std::vector<prefix::end> & ends, const std::vector<piece_key> & p
     return true;
 }
 
+// Whether so many cells come before each end. With M-RoPE, an image has no more positions than
+// cells; else positions are those of the cells, with gaps where an image was pruned.
+bool has_these_ends(llama_context * ctx, const std::vector<prefix::end> & ends) {
+    const llama_rope_type rope = llama_model_rope_type(llama_get_model(ctx));
+    const bool mrope = rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE;
+    const std::vector<llama_pos> positions = kv_cache::positions(ctx, 0);
+    prefix::end last = {0, 0};
+    for (const prefix::end & end : ends) {
+        const auto at = std::lower_bound(positions.begin(), positions.end(), end.n_past);
+        const bool exact = at - positions.begin() == end.n_cells && at != positions.begin() &&
+                           *std::prev(at) == end.n_past - 1;
+        if (mrope || positions.empty() ? end.n_past - last.n_past > end.n_cells - last.n_cells
+                                       : !exact) {
+            return false;
+        }
+        last = end;
+    }
+    return true;
+}
+
 } // namespace
 
 std::vector<uint8_t> state_of(const prefix & kept, const sized_context & context) {
@@ -102,6 +123,9 @@ prefix prefix_of(std::span<const uint8_t> state, sized_context & context) {
     }
     context.restore_from_rest(out.copy.cells, last.n_cells);
     compressor * const c = context.compressor();
+    if (!has_these_ends(context.get(), out.ends)) {
+        state_reader::fail();
+    }
     const bool knows_kinds = !out.copy.kinds.empty();
     const llama_pos before = out.ends.size() > 1 ? out.ends[out.ends.size() - 2].n_past : 0;
     const llama_pos highest = llama_memory_seq_pos_max(llama_get_memory(context.get()), 0);
