@@ -262,7 +262,7 @@ index_array py_prune(const float_array & cells, int32_t n_keep, const std::strin
         places[i] = {place.at(i, 0), place.at(i, 1)};
     }
     const lookm::prune_task task = {
-        .pruner = lookm::pruning_of(how).pruner,
+        .pruner = lookm::pruning_of(how).by.pruner,
         .n_keep = n_keep,
         .rows = cells.data(),
         .n = n,

@@ -23,8 +23,12 @@ py::dict to_dict(const lookm::image_piece & p) {
     const auto & [x0, y0, x1, y1] = p.area;
     const py::object area =
         p.has_area ? py::object(py::make_tuple(x0, y0, x1, y1)) : py::object(py::none());
+    py::list pruned;
+    for (const auto & [x, y] : p.pruned) {
+        pruned.append(py::make_tuple(x, y));
+    }
     return py::dict("image"_a = p.image, "tile"_a = p.kind == lookm::piece_kind::tile,
-                    "area"_a = area, "nx"_a = p.nx, "ny"_a = p.ny);
+                    "area"_a = area, "nx"_a = p.nx, "ny"_a = p.ny, "pruned"_a = pruned);
 }
 
 } // namespace
@@ -43,14 +47,8 @@ py::dict to_dict(const lookm::explanation & e) {
         place.mutable_at(i, 1) = cell.place[1];
         text.append(py::bytes(cell.text));
     }
-    for (size_t i = 0; i < e.pieces.size(); ++i) {
-        py::dict one = to_dict(e.pieces[i]);
-        py::list pruned;
-        for (const auto & [x, y] : e.pruned.at(i)) {
-            pruned.append(py::make_tuple(x, y));
-        }
-        one["pruned"] = pruned;
-        pieces.append(one);
+    for (const lookm::image_piece & p : e.pieces) {
+        pieces.append(to_dict(p));
     }
     for (const lookm::explained_layer & l : e.layers) {
         layers.append(py::dict("il"_a = l.il, "kept"_a = by_head(l.kept, l.n_head_kv),

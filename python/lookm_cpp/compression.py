@@ -17,7 +17,8 @@ IMPORTANT_RATIO = 0.1
 RECENT_RATIO = 0.1
 
 RATIOS = ("kv_ratio", "important_ratio", "recent_ratio")
-PRUNING = ("image_ratio", "image_cells")
+PARTS_READ = ("image_ratio", "image_cells")
+PRUNING = (*PARTS_READ, "pruner")
 
 _CORE = _core.Compression()
 METHOD = _CORE.method
@@ -155,7 +156,7 @@ class Compression:
         ``image_ratio`` and ``image_cells``.
         """
         new = {name: value for name, value in given.items() if value is not None}
-        if any(name in new for name in PRUNING):
+        if any(name in new for name in PARTS_READ):
             new = {"image_ratio": 1.0, "image_cells": None} | new
         if any(name in new for name in RATIOS):
             new = {"kv_ratio": 1.0, "important_ratio": None, "recent_ratio": None} | new

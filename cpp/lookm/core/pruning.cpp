@@ -29,7 +29,7 @@ pruning pruning_of(const compression & c) {
         }
         throw bad_argument("pruner", "\"" + c.pruner + "\" is unknown; expected one of " + known);
     }
-    p.pruner = row->pruner;
+    p.by = *row;
     if (!(p.image_ratio > 0.0 && p.image_ratio <= 1.0)) {
         throw bad_argument("image_ratio", number(p.image_ratio) + " is outside (0, 1]");
     }

@@ -21,17 +21,17 @@ struct pruner_row {
     enum pruner pruner;
     bool asks_question; // so that what is read of an image depends on the question about it
 };
-std::span<const pruner_row> pruners();
+std::span<const pruner_row> pruners(); // none is first
 
 // How many cells of an image are read, and which.
 struct pruning {
-    enum pruner pruner = pruner::none;
+    pruner_row by = pruners().front();
     double image_ratio = 1.0;                // of the cells of each piece of an image
     std::optional<int32_t> image_cells = {}; // of each image, shared by its pieces; replaces it
     uint32_t seed = 0;                       // of the pruner random
 
-    bool on() const { return pruner != pruner::none && (image_ratio < 1.0 || image_cells); }
-    bool asks_question() const { return on() && pruner == pruner::cdpruner; }
+    bool on() const { return by.pruner != pruner::none && (image_ratio < 1.0 || image_cells); }
+    bool asks_question() const { return on() && by.asks_question; }
 };
 
 // Throws bad_argument for an unknown pruner, an image_ratio outside (0, 1], image_cells below 1,

@@ -1,5 +1,7 @@
 #include "lookm/core/rank.h"
 
+#include "lookm/core/hashes.h"
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -17,12 +19,9 @@ void check_size(const char * name, size_t n, size_t expected) {
     }
 }
 
-// splitmix64's finalizer, chained: each cell's draw is independent of the order of work
+// chained: each cell's draw is independent of the order of work
 uint64_t mixed(uint64_t x, uint64_t y) {
-    uint64_t z = x * 0x9E3779B97F4A7C15u + y + 1;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
+    return lookm::mixed(x * 0x9E3779B97F4A7C15u + y + 1);
 }
 
 float draw(uint32_t seed, int32_t layer, int64_t head, int32_t cell) {

@@ -1,9 +1,11 @@
 #include "lookm/graph/prune_rows.h"
 
+#include "lookm/core/hashes.h"
 #include "lookm/graph/cpu_products.h"
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -16,21 +18,17 @@ constexpr float no_relevance = 1e-6f;
 constexpr float least_gain = 1e-12f;
 constexpr float never = -std::numeric_limits<float>::infinity();
 
-std::vector<float> unit_rows(const float * rows, int64_t n, int64_t d, int64_t stride) {
-    std::vector<float> out(static_cast<size_t>(n * d));
-    for (int64_t i = 0; i < n; ++i) {
-        const float * const row = rows + i * stride;
-        double square = 0.0;
-        for (int64_t e = 0; e < d; ++e) {
-            square += double(row[e]) * row[e];
-        }
-        const bool has_direction = square > 0.0 && std::isfinite(square);
-        const auto scale = static_cast<float>(has_direction ? 1.0 / std::sqrt(square) : 0.0);
-        for (int64_t e = 0; e < d; ++e) {
-            out[i * d + e] = has_direction ? row[e] * scale : 0.0f;
-        }
+// The row scaled to length 1; zeros for one without a direction
+void unit_row(const float * row, int64_t d, float * out) {
+    double square = 0.0;
+    for (int64_t e = 0; e < d; ++e) {
+        square += double(row[e]) * row[e];
     }
-    return out;
+    const bool has_direction = square > 0.0 && std::isfinite(square);
+    const auto scale = static_cast<float>(has_direction ? 1.0 / std::sqrt(square) : 0.0);
+    for (int64_t e = 0; e < d; ++e) {
+        out[e] = has_direction ? row[e] * scale : 0.0f;
+    }
 }
 
 // a . b of every row of a [n_a, d] and of b [n_b, d]: [n_a, n_b]
@@ -94,10 +92,10 @@ std::vector<float> relevance(std::span<const float> units, std::span<const float
     if (question.empty()) {
         return r;
     }
-    const std::vector<float> tokens = unit_rows(question.data(), std::ssize(question) / d, d, d);
-    std::vector<float> mean(static_cast<size_t>(d), 0.0f);
-    for (size_t i = 0; i < tokens.size(); ++i) {
-        mean[i % d] += tokens[i];
+    std::vector<float> token(static_cast<size_t>(d)), mean(static_cast<size_t>(d), 0.0f);
+    for (int64_t t = 0; t < std::ssize(question); t += d) {
+        unit_row(question.data() + t, d, token.data());
+        std::transform(mean.begin(), mean.end(), token.begin(), mean.begin(), std::plus<>());
     }
     r = products(units, mean, d);
     const auto [low, high] = std::minmax_element(r.begin(), r.end());
@@ -156,13 +154,6 @@ double fraction(double x) {
     return x - std::floor(x);
 }
 
-// splitmix64's finalizer
-uint64_t mixed(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
 std::vector<int32_t> lowest(const std::vector<double> & rank, int32_t n_keep) {
     std::vector<int32_t> order(rank.size());
     std::iota(order.begin(), order.end(), 0);
@@ -188,9 +179,7 @@ std::vector<int32_t> choose(const prune_task & task, std::span<const int32_t> ce
     }
     std::vector<float> units(static_cast<size_t>(n * task.d));
     for (int32_t i = 0; i < n; ++i) {
-        const std::vector<float> unit =
-            unit_rows(task.rows + cells[i] * task.stride, 1, task.d, task.stride);
-        std::copy(unit.begin(), unit.end(), units.begin() + i * task.d);
+        unit_row(task.rows + cells[i] * task.stride, task.d, units.data() + i * task.d);
     }
     const std::vector<float> similar = products(units, units, task.d);
     return task.pruner == pruner::divprune

@@ -1,5 +1,7 @@
 #include "lookm/model/checked_files.h"
 
+#include "lookm/core/hashes.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -17,22 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t n_first_bytes = 64 << 10;
-
-// FNV-1a. It need not resist attacks: whoever can craft a colliding file could as well change bytes
-// after the first 64 KiB of a known one.
-class fnv {
-  public:
-    void add(std::string_view bytes) {
-        for (const char c : bytes) {
-            hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-        }
-    }
-    void add(int64_t number) { add({reinterpret_cast<const char *>(&number), sizeof(number)}); }
-    uint64_t get() const { return hash_; }
-
-  private:
-    uint64_t hash_ = 0xcbf29ce484222325ULL;
-};
 
 const char * environment(const char * name) {
     const char * value = std::getenv(name);
@@ -88,6 +74,8 @@ std::vector<std::string> model_files::all() const {
 }
 
 uint64_t model_files::stamp() const {
+    // Whoever can craft a colliding file could as well change bytes after the first 64 KiB of a
+    // known one.
     fnv hash;
     hash.add(LOOKM_VERSIONS);
     for (const std::string & name : all()) {

@@ -28,6 +28,7 @@ struct image_piece {
     int32_t nx = 0, ny = 0;
     // column and row of each cell; -1 -1 for cells without a place
     std::vector<std::array<int32_t, 2>> place;
+    std::vector<std::array<int32_t, 2>> pruned = {}; // of cells that were not read (explanation)
 };
 
 // The columns and rows of a piece's cells; sets neither its image nor its area.

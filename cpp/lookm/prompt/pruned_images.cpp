@@ -2,7 +2,9 @@
 
 #include "lookm/cache/given_positions.h"
 #include "lookm/core/bad_argument.h"
+#include "lookm/core/hashes.h"
 #include "lookm/graph/prune_rows.h"
+#include "lookm/model/token_embeddings.h"
 #include "lookm/prompt/image_places.h"
 #include "lookm/prompt/saved_chunk.h"
 
@@ -17,27 +19,6 @@
 namespace lookm {
 
 namespace {
-
-// FNV-1a
-uint64_t hash_of(std::span<const llama_token> tokens) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (const llama_token t : tokens) {
-        h = (h ^ static_cast<uint32_t>(t)) * 0x100000001b3u;
-    }
-    return h;
-}
-
-uint64_t hash_of(const std::string & text) {
-    const std::vector<llama_token> bytes(text.begin(), text.end());
-    return hash_of(bytes);
-}
-
-const char * name_of(const pruning & how) {
-    const auto rows = pruners();
-    return std::find_if(rows.begin(), rows.end(),
-                        [&](const auto & r) { return r.pruner == how.pruner; })
-        ->name;
-}
 
 // Column and row of each cell; -1 -1 for a mark between them. Cells that no grid is known of stand
 // in a row.
@@ -111,6 +92,11 @@ std::vector<llama_token> question_of(const prompt & p) {
 mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece, int32_t n_image,
                                    const pruning & how, std::span<const llama_token> question,
                                    const projector_facts & projector) {
+    if (how.asks_question() && question.empty()) {
+        throw bad_argument("pruner", "\"" + std::string(how.by.name) +
+                                         "\" chooses cells by the question, and no text follows "
+                                         "the last image; expected another one");
+    }
     const saved_chunk saved(whole);
     if (saved.positions() == cell_positions::unknown) {
         throw bad_argument("image_ratio", "this model's images (" + projector.name +
@@ -130,10 +116,12 @@ mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece
     std::string id = mtmd_input_chunk_get_id(whole);
     if (!id.empty()) {
         id.append("/").append(std::to_string(mtmd_input_chunk_get_n_pos(whole)));
-        id.append("/").append(name_of(how)).append("/").append(std::to_string(piece));
+        id.append("/").append(how.by.name).append("/").append(std::to_string(piece));
         if (how.asks_question()) {
-            id.append("/").append(std::to_string(hash_of(question)));
-        } else if (how.pruner == pruner::random) {
+            for (const llama_token t : question) { // a hash might be that of another question
+                id.append("/").append(std::to_string(t));
+            }
+        } else if (how.by.pruner == pruner::random) {
             id.append("/").append(std::to_string(how.seed));
         }
     }
@@ -151,14 +139,8 @@ void prune(prompt & p, const pruning & how, const projector_facts & projector) {
     if (!how.on()) {
         return;
     }
-    std::vector<llama_token> question;
-    if (how.asks_question()) {
-        question = question_of(p);
-        if (question.empty() && p.n_images > 0) {
-            throw bad_argument("pruner", "cdpruner chooses cells by the question, and no text "
-                                         "follows the last image; expected another pruner");
-        }
-    }
+    std::vector<llama_token> question =
+        how.asks_question() ? question_of(p) : std::vector<llama_token>();
     for (size_t i = 0; i < p.chunks.size();) {
         if (!p.chunks[i].image) {
             ++i;
@@ -188,23 +170,27 @@ void prune(prompt & p, const pruning & how, const projector_facts & projector) {
     p.question = std::move(question);
 }
 
-std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_read,
-                                   const pruning & how, const float * embeddings, int64_t d,
-                                   int64_t stride, std::span<const float> question,
+std::vector<int32_t> cells_to_read(const llama_model * model, const mtmd_input_chunk * whole,
+                                   int32_t n_read, const pruning & how, const float * embeddings,
+                                   std::span<const llama_token> question,
                                    const projector_facts & projector) {
     auto places = places_of(whole, projector);
     if (saved_chunk(whole).positions() == cell_positions::in_a_row) {
         places.back() = {-1, -1}; // always read, as a mark is
     }
-    return prune_rows({.pruner = how.pruner,
+    const std::vector<float> words =
+        question.empty() ? std::vector<float>() : token_embeddings(model, question);
+    fnv of_image;
+    of_image.add(mtmd_input_chunk_get_id(whole));
+    return prune_rows({.pruner = how.by.pruner,
                        .n_keep = n_read,
                        .rows = embeddings,
                        .n = static_cast<int32_t>(places.size()),
-                       .d = d,
-                       .stride = stride,
+                       .d = llama_model_n_embd(model),
+                       .stride = llama_model_n_embd_inp(model),
                        .place = places,
-                       .question = question,
-                       .seed = how.seed ^ hash_of(std::string(mtmd_input_chunk_get_id(whole)))});
+                       .question = words,
+                       .seed = how.seed ^ of_image.get()});
 }
 
 int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
@@ -217,7 +203,8 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
     const int32_t n_embd = llama_model_n_embd_inp(llama_get_model(ctx));
     if (!mrope) {
         if (!given_positions::supported(ctx)) {
-            throw std::runtime_error("image_ratio: this model's memory does not allow gaps");
+            throw bad_argument("image_ratio", "this model's memory does not allow gaps between "
+                                              "positions; expected 1, which reads all cells");
         }
         n_batch = std::min(n_batch, static_cast<int32_t>(llama_n_ubatch(ctx)));
     }
@@ -228,6 +215,11 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
         const auto n = std::min<int32_t>(n_batch, static_cast<int32_t>(cells.size() - first));
         std::vector<llama_pos> pos(static_cast<size_t>(n) * n_pos); // [section][cell]
         std::vector<llama_pos> own;
+        std::vector<float> rows;
+        for (int32_t i = 0; i < n; ++i) {
+            const float * const row = embeddings + int64_t(cells[first + i]) * n_embd;
+            rows.insert(rows.end(), row, row + n_embd);
+        }
         llama_batch_ext_clear(batch.get());
         for (int32_t i = 0; i < n; ++i) {
             const int32_t cell = cells[first + i];
@@ -241,7 +233,7 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
             for (int32_t s = 0; s < n_pos; ++s) {
                 pos[s * n + i] = at[s];
             }
-            const llama_embd row = {embeddings + (first + i) * n_embd, 1,
+            const llama_embd row = {rows.data() + int64_t(i) * n_embd, 1,
                                     static_cast<size_t>(n_embd)};
             const int32_t added = llama_batch_ext_add_embd(batch.get(), seq, row);
             if (added < 0) {
@@ -264,7 +256,7 @@ int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_inpu
             next = own.back() + 1;
         }
         const mtmd_helper_embd_batch view = {
-            n, embeddings + first * n_embd, n_embd, mrope ? pos.data() : own.data(), n_pos, seq};
+            n, rows.data(), n_embd, mrope ? pos.data() : own.data(), n_pos, seq};
         if (callback && callback(&view, user_data) != 0) {
             return -1;
         }

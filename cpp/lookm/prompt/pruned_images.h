@@ -23,22 +23,20 @@ mtmd::input_chunk_ptr pruned_chunk(const mtmd_input_chunk * whole, int32_t piece
                                    const pruning & how, std::span<const llama_token> question,
                                    const projector_facts & projector);
 
-// Replaces the images of a prompt by those of the cells that are read. Throws what pruned_chunk
-// does, and bad_argument "pruner" if it asks for a question and the prompt ends with an image.
+// Replaces the images of a prompt by those of the cells that are read; the question is the text
+// after the last one. Throws what pruned_chunk does.
 void prune(prompt & p, const pruning & how, const projector_facts & projector);
 
-// Which cells of a piece are read, in ascending order.
-//
-// embeddings: [n_cells, stride] of the encoder; the first d of each are compared. question:
-// [n_tokens, d] embeddings of its tokens, for a pruner that asks for it.
-std::vector<int32_t> cells_to_read(const mtmd_input_chunk * whole, int32_t n_read,
-                                   const pruning & how, const float * embeddings, int64_t d,
-                                   int64_t stride, std::span<const float> question,
+// Which cells of a piece are read, in ascending order. embeddings: of all cells, as the encoder has
+// made them. question: its tokens, for a pruner that asks for it.
+std::vector<int32_t> cells_to_read(const llama_model * model, const mtmd_input_chunk * whole,
+                                   int32_t n_read, const pruning & how, const float * embeddings,
+                                   std::span<const llama_token> question,
                                    const projector_facts & projector);
 
 // Like mtmd_helper_decode_image_chunk(), for some cells of a piece. They keep their positions, and
-// what follows begins where it would after the whole. embeddings: [cells.size(), n_embd]. Throws
-// std::runtime_error for a memory whose cells cannot have positions with gaps.
+// what follows begins where it would after the whole. embeddings: of all cells. Throws bad_argument
+// "image_ratio" for a memory whose cells cannot have positions with gaps.
 int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
                      std::span<const int32_t> cells, const float * embeddings, llama_pos n_past,
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,

@@ -1,6 +1,5 @@
 #include "lookm/server/pictures.h"
 
-#include "lookm/core/bad_argument.h"
 #include "lookm/prompt/image_chunks.h"
 #include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
@@ -12,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -106,16 +106,12 @@ const mtmd_input_chunk * with_pixels(const prepared_image & earlier, const image
     return same ? earlier.pieces[piece].get() : made.late[image]->piece(piece);
 }
 
-// The tokens after the last image. Throws std::invalid_argument without any.
+// The tokens after the last image
 std::vector<llama_token> question_of(const image_chunks & made) {
     const size_t n_chunks = mtmd_input_chunks_size(made.outline.get());
     const mtmd_input_chunk * last = mtmd_input_chunks_get(made.outline.get(), n_chunks - 1);
     size_t n = 0;
     const llama_token * tokens = mtmd_input_chunk_get_tokens_text(last, &n);
-    if (!tokens || n == 0) {
-        throw bad_argument("pruner", "\"cdpruner\" chooses cells by the question, and no text "
-                                     "follows the last image; expected another one");
-    }
     return {tokens, tokens + n};
 }
 
@@ -243,17 +239,13 @@ std::vector<server_tokens> tokenize_prompts(const llama_vocab * vocab, mtmd_cont
         }
         return process_prompt(mctx, prompt.at("prompt_string").get<std::string>(), files, init_opt);
     };
-    if (!prompts.is_array() || std::none_of(prompts.begin(), prompts.end(), with_images)) {
-        if (with_images(prompts)) {
-            std::vector<server_tokens> one;
-            one.push_back(tokenize(prompts));
-            return one;
-        }
-        return tokenize_input_prompts(vocab, mctx, prompts, add_special, parse_special, init_opt);
-    }
     std::vector<server_tokens> all;
-    for (const json & prompt : prompts) {
-        all.push_back(tokenize(prompt));
+    if (!prompts.is_array()) {
+        all.push_back(tokenize(prompts));
+    } else if (std::any_of(prompts.begin(), prompts.end(), with_images)) {
+        std::transform(prompts.begin(), prompts.end(), std::back_inserter(all), tokenize);
+    } else { // prompts of text, or one of tokens
+        return tokenize_input_prompts(vocab, mctx, prompts, add_special, parse_special, init_opt);
     }
     return all;
 }

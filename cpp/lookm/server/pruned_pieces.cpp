@@ -2,7 +2,6 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/core/stopwatch.h"
-#include "lookm/model/token_embeddings.h"
 #include "lookm/prompt/pruned_images.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/settings.h"
@@ -185,22 +184,14 @@ int32_t pruned_pieces::decode(const pruned_piece & piece, mtmd_context * mctx, l
                               llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                               mtmd_helper_post_decode_callback callback, void * user_data) {
     const stopwatch watch;
-    const llama_model * const model = llama_get_model(ctx);
-    const int64_t n_embd = llama_model_n_embd_inp(model);
-    const std::vector<float> question =
-        piece.question.empty() ? std::vector<float>() : token_embeddings(model, piece.question);
-    const auto n_read = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(read));
     const std::vector<int32_t> cells =
-        cells_to_read(piece.whole.get(), n_read, piece.how, embd, llama_model_n_embd(model), n_embd,
-                      question, projector_);
-    std::vector<float> rows;
-    for (const int32_t c : cells) {
-        rows.insert(rows.end(), embd + c * n_embd, embd + (c + 1) * n_embd);
-    }
+        cells_to_read(llama_get_model(ctx), piece.whole.get(),
+                      static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(read)), piece.how, embd,
+                      piece.question, projector_);
     seconds_ = seconds_ + watch.seconds();
     n_left_out_ += mtmd_input_chunk_get_n_tokens(piece.whole.get()) - cells.size();
-    return decode_cells(mctx, ctx, piece.whole.get(), cells, rows.data(), n_past, seq, n_batch,
-                        new_n_past, callback, user_data);
+    return decode_cells(mctx, ctx, piece.whole.get(), cells, embd, n_past, seq, n_batch, new_n_past,
+                        callback, user_data);
 }
 
 int32_t add_chunk(mtmd_batch * batch, const mtmd_input_chunk * chunk) {

@@ -21,20 +21,19 @@ explain_prompt(const opened_model & opened, const prompt & p,
     explanation out;
     out.pieces =
         image_places(opened.mmproj.get(), opened.options.mmproj_path, opened.markers.image, p);
-    out.pruned.resize(out.pieces.size());
     const llama_vocab * vocab = opened.vocab();
     int32_t piece = 0;
     for (const prompt_chunk & chunk : p.chunks) {
         if (chunk.whole) {
-            std::vector<std::array<int32_t, 2>> & places = out.pieces.at(piece).place;
+            image_piece & here = out.pieces.at(piece);
             const std::vector<int32_t> cells = cells_read(chunk);
             std::vector<std::array<int32_t, 2>> read;
-            for (size_t i = 0; i < places.size(); ++i) {
+            for (size_t i = 0; i < here.place.size(); ++i) {
                 const bool is_read =
                     std::binary_search(cells.begin(), cells.end(), static_cast<int32_t>(i));
-                (is_read ? read : out.pruned[piece]).push_back(places[i]);
+                (is_read ? read : here.pruned).push_back(here.place[i]);
             }
-            places = std::move(read);
+            here.place = std::move(read);
         }
         if (chunk.image) {
             for (const auto & place : out.pieces.at(piece).place) {

@@ -33,8 +33,6 @@ struct explained_layer {
 // What happened to each cell of the last prompt, in the order of its tokens.
 struct explanation {
     std::vector<image_piece> pieces; // with the places of the cells that were read
-    // of each piece: places of the cells that pruning left out
-    std::vector<std::vector<std::array<int32_t, 2>>> pruned;
     std::vector<explained_cell> cells;
     std::vector<explained_layer> layers; // empty if nothing was compressed
 

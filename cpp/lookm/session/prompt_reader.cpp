@@ -5,7 +5,6 @@
 #include "lookm/host/log.h"
 #include "lookm/host/memory_room.h"
 #include "lookm/host/out_of_memory.h"
-#include "lookm/model/token_embeddings.h"
 #include "lookm/prompt/pruned_images.h"
 
 #include "mtmd-helper.h"
@@ -120,22 +119,8 @@ void read_text(sequence & s, std::span<const llama_token> tokens, bool is_last,
 
 std::vector<int32_t> choose_cells(const opened_model & opened, const prompt & p,
                                   const prompt_chunk & chunk, std::span<const float> embeddings) {
-    const llama_model * const model = opened.weights.get();
-    const std::vector<float> question =
-        p.question.empty() ? std::vector<float>() : token_embeddings(model, p.question);
-    return cells_to_read(chunk.whole, chunk.n_cells(), p.pruned, embeddings.data(),
-                         llama_model_n_embd(model), llama_model_n_embd_inp(model), question,
-                         opened.projector);
-}
-
-std::vector<float> rows_of(std::span<const float> embeddings, std::span<const int32_t> cells,
-                           int64_t n_embd) {
-    std::vector<float> rows;
-    for (const int32_t c : cells) {
-        const auto row = embeddings.subspan(c * n_embd, n_embd);
-        rows.insert(rows.end(), row.begin(), row.end());
-    }
-    return rows;
+    return cells_to_read(opened.weights.get(), chunk.whole, chunk.n_cells(), p.pruned,
+                         embeddings.data(), p.question, opened.projector);
 }
 
 void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
@@ -152,11 +137,9 @@ void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
     }
     progress.tiles(1);
     std::vector<int32_t> cells;
-    std::vector<float> rows;
     if (chunk.whole) {
         const stopwatch prune;
         cells = choose_cells(s.opened(), p, chunk, embeddings);
-        rows = rows_of(embeddings, cells, llama_model_n_embd_inp(s.opened().weights.get()));
         s.stats().prune_seconds += prune.seconds();
     }
 
@@ -167,7 +150,7 @@ void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
     const stopwatch prefill;
     llama_pos n_past = s.n_past();
     const int32_t status =
-        chunk.whole ? decode_cells(mmproj, s.context().get(), chunk.whole, cells, rows.data(),
+        chunk.whole ? decode_cells(mmproj, s.context().get(), chunk.whole, cells, embeddings.data(),
                                    n_past, 0, n_batch, &n_past, image_batches::read, &batches)
                     : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image,
                                                      embeddings.data(), n_past, 0, n_batch, &n_past,

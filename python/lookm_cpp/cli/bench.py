@@ -29,12 +29,12 @@ from lookm_cpp.cli.flags import (
     AUTO,
     COMPRESSION,
     OPENING,
-    PRUNING,
     Json,
     Mmproj,
     with_flags,
     without,
 )
+from lookm_cpp.compression import PRUNING
 from lookm_cpp.plotting import NO_PLOTS
 
 NOT_TAKEN = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")

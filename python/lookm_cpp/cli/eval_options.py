@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lookm_cpp import embedded
-from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, PRUNING, Flag, check_embedded, without
-from lookm_cpp.compression import METHOD, PAPER_METHOD
+from lookm_cpp.cli.flags import AUTO, COMPRESSION, OPENING, Flag, check_embedded, without
+from lookm_cpp.compression import METHOD, PAPER_METHOD, PRUNING
 from lookm_cpp.evaluation.arms import EVICT
 from lookm_cpp.evaluation.lab import Setup
 from lookm_cpp.files import existing_file, find_mmproj

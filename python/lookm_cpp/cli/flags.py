@@ -254,8 +254,6 @@ COMPRESSION = _flags(
 KV_RATIO = COMPRESSION[0]
 AUTO = ("ratio_floor", "ratio_ceiling", "quality")
 """Options of ``--kv-ratio auto``, for commands that take fixed ratios alone."""
-PRUNING = ("image_ratio", "image_cells", "pruner")
-"""Options of reading less, for commands that measure compression of prompts read whole."""
 
 OPENING = _flags(
     "Model and memory",

@@ -235,7 +235,7 @@ def _observer(compression: Compression) -> Compression:
     if looks_at_window(compression):
         window = compression.window or _core.methods()[compression.method]["window"]
         observer = Compression(_OBSERVER.kv_ratio, "snapkv_question", window=window)
-    read = {name: getattr(compression, name) for name in (*PRUNING, "pruner")}
+    read = {name: getattr(compression, name) for name in PRUNING}
     return replace(observer, **read)
 
 
