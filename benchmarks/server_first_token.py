@@ -1,8 +1,8 @@
 """Times the first token of questions about the same pictures.
 
 ``python -m benchmarks.server_first_token``: llama-server and lookm-server get the same requests in
-turn, a question about eight pictures, another one, and that one again. Each round has the pictures
-in another order.
+turn: a question about eight pictures, one of other words, one that begins with the same words, and
+that one again. Each round has the pictures in another order.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ from lookm_cpp.bench.machine import CORES
 from rich.console import Console
 
 from benchmarks.server import running_server
-from benchmarks.server_users import RATIO, SERVERS, album, ask
+from benchmarks.server_users import RATIO, SERVERS, album, ask, text
 
-ASKED = {"the first question": 0, "another question": 1, "the same prompt again": 1}
+ASKED = {
+    "the first question": "What is in image 1?",
+    "another question": "Describe image 2.",
+    "one that begins with the same words": "Describe image 3.",
+    "the same prompt again": "Describe image 3.",
+}
 
 
 def main(
@@ -43,8 +48,10 @@ def main(
         }
         for number in range(rounds):
             for server in SERVERS[:: -1 if number % 2 else 1]:
-                for what, turn in ASKED.items():
-                    _, timed = ask(clients[server], album(number, 0, turn, []), 24)
+                for what, question in ASKED.items():
+                    messages = album(number, 0, 0, [])
+                    messages[0]["content"][-1] = text(f" {question}")
+                    _, timed = ask(clients[server], messages, 24)
                     found.setdefault((what, server), []).append(1e3 * timed["first_s"])
                     speed.setdefault(server, []).append(timed["decode"])
     for (what, server), times in found.items():

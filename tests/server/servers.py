@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ QUIET_ENVIRONMENT = {
 }
 
 Json = dict[str, Any]
+
+_OPTIONS = {"ignore_eos": True, "max_tokens": 8, "logprobs": True, "top_logprobs": 5}
 
 
 SANITIZED = "LOOKM_SERVER_BINARY" in os.environ
@@ -98,6 +101,24 @@ class Server:
         self.http.close()
         self.process.terminate()
         return self.process.wait(timeout=60)
+
+
+def asked(
+    server: Server, prompt: DemoPrompt, question: str | None = None, **options: object
+) -> Json:
+    """The answer to a demo prompt, maybe with another question, with its probabilities."""
+    if question is not None:
+        head = prompt.content.rpartition("<image>")[0]
+        prompt = replace(prompt, content=f"{head}<image> {question}")
+    return server.chat(prompt, **(_OPTIONS | options))
+
+
+def same(one: Json, other: Json) -> bool:
+    """Whether two answers have the same probabilities, to the last bit, and the same cells."""
+    cells = ("prompt_cells", "kept_cells", "attention_held")
+    return one["choices"][0]["logprobs"] == other["choices"][0]["logprobs"] and all(
+        one["timings"].get(name) == other["timings"].get(name) for name in cells
+    )
 
 
 def content(answer: Json) -> str:

@@ -79,10 +79,10 @@ WORDS = "the code of Anna is 4821. " * 20
             "/v1/chat/completions",
             {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2},
         ),
-        ("/v1/completions", {"prompt": WORDS, "max_tokens": 2}),
-        ("/completion", {"prompt": WORDS, "n_predict": 2}),
-        ("/v1/responses", {"input": WORDS, "max_output_tokens": 2}),
-        ("/v1/messages", {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 2}),
+        ("/v1/completions", {"prompt": f"1{WORDS}", "max_tokens": 2}),
+        ("/completion", {"prompt": f"2{WORDS}", "n_predict": 2}),
+        ("/v1/responses", {"input": f"3{WORDS}", "max_output_tokens": 2}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": f"4{WORDS}"}], "max_tokens": 2}),
     ],
 )
 def test_every_endpoint_takes_a_ratio(sums: Server, path: str, body: Json) -> None:
@@ -115,7 +115,7 @@ def test_a_stream_says_the_same(server: Server, short: list[DemoPrompt]) -> None
 def test_children_copy_the_compressed_prompt(server: Server, short: list[DemoPrompt]) -> None:
     alone = server.chat(short[2])
     compressed = server.metrics()["lookm:prompts_compressed_total"]
-    twice = server.chat(short[2], n=3)
+    twice = server.chat(short[2], n=3, cache_prompt=False)
     assert [choice["message"]["content"].strip() for choice in twice["choices"]] == [
         content(alone)
     ] * 3

@@ -70,6 +70,8 @@ def test_a_client_that_leaves_while_its_prompt_is_read(folder: Path, cache: str)
         "16",
         "-ub",
         "16",
+        "--cache-ram",
+        "0",  # else a prompt that came before is not read again
     )
     with running(folder, *flags, cache) as server:
         alone = {}

@@ -44,17 +44,17 @@ TOOLS = """{%- if tools %}{{ tools | tojson }}{% endif %}
 TOKENS = [int(token) for token in np.random.default_rng(11).integers(3, 259, 200)]
 
 
-def _write_adapter(path: Path) -> dict[str, np.ndarray]:
-    """A LoRA adapter of two matrices, and what it adds to each."""
+def write_adapter(path: Path, n_v: int = N_EMBD) -> dict[str, np.ndarray]:
+    """A LoRA adapter of two matrices, and what it adds to each. ``n_v``: rows of V's."""
     rng = np.random.default_rng(3)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", ALPHA)
     added = {}
-    for name in ("blk.0.attn_q.weight", "blk.0.attn_v.weight"):
+    for name, n in (("blk.0.attn_q.weight", N_EMBD), ("blk.0.attn_v.weight", n_v)):
         a = rng.standard_normal((RANK, N_EMBD), dtype=np.float32) / np.float32(N_EMBD**0.5)
-        b = rng.standard_normal((N_EMBD, RANK), dtype=np.float32)
+        b = rng.standard_normal((n, RANK), dtype=np.float32)
         writer.add_tensor(f"{name}.lora_a", a)
         writer.add_tensor(f"{name}.lora_b", b)
         added[name] = b @ a * np.float32(ALPHA / RANK)
@@ -72,7 +72,7 @@ def _kept(answer: Json) -> tuple[int, int]:
 def test_an_adapter_is_as_good_as_its_weights(folder: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter.gguf"
     plain, merged = tmp_path / "plain.gguf", tmp_path / "merged.gguf"
-    write_llama(merged, N_EMBD, added=_write_adapter(adapter))
+    write_llama(merged, N_EMBD, added=write_adapter(adapter))
     write_llama(plain, N_EMBD)
     with running(folder, "-m", str(merged), *H2O) as server:
         expected = server.complete(TOKENS)
@@ -131,7 +131,8 @@ def test_children_of_a_completion(sums: Server) -> None:
     before = sums.metrics()["lookm:prompts_compressed_total"]
     answers = sums.http.post(
         "/completion",
-        json={"prompt": TOKENS, "n_cmpl": 3, "n_predict": 8, "temperature": 0, "ignore_eos": True},
+        json={"prompt": TOKENS, "n_cmpl": 3, "n_predict": 8, "temperature": 0, "ignore_eos": True}
+        | {"cache_prompt": False},
     ).json()
     assert [answer["content"] for answer in answers] == [alone["content"]] * 3
     assert sums.metrics()["lookm:prompts_compressed_total"] == before + 1

@@ -13,25 +13,7 @@ import pytest
 from lookm_cpp.embedded import DemoPrompt
 
 from server.conftest import RATIO
-from server.servers import Json, Server, content, messages, refused, running
-
-OPTIONS = {"ignore_eos": True, "max_tokens": 8, "logprobs": True, "top_logprobs": 5}
-
-
-def asked(
-    server: Server, prompt: DemoPrompt, question: str | None = None, **options: object
-) -> Json:
-    if question is not None:
-        head = prompt.content.rpartition("<image>")[0]
-        prompt = replace(prompt, content=f"{head}<image> {question}")
-    return server.chat(prompt, **(OPTIONS | options))
-
-
-def same(one: Json, other: Json) -> bool:
-    cells = ("prompt_cells", "kept_cells", "attention_held")
-    return one["choices"][0]["logprobs"] == other["choices"][0]["logprobs"] and all(
-        one["timings"].get(name) == other["timings"].get(name) for name in cells
-    )
+from server.servers import Server, asked, content, messages, refused, running, same
 
 
 def test_another_question_reads_the_question_alone(server: Server, short: list[DemoPrompt]) -> None:
@@ -50,17 +32,6 @@ def test_another_question_reads_the_question_alone(server: Server, short: list[D
     restored = after["lookm:cells_restored_total"] - before["lookm:cells_restored_total"]
     assert restored > 3 * 0.9 * first["timings"]["prompt_cells"]
     assert after["lookm:prefix_bytes"] > 0
-
-
-def test_the_same_prompt_again(server: Server, short: list[DemoPrompt]) -> None:
-    """In the same slot, and in another one."""
-    server.erase_slots()
-    alone = asked(server, short[1], cache_prompt=False, id_slot=0)
-    asked(server, short[1], id_slot=0)
-    for slot in (0, 1):
-        again = asked(server, short[1], id_slot=slot)
-        assert again["timings"]["cache_n"] > 0.9 * again["timings"]["prompt_cells"]
-        assert same(alone, again)
 
 
 def test_pictures_that_differ_from_the_third_on(server: Server, short: list[DemoPrompt]) -> None:
@@ -158,8 +129,8 @@ def test_a_type_of_their_own(folder: Path, short: list[DemoPrompt]) -> None:
     assert kept["q8_0"] / kept[""] == pytest.approx(17 / 32, rel=0.05)
 
 
-def test_they_take_three_quarters_of_the_host_memory(folder: Path, short: list[DemoPrompt]) -> None:
-    """Of 4 MiB; the last quarter is llama-server's own."""
+def test_they_take_five_eighths_of_the_host_memory(folder: Path, short: list[DemoPrompt]) -> None:
+    """Of 4 MiB; one eighth is for compressed prompts, and a quarter llama-server's own."""
     with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", "--cache-ram", "4") as server:
         sizes = []
         turned = [
@@ -170,8 +141,8 @@ def test_they_take_three_quarters_of_the_host_memory(folder: Path, short: list[D
         for prompt in turned:
             asked(server, prompt, id_slot=0)
             sizes.append(server.metrics()["lookm:prefix_bytes"])
-        assert 3 * sizes[0] < 3 << 20 < 5 * sizes[0], "so that some must go"
-        assert (3 << 20) - 1.1 * sizes[0] < max(sizes) <= 3 << 20
+        assert 2 * sizes[0] < 5 << 19 < 5 * sizes[0], "so that some must go"
+        assert (5 << 19) - 1.1 * sizes[0] < max(sizes) <= 5 << 19
         again = asked(server, turned[5], "What is in image 1?")
         assert again["timings"]["cache_n"] > 0.9 * again["timings"]["prompt_cells"]
         gone = asked(server, turned[0], "What is in image 1?")

@@ -14,9 +14,8 @@ from lookm_cpp.embedded import MODEL, DemoPrompt
 from zoo.pairs import PAIRS, write_pair
 
 from server.conftest import RATIO
-from server.servers import Json, Server, content, drafts_by, messages, refused, running
+from server.servers import Json, Server, asked, content, drafts_by, messages, refused, running, same
 from server.test_memories import _ask, _opening, _pictures
-from server.test_prefixes import asked, same
 
 HALF = 0.5
 

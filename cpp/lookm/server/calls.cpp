@@ -77,14 +77,22 @@ asked_ratio request_ratio(const json & data) {
     return {ratio};
 }
 
-// Host memory for prompts (--cache-ram) is shared by full prefixes and by llama-server's own prompt
-// cache, which holds what compression has left of them.
+// Host memory for prompts (--cache-ram) is shared: a quarter is llama-server's own prompt cache,
+// which holds what slots held at the end of answers, an eighth is for compressed prompts, and the
+// rest for full prefixes.
 void share_host_memory(common_params & params) {
     static const int32_t whole = params.cache_ram_mib; // a model that is loaded again keeps it
-    // what compression has left of a prompt is of no use where nothing can be cut
-    params.cache_ram_mib = !server_hook().can_cut() ? 0 : whole > 0 ? whole / 4 : whole;
-    server_hook().prefixes().limit(
-        whole < 0 ? SIZE_MAX : static_cast<size_t>(whole - params.cache_ram_mib) << 20);
+    const size_t bytes = whole < 0 ? SIZE_MAX : static_cast<size_t>(whole) << 20;
+    const bool unlimited = whole < 0;
+    // what is packed is of no use where nothing can be cut
+    const bool can_cut = server_hook().can_cut();
+    const size_t compressed = !can_cut ? 0 : unlimited ? bytes : bytes / 8;
+    // llama-server does not tell what was read with other adapters
+    const bool has_own = can_cut && params.lora_adapters.empty();
+    params.cache_ram_mib = !has_own ? 0 : whole > 0 ? whole / 4 : whole;
+    const size_t own = static_cast<size_t>(std::max(params.cache_ram_mib, 0)) << 20;
+    server_hook().compressed().limit(compressed);
+    server_hook().prefixes().limit(unlimited ? bytes : bytes - own - compressed);
 }
 
 } // namespace

@@ -10,7 +10,6 @@
 #include "log.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -19,7 +18,7 @@ namespace lookm::server {
 
 namespace {
 
-constexpr uint32_t state_version = 2;
+constexpr uint32_t state_version = 3;
 
 // What must be the same for cells to mean the same.
 std::vector<int32_t> numbers_of(const std::vector<cache_form> & forms) {
@@ -50,9 +49,13 @@ int32_t end_of_last_image(const server_tokens & tokens, int32_t n) {
     return end;
 }
 
-full_prefixes::match full_prefixes::find(const server_tokens & prompt, int32_t n_most) {
+full_prefixes::match full_prefixes::find(const server_tokens & prompt, const std::string & adapters,
+                                         int32_t n_most) {
     match best;
     for (const std::shared_ptr<const full_prefix> & kept : kept_) {
+        if (kept->adapters != adapters) {
+            continue;
+        }
         const auto n_common = static_cast<int32_t>(kept->tokens.get_common_prefix(prompt));
         const int32_t n = end_of_last_image(prompt, std::min(n_common, n_most));
         const bool whole = n == size_of(*kept);
@@ -90,18 +93,23 @@ bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
 }
 
 std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
-    const match found = find(tokens, std::numeric_limits<int32_t>::max());
     const int32_t end = end_of_last_image(tokens, static_cast<int32_t>(tokens.size()));
-    // a longer one holds images of other requests
-    if (!found.from || found.n_tokens < end || end < size_of(*found.from)) {
+    const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto & kept) {
+        // a longer one holds images of other requests
+        return end > 0 && size_of(*kept) == end &&
+               static_cast<int32_t>(kept->tokens.get_common_prefix(tokens)) == end;
+    });
+    if (found == kept_.end()) {
         return {};
     }
+    const full_prefix & from = **found;
     state_writer w;
     w.put(state_version);
     w.put(numbers_of(rest_.forms()));
-    w.put(found.from->tokens.serialize());
-    w.put(found.from->cells);
-    found.from->sums.put(w);
+    w.put(from.tokens.serialize());
+    w.put(std::vector<char>(from.adapters.begin(), from.adapters.end()));
+    w.put(from.cells);
+    from.sums.put(w);
     return std::move(w.out);
 }
 
@@ -114,7 +122,10 @@ void full_prefixes::take(std::span<const uint8_t> saved, compressor & c) {
     llama_tokens words(packed.size() / sizeof(llama_token));
     std::copy_n(packed.data(), words.size() * sizeof(llama_token),
                 reinterpret_cast<char *>(words.data()));
-    full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true), r.get_all<uint8_t>(),
+    const std::vector<char> adapters = r.get_all<char>();
+    full_prefix made = {server_tokens::deserialize(words, /*has_mtmd =*/true),
+                        {adapters.begin(), adapters.end()},
+                        r.get_all<uint8_t>(),
                         sequence_sums::get(r)};
     if (!r.empty() || !made.tokens.validate(ctx_) || !holds_numbers(made.cells, rest_.forms()) ||
         made.sums.empty() == sums_ || !made.sums.fit(c, size_of(made))) {
@@ -123,7 +134,8 @@ void full_prefixes::take(std::span<const uint8_t> saved, compressor & c) {
     kept_.add(std::make_shared<const full_prefix>(std::move(made)));
 }
 
-void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens, sequence_sums sums) {
+void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens,
+                         const std::string & adapters, sequence_sums sums) {
     const size_t size = llama_state_seq_get_size_ext(ctx_, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
     if (!rest_.converts() && !kept_.fits(size + tokens.size() * sizeof(llama_token))) {
         return;
@@ -134,7 +146,7 @@ void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens, sequenc
                 seq, size);
         return;
     }
-    full_prefix made = {tokens.clone(), std::vector<uint8_t>(size), std::move(sums)};
+    full_prefix made = {tokens.clone(), adapters, std::vector<uint8_t>(size), std::move(sums)};
     llama_state_seq_get_data_ext(ctx_, made.cells.data(), size, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
     if (rest_.converts()) {
         made.cells = rest_.put(std::move(made.cells));
@@ -142,7 +154,8 @@ void full_prefixes::keep(llama_seq_id seq, const server_tokens & tokens, sequenc
     }
     // what the new one begins with need not be kept twice
     kept_.drop_if([&](const full_prefix & old) {
-        const bool begins = old.tokens.get_common_prefix(tokens) == old.tokens.size();
+        const bool begins =
+            old.adapters == adapters && old.tokens.get_common_prefix(tokens) == old.tokens.size();
         return begins && (!only_whole_ || old.tokens.size() == tokens.size());
     });
     kept_.add(std::make_shared<const full_prefix>(std::move(made)));

@@ -17,6 +17,7 @@ namespace lookm::server {
 // The beginning of a prompt, up to the end of an image, before any of its cells was evicted.
 struct full_prefix {
     server_tokens tokens;
+    std::string adapters;       // as in slot_prompt
     std::vector<uint8_t> cells; // in llama.cpp's own form, maybe of other types
     sequence_sums sums;         // of its queries, if the method sums those of all
 
@@ -41,14 +42,16 @@ class full_prefixes {
         std::shared_ptr<const full_prefix> from; // null: none helps
         int32_t n_tokens = 0;                    // of it, up to the end of an image
     };
-    // The longest beginning of a prompt that is there, of n_most tokens at most. It ends with an
-    // image, so that what follows is read in the same batches as without it. It may be the
-    // beginning of what is kept, unless sums or the model's memory are those of its end.
-    match find(const server_tokens & prompt, int32_t n_most);
+    // The longest beginning of a prompt that was read with these adapters, of n_most tokens at
+    // most. It ends with an image, so that what follows is read in the same batches as without it.
+    // It may be the beginning of what is kept, unless sums or the model's memory are those of its
+    // end.
+    match find(const server_tokens & prompt, const std::string & adapters, int32_t n_most);
 
     // Keeps a sequence's cells, which are those of its tokens, unless they take more than the limit
     // or than memory has left.
-    void keep(llama_seq_id seq, const server_tokens & tokens, sequence_sums sums);
+    void keep(llama_seq_id seq, const server_tokens & tokens, const std::string & adapters,
+              sequence_sums sums);
     // Puts a prefix's cells into a sequence. Returns whether llama.cpp can.
     bool restore(llama_seq_id seq, const full_prefix & from) const;
 

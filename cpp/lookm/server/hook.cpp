@@ -32,6 +32,8 @@ void hook::attach(llama_context * ctx) {
     const settings & s = server_settings();
     prefixes_.attach(ctx, s.prefix_type, s.resolved().scorer == scorer::cumulative);
     resumed_.reset();
+    compressed_.attach(ctx);
+    repeated_.reset();
     observed_ = -1;
     reading_.reset();
     round_ = {};
@@ -63,12 +65,13 @@ int32_t hook::n_from_prefix(const slot_prompt & p) const {
 void hook::keep_prefix(const slot_prompt & p, const server_tokens & first) {
     const auto n = static_cast<int32_t>(first.size());
     if (observed_ != p.task || reading_ || compressor_->kv().packed(p.slot).n > 0 ||
-        n_used(p.slot) != n || prefixes_.find(first, n).n_tokens == n) {
+        n_used(p.slot) != n || prefixes_.find(first, p.adapters, n).n_tokens == n) {
         return;
     }
     llama_synchronize(ctx_);
     const bool sums = options_.method.scorer == scorer::cumulative;
-    prefixes_.keep(p.slot, first, sums ? sums_of(*compressor_, p.slot) : sequence_sums());
+    prefixes_.keep(p.slot, first, p.adapters,
+                   sums ? sums_of(*compressor_, p.slot) : sequence_sums());
 }
 
 void hook::cap(int32_t n, int32_t n_batch) {
@@ -148,7 +151,7 @@ const round_plan & hook::plan_next(const std::vector<slot_view> & slots, const c
 }
 
 void hook::before_decode(const slot_prompt * p, int32_t n) {
-    if (!p) {
+    if (!p || repeats(*p)) {
         compressor_->tap().disarm();
         return;
     }
@@ -182,6 +185,9 @@ void hook::after_decode() {
 }
 
 void hook::give_up(int32_t task) {
+    if (repeated_task_ == task) {
+        repeated_.reset();
+    }
     if (observed_ == task) {
         observed_ = -1;
         reading_.reset();
@@ -227,7 +233,25 @@ void hook::begin(const slot_prompt & p) {
     }
 }
 
+void hook::finish_repeated(const slot_prompt & p) {
+    const std::shared_ptr<const compressed_prompt> same = std::exchange(repeated_, nullptr);
+    llama_synchronize(ctx_);
+    if (!compressed_.restore(p.slot, *same)) {
+        throw std::runtime_error("the cells of the same prompt cannot be restored");
+    }
+    compressed_.restore_logits(*same);
+    prompt_cells & cells = records_.set(p.slot, same->counts);
+    cells.task = p.task;
+    records_.add_ratio(compressor_->kv().packed(p.slot), p.ratio);
+    LOG_INF("slot     compress: id %2d | task %d | the same prompt again: %d cells restored\n",
+            p.slot, p.task, cells.kept);
+}
+
 void hook::finish(const slot_prompt & p) {
+    if (repeats(p)) {
+        finish_repeated(p);
+        return;
+    }
     const bool observed = observed_ == p.task;
     const bool wanted = wants(p) && observed;
     compressor_->tap().disarm();
@@ -247,6 +271,7 @@ void hook::finish(const slot_prompt & p) {
         options_ = capped->finish(wanted);
     }
     const int32_t before = capped ? p.n_tokens : n_used(p.slot);
+    const bool alone = !capped && compressor_->kv().packed(p.slot).n == 0;
     const compress_result result =
         wanted ? compressor_->compress(p.slot, options_) : compress_result();
     compressor_->unite();
@@ -261,6 +286,7 @@ void hook::finish(const slot_prompt & p) {
     }
     if (wanted && result.note.empty()) {
         records_.add_ratio(compressor_->kv().packed(p.slot), p.ratio);
+        compressed_alone_ = alone ? p.task : -1;
     }
     std::string how = capped ? ", read through " + std::to_string(cap_.n_cells) + " cells" : "";
     if (result.n_staged > 0) {
@@ -281,6 +307,28 @@ void hook::finish(const slot_prompt & p) {
     metrics_.add(before, cells.kept, seconds, result.attention_held);
 }
 
+std::shared_ptr<const compressed_prompt> hook::find_same(const slot_prompt & p,
+                                                         const server_tokens & tokens) {
+    return wants(p) && !exceeds(p) ? compressed_.find(tokens, p.adapters, p.ratio) : nullptr;
+}
+
+bool hook::repeat(const slot_prompt & p, std::shared_ptr<const compressed_prompt> same) {
+    if (!compressed_.restore(p.slot, *same) || n_used(p.slot) != same->counts.kept) {
+        return false;
+    }
+    metrics_.tokens_restored += same->tokens.size();
+    ++metrics_.prompts_repeated;
+    repeated_ = std::move(same);
+    repeated_task_ = p.task;
+    return true;
+}
+
+void hook::keep_compressed(const slot_prompt & p, const server_tokens & tokens) {
+    if (compressed_alone_ == p.task) {
+        compressed_.keep(p.slot, tokens, p.adapters, p.ratio, records_.of(p.slot));
+    }
+}
+
 void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {
     records_.copy(from.slot, slot, task);
 }
@@ -296,6 +344,7 @@ void hook::restored(const slot_prompt & p, std::shared_ptr<const full_prefix> fr
 
 void hook::update_gauges() {
     metrics_.prefix_bytes = prefixes_.bytes();
+    metrics_.compressed_prompt_bytes = compressed_.bytes();
     metrics_.cells_used = compressor_->kv().n_used();
 }
 

@@ -5,6 +5,7 @@
 #include "lookm/core/turn_balance.h"
 #include "lookm/core/turns.h"
 #include "lookm/server/answer_cells.h"
+#include "lookm/server/compressed_prompts.h"
 #include "lookm/server/full_prefixes.h"
 #include "lookm/server/metrics.h"
 #include "lookm/server/settings.h"
@@ -30,6 +31,7 @@ struct slot_prompt {
     int32_t n_tokens; // of the whole prompt; one cell each
     bool has_image;
     asked_ratio ratio;
+    std::string adapters; // LoRA adapters that it is read with, and their scales
     // The kind of each token, starting at the first one that is not packed yet. Called when the
     // prompt is observed.
     std::function<std::vector<token_kind>(packed_cells)> kind;
@@ -75,7 +77,16 @@ class hook {
     // Keeps the first tokens of a prompt that is being read, unless cells of them are gone.
     void keep_prefix(const slot_prompt & p, const server_tokens & first);
     full_prefixes & prefixes() { return prefixes_; }
+    compressed_prompts & compressed() { return compressed_; }
     void take_prefix(std::span<const uint8_t> saved) { prefixes_.take(saved, *compressor_); }
+    // What compression has left of exactly this prompt before; null if it is not kept.
+    std::shared_ptr<const compressed_prompt> find_same(const slot_prompt & p,
+                                                       const server_tokens & tokens);
+    // Puts that into the prompt's slot; llama-server then decodes the last token alone, for which
+    // finish() substitutes what is kept. Returns whether llama.cpp can.
+    bool repeat(const slot_prompt & p, std::shared_ptr<const compressed_prompt> same);
+    // Keeps what finish() has left of a prompt, if that depends on the prompt alone.
+    void keep_compressed(const slot_prompt & p, const server_tokens & tokens);
     // A prompt goes on from the first n tokens of a full prefix, whose cells, of these kinds, are
     // in its slot.
     void restored(const slot_prompt & p, std::shared_ptr<const full_prefix> from,
@@ -140,7 +151,9 @@ class hook {
     };
 
     bool exceeds(const slot_prompt & p) const; // the slot's cells
+    bool repeats(const slot_prompt & p) const { return repeated_ && repeated_task_ == p.task; }
     void begin(const slot_prompt & p);
+    void finish_repeated(const slot_prompt & p);
 
     llama_context * ctx_ = nullptr;
     std::unique_ptr<compressor> compressor_;
@@ -156,6 +169,10 @@ class hook {
     full_prefixes prefixes_;
     std::shared_ptr<const full_prefix> resumed_; // what the prompt of resumed_task_ goes on from
     int32_t resumed_task_ = -1;
+    compressed_prompts compressed_;
+    std::shared_ptr<const compressed_prompt> repeated_; // what the prompt of repeated_task_ repeats
+    int32_t repeated_task_ = -1;
+    int32_t compressed_alone_ = -1; // the last task whose prompt was read whole and compressed
     metrics metrics_;
 };
 

@@ -77,7 +77,7 @@ auto before_round(Slots & slots, const common_params & params, Refuse && refuse)
     for (auto & slot : slots) {
         if (starts(slot) && completes(slot) && !holds_cells(slot) &&
             server_hook().is_reader(id_of(slot))) {
-            go_on_from_prefix(slot);
+            go_on_from_memory(slot);
         }
     }
     return held;

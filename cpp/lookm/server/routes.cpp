@@ -128,10 +128,15 @@ void add_metrics(server_http_res & res) {
     metric("counter", "prefixes_restored_total",
            "Prompts that went on from a full prompt in host memory.",
            numbers.prefixes_restored.load());
+    metric("counter", "prompts_repeated_total",
+           "Prompts that came again exactly, and were neither read nor compressed again.",
+           numbers.prompts_repeated.load());
     metric("counter", "cells_restored_total", "KV cells that these prompts did not read.",
            numbers.tokens_restored.load());
     metric("gauge", "prefix_bytes", "Bytes of full prompts in host memory.",
            numbers.prefix_bytes.load());
+    metric("gauge", "compressed_prompt_bytes", "Bytes of compressed prompts in host memory.",
+           numbers.compressed_prompt_bytes.load());
     metric("gauge", "kv_cells_used", "KV cells in use.", numbers.cells_used.load());
     metric("gauge", "kv_cells_allocated", "KV cells of the cache.", numbers.cells_allocated.load());
     res.data += out.str();

@@ -10,7 +10,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <ios>
+#include <memory>
 #include <optional>
+#include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -32,6 +36,17 @@ inline std::vector<token_kind> kinds_of_tokens(const server_tokens & tokens, siz
         out.push_back(tokens[i] == LLAMA_TOKEN_NULL ? token_kind::image : token_kind::text);
     }
     return out;
+}
+
+// Adapters that change cells, with their scales.
+inline std::string names_of(const std::vector<common_adapter_lora_info> & adapters) {
+    std::ostringstream out;
+    for (const common_adapter_lora_info & adapter : adapters) {
+        if (adapter.scale != 0.0F) {
+            out << std::hexfloat << adapter.scale << ' ' << adapter.path << '\n';
+        }
+    }
+    return out.str();
 }
 
 // The prompt of a slot that has a request.
@@ -69,6 +84,7 @@ slot_prompt prompt_of(const Slot & slot) {
             slot.task->n_tokens(),
             has_image,
             unpack_ratio(slot.task->params.n_discard),
+            names_of(slot.lora),
             kind,
             parts};
 }
@@ -109,16 +125,54 @@ bool may_reuse_cells(const Slot & slot) {
            server_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
 }
 
-// A prompt that starts in an empty slot gets the cells of a full prefix, if there is one:
-// llama-server then goes on from them.
+// Whether a slot's prompt may come from host memory and go there. The cells of a draft model are
+// not kept, and adapters that begin in the middle of a prompt (aLoRA) change while it is read.
 template <class Slot>
-void go_on_from_prefix(Slot & slot) {
+bool may_keep(const Slot & slot) {
+    return !slot.ctx_dft && slot.task->params.cache_prompt &&
+           std::none_of(slot.lora.begin(), slot.lora.end(), [](const auto & adapter) {
+               return adapter.ptr && llama_adapter_get_alora_n_invocation_tokens(adapter.ptr) > 0;
+           });
+}
+
+// The same for the logits of the prompt's last token: samplers on the device make none.
+template <class Slot>
+bool may_keep_logits(const Slot & slot) {
+    return may_keep(slot) && !slot.task->params.sampling.backend_sampling;
+}
+
+// The slot holds the cells of the first n tokens of its prompt, and nothing else. llama-server
+// reads anew unless it has a checkpoint of a memory that cannot be cut there. An empty one says
+// that the memory is in that state already.
+template <class Slot>
+void holds(Slot & slot, const server_tokens & tokens, int32_t n, bool can_cut) {
+    slot.prompt.tokens = tokens.clone();
+    slot.prompt.tokens.keep_first(n);
+    if (!can_cut) {
+        slot.prompt.checkpoints.clear();
+        auto & here = slot.prompt.checkpoints.emplace_back();
+        here.update_pos(n, 0, slot.prompt.tokens.pos_next());
+    }
+}
+
+// A prompt that starts in an empty slot gets the cells of the same prompt or of a full prefix, if
+// they are kept: llama-server then goes on from them.
+template <class Slot>
+void go_on_from_memory(Slot & slot) {
     hook & h = server_hook();
-    if (slot.ctx_dft || !slot.task->params.cache_prompt) {
+    if (!may_keep(slot)) {
         return;
     }
     const slot_prompt p = prompt_of(slot);
-    const auto [from, n] = h.prefixes().find(slot.task->tokens, h.n_from_prefix(p));
+    if (auto same = may_keep_logits(slot) ? h.find_same(p, slot.task->tokens) : nullptr) {
+        if (h.repeat(p, std::move(same))) {
+            // llama-server decodes the last token, for the logits
+            holds(slot, slot.task->tokens, p.n_tokens - 1, /*can_cut =*/false);
+            return;
+        }
+        clear(slot);
+    }
+    const auto [from, n] = h.prefixes().find(slot.task->tokens, p.adapters, h.n_from_prefix(p));
     if (!from) {
         return;
     }
@@ -127,16 +181,8 @@ void go_on_from_prefix(Slot & slot) {
         clear(slot); // read it from the start
         return;
     }
-    slot.prompt.tokens = from->tokens.clone();
-    slot.prompt.tokens.keep_first(n);
+    holds(slot, from->tokens, n, h.can_cut());
     h.restored(p, from, kinds_of_tokens(from->tokens, 0), n);
-    if (!h.can_cut()) {
-        // llama-server reads anew unless it has a checkpoint of a memory that cannot be cut. An
-        // empty one says that the memory is in that state already.
-        slot.prompt.checkpoints.clear();
-        auto & here = slot.prompt.checkpoints.emplace_back();
-        here.update_pos(n, 0, slot.prompt.tokens.pos_next());
-    }
 }
 
 // An image of n cells of the slot's prompt has been read: if it is the last one that another prompt
@@ -146,13 +192,20 @@ void keep_prefix(const Slot & slot, int32_t n) {
     hook & h = server_hook();
     const slot_prompt p = prompt_of(slot);
     const int32_t end = slot.prompt.n_tokens() + n;
-    if (slot.ctx_dft || !slot.task->params.cache_prompt ||
-        end != end_of_last_image(slot.task->tokens, h.n_from_prefix(p))) {
+    if (!may_keep(slot) || end != end_of_last_image(slot.task->tokens, h.n_from_prefix(p))) {
         return;
     }
     server_tokens first = slot.task->tokens.clone();
     first.keep_first(end);
     h.keep_prefix(p, first);
+}
+
+// The prompt of a slot has been read, and compressed if it is one that is: what is left is kept.
+template <class Slot>
+void keep_compressed(const Slot & slot) {
+    if (may_keep_logits(slot)) {
+        server_hook().keep_compressed(prompt_of(slot), slot.task->tokens);
+    }
 }
 
 // A round: from slots to values, and from the plan to slots

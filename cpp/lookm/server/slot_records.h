@@ -32,6 +32,7 @@ class slot_records {
     // Whether the slot's last prompt that was read to its end is of this task.
     bool is_last(int32_t slot, int32_t task) const;
     std::vector<prompt_cells> all() const;
+    const prompt_cells & of(int32_t slot) const { return by_slot_.at(slot); }
 
     void add_ratio(const packed_cells & packed, const asked_ratio & ratio);
     // Whether these cells may have been made with this ratio; default_ratio is assumed for cells
