@@ -206,3 +206,77 @@ def test_slot_files(folder: Path, short: list[DemoPrompt]) -> None:
     with running(folder, *flags, "--kv-prefix-type", "q8_0") as server:
         server.post("/slots/0?action=restore", filename="asked.bin")
         assert asked(server, short[0], question, id_slot=2)["timings"]["cache_n"] == 0
+
+
+WORDS = " ".join(f"The code of {name} is {i}." for i, name in enumerate(["Anna", "Ivan"] * 30))
+
+
+@pytest.mark.parametrize(
+    ("flags", "step"),
+    [
+        (("--kv-method", "snapkv_question", "-b", "128", "-ub", "64"), None),
+        (("--kv-method", "snapkv", "-b", "128", "-ub", "64"), 64),
+        (("--kv-method", "snapkv", "-b", "100", "-ub", "64"), 100),
+        (("--kv-method", "streaming_llm", "-ub", "64", "-ctk", "q8_0"), 64),
+        (("--kv-method", "h2o", "-ub", "64"), None),
+    ],
+)
+def test_text_after_the_last_image(
+    folder: Path,
+    server: Server,
+    short: list[DemoPrompt],
+    flags: tuple[str, ...],
+    step: int | None,
+) -> None:
+    """It is reused in whole batches, unless it is the question, which chooses the cells. Sums are
+    those of the last image alone.
+    """
+    asked(server, short[0], "Which is it?", id_slot=0)
+    new = asked(server, short[0], f"What is {flags[1:]}?", id_slot=0)
+    images = new["timings"]["cache_n"]
+    with running(folder, "--kv-ratio", str(RATIO), "-c", "4096", *flags) as server:
+        asked(server, short[0], f"{WORDS} What is in image 2?", id_slot=0)
+        again = asked(server, short[0], f"{WORDS} What is in image 1?", id_slot=1)
+        n_text = again["timings"]["cache_n"] - images
+        if step is None:
+            assert n_text == 0
+        else:
+            assert n_text >= 2 * step
+            assert n_text % step == 0
+        alone = asked(server, short[0], f"{WORDS} What is in image 1?", cache_prompt=False)
+        assert same(alone, again)
+        # one that departs in the middle of the text
+        departs = f"{WORDS[:600]} What is in image 1?"
+        less = asked(server, short[0], departs, id_slot=1)["timings"]["cache_n"]
+        assert images <= less < again["timings"]["cache_n"] or step is None
+        assert same(
+            asked(server, short[0], departs, id_slot=2),
+            asked(server, short[0], departs, cache_prompt=False),
+        )
+
+
+@pytest.mark.parametrize("method", ["snapkv_question", "random"])
+def test_texts_without_images(folder: Path, method: str) -> None:
+    flags = ("--kv-ratio", str(RATIO), "-c", "4096", "-b", "128", "-ub", "64")
+    with running(folder, *flags, "--kv-method", method) as server:
+        found = []
+        for name, options in {"Anna": {"id_slot": 0}, "Ivan": {"id_slot": 1}}.items():
+            text = f"{WORDS} What is the code of {name}?"
+            ask = {"messages": [{"role": "user", "content": text}], "temperature": 0}
+            found.append(
+                server.post("/v1/chat/completions", **ask, logprobs=True, max_tokens=8, **options)
+            )
+            if name == "Anna":
+                server.post("/slots/0?action=save", filename="text.bin")
+        n = found[1]["timings"]["cache_n"]
+        assert n >= 128
+        assert n % 64 == 0
+        alone = server.post(
+            "/v1/chat/completions", **ask, logprobs=True, max_tokens=8, cache_prompt=False
+        )
+        assert same(alone, found[1])
+    with running(folder, *flags, "--kv-method", method) as server:
+        server.post("/slots/0?action=restore", filename="text.bin")
+        again = server.post("/v1/chat/completions", **ask, logprobs=True, max_tokens=8, id_slot=2)
+        assert again["timings"]["cache_n"] == n
+        assert same(alone, again)

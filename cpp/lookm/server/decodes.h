@@ -102,6 +102,7 @@ int32_t decode_batch(const Slots & slots, const llama_context * ctx, const commo
                 continue;
             }
             const slot_prompt p = prompt_of(slot);
+            keep_text_prefix(slot);
             h.finish(p);
             keep_compressed(slot);
             for (const auto & other : slots) {

@@ -49,6 +49,18 @@ int32_t end_of_last_image(const server_tokens & tokens, int32_t n) {
     return end;
 }
 
+int32_t full_prefixes::last_end(const server_tokens & tokens, int32_t n) const {
+    const int32_t start = end_of_last_image(tokens, n);
+    if (only_whole_) {
+        return start;
+    }
+    int32_t end = start; // of the text after it
+    while (end < n && tokens[end] != LLAMA_TOKEN_NULL) {
+        ++end;
+    }
+    return end - (end - start) % text_step_;
+}
+
 full_prefixes::match full_prefixes::find(const server_tokens & prompt, const std::string & adapters,
                                          int32_t n_most) {
     match best;
@@ -57,7 +69,7 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, const std
             continue;
         }
         const auto n_common = static_cast<int32_t>(kept->tokens.get_common_prefix(prompt));
-        const int32_t n = end_of_last_image(prompt, std::min(n_common, n_most));
+        const int32_t n = last_end(prompt, std::min(n_common, n_most));
         const bool whole = n == size_of(*kept);
         if (n > best.n_tokens && (whole || !only_whole_)) {
             best = {kept, n};
@@ -74,6 +86,9 @@ void full_prefixes::attach(llama_context * ctx, const std::string & type, bool s
     ctx_ = ctx;
     sums_ = sums;
     only_whole_ = sums || kv_cache::memory_type(ctx) != "kv_cache";
+    const auto n_batch = static_cast<int32_t>(llama_n_batch(ctx));
+    const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(ctx));
+    text_step_ = n_batch % n_ubatch == 0 ? n_ubatch : n_batch;
     std::optional<ggml_type> asked;
     if (!type.empty()) {
         asked = parse_cache_type("kv_prefix_type", type);
@@ -95,9 +110,9 @@ bool full_prefixes::restore(llama_seq_id seq, const full_prefix & from) const {
 std::vector<uint8_t> full_prefixes::saved(const server_tokens & tokens) {
     const int32_t end = end_of_last_image(tokens, static_cast<int32_t>(tokens.size()));
     const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto & kept) {
-        // a longer one holds images of other requests
-        return end > 0 && size_of(*kept) == end &&
-               static_cast<int32_t>(kept->tokens.get_common_prefix(tokens)) == end;
+        // what goes on in another way holds what other requests brought
+        return size_of(*kept) >= end &&
+               kept->tokens.get_common_prefix(tokens) == kept->tokens.size();
     });
     if (found == kept_.end()) {
         return {};

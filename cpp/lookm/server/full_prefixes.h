@@ -14,7 +14,8 @@
 
 namespace lookm::server {
 
-// The beginning of a prompt, up to the end of an image, before any of its cells was evicted.
+// The beginning of a prompt, up to the end of an image or of all, before any of its cells was
+// evicted.
 struct full_prefix {
     server_tokens tokens;
     std::string adapters;       // as in slot_prompt
@@ -40,12 +41,14 @@ class full_prefixes {
 
     struct match {
         std::shared_ptr<const full_prefix> from; // null: none helps
-        int32_t n_tokens = 0;                    // of it, up to the end of an image
+        int32_t n_tokens = 0;                    // of it
     };
-    // The longest beginning of a prompt that was read with these adapters, of n_most tokens at
-    // most. It ends with an image, so that what follows is read in the same batches as without it.
-    // It may be the beginning of what is kept, unless sums or the model's memory are those of its
-    // end.
+    // The last place, after n tokens at most, that a prompt can go on from, so that what follows is
+    // read in the same batches as without it: the end of an image or, if what is kept can be cut,
+    // of a whole batch of the text after it. 0: none.
+    int32_t last_end(const server_tokens & tokens, int32_t n) const;
+    // The longest beginning of a prompt that was read with these adapters, up to such a place. It
+    // may be the beginning of what is kept, unless sums or the model's memory are those of its end.
     match find(const server_tokens & prompt, const std::string & adapters, int32_t n_most);
 
     // Keeps a sequence's cells, which are those of its tokens, unless they take more than the limit
@@ -55,8 +58,8 @@ class full_prefixes {
     // Puts a prefix's cells into a sequence. Returns whether llama.cpp can.
     bool restore(llama_seq_id seq, const full_prefix & from) const;
 
-    // The prefix that ends with the last image of these tokens, as bytes for another server of the
-    // same model and types; empty if it is not kept, or only as the beginning of a longer one.
+    // What is kept of these tokens, at least up to their last image, as bytes for another server of
+    // the same model and types; empty if nothing is, or only as the beginning of other tokens.
     std::vector<uint8_t> saved(const server_tokens & tokens);
     // Keeps what saved() gave. Throws std::exception for other bytes, and for other types.
     void take(std::span<const uint8_t> saved, compressor & c);
@@ -66,6 +69,7 @@ class full_prefixes {
     sequence_rest rest_;
     bool sums_ = false;
     bool only_whole_ = false; // a prompt cannot go on from a part of what is kept
+    int32_t text_step_ = 0;   // tokens of a whole batch of text
     byte_budget<full_prefix> kept_;
 };
 

@@ -51,21 +51,21 @@ bool hook::wants(const slot_prompt & p) const {
 }
 
 int32_t hook::n_from_prefix(const slot_prompt & p) const {
-    if (!p.has_image || !wants(p) || exceeds(p)) {
+    if (!wants(p) || exceeds(p)) {
         return 0;
     }
     compress_options options = server_settings().options(p.ratio);
     if (options.method.scorer != scorer::window) {
-        return p.n_tokens;
+        return p.n_tokens - 1; // the last token must be decoded
     }
     options.kind = p.kind({});
     return first_query(options.method, budget_of(options, options.kind), options.kind);
 }
 
-void hook::keep_prefix(const slot_prompt & p, const server_tokens & first) {
-    const auto n = static_cast<int32_t>(first.size());
+void hook::keep_prefix(const slot_prompt & p, const server_tokens & first, int32_t n_useful) {
     if (observed_ != p.task || reading_ || compressor_->kv().packed(p.slot).n > 0 ||
-        n_used(p.slot) != n || prefixes_.find(first, p.adapters, n).n_tokens == n) {
+        n_used(p.slot) != static_cast<int32_t>(first.size()) ||
+        prefixes_.find(first, p.adapters, n_useful).n_tokens == n_useful) {
         return;
     }
     llama_synchronize(ctx_);

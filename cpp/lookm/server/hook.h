@@ -74,8 +74,9 @@ class hook {
     // Tokens at the start of a prompt that can come from a full prefix (full_prefixes.h), as they
     // need not be observed or come with their sums. 0: the prompt is read from its start.
     int32_t n_from_prefix(const slot_prompt & p) const;
-    // Keeps the first tokens of a prompt that is being read, unless cells of them are gone.
-    void keep_prefix(const slot_prompt & p, const server_tokens & first);
+    // Keeps the first tokens of a prompt, which are what has been read of it, unless cells of them
+    // are gone, or a prompt can go on from their first n_useful already.
+    void keep_prefix(const slot_prompt & p, const server_tokens & first, int32_t n_useful);
     full_prefixes & prefixes() { return prefixes_; }
     compressed_prompts & compressed() { return compressed_; }
     void take_prefix(std::span<const uint8_t> saved) { prefixes_.take(saved, *compressor_); }

@@ -197,7 +197,23 @@ void keep_prefix(const Slot & slot, int32_t n) {
     }
     server_tokens first = slot.task->tokens.clone();
     first.keep_first(end);
-    h.keep_prefix(p, first);
+    h.keep_prefix(p, first, end);
+}
+
+// All tokens of the slot's prompt have been read: they are kept if another prompt can go on from
+// text after the last image.
+template <class Slot>
+void keep_text_prefix(const Slot & slot) {
+    if (!may_keep(slot)) {
+        return;
+    }
+    hook & h = server_hook();
+    const slot_prompt p = prompt_of(slot);
+    const server_tokens & tokens = slot.task->tokens;
+    const int32_t n = h.n_from_prefix(p), end = h.prefixes().last_end(tokens, n);
+    if (end > end_of_last_image(tokens, n)) {
+        h.keep_prefix(p, tokens, end);
+    }
 }
 
 // The prompt of a slot has been read, and compressed if it is one that is: what is left is kept.
