@@ -71,7 +71,7 @@ def test_quick_json_and_files(capfd: Capture, tmp_path: Path) -> None:
             "bandwidth",
             "settings",
         ),
-        *("models", "left_out", "cases", "second_questions", "rows"),
+        *("models", "left_out", "cases", "second_questions", "fewer_cells", "rows"),
     }
     assert [model["label"] for model in found["models"]] == ["0.5b, 1 of 24 layers", "embedded"]
     measured = [

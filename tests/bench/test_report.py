@@ -72,7 +72,13 @@ def run() -> dict[str, Any]:
         },
         "devices": [{"description": "A"}],
         "versions": {"lookm_cpp": "0", "llama.cpp": "1", "compiler": "2"},
-        "settings": {"blocks": 3, "block_tokens": 4, "answer_tokens": 5},
+        "settings": {
+            "blocks": 3,
+            "block_tokens": 4,
+            "answer_tokens": 5,
+            "image_ratio": 0.25,
+            "pruner": "grid",
+        },
         "models": [
             {
                 "name": "7b",
@@ -102,6 +108,14 @@ def run() -> dict[str, Any]:
                 "prompt_cells": 4096,
                 "reused_cells": 3932,
                 "prefix_bytes": 3 << 20,
+            }
+        ],
+        "fewer_cells": [
+            {
+                "model": "7b",
+                "cells": 4096,
+                "whole": {"seconds": 12.0, "prompt_cells": 4096, "kept_cells": 818},
+                "pruned": {"seconds": 3.75, "prompt_cells": 1120, "kept_cells": 224},
             }
         ],
     }
@@ -162,7 +176,7 @@ def test_the_papers_table_stands_next_to_the_length_nearest_to_its_own(run: dict
 
 def test_tables_say_that_a_slice_is_one(run: dict[str, Any]) -> None:
     found = list(tables(run, rows_of(run)))
-    assert len(found) == 9
+    assert len(found) == 10
     assert all("4 of 32 layers" in table.title for table in found)
     decode, native, cost = found[:3]
     assert decode.columns == ["cells", "cache", "100 %", "20 %"]
@@ -171,6 +185,9 @@ def test_tables_say_that_a_slice_is_one(run: dict[str, Any]) -> None:
     assert cost.rows[0] == ["1024", "f16", "2.00 0+0", "2.00 5.0+2.0"]
     (asked,) = [table for table in found if "second question" in table.title]
     assert asked.rows == [["4096", "12.50", "0.250", "50.0x", "3932 of 4096", "3"]]
+    (read,) = [table for table in found if "fewer cells" in table.title]
+    assert "image_ratio 0.25, pruner grid" in read.title
+    assert read.rows == [["4096", "1120", "12.00", "3.75", "3.2x", "818", "224"]]
     page = markdown(run, rows_of(run))
     assert all(table.title in page for table in found)
     assert left_out(run) == [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lookm_cpp import arrays
 from lookm_cpp.bench import run_worker
-from lookm_cpp.bench.contenders import FullCache, answer, second_question
+from lookm_cpp.bench.contenders import FullCache, answer, fewer_cells, second_question
 from lookm_cpp.bench.model_shapes import Shape
 from lookm_cpp.bench.random_model import model_file
 from lookm_cpp.bench.worker import calibrate, measure
@@ -44,6 +44,23 @@ def test_a_second_question_reads_the_question_alone(make_workload: MakeWorkload)
     assert 0.94 * 300 < found["reused_cells"] < 300
     assert found["prefix_bytes"] == pytest.approx(found["reused_cells"] * PER_CELL["f16"], rel=0.1)
     assert found["second_seconds"] < found["first_seconds"]
+
+
+def test_fewer_cells_of_each_image(make_workload: MakeWorkload) -> None:
+    """Of 4 images of 64 cells, a quarter is read, and a fifth of what was read is kept."""
+    pruning = {"image_ratio": 0.25, "image_cells": None, "pruner": "grid"}
+    workload = make_workload(model=str(MODEL), mmproj=str(MMPROJ), pruning=pruning)
+    with FullCache(workload, "f16", 304) as full:
+        found = fewer_cells(workload, full)
+    whole, pruned = found["whole"], found["pruned"]
+    assert whole["prompt_cells"] - pruned["prompt_cells"] == 4 * (64 - 16)
+    assert whole["kept_cells"] == 2 * int(0.1 * whole["prompt_cells"])
+    assert pruned["kept_cells"] == 2 * int(0.1 * pruned["prompt_cells"])
+    assert whole["kv_bytes"] / whole["kept_cells"] == pruned["kv_bytes"] / pruned["kept_cells"]
+    assert 0 < pruned["seconds"] < whole["seconds"]
+    assert pruned["encode_seconds"] > 0
+    assert workload.prunes
+    assert not make_workload(pruning=pruning).prunes, "there are no images"
 
 
 def test_records_have_the_cells_and_bytes_of_arithmetic(make_workload: MakeWorkload) -> None:

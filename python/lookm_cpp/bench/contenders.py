@@ -6,7 +6,7 @@ They share one copy of the weights.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,35 @@ def second_question(workload: Workload, weights: FullCache) -> dict[str, Any]:
             "reused_cells": stats["reused_cells"],
             "prefix_bytes": contender.session.prefix_bytes,
         }
+
+
+def fewer_cells(workload: Workload, weights: FullCache) -> dict[str, Any]:
+    """What reading a prompt takes, whole and with fewer cells of each image."""
+    how = Compression(kv_ratio=SECOND_RATIO, **workload.compression)
+    found: dict[str, Any] = {}
+    contender = Contender(
+        workload,
+        FULL_CACHE,
+        flash_attn=workload.opened["flash_attn"],
+        images=True,
+        compression=how,
+        weights=weights,
+    )
+    with contender:
+        prompt = Filler(contender.session, picture_of(workload)).prompt(workload.cells)
+        for name, read in {"whole": how, "pruned": replace(how, **workload.pruning)}.items():
+            start = time.perf_counter()
+            contender.prefill(prompt, read, workload.answer_tokens)
+            contender.begin()
+            stats = contender.session.stats
+            found[name] = {
+                "seconds": time.perf_counter() - start,
+                "encode_seconds": stats["encode_seconds"],
+                "prompt_cells": stats["prompt_cells"],
+                "kept_cells": stats["kept_cells"],
+                "kv_bytes": stats["kv_bytes_used_after"],
+            }
+    return found
 
 
 def native(

@@ -10,6 +10,7 @@ from lookm_cpp.bench.alternation import Speedup
 from lookm_cpp.bench.result_rows import Row, find
 from lookm_cpp.bench.text_table import Table
 from lookm_cpp.bench.workload import SECOND_RATIO
+from lookm_cpp.compression import PRUNING
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -30,6 +31,9 @@ def tables(run: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[Table]:
         asked = [one for one in run.get("second_questions", ()) if one["model"] == model["name"]]
         if asked:
             yield _second_questions(model["label"], asked)
+        read = [one for one in run.get("fewer_cells", ()) if one["model"] == model["name"]]
+        if read:
+            yield _fewer_cells(model["label"], read, run["settings"])
     if rows:
         yield paper_table(run, rows)
 
@@ -103,6 +107,31 @@ def _second_questions(label: str, asked: Sequence[Mapping[str, Any]]) -> Table:
                 f"{first / second:.1f}x",
                 f"{one['reused_cells']} of {one['prompt_cells']}",
                 _mib(one["prefix_bytes"]),
+            ]
+        )
+    return table
+
+
+def _fewer_cells(
+    label: str, read: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Table:
+    how = ", ".join(f"{name} {settings[name]}" for name in PRUNING if settings.get(name))
+    table = Table(
+        f"{label}: reading fewer cells of each image, {how}, at {100 * SECOND_RATIO:g} %",
+        ["cells", "read", "first token, s", "fewer", "times as fast", "kept", "fewer"],
+        note="Seconds to the first token, with the encoding of images; and cells kept.",
+    )
+    for one in read:
+        whole, pruned = one["whole"], one["pruned"]
+        table.rows.append(
+            [
+                str(whole["prompt_cells"]),
+                str(pruned["prompt_cells"]),
+                f"{whole['seconds']:.2f}",
+                f"{pruned['seconds']:.2f}",
+                f"{whole['seconds'] / pruned['seconds']:.1f}x",
+                str(whole["kept_cells"]),
+                str(pruned["kept_cells"]),
             ]
         )
     return table

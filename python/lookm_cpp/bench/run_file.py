@@ -47,6 +47,7 @@ def new_run(command: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": [],
         "cases": [],
         "second_questions": [],
+        "fewer_cells": [],
     }
 
 

@@ -12,6 +12,9 @@ from lookm_cpp.bench.models import BenchModel
 from lookm_cpp.bench.time_estimate import Paces, lengths_of, minutes
 from lookm_cpp.bench.workload import Case, Workload
 
+LISTS = {"second_question": "second_questions", "fewer_cells": "fewer_cells"}
+"""Where records go that are of no case."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -112,7 +115,7 @@ def run_tasks(
     say: Callable[[str], None],
     found: Callable[[Task, Case | None], None],
 ) -> None:
-    """Measure the tasks and add the records to ``run["cases"]`` and ``run["second_questions"]``.
+    """Measure the tasks and add the records to ``run["cases"]`` and the lists of ``LISTS``.
 
     ``found(task, case)`` is called after each case, and before each task with ``None``.
     """
@@ -122,8 +125,9 @@ def run_tasks(
         try:
             for record in run_worker.run(task.workload):
                 about = {"model": task.bench_model.name, "cells": task.workload.cells}
-                if "second_question" in record:
-                    run["second_questions"].append({**about, **record["second_question"]})
+                more = next((name for name in LISTS if name in record), None)
+                if more is not None:
+                    run[LISTS[more]].append({**about, **record[more]})
                     continue
                 run["cases"].append({**about, **record})
                 done += 1

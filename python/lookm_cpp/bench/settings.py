@@ -19,7 +19,7 @@ from lookm_cpp.bench.models import (
 from lookm_cpp.bench.random_model import gguf_package
 from lookm_cpp.bench.workload import Workload, cases_of
 from lookm_cpp.cache_types import read_and_kept
-from lookm_cpp.compression import Compression
+from lookm_cpp.compression import PARTS_READ, PRUNING, Compression
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.info import model_info
 from lookm_cpp.opening import model_options
@@ -132,6 +132,10 @@ def settings_of(
     opened = dict(opened)
     check_files = opened.pop("check_files")
     _check(opened, [Compression(kv_ratio=share, **how) for share in shares])
+    given, how = how, {name: how[name] for name in how if name not in PRUNING}
+    pruning = _pruning(given)
+    if pruning and text_only:
+        raise ValueError("--image-ratio or --image-cells is given, expected none with --text-only")
     pattern = Workload(
         model="",
         mmproj=None,
@@ -143,6 +147,7 @@ def settings_of(
         opened=opened,
         compression=how,
         image_size=image_pixels(image_size),
+        pruning=pruning,
     )
     record = {
         "models": list(names) if own is None else [own.name],
@@ -151,6 +156,7 @@ def settings_of(
         "ratios": shares,
         "caches": types,
         **how,
+        **pruning,
         "answer_tokens": answer,
         "blocks": blocks,
         "block_tokens": block_tokens,
@@ -185,6 +191,14 @@ def _check(opened: dict[str, Any], compressions: Sequence[Compression]) -> None:
     options = model_options(embedded.MODEL, embedded.MMPROJ, **opened)
     for compression in compressions:
         _core.Planner(options, compression.core())
+
+
+def _pruning(how: dict[str, Any]) -> dict[str, Any]:
+    """The fields of pruning if they leave out any cell of an image, otherwise none."""
+    given = {name: how[name] for name in PRUNING if name in how}
+    usual = Compression()
+    changed = any(given[name] != getattr(usual, name) for name in PARTS_READ if name in given)
+    return given if changed else {}
 
 
 def _models(

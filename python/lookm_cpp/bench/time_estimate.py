@@ -108,8 +108,11 @@ class Paces:
         return ours + native + turns * full.token(workload.cells)
 
     def workload(self, workload: Workload) -> float:
-        """Seconds for all cases, the full cache that they are compared with, and two questions."""
-        return 2 * self.of_cache[FULL_CACHE].prompt(workload.cells) + sum(
+        """Seconds for all cases and the full cache that they are compared with, for two questions,
+        and for reading fewer cells.
+        """
+        n_more = 2 + 2 * workload.prunes
+        return n_more * self.of_cache[FULL_CACHE].prompt(workload.cells) + sum(
             self.case(workload, case) for case in workload.cases
         )
 

@@ -19,6 +19,7 @@ from lookm_cpp.bench.contenders import (
     Contender,
     FullCache,
     answer,
+    fewer_cells,
     native,
     second_question,
 )
@@ -42,6 +43,8 @@ def measure(workload: Workload, emit: Emit) -> None:
             else:
                 emit(found | {"seconds": time.perf_counter() - start})
         emit({"second_question": second_question(workload, full)})
+        if workload.prunes:
+            emit({"fewer_cells": fewer_cells(workload, full)})
 
 
 def _case(workload: Workload, case: Case, full: FullCache) -> dict[str, Any]:

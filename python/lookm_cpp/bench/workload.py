@@ -9,7 +9,7 @@ from typing import Any
 FULL_CACHE = "f16"
 """Everything is compared with the full cache of this type."""
 SECOND_RATIO = 0.2
-"""The ratio at which a second question is asked."""
+"""The ratio at which a second question is asked, and fewer cells are read."""
 RIVALS = ("q8_0", "q4_0")
 """Cache types that are measured without compression as well."""
 
@@ -35,7 +35,8 @@ class Workload:
         n_blocks: Blocks of tokens that the contenders then decode in alternation.
         block_tokens: Tokens of a block.
         opened: How the model is opened, as keyword arguments of ``Llava``.
-        compression: Fields of ``Compression``, without the ratio.
+        compression: Fields of ``Compression``, without the ratio and those of pruning.
+        pruning: Those of pruning; empty if all cells of images are read.
         scored_flash_attn: For a cache type, what ``auto`` means for a prompt that is scored.
         image_size: ``(width, height)`` of the prompt's images.
     """
@@ -51,6 +52,12 @@ class Workload:
     compression: dict[str, Any]
     scored_flash_attn: dict[str, str] = field(default_factory=dict)
     image_size: tuple[int, int] = (1024, 768)
+    pruning: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the prompt has images that are also read in part."""
+        return bool(self.pruning) and self.mmproj is not None
 
     @property
     def decoded_tokens(self) -> int:

@@ -34,20 +34,13 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
-from lookm_cpp.compression import PRUNING
 from lookm_cpp.plotting import NO_PLOTS
 
 NOT_TAKEN = ("chat_template", "n_ctx", "shrink", "max_pixels", "verbose", "kv_cells", "kv_memory")
 """Options that make no difference here: prompts have no template, contexts are as large as their
 content, images are made for the run, logs are not shown, and lengths are what is measured."""
 VARIED = ("type_k", "type_v", "kept_type_k", "kept_type_v")  # by --caches
-RATIOS = (
-    "kv_ratio",
-    "important_ratio",
-    "recent_ratio",
-    *AUTO,
-    *PRUNING,
-)  # by --ratios, or of prompts read whole
+RATIOS = ("kv_ratio", "important_ratio", "recent_ratio", *AUTO)  # by --ratios
 
 
 @with_flags(
@@ -168,7 +161,9 @@ def bench(
 ) -> None:
     """Measure time and memory of compressed caches.
 
-    They are compared with llama.cpp's full caches, quantized ones included.
+    They are compared with llama.cpp's full caches, quantized ones included. Another table has a
+    second question about the same images and, with --image-ratio, one has prompts of which fewer
+    cells are read.
 
     Writes bench.json (every timing), bench.md and, with matplotlib, plots.
     """
