@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "fields.h"
 #include "gil.h"
 
 #include "lookm/model/model.h"
@@ -237,15 +238,6 @@ py::object next(const py_session & self) {
     return piece ? py::object(py::bytes(*piece)) : py::object(py::none());
 }
 
-// As any larger number, a top_k that does not fit llama.cpp's type leaves all tokens.
-lookm::sampling_options sampling_of(float temperature, float top_p, int64_t top_k, float min_p,
-                                    float repeat_penalty, float frequency_penalty,
-                                    float presence_penalty, uint32_t seed, bool ignore_eos) {
-    const auto k = static_cast<int32_t>(std::clamp<int64_t>(top_k, INT32_MIN, INT32_MAX));
-    return {temperature,      top_p, k,         min_p, repeat_penalty, frequency_penalty,
-            presence_penalty, seed,  ignore_eos};
-}
-
 py::dict info_of(const lookm::model_options & options) {
     lookm::model_info info;
     {
@@ -303,16 +295,10 @@ void bind_session(py::module_ & m) {
     bound
         .def(py::init(&make_session), "options"_a, "compression"_a = py::none(), py::kw_only(),
              "weights_of"_a = py::none())
-        .def_static(
-            "check_sampling",
-            [](float temperature, float top_p, int64_t top_k, float min_p, float repeat_penalty,
-               float frequency_penalty, float presence_penalty, uint32_t seed) {
-                lookm::check_sampling(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty,
-                                                  frequency_penalty, presence_penalty, seed,
-                                                  false));
-            },
-            py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a, "repeat_penalty"_a,
-            "frequency_penalty"_a, "presence_penalty"_a, "seed"_a)
+        .def("check_sampling",
+             [](const py_session & s, const py::kwargs & given) {
+                 s.get().check(from_fields<lookm::sampling_options>(given));
+             })
         .def_property_readonly("flash_attn",
                                [](const py_session & s) { return s.get().flash_attn(); })
         .def_property_readonly("media_marker",
@@ -358,17 +344,10 @@ void bind_session(py::module_ & m) {
                 s.get().restore({bytes, state.size()}, compression);
             },
             "state"_a, "compression"_a)
-        .def(
-            "start",
-            [](const py_session & s, float temperature, float top_p, int64_t top_k, float min_p,
-               float repeat_penalty, float frequency_penalty, float presence_penalty, uint32_t seed,
-               bool ignore_eos) {
-                s.get().start(sampling_of(temperature, top_p, top_k, min_p, repeat_penalty,
-                                          frequency_penalty, presence_penalty, seed, ignore_eos));
-            },
-            py::kw_only(), "temperature"_a = 0.2f, "top_p"_a = 0.95f, "top_k"_a = 40,
-            "min_p"_a = 0.05f, "repeat_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f,
-            "presence_penalty"_a = 0.0f, "seed"_a = 0xFFFFFFFFu, "ignore_eos"_a = false)
+        .def("start",
+             [](const py_session & s, const py::kwargs & given) {
+                 s.get().start(from_fields<lookm::sampling_options>(given));
+             })
         .def("next", &next)
         .def_property_readonly("token", [](const py_session & s) { return s.get().token(); })
         .def("log_probs", &log_probs)

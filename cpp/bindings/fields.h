@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -40,7 +41,8 @@ T field_value(const char * name, pybind11::handle value) {
     pybind11::detail::make_caster<T> caster;
     if (caster.load(value, /*convert =*/std::is_floating_point_v<plain> ||
                                std::is_same_v<plain, std::variant<double, std::string>> ||
-                               std::is_same_v<plain, std::vector<float>>)) {
+                               std::is_same_v<plain, std::vector<float>> ||
+                               std::is_same_v<plain, std::map<int32_t, float>>)) {
         return pybind11::detail::cast_op<T>(std::move(caster));
     }
     PyErr_Clear();
@@ -61,6 +63,8 @@ T field_value(const char * name, pybind11::handle value) {
         refuse_value(name, value, "a number");
     } else if constexpr (std::is_same_v<plain, std::string>) {
         refuse_value(name, value, PyUnicode_Check(value.ptr()) ? "text that is UTF-8" : "a string");
+    } else if constexpr (std::is_same_v<plain, std::map<int32_t, float>>) {
+        refuse_value(name, value, "a dict of tokens and numbers");
     } else {
         refuse_value(name, value, "numbers");
     }

@@ -201,6 +201,51 @@ class _Reading(TypedDict, total=False):
     explain: bool
     reuse: bool
 
+class Sampling:
+    """How the tokens of an answer are chosen; names and meanings are llama.cpp's.
+
+    ``temperature`` 0 is greedy. ``mirostat_mode`` 1 and 2 replace ``top_k``, ``top_p``, ``min_p``
+    and ``typical_p``. ``grammar`` is GBNF text with a rule ``root``, and ``json_schema`` JSON text;
+    both empty: any answer. With ``ignore_eos``, no token ends it.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    typical_p: float
+    repeat_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    mirostat_mode: int
+    mirostat_tau: float
+    mirostat_eta: float
+    logit_bias: dict[int, float]
+    grammar: str
+    json_schema: str
+    seed: int
+    ignore_eos: bool
+    def __init__(
+        self,
+        *,
+        temperature: float = ...,
+        top_p: float = ...,
+        top_k: int = ...,
+        min_p: float = ...,
+        typical_p: float = ...,
+        repeat_penalty: float = ...,
+        frequency_penalty: float = ...,
+        presence_penalty: float = ...,
+        mirostat_mode: int = ...,
+        mirostat_tau: float = ...,
+        mirostat_eta: float = ...,
+        logit_bias: dict[int, float] = ...,
+        grammar: str = ...,
+        json_schema: str = ...,
+        seed: int = ...,
+        ignore_eos: bool = ...,
+    ) -> None: ...
+
 class Session:
     """One model, one multimodal projector, one conversation."""
 
@@ -361,36 +406,14 @@ class Session:
         Raises ``ValueError`` for a state of another model or of other cache types.
         """
 
-    @staticmethod
-    def check_sampling(
-        *,
-        temperature: float,
-        top_p: float,
-        top_k: int,
-        min_p: float,
-        repeat_penalty: float,
-        frequency_penalty: float,
-        presence_penalty: float,
-        seed: int,
-    ) -> None:
+    def check_sampling(self, **sampling: Any) -> None:
         """Raise ``ValueError`` for the options that ``start`` would refuse."""
 
-    def start(
-        self,
-        *,
-        temperature: float = 0.2,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        seed: int = 0xFFFFFFFF,
-        ignore_eos: bool = False,
-    ) -> None:
-        """Begin an answer to the last prompt with this sampler; ``temperature=0`` is greedy.
+    def start(self, **sampling: Any) -> None:
+        """Begin an answer to the last prompt; the options are the fields of ``Sampling``.
 
-        With ``ignore_eos``, no token ends it.
+        ``ValueError`` for one that is out of range, and for a grammar or a schema that llama.cpp
+        cannot use.
         """
 
     def next(self) -> bytes | None:

@@ -279,13 +279,26 @@ class Llava:
                 many as fit into the context. With ``kv_cells``, whose answers never run out of
                 cells, that is ``n_ctx``. Default: ``None``.
             temperature: Sampling temperature; 0 is greedy. Default: 0.2. ``None`` means the
-                default, for the next seven options as well.
+                default, for all options up to ``seed`` as well.
             top_p: Nucleus sampling. Default: 0.95.
             top_k: Sample among this many tokens. Default: 40.
             min_p: Minimum probability of a token, relative to the most likely one. Default: 0.05.
+            typical_p: Locally typical sampling. Default: 1, off.
             repeat_penalty: As in llama.cpp. Default: 1, no penalty.
             frequency_penalty: As in llama.cpp. Default: 0, no penalty.
             presence_penalty: As in llama.cpp. Default: 0, no penalty.
+            mirostat_mode: 1 or 2 for Mirostat, in place of ``top_k``, ``top_p``, ``min_p`` and
+                ``typical_p``. Default: 0, off.
+            mirostat_tau: Its target entropy. Default: 5.
+            mirostat_eta: Its learning rate. Default: 0.1.
+            logit_bias: Numbers that are added to the logits of tokens, by token; ``-inf`` rules a
+                token out. Default: none.
+            response_format: What the answer has to be: ``{"type": "json_object"}``, or
+                ``{"type": "json_schema", "json_schema": {"schema": ...}}`` for JSON of a schema, as
+                OpenAI has it; llama-cpp-python's ``{"type": "json_object", "schema": ...}`` is the
+                same. Default: any text.
+            grammar: A GBNF grammar that the answer has to match, with a rule ``root``. Default:
+                none.
             seed: Random seed of this answer. Default: the object's.
             stop: One string or several that end the answer. They are not part of it. Default: none.
             compression: A ``lookm_cpp.Compression`` for this prompt. Default: the object's.

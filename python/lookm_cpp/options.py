@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
+from lookm_cpp import _core
 from lookm_cpp.brief import brief
 from lookm_cpp.compression import Compression, CompressionOverrides
-from lookm_cpp.sizes import long_whole, number
+from lookm_cpp.response_format import ResponseFormat, schema_text
+from lookm_cpp.sizes import index, long_whole, number, whole
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """``progress(phase, done, total)``, as in ``Llava.create_chat_completion``."""
@@ -25,45 +27,84 @@ class Sampling(TypedDict):
     top_p: float
     top_k: int
     min_p: float
+    typical_p: float
     repeat_penalty: float
     frequency_penalty: float
     presence_penalty: float
+    mirostat_mode: int
+    mirostat_tau: float
+    mirostat_eta: float
+    logit_bias: dict[int, float]
+    grammar: str
+    json_schema: str
     seed: int
 
 
+_USUAL = _core.Sampling()
 SAMPLING: Sampling = {
-    "temperature": 0.2,
-    "top_p": 0.95,
-    "top_k": 40,
-    "min_p": 0.05,
-    "repeat_penalty": 1.0,
-    "frequency_penalty": 0.0,
-    "presence_penalty": 0.0,
-    "seed": RANDOM_SEED,
+    "temperature": _USUAL.temperature,
+    "top_p": _USUAL.top_p,
+    "top_k": _USUAL.top_k,
+    "min_p": _USUAL.min_p,
+    "typical_p": _USUAL.typical_p,
+    "repeat_penalty": _USUAL.repeat_penalty,
+    "frequency_penalty": _USUAL.frequency_penalty,
+    "presence_penalty": _USUAL.presence_penalty,
+    "mirostat_mode": _USUAL.mirostat_mode,
+    "mirostat_tau": _USUAL.mirostat_tau,
+    "mirostat_eta": _USUAL.mirostat_eta,
+    "logit_bias": _USUAL.logit_bias,
+    "grammar": _USUAL.grammar,
+    "json_schema": _USUAL.json_schema,
+    "seed": _USUAL.seed,
 }
-"""The defaults of ``create_chat_completion``."""
+"""The defaults of ``create_chat_completion``, whose ``response_format`` is ``json_schema`` here."""
 
 
-def sampling_of(**given: float | None) -> Sampling:
+def sampling_of(**given: Any) -> Sampling:
     """Sampling options by name, with ``None`` for the default; the core checks their ranges.
 
     Raises:
-        ValueError: A value is not a number.
+        ValueError: A value has the wrong type.
         TypeError: There is no option of that name.
     """
+    schema = schema_text(given.pop("response_format", None))
     for name in given:
-        if name not in SAMPLING:
+        if name not in SAMPLING or name == "json_schema":
             raise TypeError(f"{name} is not an option of an answer")
-    checks: dict[str, Callable[[str, Any], float]] = {
+    checks: dict[str, Callable[[str, Any], Any]] = {
         "seed": lambda _, seed: seed_of(seed),
         "top_k": long_whole,
+        "mirostat_mode": whole,
+        "logit_bias": _biases,
+        "grammar": _text,
     }
     found = {
         name: checks.get(name, number)(name, value)
         for name, value in given.items()
         if value is not None
     }
-    return cast("Sampling", {**SAMPLING, **found})
+    return cast("Sampling", {**SAMPLING, **found, "json_schema": schema})
+
+
+def _biases(name: str, biases: Mapping[int | str, float]) -> dict[int, float]:
+    """By token; OpenAI's clients give tokens as strings."""
+    if not isinstance(biases, Mapping):
+        raise ValueError(f"{name} is {brief(biases)}, expected a dict of tokens and numbers")
+    found = {}
+    for token, bias in biases.items():
+        try:
+            at = int(token) if isinstance(token, str) else index(name, token)
+        except ValueError:
+            raise ValueError(f"{name} has {brief(token)}, expected tokens") from None
+        found[whole(name, at)] = number(name, bias)
+    return found
+
+
+def _text(name: str, text: str) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {brief(text)}, expected a string")
+    return text
 
 
 def method_seed(sampling: Sampling) -> int:
@@ -142,9 +183,16 @@ class AnswerOptions(TypedDict, total=False):
     top_p: float | None
     top_k: int | None
     min_p: float | None
+    typical_p: float | None
     repeat_penalty: float | None
     frequency_penalty: float | None
     presence_penalty: float | None
+    mirostat_mode: int | None
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None
+    grammar: str | None
+    response_format: ResponseFormat | None
     seed: int | None
     stop: str | Sequence[str] | None
     progress: Progress | None

@@ -123,7 +123,8 @@ def test_children_copy_the_compressed_prompt(server: Server, short: list[DemoPro
     assert server.metrics()["lookm:prompts_compressed_total"] == compressed + 1
 
 
-def test_an_answer_by_json_schema(server: Server, short: list[DemoPrompt]) -> None:
+def test_an_answer_by_json_schema(server: Server, llm: Llava, short: list[DemoPrompt]) -> None:
+    """It is the library's, whose sampler is another."""
     schema = {
         "type": "object",
         "properties": {"image": {"type": "integer", "minimum": 1, "maximum": 16}},
@@ -133,6 +134,15 @@ def test_an_answer_by_json_schema(server: Server, short: list[DemoPrompt]) -> No
     answer = server.chat(short[3], response_format=wanted, max_tokens=40)
     assert 1 <= json.loads(content(answer))["image"] <= 16
     assert answer["timings"]["kept_cells"] < answer["timings"]["prompt_cells"]
+    own = llm.ask(
+        short[3].content,
+        short[3].images,
+        response_format=wanted,
+        temperature=0,
+        max_tokens=40,
+        kv_ratio=RATIO,
+    )
+    assert own == content(answer)
 
 
 def test_text_prompts_keep_their_cells_under_a_text_prior(server: Server) -> None:

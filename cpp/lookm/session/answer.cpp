@@ -46,7 +46,7 @@ void answer::from_here(bool is_ready) {
 }
 
 void answer::start(const sampling_options & sampling) {
-    llama_sampler_ptr made = make_sampler(sampling, sequence_.opened().vocab());
+    token_sampler made(sampling, sequence_.opened().vocab());
     if (!ready_) {
         throw bad_argument("start", "no prompt has been processed; call prefill first");
     }
@@ -94,10 +94,9 @@ void answer::check_goes_on() const {
 
 llama_token answer::sample() {
     const std::vector<float> & logits = sequence_.kept_logits();
-    if (logits.empty()) {
-        return llama_sampler_sample(sampler_.get(), sequence_.context().get(), -1);
-    }
-    return sample_from(sampler_.get(), logits.data(), static_cast<int32_t>(logits.size()));
+    return sampler_->sample(logits.empty()
+                                ? llama_get_logits_ith(sequence_.context().get(), -1)
+                                : logits.data());
 }
 
 std::optional<std::string> answer::next() {

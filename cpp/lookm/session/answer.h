@@ -42,7 +42,7 @@ class answer {
     llama_token sample();
 
     sequence & sequence_;
-    llama_sampler_ptr sampler_; // null: no answer is under way
+    std::optional<token_sampler> sampler_; // none: no answer is under way
     std::optional<llama_token> pending_;
     llama_pos begin_ = 0; // of the first cell that is not forgotten
     int32_t n_forgotten_ = 0;

@@ -3,6 +3,9 @@
 #include "llama-cpp.h"
 
 #include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
 
 namespace lookm {
 
@@ -10,21 +13,61 @@ namespace lookm {
 struct sampling_options {
     float temperature = 0.2f; // 0: greedy
     float top_p = 0.95f;
-    int32_t top_k = 40;
+    int64_t top_k = 40; // one that does not fit llama.cpp's type leaves all tokens
     float min_p = 0.05f;
+    float typical_p = 1.0f;
     float repeat_penalty = 1.0f;
     float frequency_penalty = 0.0f;
     float presence_penalty = 0.0f;
+    int32_t mirostat_mode = 0; // 1 or 2: instead of top_k, top_p, min_p and typical_p
+    float mirostat_tau = 5.0f;
+    float mirostat_eta = 0.1f;
+    std::map<int32_t, float> logit_bias; // of tokens; added to their logits
+    std::string grammar;                 // GBNF with a rule root; "": none
+    std::string json_schema;             // instead of a grammar; "": none
     uint32_t seed = LLAMA_DEFAULT_SEED;
     bool ignore_eos = false; // no token ends the answer
 };
 
-void check_sampling(const sampling_options & sampling); // throws bad_argument
+// Calls visit(name, pointer to member) for each field.
+template <class Visit>
+void for_each_field(const sampling_options * /*unused*/, Visit && visit) {
+    visit("temperature", &sampling_options::temperature);
+    visit("top_p", &sampling_options::top_p);
+    visit("top_k", &sampling_options::top_k);
+    visit("min_p", &sampling_options::min_p);
+    visit("typical_p", &sampling_options::typical_p);
+    visit("repeat_penalty", &sampling_options::repeat_penalty);
+    visit("frequency_penalty", &sampling_options::frequency_penalty);
+    visit("presence_penalty", &sampling_options::presence_penalty);
+    visit("mirostat_mode", &sampling_options::mirostat_mode);
+    visit("mirostat_tau", &sampling_options::mirostat_tau);
+    visit("mirostat_eta", &sampling_options::mirostat_eta);
+    visit("logit_bias", &sampling_options::logit_bias);
+    visit("grammar", &sampling_options::grammar);
+    visit("json_schema", &sampling_options::json_schema);
+    visit("seed", &sampling_options::seed);
+    visit("ignore_eos", &sampling_options::ignore_eos);
+}
 
-// Throws as check_sampling does.
-llama_sampler_ptr make_sampler(const sampling_options & sampling, const llama_vocab * vocab);
+// Chooses the tokens of one answer.
+class token_sampler {
+  public:
+    // Throws bad_argument for an option that is out of range, and for a grammar or a schema that
+    // cannot be used.
+    token_sampler(const sampling_options & sampling, const llama_vocab * vocab);
 
-// Chooses among logits that are not in a context any more: one for each token of the vocabulary.
-llama_token sample_from(llama_sampler * sampler, const float * logits, int32_t n_vocab);
+    // The next token of the answer. logits: one for each token of the vocabulary. Throws
+    // std::runtime_error if the grammar allows none.
+    llama_token sample(const float * logits);
+
+  private:
+    const std::vector<llama_token_data> & fill(const float * logits);
+    bool allows(llama_token token) const; // the grammar
+
+    llama_sampler_ptr chain_;
+    llama_sampler_ptr grammar_; // null: any token
+    std::vector<llama_token_data> tokens_;
+};
 
 } // namespace lookm

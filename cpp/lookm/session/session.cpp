@@ -300,6 +300,10 @@ std::vector<float> session::distributions(std::span<const int32_t> tokens) {
     return or_empty([&] { return teacher_forcing_.read(tokens); });
 }
 
+void session::check(const sampling_options & sampling) const {
+    token_sampler(sampling, opened_.vocab());
+}
+
 void session::start(const sampling_options & sampling) {
     or_empty([&] { teacher_forcing_.go_back(); });
     answer_.start(sampling);

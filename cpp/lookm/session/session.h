@@ -46,6 +46,8 @@ class session {
 
     // Throws bad_argument for an option that is wrong, or a model that cannot be compressed.
     void check(const compression & how) const;
+    // Throws what start() would throw for these options.
+    void check(const sampling_options & sampling) const;
 
     // Forgets the last prompt, reads this one, compresses its cells, and frees the memory that
     // neither they nor n_answer more cells need (sized_context). The answer may grow past n_answer,

@@ -1,0 +1,163 @@
+"""Reads and answers beside OpenVINO GenAI, from the same file and with the same threads.
+
+``pip install openvino-genai``, then ``python -m benchmarks.peers MODEL.gguf``. It cannot read
+tensors of Q5_0, which small models in Q4_K_M have: ``--recode`` writes a copy that holds them in
+Q8_0, for both. Each side is a process of its own. They take turns, and each round has another text.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from lookm_cpp import _core
+from lookm_cpp.bench.machine import CORES
+from lookm_cpp.bench.process_memory import MIB, status_bytes
+from lookm_cpp.bench.random_model import gguf_package
+from lookm_cpp.compression import Compression
+from lookm_cpp.opening import model_options
+from rich.console import Console
+
+from benchmarks.server_users import NAMES
+
+RATIO = 0.2
+QUESTION = "What is the code of Anna?"
+TOKENS_PER_LINE = 10
+
+Answer = Callable[[str, int], dict[str, Any]]
+
+
+def document(n_tokens: int, seed: int) -> str:
+    """About so many tokens."""
+    lines = max(1, n_tokens // TOKENS_PER_LINE)
+    return " ".join(
+        f"The code of {NAMES[i % len(NAMES)]} is {1000 + (37 * i + 101 * seed) % 9000}."
+        for i in range(lines)
+    )
+
+
+def _lookm(model: Path, n_ctx: int, ratio: float) -> Answer:
+    options = model_options(model, None, n_threads=len(CORES), n_ctx=n_ctx, prefix_memory=0)
+    how = Compression(kv_ratio=ratio)
+    session = _core.Session(options, how.core())
+
+    def answer(text: str, n_answer: int) -> dict[str, Any]:
+        content = f"{session.context_marker} {QUESTION}"
+        prompt = session.apply_template(json.dumps([{"role": "user", "content": content}]))
+        start = time.perf_counter()
+        session.prefill(prompt, [], how.core(), contexts=[text], n_answer=n_answer)
+        session.start(temperature=0.0, ignore_eos=True)
+        session.next()
+        first = time.perf_counter() - start
+        for _ in range(n_answer - 1):
+            session.next()
+        each = (time.perf_counter() - start - first) / (n_answer - 1)
+        return {"tokens": session.stats["prompt_cells"], "first_s": first, "token_s": each}
+
+    return answer
+
+
+def _openvino(model: Path) -> Answer:
+    genai: Any = importlib.import_module("openvino_genai")  # not one of our dependencies
+    pipe = genai.LLMPipeline(str(model), "CPU", INFERENCE_NUM_THREADS=len(CORES))
+
+    def answer(text: str, n_answer: int) -> dict[str, Any]:
+        config = genai.GenerationConfig()
+        config.max_new_tokens, config.do_sample, config.ignore_eos = n_answer, False, True
+        found = pipe.generate([f"{text} {QUESTION}"], config).perf_metrics
+        return {
+            "tokens": found.get_num_input_tokens(),
+            "first_s": found.get_ttft().mean / 1e3,
+            "token_s": found.get_tpot().mean / 1e3,
+        }
+
+    return answer
+
+
+def _serve(pipe: Connection, name: str, model: Path, n_ctx: int) -> None:
+    """A side: answers texts until the connection ends."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, CORES)
+    if name == "openvino":
+        answer = _openvino(model)
+    else:
+        answer = _lookm(model, n_ctx, RATIO if name.endswith("%") else 1.0)
+    pipe.send("ready")
+    while (asked := pipe.recv()) is not None:
+        pipe.send({**answer(*asked), "peak_mib": status_bytes("VmHWM") // MIB})
+
+
+SIDES = ("lookm, full cache", f"lookm, {100 * RATIO:g} %", "openvino")
+
+
+def recode(model: Path, to: Path) -> None:
+    """Write a copy whose tensors of Q5_0 are Q8_0."""
+    gguf = gguf_package()
+    old, new = gguf.GGMLQuantizationType.Q5_0, gguf.GGMLQuantizationType.Q8_0
+    reader = gguf.GGUFReader(model)
+    writer = gguf.GGUFWriter(to, reader.fields["general.architecture"].contents())
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        is_array = field.types[0] == gguf.GGUFValueType.ARRAY
+        of = field.types[-1] if is_array else None
+        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of)
+    for tensor in reader.tensors:
+        data, kind = tensor.data, tensor.tensor_type
+        if kind == old:
+            data, kind = gguf.quantize(gguf.dequantize(data, old), new), new
+        writer.add_tensor(tensor.name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main(
+    model: Annotated[Path, typer.Argument(help="A GGUF language model.")],
+    tokens: Annotated[int, typer.Option(min=64, help="Of the prompt, about.")] = 2000,
+    answer: Annotated[int, typer.Option(min=2, help="Tokens.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 3,
+    recoded: Annotated[
+        Path | None, typer.Option("--recode", metavar="FILE", help="Write and use a copy.")
+    ] = None,
+) -> None:
+    """Print medians, after a first round that does not count."""
+    if recoded is not None:
+        recode(model, recoded)
+        model = recoded
+    spawn = multiprocessing.get_context("spawn")
+    sides = {}
+    for name in SIDES:
+        ours, theirs = spawn.Pipe()
+        args = (theirs, name, model, 2 * tokens + answer)
+        process = spawn.Process(target=_serve, args=args, daemon=True)
+        process.start()
+        ours.recv()
+        sides[name] = (ours, process)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
+    for number in range(rounds + 1):
+        for name in SIDES[:: -1 if number % 2 else 1]:
+            sides[name][0].send((document(tokens, number), answer))
+            found[name].append(sides[name][0].recv())
+    for name, (ours, process) in sides.items():
+        ours.send(None)
+        process.join()
+        counted = {key: median(one[key] for one in found[name][1:]) for key in found[name][0]}
+        Console().print(
+            f"{name}: {counted['tokens']:.0f} tokens, first after {counted['first_s']:.2f} s, "
+            f"{1e3 * counted['token_s']:.1f} ms a token, peak {counted['peak_mib']:.0f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
