@@ -155,7 +155,8 @@ def main(
         counted = {key: median(one[key] for one in found[name][1:]) for key in found[name][0]}
         Console().print(
             f"{name}: {counted['tokens']:.0f} tokens, first after {counted['first_s']:.2f} s, "
-            f"{1e3 * counted['token_s']:.1f} ms a token, peak {counted['peak_mib']:.0f} MiB"
+            f"{1e3 * counted['token_s']:.1f} ms a token, peak {counted['peak_mib']:.0f} MiB",
+            soft_wrap=True,
         )
 
 

@@ -94,9 +94,8 @@ void answer::check_goes_on() const {
 
 llama_token answer::sample() {
     const std::vector<float> & logits = sequence_.kept_logits();
-    return sampler_->sample(logits.empty()
-                                ? llama_get_logits_ith(sequence_.context().get(), -1)
-                                : logits.data());
+    return sampler_->sample(logits.empty() ? llama_get_logits_ith(sequence_.context().get(), -1)
+                                           : logits.data());
 }
 
 std::optional<std::string> answer::next() {
