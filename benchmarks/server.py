@@ -117,11 +117,15 @@ def workloads(layers: int) -> list[Workload]:
 
 
 @contextlib.contextmanager
-def running(server: str, workload: Workload, slots: int, threads: int) -> Iterator[httpx.Client]:
+def running(
+    server: str, workload: Workload, slots: int, threads: int, *, equal_slots: bool
+) -> Iterator[httpx.Client]:
     """Start one of the three servers and wait until it is ready."""
     ratio = () if server == SERVERS[0] else ("--kv-ratio", server.split()[1], *workload.compress)
-    n_slots = slots if server == SERVERS[2] else min(slots, FIT)
-    flags = ("-c", str(workload.cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0")
+    whole = server != SERVERS[2]  # all cells of a prompt stay
+    n_slots = min(slots, FIT) if whole and not equal_slots else slots
+    cells = workload.cells * (-(-n_slots // FIT) if whole else 1)
+    flags = ("-c", str(cells), "-np", str(n_slots), "--kv-unified", "--cache-ram", "0")
     arguments = [*workload.model, *flags, *ratio, "-t", str(threads)]
     with running_server(arguments, ours=server != SERVERS[0]) as client:
         yield client
@@ -189,13 +193,22 @@ def work(client: httpx.Client, workload: Workload, n_clients: int, bodies: Seque
 
 
 def measure(
-    workload: Workload, slots: int, rounds: int, per_client: int, threads: int, say: Any
+    workload: Workload,
+    slots: int,
+    rounds: int,
+    per_client: int,
+    threads: int,
+    say: Any,
+    *,
+    equal_slots: bool = False,
 ) -> list[Json]:
     """The figures of every server in every round."""
     done = []
     with contextlib.ExitStack() as stack:
         clients = {
-            server: stack.enter_context(running(server, workload, slots, threads))
+            server: stack.enter_context(
+                running(server, workload, slots, threads, equal_slots=equal_slots)
+            )
             for server in SERVERS
         }
         for client in clients.values():
@@ -291,18 +304,34 @@ def main(
     layers: Annotated[int, typer.Option(min=1, help="Layers of the random model.")] = 2,
     slots: Annotated[list[int] | None, typer.Option(min=1, help="Slots; repeat.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Of each server; 0: one a core.")] = 0,
+    equal_slots: Annotated[
+        bool,
+        typer.Option(
+            "--equal-slots",
+            help="Give every server a slot for each client, and as many cells as that takes. "
+            "Use another --output.",
+        ),
+    ] = False,
     output: Annotated[
         Path, typer.Option(help="Where the raw figures go.", show_default="server.json")
     ] = RAW,
 ) -> None:
     """Compare lookm-server with llama-server; write server.json and tables in docs/server.md."""
     console = Console(stderr=True)
+    if equal_slots and output == RAW:
+        raise typer.BadParameter("--equal-slots needs an --output of its own")
     if not report:
         results = new_results(rounds, threads)
         for workload in workloads(layers):
             for n in slots or SLOTS:
                 results["rounds"] += measure(
-                    workload, n, rounds, per_client, results["threads"], console.print
+                    workload,
+                    n,
+                    rounds,
+                    per_client,
+                    results["threads"],
+                    console.print,
+                    equal_slots=equal_slots,
                 )
         results["load_after"] = round(os.getloadavg()[0], 2)
         output.write_text(json.dumps(results, indent=1) + "\n")

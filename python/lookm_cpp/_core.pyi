@@ -209,42 +209,8 @@ class Sampling:
     both empty: any answer. With ``ignore_eos``, no token ends it.
     """
 
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    typical_p: float
-    repeat_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    mirostat_mode: int
-    mirostat_tau: float
-    mirostat_eta: float
-    logit_bias: dict[int, float]
-    grammar: str
-    json_schema: str
-    seed: int
-    ignore_eos: bool
-    def __init__(
-        self,
-        *,
-        temperature: float = ...,
-        top_p: float = ...,
-        top_k: int = ...,
-        min_p: float = ...,
-        typical_p: float = ...,
-        repeat_penalty: float = ...,
-        frequency_penalty: float = ...,
-        presence_penalty: float = ...,
-        mirostat_mode: int = ...,
-        mirostat_tau: float = ...,
-        mirostat_eta: float = ...,
-        logit_bias: dict[int, float] = ...,
-        grammar: str = ...,
-        json_schema: str = ...,
-        seed: int = ...,
-        ignore_eos: bool = ...,
-    ) -> None: ...
+    def __init__(self, **fields: Any) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
 
 class Session:
     """One model, one multimodal projector, one conversation."""

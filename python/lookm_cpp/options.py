@@ -40,19 +40,24 @@ class Sampling(TypedDict):
     seed: int
 
 
+def _decimal(value: float) -> float:
+    """A number that the core holds in 32 bits, as it was written."""
+    return round(value, 6)
+
+
 _USUAL = _core.Sampling()
 SAMPLING: Sampling = {
-    "temperature": _USUAL.temperature,
-    "top_p": _USUAL.top_p,
+    "temperature": _decimal(_USUAL.temperature),
+    "top_p": _decimal(_USUAL.top_p),
     "top_k": _USUAL.top_k,
-    "min_p": _USUAL.min_p,
-    "typical_p": _USUAL.typical_p,
-    "repeat_penalty": _USUAL.repeat_penalty,
-    "frequency_penalty": _USUAL.frequency_penalty,
-    "presence_penalty": _USUAL.presence_penalty,
+    "min_p": _decimal(_USUAL.min_p),
+    "typical_p": _decimal(_USUAL.typical_p),
+    "repeat_penalty": _decimal(_USUAL.repeat_penalty),
+    "frequency_penalty": _decimal(_USUAL.frequency_penalty),
+    "presence_penalty": _decimal(_USUAL.presence_penalty),
     "mirostat_mode": _USUAL.mirostat_mode,
-    "mirostat_tau": _USUAL.mirostat_tau,
-    "mirostat_eta": _USUAL.mirostat_eta,
+    "mirostat_tau": _decimal(_USUAL.mirostat_tau),
+    "mirostat_eta": _decimal(_USUAL.mirostat_eta),
     "logit_bias": _USUAL.logit_bias,
     "grammar": _USUAL.grammar,
     "json_schema": _USUAL.json_schema,

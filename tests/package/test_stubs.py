@@ -16,7 +16,13 @@ def test_stubs_match_the_extension_module(tmp_path: Path) -> None:
     allowed.write_text(
         "".join(
             f"lookm_cpp._core.{name}\n"
-            for name in ("Session", "Compression", r"ModelOptions(\..*)?", "Planner")
+            for name in (
+                "Session",
+                "Compression",
+                r"ModelOptions(\..*)?",
+                r"Sampling(\..*)?",
+                "Planner",
+            )
         )
     )
     options = ["--mypy-config-file", "pyproject.toml", "--allowlist", str(allowed)]

@@ -34,6 +34,7 @@ void hook::attach(llama_context * ctx) {
     resumed_.reset();
     compressed_.attach(ctx);
     repeated_.reset();
+    compressed_alone_ = -1;
     observed_ = -1;
     reading_.reset();
     round_ = {};
