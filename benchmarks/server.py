@@ -237,7 +237,8 @@ def tables(results: Json) -> list[Table]:
         "decode tokens/s",
         "range",
     )
-    table = Table("Compared with llama-server, at equal KV bytes", columns)
+    equal = "slots" if results.get("equal_slots") else "KV bytes"
+    table = Table(f"Compared with llama-server, at equal {equal}", columns)
     keys = dict.fromkeys((entry["workload"], entry["slots"]) for entry in results["rounds"])
     for name, slots in keys:
         rounds = [
@@ -253,13 +254,20 @@ def tables(results: Json) -> list[Table]:
             table.rows.append([name, str(slots), str(rounds[0]["cells"]), server, *cells])
     table.note = (
         "Ratios to the unmodified llama-server in the same round, "
-        f"{results['rounds_each']} rounds. The cache holds only {FIT} full prompts, so "
-        f"llama-server and ratio 1 run with at most {FIT} slots; in the rows for 8 slots, "
-        f"8 clients share those {FIT}. Decode is that of one answer while "
+        f"{results['rounds_each']} rounds. {_room(results)} Decode is that of one answer while "
         f"the others' prompts and answers are in progress. Answers have {N_ANSWER} tokens. "
         "Ratio 1 runs llama-server's own code, so its rows show the noise."
     )
     return [table]
+
+
+def _room(results: Json) -> str:
+    if results.get("equal_slots"):
+        return "Each server has a slot for each client, and llama-server the cells that it takes."
+    return (
+        f"The cache holds only {FIT} full prompts, so llama-server and ratio 1 run with at most "
+        f"{FIT} slots; in the rows for 8 slots, 8 clients share those {FIT}."
+    )
 
 
 def markdown(results: Json) -> str:
@@ -321,7 +329,7 @@ def main(
     if equal_slots and output == RAW:
         raise typer.BadParameter("--equal-slots needs an --output of its own")
     if not report:
-        results = new_results(rounds, threads)
+        results = new_results(rounds, threads) | {"equal_slots": equal_slots}
         for workload in workloads(layers):
             for n in slots or SLOTS:
                 results["rounds"] += measure(
