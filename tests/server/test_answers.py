@@ -23,7 +23,7 @@ def test_same_answers_and_cells_as_llava(
     n_before = n_after = 0
     for prompt in asked:
         expected = llm.ask(prompt.content, prompt.images, kv_ratio=RATIO)
-        answer = server.chat(prompt)
+        answer = server.chat(prompt, cache_prompt=False)  # else one that came before is repeated
         assert content(answer) == expected.strip()
         timings = answer["timings"]
         assert (timings["prompt_cells"], timings["kept_cells"]) == (

@@ -103,8 +103,9 @@ int32_t decode_batch(const Slots & slots, const llama_context * ctx, const commo
             }
             const slot_prompt p = prompt_of(slot);
             keep_text_prefix(slot);
-            h.finish(p);
-            keep_compressed(slot);
+            if (h.finish(p)) {
+                keep_compressed(slot);
+            }
             for (const auto & other : slots) {
                 if (waits_for(other, p.task)) {
                     h.share(p, id_of(other), task_of(other));

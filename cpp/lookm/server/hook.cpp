@@ -34,7 +34,6 @@ void hook::attach(llama_context * ctx) {
     resumed_.reset();
     compressed_.attach(ctx);
     repeated_.reset();
-    compressed_alone_ = -1;
     observed_ = -1;
     reading_.reset();
     round_ = {};
@@ -248,10 +247,10 @@ void hook::finish_repeated(const slot_prompt & p) {
             p.slot, p.task, cells.kept);
 }
 
-void hook::finish(const slot_prompt & p) {
+bool hook::finish(const slot_prompt & p) {
     if (repeats(p)) {
         finish_repeated(p);
-        return;
+        return false; // it is kept already
     }
     const bool observed = observed_ == p.task;
     const bool wanted = wants(p) && observed;
@@ -262,7 +261,7 @@ void hook::finish(const slot_prompt & p) {
         observed ? std::exchange(reading_, std::nullopt) : std::nullopt;
     if (!wanted && !capped) {
         give_up(p.task);
-        return;
+        return false;
     }
     observed_ = -1;
     const stopwatch watch;
@@ -283,11 +282,11 @@ void hook::finish(const slot_prompt & p) {
     if (cells.kept == before) {
         LOG_INF("slot     compress: id %2d | task %d | %d cells kept: %s\n", p.slot, p.task, before,
                 result.note.c_str());
-        return;
+        return false;
     }
-    if (wanted && result.note.empty()) {
+    const bool compressed = wanted && result.note.empty();
+    if (compressed) {
         records_.add_ratio(compressor_->kv().packed(p.slot), p.ratio);
-        compressed_alone_ = alone ? p.task : -1;
     }
     std::string how = capped ? ", read through " + std::to_string(cap_.n_cells) + " cells" : "";
     if (result.n_staged > 0) {
@@ -306,6 +305,7 @@ void hook::finish(const slot_prompt & p) {
                 result.warning.c_str());
     }
     metrics_.add(before, cells.kept, seconds, result.attention_held);
+    return compressed && alone;
 }
 
 std::shared_ptr<const compressed_prompt> hook::find_same(const slot_prompt & p,
@@ -325,9 +325,7 @@ bool hook::repeat(const slot_prompt & p, std::shared_ptr<const compressed_prompt
 }
 
 void hook::keep_compressed(const slot_prompt & p, const server_tokens & tokens) {
-    if (compressed_alone_ == p.task) {
-        compressed_.keep(p.slot, tokens, p.adapters, p.ratio, records_.of(p.slot));
-    }
+    compressed_.keep(p.slot, tokens, p.adapters, p.ratio, records_.of(p.slot));
 }
 
 void hook::share(const slot_prompt & from, int32_t slot, int32_t task) {

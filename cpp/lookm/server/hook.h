@@ -86,7 +86,7 @@ class hook {
     // Puts that into the prompt's slot; llama-server then decodes the last token alone, for which
     // finish() substitutes what is kept. Returns whether llama.cpp can.
     bool repeat(const slot_prompt & p, std::shared_ptr<const compressed_prompt> same);
-    // Keeps what finish() has left of a prompt, if that depends on the prompt alone.
+    // Keeps what finish() has left of a prompt.
     void keep_compressed(const slot_prompt & p, const server_tokens & tokens);
     // A prompt goes on from the first n tokens of a full prefix, whose cells, of these kinds, are
     // in its slot.
@@ -135,8 +135,9 @@ class hook {
     int32_t n_image_batch(int32_t n_batch, bool whole) const;
     // After a failed decode: throws the error of the observation, if there was one.
     void after_failure() { compressor_->tap().rethrow(); }
-    // After the decode of a prompt's last token.
-    void finish(const slot_prompt & p);
+    // After the decode of a prompt's last token. Returns whether the prompt was compressed and what
+    // is left depends on it alone: not on earlier turns, nor on a cap.
+    bool finish(const slot_prompt & p);
     // Another slot, which serves another task, is about to get a copy of this one's cells.
     void share(const slot_prompt & from, int32_t slot, int32_t task);
 
@@ -173,7 +174,6 @@ class hook {
     compressed_prompts compressed_;
     std::shared_ptr<const compressed_prompt> repeated_; // what the prompt of repeated_task_ repeats
     int32_t repeated_task_ = -1;
-    int32_t compressed_alone_ = -1; // the last task whose prompt was read whole and compressed
     metrics metrics_;
 };
 

@@ -216,7 +216,7 @@ void keep_text_prefix(const Slot & slot) {
     }
 }
 
-// The prompt of a slot has been read, and compressed if it is one that is: what is left is kept.
+// The prompt of a slot has been compressed: what is left is kept.
 template <class Slot>
 void keep_compressed(const Slot & slot) {
     if (may_keep_logits(slot)) {

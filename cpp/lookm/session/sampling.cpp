@@ -159,11 +159,10 @@ bool token_sampler::allows(llama_token token) const {
     return !std::isinf(one.logit);
 }
 
-const std::vector<llama_token_data> & token_sampler::fill(const float * logits) {
+void token_sampler::fill(const float * logits) {
     for (size_t i = 0; i < tokens_.size(); ++i) {
         tokens_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
     }
-    return tokens_;
 }
 
 llama_token token_sampler::sample(const float * logits) {

@@ -62,7 +62,7 @@ class token_sampler {
     llama_token sample(const float * logits);
 
   private:
-    const std::vector<llama_token_data> & fill(const float * logits);
+    void fill(const float * logits);
     bool allows(llama_token token) const; // the grammar
 
     llama_sampler_ptr chain_;

@@ -157,22 +157,26 @@ def answer(
     )
 
 
-def second_question(workload: Workload, weights: FullCache) -> dict[str, Any]:
-    """Seconds to the first token of a prompt, and of another question about the same images.
-
-    The second goes on from what the first has read (``docs/prefixes.md``).
-    """
-    how = Compression(kv_ratio=SECOND_RATIO, **workload.compression)
-    contender = Contender(
+def _reader(workload: Workload, how: Compression, weights: FullCache, **more: Any) -> Contender:
+    """One that reads images into the usual cache."""
+    return Contender(
         workload,
         FULL_CACHE,
         flash_attn=workload.opened["flash_attn"],
         images=True,
         compression=how,
         weights=weights,
-        prefix_memory=1 << 40,  # as much as there is
+        **more,
     )
-    with contender:
+
+
+def second_question(workload: Workload, weights: FullCache) -> dict[str, Any]:
+    """Seconds to the first token of a prompt, and of another question about the same images.
+
+    The second goes on from what the first has read (``docs/prefixes.md``).
+    """
+    how = Compression(kv_ratio=SECOND_RATIO, **workload.compression)
+    with _reader(workload, how, weights, prefix_memory=1 << 40) as contender:  # what there is
         prompt = Filler(contender.session, picture_of(workload)).prompt(workload.cells)
         # as in a Llava: an image that was decoded and scaled before is known by its digest
         pictures = [Picture(image, "image") for image in prompt.images]
@@ -203,15 +207,7 @@ def fewer_cells(workload: Workload, weights: FullCache) -> dict[str, Any]:
     """What reading a prompt takes, whole and with fewer cells of each image."""
     how = Compression(kv_ratio=SECOND_RATIO, **workload.compression)
     found: dict[str, Any] = {}
-    contender = Contender(
-        workload,
-        FULL_CACHE,
-        flash_attn=workload.opened["flash_attn"],
-        images=True,
-        compression=how,
-        weights=weights,
-    )
-    with contender:
+    with _reader(workload, how, weights) as contender:
         prompt = Filler(contender.session, picture_of(workload)).prompt(workload.cells)
         for name, read in {"whole": how, "pruned": replace(how, **workload.pruning)}.items():
             start = time.perf_counter()
