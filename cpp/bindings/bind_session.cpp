@@ -160,16 +160,13 @@ std::unique_ptr<py_session> make_session(lookm::model_options options,
     return made;
 }
 
-// session::prefill, converse, read, keep_prefix or prefix_state
-template <class Result>
-using reading = Result (lookm::session::*)(const lookm::prompt_request &);
-
 py::bytes bytes_of(const std::vector<uint8_t> & state) {
     return {reinterpret_cast<const char *>(state.data()), state.size()};
 }
 
-template <class Result>
-void def_reading(py::class_<py_session> & bound, const char * name, reading<Result> how) {
+// how: session::prefill, converse, read, keep_prefix, prefix_state or n_cells_of
+template <class Reading>
+void def_reading(py::class_<py_session> & bound, const char * name, Reading how) {
     bound.def(
         name,
         [how](const py_session & self, const std::string & prompt,
@@ -191,7 +188,7 @@ void def_reading(py::class_<py_session> & bound, const char * name, reading<Resu
                 return (session.*how)(
                     {prompt, sources, contexts, compression, n_answer, report, explain, reuse});
             };
-            if constexpr (std::is_same_v<Result, std::vector<uint8_t>>) {
+            if constexpr (std::is_same_v<decltype(read()), std::vector<uint8_t>>) {
                 return bytes_of(read());
             } else {
                 return read();
@@ -272,7 +269,6 @@ py::str templated(const std::function<std::string()> & apply) {
 }
 
 void bind_session(py::module_ & m) {
-    m.def("chat_templates", &lookm::chat_template::names);
     m.def("scores_all_queries", &lookm::scores_all_queries, "compression"_a);
     m.def(
         "model_info",
@@ -292,13 +288,16 @@ void bind_session(py::module_ & m) {
     def_reading(bound, "read", &lookm::session::read);
     def_reading(bound, "keep_prefix", &lookm::session::keep_prefix);
     def_reading(bound, "prefix_state", &lookm::session::prefix_state);
+    def_reading(bound, "n_cells_of", &lookm::session::n_cells_of);
     bound
         .def(py::init(&make_session), "options"_a, "compression"_a = py::none(), py::kw_only(),
              "weights_of"_a = py::none())
-        .def("check_sampling",
-             [](const py_session & s, const py::kwargs & given) {
-                 s.get().check(from_fields<lookm::sampling_options>(given));
-             })
+        .def(
+            "check_sampling",
+            [](const py_session & s, const lookm::chat_prompt * prompt, const py::kwargs & given) {
+                s.get().check(from_fields<lookm::sampling_options>(given), prompt);
+            },
+            "prompt"_a = py::none())
         .def_property_readonly("flash_attn",
                                [](const py_session & s) { return s.get().flash_attn(); })
         .def_property_readonly("media_marker",
@@ -316,6 +315,13 @@ void bind_session(py::module_ & m) {
                     [&, &session = s.get()] { return session.apply_template(messages); });
             },
             "messages"_a)
+        .def("chat_prompt",
+             [](const py_session & s, const py::kwargs & given) {
+                 const auto request = from_fields<lookm::chat_request>(given);
+                 const lookm::session & session = s.get();
+                 const without_gil nogil;
+                 return session.prompt_of(request);
+             })
         .def("check_template", [](const py_session & s) { s.get().check_template(); })
         .def(
             "check", [](const py_session & s, const lookm::compression & c) { s.get().check(c); },
@@ -344,10 +350,12 @@ void bind_session(py::module_ & m) {
                 s.get().restore({bytes, state.size()}, compression);
             },
             "state"_a, "compression"_a)
-        .def("start",
-             [](const py_session & s, const py::kwargs & given) {
-                 s.get().start(from_fields<lookm::sampling_options>(given));
-             })
+        .def(
+            "start",
+            [](const py_session & s, const lookm::chat_prompt * prompt, const py::kwargs & given) {
+                s.get().start(from_fields<lookm::sampling_options>(given), prompt);
+            },
+            "prompt"_a = py::none())
         .def("next", &next)
         .def_property_readonly("token", [](const py_session & s) { return s.get().token(); })
         .def("log_probs", &log_probs)
@@ -370,14 +378,22 @@ void bind_session(py::module_ & m) {
             "text"_a)
         .def(
             "tokens_of",
-            [](const py_session & s, const std::string & text) { return s.get().tokens_of(text); },
-            "text"_a)
+            [](const py_session & s, const std::string & text, bool control) {
+                return s.get().tokens_of(text, control);
+            },
+            "text"_a, "control"_a = false)
+        .def_property_readonly("begin_token",
+                               [](const py_session & s) { return s.get().begin_token(); })
+        .def(
+            "piece_of",
+            [](const py_session & s, int32_t token) { return py::bytes(s.get().piece_of(token)); },
+            "token"_a)
         .def(
             "text_of",
-            [](const py_session & s, const std::vector<int32_t> & tokens) {
-                return py::bytes(s.get().text_of(tokens));
+            [](const py_session & s, const std::vector<int32_t> & tokens, bool control) {
+                return py::bytes(s.get().text_of(tokens, control));
             },
-            "tokens"_a)
+            "tokens"_a, "control"_a = false)
         .def_property_readonly("can_continue",
                                [](const py_session & s) { return s.get().can_continue(); })
         .def_property_readonly("stats",

@@ -12,7 +12,8 @@ struct explanation;
 // One function for each part of the module.
 void bind_options(pybind11::module_ & m);
 void bind_method(pybind11::module_ & m);
-void bind_session(pybind11::module_ & m);
+void bind_chat(pybind11::module_ & m);
+void bind_session(pybind11::module_ & m); // after bind_chat()
 void bind_devices(pybind11::module_ & m);
 void bind_arrays(pybind11::module_ & m);
 void bind_plan(pybind11::module_ & m);

@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, m) {
     bind_errors();
     bind_options(m);
     bind_method(m);
+    bind_chat(m);
     bind_session(m);
     bind_devices(m);
     bind_arrays(m);

@@ -212,6 +212,30 @@ class Sampling:
     def __init__(self, **fields: Any) -> None: ...
     def __getattr__(self, name: str) -> Any: ...
 
+class ChatPrompt:
+    """A prompt as a chat template has made it, and the form of the answer to it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def stops(self) -> list[str]:
+        """Strings that end the answer."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the answer is text and nothing else.
+
+        Otherwise it may have tool calls, reasoning, or something around JSON: see ``parse``.
+        """
+
+    def parse(self, answer: str, is_partial: bool) -> str:
+        """The answer as a message in OpenAI's format, in JSON.
+
+        It has ``content``, and ``reasoning_content`` and ``tool_calls`` where there are any.
+        ``is_partial``: more of the answer may follow, and what is not certain yet is left out. All
+        of an answer that is not of the form is content.
+        """
+
 class Session:
     """One model, one multimodal projector, one conversation."""
 
@@ -256,6 +280,25 @@ class Session:
         ``messages`` is JSON text. Content is a string, or parts of type ``text`` and
         ``media_marker``. Raises ``ValueError`` in the same cases as ``check_template``.
         """
+
+    def chat_prompt(self, **fields: Any) -> ChatPrompt:
+        """The prompt for ``messages`` as above, and the form of the answer to it.
+
+        The other fields are texts of JSON as well, empty for none: ``tools`` in OpenAI's format,
+        ``json_schema`` of the answer, and ``template_arguments``, an object of variables for the
+        template. ``tool_choice`` is ``auto``, ``none`` or ``required``, and
+        ``parallel_tool_calls`` a ``bool``. Raises ``ValueError`` for what the template or llama.cpp
+        cannot use.
+        """
+
+    def n_cells_of(
+        self,
+        prompt: str,
+        images: Sequence[_Image],
+        compression: Compression,
+        **how: Unpack[_Reading],
+    ) -> int:
+        """Number of cells of a prompt, which is not read."""
 
     def check_template(self) -> None:
         """Raise ``ValueError`` if neither ``chat_template`` was given nor the GGUF has one."""
@@ -372,14 +415,15 @@ class Session:
         Raises ``ValueError`` for a state of another model or of other cache types.
         """
 
-    def check_sampling(self, **sampling: Any) -> None:
+    def check_sampling(self, prompt: ChatPrompt | None = None, **sampling: Any) -> None:
         """Raise ``ValueError`` for the options that ``start`` would refuse."""
 
-    def start(self, **sampling: Any) -> None:
+    def start(self, prompt: ChatPrompt | None = None, **sampling: Any) -> None:
         """Begin an answer to the last prompt; the options are the fields of ``Sampling``.
 
-        ``ValueError`` for one that is out of range, and for a grammar or a schema that llama.cpp
-        cannot use.
+        ``prompt``: what is answered, if its chat template tells the form of the answer.
+        ``ValueError`` for an option that is out of range, and for a grammar or a schema that
+        llama.cpp cannot use.
         """
 
     def next(self) -> bytes | None:
@@ -396,8 +440,8 @@ class Session:
     def log_probs(self) -> npt.NDArray[np.float32]:
         """The distribution that ``next`` has chosen from last, as log-probabilities ``[n_vocab]``.
 
-        They are in nats, and without temperature and penalties. ``ValueError`` where this was the
-        prompt's own distribution, which chooses the answer's first token, and in conversations.
+        They are in nats, and without temperature and penalties. ``ValueError`` before an answer's
+        first token.
         """
 
     def distributions(self, tokens: list[int]) -> npt.NDArray[np.float32]:
@@ -434,11 +478,24 @@ class Session:
         It replaces anything appended since the last ``trial``.
         """
 
-    def tokens_of(self, text: str) -> list[int]:
-        """Tokens of a text, without begin and end tokens; control tokens are read as text."""
+    def tokens_of(self, text: str, control: bool = False) -> list[int]:
+        """Tokens of a text, without begin and end tokens.
 
-    def text_of(self, tokens: list[int]) -> bytes:
-        """Text of tokens in UTF-8, which may end within a character."""
+        ``control``: names of control tokens are read as those tokens, else as text.
+        """
+
+    @property
+    def begin_token(self) -> int | None:
+        """The token that prompts begin with; ``None`` if the model has none."""
+
+    def piece_of(self, token: int) -> bytes:
+        """The text of a token within a text; the name of a control token."""
+
+    def text_of(self, tokens: list[int], control: bool = False) -> bytes:
+        """Text of tokens in UTF-8, which may end within a character.
+
+        ``control``: with the names of control tokens.
+        """
 
     @property
     def can_continue(self) -> bool:

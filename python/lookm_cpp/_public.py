@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lookm_cpp import arrays
 from lookm_cpp._core import __version__, chat_templates, llama_cpp_version, methods
+from lookm_cpp.answer_text import AnswerText
 from lookm_cpp.comparison import Comparison
 from lookm_cpp.compression import Compression
 from lookm_cpp.conversation import Chat
@@ -17,6 +18,7 @@ from lookm_cpp.prefix import Prefix
 from lookm_cpp.stats import Stats
 
 __all__ = [
+    "AnswerText",
     "Chat",
     "Comparison",
     "Compression",

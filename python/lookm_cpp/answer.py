@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lookm_cpp.brief import brief
-from lookm_cpp.chat_types import FinishReason
+from lookm_cpp.chat_types import FinishReason, TokenLogProb
+from lookm_cpp.log_probs import last_token
 from lookm_cpp.sizes import index
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Answer:
         stop: Strings that end the answer.
         max_tokens: Maximum number of tokens; ``None`` or a number below 1 for those that fit.
         watch: Called after each choice of a token but the first, also after that of the end.
+        n_top: Number of alternatives to each token for ``new_log_probs``; ``None`` for neither.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Answer:
         stop: Sequence[str],
         max_tokens: int | None,
         watch: Callable[[], None] | None = None,
+        n_top: int | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self.finish_reason: FinishReason = "stop"
@@ -114,11 +117,20 @@ class Answer:
         self._stream = TextStream(stop)
         self._ended = False
         self._watch = watch
+        self._n_top = n_top
+        self._log_probs: list[TokenLogProb] = []
 
     @property
     def n_tokens(self) -> int:
         """Number of tokens so far."""
         return len(self.tokens)
+
+    def new_log_probs(self) -> list[TokenLogProb] | None:
+        """Of the tokens since the last call; ``None`` if they were not asked for."""
+        if self._n_top is None:
+            return None
+        found, self._log_probs = self._log_probs, []
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -143,6 +155,8 @@ class Answer:
         token = self._session.token
         assert token is not None, "next() has just given it"
         self.tokens.append(token)
+        if self._n_top is not None:
+            self._log_probs.append(last_token(self._session, self._n_top))
         text = self._stream.feed(piece)
         self._ended = self._stream.stopped
         return text

@@ -1,15 +1,11 @@
-"""From a question to messages, and from text to OpenAI-style answers."""
+"""From a question to messages."""
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from lookm_cpp.answer import Answer
 from lookm_cpp.brief import brief
-from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk, Delta, FinishReason
 from lookm_cpp.images import ImageLike, Images, image_list
 
 PLACEHOLDER = "<image>"
@@ -94,46 +90,3 @@ def _context_part(text: str) -> dict[str, Any]:
 
 def _image_part(image: ImageLike) -> dict[str, Any]:
     return {"type": "image_url", "image_url": image}
-
-
-class Reply:
-    """The frame around one answer: the same id, time and model in every chunk."""
-
-    def __init__(self, model: str) -> None:
-        self._id = f"chatcmpl-{uuid.uuid4()}"
-        self._created = int(time.time())
-        self._model = model
-
-    def completion(self, text: str, answer: Answer, prompt_tokens: int) -> ChatCompletion:
-        """The whole answer."""
-        return {
-            "id": self._id,
-            "object": "chat.completion",
-            "created": self._created,
-            "model": self._model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text},
-                    "logprobs": None,
-                    "finish_reason": answer.finish_reason,
-                }
-            ],
-            "usage": {
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": answer.n_tokens,
-                "total_tokens": prompt_tokens + answer.n_tokens,
-            },
-        }
-
-    def chunk(self, delta: Delta, finish_reason: FinishReason | None = None) -> ChatCompletionChunk:
-        """A piece of the answer."""
-        return {
-            "id": self._id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._model,
-            "choices": [
-                {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-            ],
-        }

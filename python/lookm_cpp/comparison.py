@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp.answer import Answer
+from lookm_cpp.answer_parts import content_of
 from lookm_cpp.evaluation.fidelity import MEASURED_TOKENS, Fidelity, Rows, fidelity
 from lookm_cpp.stats import Stats
 
@@ -77,7 +78,7 @@ def compare_caches(session: _core.Session, full: Request, compressed: Request) -
 
     full.read(session)
     answer = full.answer(session, watch)
-    by_full = _answered(session, answer)
+    by_full = _answered(session, answer, full)
 
     def pairs() -> Iterator[tuple[Rows, Rows]]:
         # one by one, as in an answer: equal cells then give equal bits
@@ -86,9 +87,10 @@ def compare_caches(session: _core.Session, full: Request, compressed: Request) -
 
     compressed.read(session)
     close = fidelity(pairs())
-    return Comparison(by_full, _answered(session, compressed.answer(session)), close)
+    by_compressed = _answered(session, compressed.answer(session), compressed)
+    return Comparison(by_full, by_compressed, close)
 
 
-def _answered(session: _core.Session, answer: Answer) -> Answered:
-    text = "".join(answer).strip()
+def _answered(session: _core.Session, answer: Answer, request: Request) -> Answered:
+    text = content_of(answer, request.prompt)
     return Answered(text, answer.finish_reason, Stats(**session.stats))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lookm_cpp.answer import Answer, answer_cells, stop_strings
+from lookm_cpp.answer_text import AnswerText
 from lookm_cpp.chat import contexts_of, question_messages
 from lookm_cpp.chat_types import FinishReason
 from lookm_cpp.compression import Compression
@@ -87,7 +88,7 @@ class Chat:
         *,
         context: str | Sequence[str] | None = None,
         **options: Unpack[AnswerOptions],
-    ) -> str:
+    ) -> AnswerText:
         """Ask the next question, and return the answer.
 
         An invalid argument leaves the conversation as it is.
@@ -106,7 +107,8 @@ class Chat:
         """
         with self._place.turns.hold():
             answer = self._read(question, images, contexts_of(context), options)
-            return "".join(piece for piece in iter(lambda: self._step(answer), None)).strip()
+            text = "".join(piece for piece in iter(lambda: self._step(answer), None))
+            return AnswerText.of(text, self._stats, answer.finish_reason)
 
     def stream(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lookm_cpp.answer_text import AnswerText
 from lookm_cpp.chat import contexts_of, question_messages
 from lookm_cpp.images import Images
 from lookm_cpp.messages import with_own_images
@@ -72,9 +73,11 @@ class FullChat:
         *,
         context: str | Sequence[str] | None = None,
         **options: Unpack[AnswerOptions],
-    ) -> str:
+    ) -> AnswerText:
         """As in ``Chat``."""
-        return "".join(self.stream(question, images, context=context, **options)).strip()
+        text = "".join(self.stream(question, images, context=context, **options))
+        assert self._finish_reason, "the answer has ended"
+        return AnswerText.of(text, self._stats, self._finish_reason)
 
     def stream(
         self,

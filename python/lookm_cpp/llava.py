@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from lookm_cpp import _core, embedded
-from lookm_cpp.answer import Answer
+from lookm_cpp.answer_parts import content_of
+from lookm_cpp.answer_text import AnswerText
 from lookm_cpp.brief import brief
-from lookm_cpp.chat import Reply, contexts_of, messages_alone, question_messages
+from lookm_cpp.chat import contexts_of, messages_alone, question_messages
 from lookm_cpp.comparison import COMPARED_RATIO, Comparison, compare_caches
-from lookm_cpp.compression import RATIOS, Compression, compression_of
+from lookm_cpp.completion_form import CompletionForm
+from lookm_cpp.compression import RATIOS, compression_of
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining.explain import (
     KV_RATIO,
@@ -24,28 +24,36 @@ from lookm_cpp.explaining.explain import (
     upright_images,
 )
 from lookm_cpp.explaining.explanation import Explanation
-from lookm_cpp.file_check import CHECK_FILES, check_model_files
-from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.full_conversation import FullChat
-from lookm_cpp.images import MAX_PIXELS, Images, pixel_limit
-from lookm_cpp.opening import model_options
-from lookm_cpp.options import RANDOM_SEED, greedy_unless, method_seed, seed_of
-from lookm_cpp.place import Place
+from lookm_cpp.images import Images
+from lookm_cpp.options import greedy_unless, method_seed
 from lookm_cpp.prefix import Prefix
-from lookm_cpp.request import Request
+from lookm_cpp.reply import ChatReply
 from lookm_cpp.stats import Stats
-from lookm_cpp.turns import Turns
+from lookm_cpp.text_model import TextModel
 from lookm_cpp.words import flag
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from lookm_cpp.chat_types import ChatCompletion, ChatCompletionChunk
     from lookm_cpp.compression import CompressionOverrides
-    from lookm_cpp.options import ChatOptions, LlavaOptions, Progress
+    from lookm_cpp.options import ChatOptions, CompletionOptions, LlavaOptions, Progress
+
+OF_COMPLETIONS = (
+    "stream",
+    "stream_options",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+)
+"""Options of ``create_chat_completion`` that change what it returns."""
 
 
-class Llava:
+class Llava(TextModel):
     """A GGUF model with its image projector, which answers one prompt at a time.
 
     Each prompt is read with the full KV cache, which also chooses the first token of the answer.
@@ -155,85 +163,7 @@ class Llava:
         mmproj: str | os.PathLike[str] | Literal[False] | None = None,
         **options: Unpack[LlavaOptions],
     ) -> None:
-        given: dict[str, Any] = {**options}
-        self._max_pixels = pixel_limit("max_pixels", given.pop("max_pixels", MAX_PIXELS))
-        self._compression = compression_of(Compression(), given)
-        seed = seed_of(given.pop("seed", RANDOM_SEED))
-        checks = flag("check_files", given.pop("check_files", CHECK_FILES))
-        model = existing_file(model_path, "model_path")
-        projector: Path | None = None
-        if mmproj is not False:
-            projector = find_mmproj(model) if mmproj is None else existing_file(mmproj, "mmproj")
-        opened = model_options(model, projector, **given)
-        if checks:
-            check_model_files(model, projector)
-        self._session = _core.Session(opened, self._compression.core())
-        self._session.check_template()
-        self._seed = seed
-        self._model = model
-        self._projector = projector
-        self._template = opened.chat_template
-        self._cache = {
-            "type_k": opened.type_k,
-            "type_v": opened.type_v,
-            "flash_attn": self._session.flash_attn,
-        }
-        self._name = self._session.model_name or model.stem
-        self._stats = Stats()
-        self._turns = Turns(self._session)
-        self._closed = False
-
-    @classmethod
-    def embedded(cls, **options: Unpack[LlavaOptions]) -> Self:
-        """Open the small model that ships with the package.
-
-        It takes every option of ``Llava`` except the files. The default of ``n_threads`` is 1,
-        because the model is too small to gain from more.
-        """
-        if options.get("n_threads") is None:
-            options["n_threads"] = 1
-        return cls(embedded.MODEL, mmproj=embedded.MMPROJ, **options)
-
-    def __repr__(self) -> str:
-        name = f"{type(self).__name__}({self._model.name!r}"
-        if self._closed:
-            return f"<closed {name})>"
-        cap = f", kv_cells={self._session.kv_cells}" if self._session.kv_cells else ""
-        return f"{name}, n_ctx={self._session.n_ctx}{cap}, compression={self._compression})"
-
-    @property
-    def n_ctx(self) -> int:
-        """Maximum number of cells for a prompt and its answer."""
-        self._check_open()
-        return self._session.n_ctx
-
-    @property
-    def kv_cells(self) -> int | None:
-        """Maximum number of cells in use at any time, set by ``kv_cells`` or ``kv_memory``.
-
-        ``None`` if there is no cap.
-        """
-        self._check_open()
-        return self._session.kv_cells or None
-
-    @property
-    def max_pixels(self) -> int:
-        """Maximum number of pixels of an image."""
-        return self._max_pixels
-
-    @property
-    def model_name(self) -> str:
-        """The name that the model's file states, or else the file's name."""
-        return self._name
-
-    @property
-    def stats(self) -> Stats:
-        """Cells, bytes and times of the last prompt; all zero before the first.
-
-        A conversation has statistics of its own (``Chat.stats``).
-        """
-        self._check_open()
-        return self._stats
+        super().__init__(model_path, mmproj=mmproj, **options)
 
     @overload
     def create_chat_completion(
@@ -241,7 +171,7 @@ class Llava:
         messages: Sequence[Mapping[str, Any]],
         *,
         stream: Literal[False] = False,
-        **options: Unpack[ChatOptions],
+        **options: Unpack[CompletionOptions],
     ) -> ChatCompletion: ...
     @overload
     def create_chat_completion(
@@ -249,14 +179,14 @@ class Llava:
         messages: Sequence[Mapping[str, Any]],
         *,
         stream: Literal[True],
-        **options: Unpack[ChatOptions],
+        **options: Unpack[CompletionOptions],
     ) -> Iterator[ChatCompletionChunk]: ...
     def create_chat_completion(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         stream: bool = False,
-        **options: Unpack[ChatOptions],
+        **options: Unpack[CompletionOptions],
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation of OpenAI-style messages.
 
@@ -301,6 +231,23 @@ class Llava:
                 none.
             seed: Random seed of this answer. Default: the object's.
             stop: One string or several that end the answer. They are not part of it. Default: none.
+            tools: Functions that the answer may call, in OpenAI's form
+                (``lookm_cpp.tools.Tool``). The chat template says how; a call is constrained to the
+                function's schema. Default: none.
+            tool_choice: ``"auto"``, ``"none"``, ``"required"``, or
+                ``{"type": "function", "function": {"name": ...}}`` for one that must be called.
+                Default: ``"auto"``.
+            parallel_tool_calls: Whether an answer may have several calls. Default: as the template
+                can.
+            chat_template_kwargs: Variables for the chat template, such as
+                ``{"enable_thinking": False}``. Default: none.
+            n: Number of answers. Each has a seed of its own, counted from ``seed``. Default: 1.
+            logprobs: Give the log-probability of each token of the answer, as the model has it
+                before temperature, penalties and grammars. Default: ``False``.
+            top_logprobs: Number of the likeliest tokens to give beside each, up to 20. Default: 0.
+            stream_options: ``{"include_usage": True}`` ends a stream with the numbers of tokens.
+                Default: none.
+            user: Has no effect.
             compression: A ``lookm_cpp.Compression`` for this prompt. Default: the object's.
             kv_ratio: For this prompt, in place of the object's; likewise ``method`` and the other
                 fields of ``Compression``. If you give one of the three ratios, it replaces all
@@ -314,7 +261,8 @@ class Llava:
 
         Returns:
             A dict of the form ``ChatCompletion``, or an iterator of ``ChatCompletionChunk``: first
-            the role, then text, at the end a ``finish_reason``.
+            the role, then pieces, at the end a ``finish_reason``. What the chat template marks as
+            reasoning is in ``reasoning_content``, apart from ``content``.
 
         Raises:
             ValueError: Messages, images or arguments are invalid, the prompt does not fit into the
@@ -324,16 +272,15 @@ class Llava:
             RuntimeError: llama.cpp failed.
         """
         self._check_open()
-        request = self._request(messages, options)
-        with self._turns.hold():
-            self._check_open()
-            answer = request.begin(self._session)
-            self._stats = Stats(**self._session.stats)
-            if stream:
-                return self._chunks(answer, self._turns.now())
-            text = "".join(answer)
-            self._stats = Stats(**self._session.stats)
-            return Reply(self._name).completion(text, answer, self._stats.prompt_cells)
+        given: dict[str, Any] = {**options}
+        form = CompletionForm.taken_from(given)
+        request = self._request(messages, cast("CompletionOptions", given))
+        reply = ChatReply(self._name)
+        return (
+            self._completer.stream(request, form, reply)
+            if flag("stream", stream)
+            else self._completer.whole(request, form, reply)
+        )
 
     def ask(
         self,
@@ -343,10 +290,11 @@ class Llava:
         context: str | Sequence[str] | None = None,
         system: str | None = None,
         **options: Unpack[ChatOptions],
-    ) -> str:
+    ) -> AnswerText:
         """Answer one question about images, greedily by default.
 
-        White space around the answer is removed.
+        White space around the answer is removed. What a model writes as its reasoning is not part
+        of it.
 
         Args:
             question: Each ``<image>`` stands for one image. Without ``<image>``, the images come
@@ -357,8 +305,13 @@ class Llava:
                 cells may be evicted like those of an image; methods that keep text first do not
                 evict the question.
             system: A system message, before everything else.
-            **options: The options of ``create_chat_completion`` except ``stream``. The default of
-                ``temperature`` is 0.
+            **options: The options of ``create_chat_completion``, except those that concern what it
+                returns (``stream``, ``n``, ``logprobs``) and tools. The default of ``temperature``
+                is 0.
+
+        Returns:
+            A ``str`` that also has the ``stats`` of this prompt and a ``finish_reason``
+            (``lookm_cpp.AnswerText``).
 
         Raises:
             ValueError: The numbers of ``<image>`` and of images differ, or as in
@@ -366,15 +319,14 @@ class Llava:
             FileNotFoundError: An image file does not exist.
             TypeError: An image has a type that is not supported.
         """
-        if "stream" in options:
-            raise ValueError(
-                "stream is given to ask, which returns a str, expected create_chat_completion for "
-                "streams"
-            )
+        for name in OF_COMPLETIONS:
+            if name in options:
+                raise ValueError(
+                    f"{name} is given to ask, which returns a str, expected create_chat_completion"
+                )
         options["temperature"] = greedy_unless(options.get("temperature"))
         messages = question_messages(question, images, contexts_of(context), system)
-        completion = self.create_chat_completion(messages, **options)
-        return completion["choices"][0]["message"]["content"].strip()
+        return AnswerText.of_completion(self.create_chat_completion(messages, **options))
 
     def read(
         self,
@@ -492,7 +444,7 @@ class Llava:
         with self._turns.hold():
             self._check_open()
             found = compare_caches(self._session, full, compressed)
-            self._stats = found.compressed.stats
+            self._completer.stats = found.compressed.stats
             return found
 
     def explain(
@@ -551,20 +503,11 @@ class Llava:
         with self._turns.hold():
             self._check_open()
             answer = request.begin(self._session, explain=True)
-            found, self._stats = self._session.explanation, Stats(**self._session.stats)
+            found, stats = self._session.explanation, Stats(**self._session.stats)
+            self._completer.stats = stats
             if found is None:
                 raise RuntimeError("the session did not record the prompt that it should explain")
-            return Outcome("".join(answer).strip(), self._stats, found)
-
-    def _request(self, messages: Sequence[Mapping[str, Any]], options: ChatOptions) -> Request:
-        return Request.of(
-            self._session,
-            messages,
-            options,
-            compression=self._compression,
-            seed=self._seed,
-            max_pixels=self._max_pixels,
-        )
+            return Outcome(content_of(answer, request.prompt), stats, found)
 
     @overload
     def chat(
@@ -631,50 +574,3 @@ class Llava:
         """
         self._check_open()
         return Chat.load(path, self._place())
-
-    def _place(self) -> Place:
-        return Place(
-            self._session,
-            self._turns,
-            self._model,
-            self._projector,
-            self._cache,
-            self._template,
-            self._seed,
-            self._max_pixels,
-        )
-
-    def close(self) -> None:
-        """Free the model and its caches.
-
-        Later calls of ``close`` do nothing; all others raise ``ValueError``.
-        """
-        with self._turns.hold():
-            if not self._closed:
-                self._closed = True
-                self._session.close()
-
-    def __enter__(self) -> Self:
-        self._check_open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("this Llava is closed, expected an open one")
-
-    def _chunks(self, answer: Answer, turn: int) -> Iterator[ChatCompletionChunk]:
-        reply = Reply(self._name)
-        yield reply.chunk({"role": "assistant"})
-        text: str | None = ""
-        while text is not None:
-            with self._turns.hold():
-                self._check_open()
-                self._turns.check(turn)
-                text = next(answer, None)
-                self._stats = Stats(**self._session.stats)
-            if text is not None:
-                yield reply.chunk({"content": text})
-        yield reply.chunk({}, answer.finish_reason)

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lookm_cpp.brief import brief
-from lookm_cpp.images import MAX_PIXELS, ImageLike, Picture, image_list
+from lookm_cpp.chat import PLACEHOLDER
+from lookm_cpp.files import check_text
+from lookm_cpp.images import MAX_PIXELS, ImageLike, Images, Picture, image_list
 
 TEMPLATE_FIELDS = {
     "tool_calls": "tool_calls",
@@ -57,6 +59,27 @@ def template_input(
         raise ValueError("messages is empty, expected at least one message")
     texts = [_as_json(message, f"messages[{i}]") for i, message in enumerate(plain)]
     return TemplateInput(f"[{', '.join(texts)}]", reader.images, reader.contexts)
+
+
+def text_input(
+    text: str, images: Images, media_marker: str, max_pixels: int = MAX_PIXELS
+) -> tuple[str, TemplateInput]:
+    """A prompt that is not of a template: each ``<image>`` in it becomes a marker.
+
+    Raises:
+        ValueError: The text is not Unicode text, or there are not as many ``<image>`` as images.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"prompt is {brief(text)}, expected a string")
+    check_text(text, "prompt")
+    given, n = image_list(images), text.count(PLACEHOLDER)
+    if given and n != len(given):
+        raise ValueError(
+            f"prompt has {n} placeholders {PLACEHOLDER} for {len(given)} images, expected one each"
+        )
+    pictures = [Picture(image, f"image {i}", max_pixels) for i, image in enumerate(given, 1)]
+    marked = text.replace(PLACEHOLDER, media_marker) if pictures else text
+    return marked, TemplateInput("", pictures, [])
 
 
 def with_own_images(

@@ -12,6 +12,7 @@ from lookm_cpp.brief import brief
 from lookm_cpp.compression import Compression, CompressionOverrides
 from lookm_cpp.response_format import ResponseFormat, schema_text
 from lookm_cpp.sizes import index, long_whole, number, whole
+from lookm_cpp.tools import Tool, ToolChoice
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """``progress(phase, done, total)``, as in ``Llava.create_chat_completion``."""
@@ -203,8 +204,37 @@ class AnswerOptions(TypedDict, total=False):
     progress: Progress | None
 
 
-class ChatOptions(CompressionOverrides, AnswerOptions, total=False):
-    """Keyword arguments of ``create_chat_completion`` and ``ask``."""
+class TextOptions(CompressionOverrides, AnswerOptions, total=False):
+    """Keyword arguments of ``create_completion`` that concern the prompt and each answer."""
 
     compression: Compression | None
     reuse: bool
+
+
+class TextCompletionOptions(TextOptions, total=False):
+    """Keyword arguments of ``create_completion``."""
+
+    echo: bool | None
+    logprobs: int | None
+    n: int | None
+    stream_options: Mapping[str, Any] | None
+    user: str | None
+
+
+class ChatOptions(TextOptions, total=False):
+    """Keyword arguments of ``create_chat_completion`` and ``ask``."""
+
+    chat_template_kwargs: Mapping[str, Any] | None
+
+
+class CompletionOptions(ChatOptions, total=False):
+    """Keyword arguments of ``create_chat_completion``."""
+
+    tools: Sequence[Tool] | None
+    tool_choice: ToolChoice | None
+    parallel_tool_calls: bool | None
+    n: int | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    stream_options: Mapping[str, Any] | None
+    user: str | None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lookm_cpp.answer_text import AnswerText
 from lookm_cpp.brief import brief
 from lookm_cpp.messages import with_own_images
 from lookm_cpp.options import greedy_unless
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from lookm_cpp.chat_types import ChatCompletion
     from lookm_cpp.llava import Llava
-    from lookm_cpp.options import ChatOptions
+    from lookm_cpp.options import ChatOptions, CompletionOptions
     from lookm_cpp.place import Place
     from lookm_cpp.request import Request
 
@@ -62,7 +63,7 @@ class Prefix:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.cells} cells>"
 
-    def ask(self, question: str, **options: Unpack[ChatOptions]) -> str:
+    def ask(self, question: str, **options: Unpack[ChatOptions]) -> AnswerText:
         """Answer a question about what was read, greedily by default.
 
         A space is put between the two, unless one of them has white space there. White space around
@@ -77,7 +78,7 @@ class Prefix:
         """
         options["temperature"] = greedy_unless(options.get("temperature"))
         completion = self._llm.create_chat_completion(self._asked(question), **options)
-        return completion["choices"][0]["message"]["content"].strip()
+        return AnswerText.of_completion(completion)
 
     def stream(self, question: str, **options: Unpack[ChatOptions]) -> Iterator[str]:
         """As ``ask``, but yields the answer piece by piece."""
@@ -87,7 +88,7 @@ class Prefix:
         return (piece for piece in pieces if piece)
 
     def create_chat_completion(
-        self, messages: Sequence[Message], **options: Unpack[ChatOptions]
+        self, messages: Sequence[Message], **options: Unpack[CompletionOptions]
     ) -> ChatCompletion:
         """Answer messages that follow what was read.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 RATES = ("encode", "prefill", "score", "compress", "decode")
 
@@ -126,3 +128,8 @@ class Stats:
             for name in RATES
         }
         return {**asdict(self), **rates}
+
+    @classmethod
+    def of_dict(cls, found: Mapping[str, Any]) -> Stats:
+        """What ``as_dict`` has given."""
+        return cls(**{field.name: found[field.name] for field in fields(cls)})

@@ -8,6 +8,7 @@ import pkgutil
 
 import lookm_cpp
 import pytest
+from lookm_cpp import embedded
 
 MODULES = sorted(
     module.name
@@ -26,6 +27,7 @@ WITH_EXAMPLES = {
         "info",
         "llava",
         "planning",
+        "text_model",
     )
 }
 
@@ -33,6 +35,7 @@ WITH_EXAMPLES = {
 @pytest.mark.parametrize("name", ["lookm_cpp", *MODULES])
 def test_examples_in_docstrings_give_what_they_show(name: str) -> None:
     module = importlib.import_module(name)
-    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    shown = {"Llava": lookm_cpp.Llava, "embedded": embedded}
+    found = doctest.testmod(module, extraglobs=shown, optionflags=doctest.ELLIPSIS)
     assert found.failed == 0
     assert found.attempted > 0 or name not in WITH_EXAMPLES

@@ -372,7 +372,7 @@ def test_what_a_conversation_holds(llm: Llava, asked: dict[str, Any]) -> None:
 
 def test_a_conversation_goes_on_from_a_file(asked: dict[str, Any], tmp_path: Path) -> None:
     question = "<image> <image> What is in image 2?"
-    answers = []
+    answers: list[str] = []
     with Llava.embedded(kv_ratio="auto", quality=0.9, ratio_ceiling=0.9) as llm:
         chat = llm.chat()
         chat.ask(question, asked["images"][:2], max_tokens=8)

@@ -38,7 +38,7 @@ def _messages(prompt: DemoPrompt) -> list[dict[str, Any]]:
 
 def test_completion_has_the_openai_shape(llm: Llava, describe: DemoPrompt) -> None:
     completion = llm.create_chat_completion(_messages(describe), temperature=0)
-    assert set(completion) == {"id", "object", "created", "model", "choices", "usage"}
+    assert set(completion) == {"id", "object", "created", "model", "choices", "usage", "stats"}
     assert completion["id"].startswith("chatcmpl-")
     assert completion["object"] == "chat.completion"
     assert completion["model"] == llm.model_name
@@ -53,6 +53,7 @@ def test_completion_has_the_openai_shape(llm: Llava, describe: DemoPrompt) -> No
             "finish_reason": "stop",
         }
     ]
+    assert completion["stats"] == llm.stats.as_dict()
     usage = completion["usage"]
     assert usage["prompt_tokens"] == llm.stats.prompt_cells
     assert usage["completion_tokens"] > 10

@@ -174,28 +174,26 @@ def test_what_is_refused(session: Session) -> None:
     session.prefill(PROMPT, [], n_answer=N_ANSWER)
     np.testing.assert_array_equal(session.distributions([5]), first)
     session.start(temperature=0.0)
-    with pytest.raises(ValueError, match="log_probs: no token of an answer has been decoded"):
+    with pytest.raises(ValueError, match="log_probs: no token of an answer has been chosen"):
         session.log_probs()
     assert session.token is None
     session.next()
+    assert session.token == session.log_probs().argmax(), "greedy"
     with pytest.raises(ValueError, match=r"distributions: .* its answer has begun"):
         session.distributions([5])
-    with pytest.raises(ValueError, match="log_probs: no token of an answer has been decoded"):
-        session.log_probs()
 
 
-def test_nothing_read_and_conversations_are_refused(tiny: str) -> None:
+def test_nothing_read_is_refused(tiny: str) -> None:
     session = Session(tiny, "", n_threads=1)
     with pytest.raises(ValueError, match=r"distributions: no prompt has been processed"):
         session.distributions([5])
-    with pytest.raises(ValueError, match=r"log_probs: no token of an answer has been decoded"):
+    with pytest.raises(ValueError, match=r"log_probs: no token of an answer has been chosen"):
         session.log_probs()
     assert session.token is None
     session.converse(PROMPT, [], n_answer=8)
     with pytest.raises(ValueError, match=r"distributions: .* in a conversation"):
         session.distributions([5])
     session.start(temperature=0.0)
-    assert session.next() is not None
-    session.next()
-    with pytest.raises(ValueError, match=r"log_probs: .* in a conversation"):
-        session.log_probs()
+    for _ in range(3):
+        assert session.next() is not None
+        assert session.token == session.log_probs().argmax(), "greedy"

@@ -118,7 +118,7 @@ def _tokens(llm: Llava, prompt: DemoPrompt, **options: Any) -> list[int]:
                 ],
             }
         ],
-        {"temperature": 0.0, "max_tokens": 2, "kv_ratio": 1.0, **options},  # type: ignore[typeddict-item]
+        {"temperature": 0.0, "max_tokens": 2, "kv_ratio": 1.0, **options},
     )
     answer = request.begin(llm._session)
     "".join(answer)

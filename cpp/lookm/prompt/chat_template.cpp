@@ -1,11 +1,12 @@
 #include "lookm/prompt/chat_template.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/host/log.h"
+#include "lookm/host/common_log.h"
+#include "lookm/prompt/grammar_limits.h"
+#include "lookm/prompt/schema_grammar.h"
 
 #include "chat.h"
 #include "json.h"
-#include <log.h> // llama.cpp's, not lookm/host/log.h
 
 #include <algorithm>
 #include <stdexcept>
@@ -14,22 +15,6 @@
 namespace lookm {
 
 namespace {
-
-// Silences the separate log of llama.cpp's common code, which goes to stderr.
-class quiet_scope {
-  public:
-    quiet_scope() : threshold_(common_log_get_verbosity_thold()) {
-        if (!is_verbose()) {
-            common_log_set_verbosity_thold(-1);
-        }
-    }
-    ~quiet_scope() { common_log_set_verbosity_thold(threshold_); }
-    quiet_scope(const quiet_scope &) = delete;
-    quiet_scope & operator=(const quiet_scope &) = delete;
-
-  private:
-    int threshold_;
-};
 
 // Why a template cannot be parsed. llama.cpp rethrows its parser's error as a plain std::exception,
 // so the template is parsed again to get the message.
@@ -105,15 +90,78 @@ void chat_template::check() const {
 }
 
 std::string chat_template::apply(const std::string & messages) const {
+    chat_request request;
+    request.messages = messages;
+    return prompt_of(request).text();
+}
+
+chat_prompt chat_template::prompt_of(const chat_request & request) const {
     check();
+    common_chat_templates_inputs inputs;
+    inputs.use_jinja = !built_in_;
+    inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+    set_tools(inputs, request);
+    if (!request.json_schema.empty()) {
+        grammar_of_schema(request.json_schema, "response_format"); // throws
+        inputs.json_schema = request.json_schema;
+    }
+    set_arguments(inputs, request.template_arguments);
+    const quiet_scope quiet;
     try {
-        common_chat_templates_inputs inputs;
-        inputs.use_jinja = !built_in_;
-        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
-        return common_chat_templates_apply(templates_.get(), inputs).prompt;
+        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messages));
+        const bool may_call =
+            !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+        return {common_chat_templates_apply(templates_.get(), inputs), may_call};
     } catch (const std::exception & e) {
         throw bad_argument("messages",
                            std::string("the chat template rejects them: ") + plain(e.what()));
+    }
+}
+
+void chat_template::set_tools(common_chat_templates_inputs & inputs,
+                              const chat_request & request) const {
+    if (request.tools.empty()) {
+        return;
+    }
+    if (built_in_) {
+        throw bad_argument("tools", "llama.cpp's built-in chat templates have none; expected a "
+                                    "chat_template in Jinja");
+    }
+    if (const std::string why = json_over_limits(request.tools); !why.empty()) {
+        throw bad_argument("tools", why);
+    }
+    common_json tools;
+    try {
+        tools = common_json::parse(request.tools);
+        inputs.tools = common_chat_tools_parse_oaicompat(tools);
+        inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(request.tool_choice);
+    } catch (const std::exception & e) {
+        throw bad_argument("tools", plain(e.what()));
+    }
+    for (const common_chat_tool & tool : inputs.tools) {
+        grammar_of_schema(tool.parameters, "tools"); // throws
+    }
+    const auto able = common_chat_templates_get_caps(templates_.get());
+    const auto parallel = able.find("supports_parallel_tool_calls");
+    inputs.parallel_tool_calls =
+        request.parallel_tool_calls.value_or(parallel != able.end() && parallel->second);
+}
+
+void chat_template::set_arguments(common_chat_templates_inputs & inputs,
+                                  const std::string & arguments) {
+    if (arguments.empty()) {
+        return;
+    }
+    try {
+        const common_json given = common_json::parse(arguments);
+        for (const auto & [name, value] : given.items()) {
+            inputs.chat_template_kwargs[name] = value.dump();
+            if (name == "enable_thinking") {
+                inputs.enable_thinking = value.template get<bool>();
+            }
+        }
+    } catch (const std::exception & e) {
+        throw bad_argument("chat_template_kwargs", plain(e.what()));
     }
 }
 

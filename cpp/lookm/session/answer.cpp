@@ -12,11 +12,11 @@ namespace lookm {
 
 namespace {
 
-std::string text_of(const llama_vocab * vocab, llama_token token) {
+std::string text_of(const llama_vocab * vocab, llama_token token, bool shows_control) {
     std::string piece(64, '\0');
     const auto convert = [&] {
         return llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()),
-                                    0, false);
+                                    0, shows_control);
     };
     int32_t n = convert();
     if (n < 0) {
@@ -37,6 +37,7 @@ void answer::clear() {
 void answer::drop() {
     sampler_.reset();
     pending_.reset();
+    has_chosen_ = false;
 }
 
 void answer::from_here(bool is_ready) {
@@ -45,12 +46,16 @@ void answer::from_here(bool is_ready) {
     ready_ = is_ready;
 }
 
-void answer::start(const sampling_options & sampling) {
-    token_sampler made(sampling, sequence_.opened().vocab());
+void answer::start(const sampling_options & sampling, const chat_prompt * prompt) {
+    const llama_vocab * vocab = sequence_.opened().vocab();
+    token_sampler made(sampling, vocab, prompt);
+    std::vector<llama_token> shown = prompt ? prompt->shown(vocab) : std::vector<llama_token>();
     if (!ready_) {
         throw bad_argument("start", "no prompt has been processed; call prefill first");
     }
     sampler_ = std::move(made);
+    shown_ = std::move(shown);
+    has_chosen_ = false;
     ready_ = false; // the prompt's logits belong to this answer
     sequence_.stats().decode_seconds = 0;
     sequence_.stats().decode_tokens = 0;
@@ -92,10 +97,10 @@ void answer::check_goes_on() const {
     }
 }
 
-llama_token answer::sample() {
-    const std::vector<float> & logits = sequence_.kept_logits();
-    return sampler_->sample(logits.empty() ? llama_get_logits_ith(sequence_.context().get(), -1)
-                                           : logits.data());
+std::span<const float> answer::logits() const {
+    const std::vector<float> & kept = sequence_.kept_logits();
+    const auto n = static_cast<size_t>(llama_vocab_n_tokens(sequence_.opened().vocab()));
+    return {kept.empty() ? llama_get_logits_ith(sequence_.context().get(), -1) : kept.data(), n};
 }
 
 std::optional<std::string> answer::next() {
@@ -113,13 +118,14 @@ std::optional<std::string> answer::next() {
         ++sequence_.stats().decode_tokens;
     }
     const llama_vocab * vocab = sequence_.opened().vocab();
-    const llama_token token = sample();
+    const llama_token token = sampler_->sample(logits().data());
+    has_chosen_ = true;
     if (llama_vocab_is_eog(vocab, token)) {
         sampler_.reset();
         return std::nullopt;
     }
     pending_ = token;
-    return text_of(vocab, token);
+    return text_of(vocab, token, std::find(shown_.begin(), shown_.end(), token) != shown_.end());
 }
 
 } // namespace lookm

@@ -1,13 +1,9 @@
 #include "lookm/session/sampling.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/prompt/grammar_limits.h"
-
-#include "json-schema-to-grammar.h"
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -105,58 +101,14 @@ llama_sampler_ptr chain_of(const sampling_options & s, const llama_vocab * vocab
     return chain;
 }
 
-std::string grammar_of(const std::string & json_schema) {
-    const auto refuse = [](const std::string & why) {
-        throw bad_argument("response_format", "its schema cannot be used: " + why);
-    };
-    if (const std::string why = json_over_limits(json_schema); !why.empty()) {
-        refuse(why);
-    }
-    try {
-        const common_json schema = common_json::parse(json_schema);
-        if (const std::string why = schema_over_limits(schema); !why.empty()) {
-            refuse(why);
-        }
-        return json_schema_to_grammar(schema);
-    } catch (const bad_argument &) {
-        throw;
-    } catch (const std::exception & error) {
-        refuse(error.what());
-    }
-    return "";
-}
-
-llama_sampler_ptr grammar_sampler(const sampling_options & s, const llama_vocab * vocab) {
-    if (s.grammar.empty() && s.json_schema.empty()) {
-        return nullptr;
-    }
-    const std::string text = s.grammar.empty() ? grammar_of(s.json_schema) : s.grammar;
-    if (const std::string why = grammar_over_limits(text); !why.empty()) {
-        throw bad_argument(s.grammar.empty() ? "response_format" : "grammar", why);
-    }
-    llama_sampler_ptr made{llama_sampler_init_grammar(vocab, text.c_str(), "root")};
-    if (!made) {
-        throw bad_argument(s.grammar.empty() ? "response_format" : "grammar",
-                           "llama.cpp cannot parse it; expected GBNF with a rule \"root\", and no "
-                           "rule that begins with itself");
-    }
-    return made;
-}
-
 } // namespace
 
-token_sampler::token_sampler(const sampling_options & sampling, const llama_vocab * vocab) {
+token_sampler::token_sampler(const sampling_options & sampling, const llama_vocab * vocab,
+                             const chat_prompt * prompt) {
     check(sampling, llama_vocab_n_tokens(vocab));
     chain_ = chain_of(sampling, vocab);
-    grammar_ = grammar_sampler(sampling, vocab);
+    grammar_ = answer_grammar::of(sampling, vocab, prompt);
     tokens_.resize(llama_vocab_n_tokens(vocab));
-}
-
-bool token_sampler::allows(llama_token token) const {
-    llama_token_data one = {token, 1.0f, 0.0f};
-    llama_token_data_array candidates = {&one, 1, -1, false};
-    llama_sampler_apply(grammar_.get(), &candidates);
-    return !std::isinf(one.logit);
 }
 
 void token_sampler::fill(const float * logits) {
@@ -170,7 +122,7 @@ llama_token token_sampler::sample(const float * logits) {
         fill(logits);
         llama_token_data_array candidates = {tokens_.data(), tokens_.size(), -1, false};
         if (by_grammar) {
-            llama_sampler_apply(grammar_.get(), &candidates);
+            grammar_->apply(candidates);
         }
         llama_sampler_apply(chain_.get(), &candidates);
         if (candidates.selected < 0) {
@@ -181,10 +133,10 @@ llama_token token_sampler::sample(const float * logits) {
     llama_token token = choose(false);
     if (grammar_) {
         // to ask about one token is much quicker than to ask about all of them
-        if (!allows(token) && !allows(token = choose(true))) {
+        if (!grammar_->allows(token) && !grammar_->allows(token = choose(true))) {
             throw std::runtime_error("grammar: no token of the model continues the answer");
         }
-        llama_sampler_accept(grammar_.get(), token);
+        grammar_->accept(token);
     }
     llama_sampler_accept(chain_.get(), token);
     return token;

@@ -300,24 +300,20 @@ std::vector<float> session::distributions(std::span<const int32_t> tokens) {
     return or_empty([&] { return teacher_forcing_.read(tokens); });
 }
 
-void session::check(const sampling_options & sampling) const {
-    token_sampler(sampling, opened_.vocab());
+void session::check(const sampling_options & sampling, const chat_prompt * prompt) const {
+    token_sampler(sampling, opened_.vocab(), prompt);
 }
 
-void session::start(const sampling_options & sampling) {
+void session::start(const sampling_options & sampling, const chat_prompt * prompt) {
     or_empty([&] { teacher_forcing_.go_back(); });
-    answer_.start(sampling);
+    answer_.start(sampling, prompt);
 }
 
 std::vector<float> session::log_probs() const {
-    if (talking()) {
-        throw bad_argument("log_probs", "there are none in a conversation");
+    if (!answer_.has_chosen()) {
+        throw bad_argument("log_probs", "no token of an answer has been chosen; call next first");
     }
-    if (answer_.n_cells() < 1) {
-        throw bad_argument("log_probs", "no token of an answer has been decoded; call next twice "
-                                        "first");
-    }
-    const std::vector<float> logits = sequence_.logits();
+    const std::span<const float> logits = answer_.logits();
     std::vector<float> found(logits.size());
     log_softmax(logits, found);
     return found;
@@ -356,13 +352,25 @@ std::optional<std::string> session::next() {
     return or_empty([&] { return answer_.next(); });
 }
 
-std::vector<int32_t> session::tokens_of(const std::string & text) const {
-    return lookm::tokens_of(opened_.vocab(), text, false);
+std::vector<int32_t> session::tokens_of(const std::string & text, bool control) const {
+    return lookm::tokens_of(opened_.vocab(), text, control);
 }
 
-std::string session::text_of(std::span<const int32_t> tokens) const {
+std::optional<int32_t> session::begin_token() const {
+    const llama_token token = llama_vocab_bos(opened_.vocab());
+    return llama_vocab_get_add_bos(opened_.vocab()) && token != LLAMA_TOKEN_NULL
+               ? std::optional(token)
+               : std::nullopt;
+}
+
+std::string session::text_of(std::span<const int32_t> tokens, bool control) const {
     check_tokens(tokens, n_vocab());
-    return common_detokenize(opened_.vocab(), {tokens.begin(), tokens.end()}, false);
+    return common_detokenize(opened_.vocab(), {tokens.begin(), tokens.end()}, control);
+}
+
+std::string session::piece_of(int32_t token) const {
+    check_tokens({&token, 1}, n_vocab());
+    return common_token_to_piece(opened_.vocab(), token, true);
 }
 
 } // namespace lookm

@@ -42,12 +42,20 @@ class session {
     std::string apply_template(const std::string & messages) const {
         return opened_.templates.apply(messages);
     }
+    chat_prompt prompt_of(const chat_request & request) const {
+        return opened_.templates.prompt_of(request);
+    }
     void check_template() const { opened_.templates.check(); } // throws if there is none
 
     // Throws bad_argument for an option that is wrong, or a model that cannot be compressed.
     void check(const compression & how) const;
     // Throws what start() would throw for these options.
-    void check(const sampling_options & sampling) const;
+    void check(const sampling_options & sampling, const chat_prompt * prompt = nullptr) const;
+
+    // Cells of a prompt, which is not read. Throws bad_argument where tokenize() does.
+    int32_t n_cells_of(const prompt_request & request) const {
+        return opened_.tokenize(request).n_cells();
+    }
 
     // Forgets the last prompt, reads this one, compresses its cells, and frees the memory that
     // neither they nor n_answer more cells need (sized_context). The answer may grow past n_answer,
@@ -107,7 +115,8 @@ class session {
     // do not exist or do not fit, in conversations, and where start() would.
     std::vector<float> distributions(std::span<const int32_t> tokens);
 
-    void start(const sampling_options & sampling);
+    // prompt: what is answered, if a chat template says which form the answer has; or null.
+    void start(const sampling_options & sampling, const chat_prompt * prompt = nullptr);
     // The next token's text, possibly half a UTF-8 character; nullopt at the end of the answer.
     // Throws std::runtime_error when no cell is free. Under a cap one always is: the older half of
     // the answer's cells goes.
@@ -115,15 +124,17 @@ class session {
     bool can_continue() const { return answer_.can_continue(); }
     std::optional<llama_token> token() const { return answer_.pending(); } // that next() has given
     // The distribution that next() has chosen from last, as distributions() gives it: without
-    // temperature and penalties. Throws bad_argument where that was the prompt's own, and in
-    // conversations.
+    // temperature and penalties. Throws bad_argument before an answer's first token.
     std::vector<float> log_probs() const;
 
     int32_t n_vocab() const { return llama_vocab_n_tokens(opened_.vocab()); }
-    // Tokens of a text, control tokens among them only text; and text of tokens, possibly cut
-    // within a character.
-    std::vector<int32_t> tokens_of(const std::string & text) const;
-    std::string text_of(std::span<const int32_t> tokens) const;
+    // Tokens of a text. control: names of control tokens in it are those tokens, else only text.
+    std::vector<int32_t> tokens_of(const std::string & text, bool control = false) const;
+    std::optional<int32_t> begin_token() const; // that prompts begin with
+    // Text of tokens, possibly cut within a character. control: with the names of control tokens.
+    std::string text_of(std::span<const int32_t> tokens, bool control = false) const;
+    // Of one token within a text: with the space that it begins with, and a control token's name.
+    std::string piece_of(int32_t token) const;
 
     const session_stats & stats() const { return sequence_.stats(); }
     // The last prompt, where it was to be explained.
