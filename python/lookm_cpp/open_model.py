@@ -11,6 +11,7 @@ from lookm_cpp.completer import Completer
 from lookm_cpp.compression import Compression, compression_of
 from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
+from lookm_cpp.hub import fetch
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
 from lookm_cpp.opening import model_options
 from lookm_cpp.options import RANDOM_SEED, seed_of
@@ -73,6 +74,41 @@ class OpenModel:
         if options.get("n_threads") is None:
             options["n_threads"] = 1
         return cls(embedded.MODEL, mmproj=embedded.MMPROJ, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        filename: str | None = None,
+        *,
+        mmproj: str | Literal[False] | None = None,
+        local_dir: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        **options: Unpack[LlavaOptions],
+    ) -> Self:
+        """Open a model of the Hugging Face Hub, downloaded where it is not in the cache yet.
+
+        Needs ``huggingface_hub``, whose cache and variables (``HF_HOME``, ``HF_TOKEN``,
+        ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``) hold. llama-server's ``-hf`` uses the same cache.
+
+        Args:
+            repo_id: ``"owner/repo"``, or ``"owner/repo:quant"`` as llama.cpp's ``-hf`` has it.
+            filename: The model's file; it may have ``*``. Default: by the quant, else the one of
+                Q4_K_M, of Q8_0, or the first.
+            mmproj: The projector's file in the repository; it may have ``*``. ``False`` for text
+                only. Default: the repository's, in f16 if there are several; ``False`` if it has
+                none.
+            local_dir: A folder to put the files into, in place of the cache.
+            cache_dir: Where the cache is. Default: as ``huggingface_hub`` has it.
+            **options: Those of the constructor.
+
+        Raises:
+            ImportError: ``huggingface_hub`` is not installed.
+            ConnectionError: The hub cannot be reached, and the cache does not have the files.
+            ValueError: There is no such repository or file, or as in the constructor.
+        """
+        files = fetch(repo_id, filename, mmproj, local_dir=local_dir, cache_dir=cache_dir)
+        return cls(files.model, mmproj=files.projector or False, **options)
 
     def __repr__(self) -> str:
         name = f"{type(self).__name__}({self._model.name!r}"

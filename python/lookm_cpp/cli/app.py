@@ -16,6 +16,7 @@ from lookm_cpp.cli.eval import app as evaluation
 from lookm_cpp.cli.explain import explain
 from lookm_cpp.cli.image_words import ImageCommand
 from lookm_cpp.cli.info import info
+from lookm_cpp.cli.models import models
 from lookm_cpp.cli.plan import plan
 from lookm_cpp.cli.serve import OWN_ARGUMENTS, serve
 
@@ -45,6 +46,7 @@ def lookm(
 app.command(cls=ImageCommand)(ask)
 app.command(cls=Command)(demo)
 app.command(cls=Command)(info)
+app.command(cls=Command)(models)
 app.command(cls=Command)(plan)
 app.command(cls=ImageCommand)(explain)
 app.command(add_help_option=False, context_settings=OWN_ARGUMENTS)(serve)  # --help is the server's

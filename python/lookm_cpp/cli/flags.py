@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lookm_cpp import _core, embedded
+from lookm_cpp.cli.hub_flag import hub_parameters, with_hub_files
 from lookm_cpp.compression import Compression
 from lookm_cpp.file_check import CHECK_FILES
 from lookm_cpp.images import MAX_PIXELS
@@ -483,7 +484,7 @@ def without(flags: Sequence[Flag], *options: str) -> tuple[Flag, ...]:
 
 def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command these flags; it gets each group as a dict of that name, values by the
-    library's keywords.
+    library's keywords. A command that takes a model also takes ``-hf``.
     """
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
@@ -491,7 +492,9 @@ def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Call
         own = [
             parameter for parameter in signature.parameters.values() if parameter.name not in groups
         ]
-        parameters = own + [flag.parameter() for flags in groups.values() for flag in flags]
+        parameters = hub_parameters(own) + [
+            flag.parameter() for flags in groups.values() for flag in flags
+        ]
 
         @wraps(command)
         def run(**given: Any) -> None:
@@ -499,7 +502,7 @@ def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Call
                 name: {flag.option: _value(flag, given) for flag in flags}
                 for name, flags in groups.items()
             }
-            command(**given, **values)
+            command(**with_hub_files(given, {**signature.parameters}), **values)
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {

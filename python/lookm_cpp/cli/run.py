@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return NOT_WRITTEN
         return fail(str(error), BAD_INPUT)
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, ImportError) as error:
         return fail(str(error) or "out of memory", BAD_INPUT)
     return code
 
