@@ -202,6 +202,40 @@ def test_packed_cells_that_are_shared_need_no_room(model: Any) -> None:
     assert c.n_used == 512 - 20 - len(turn) + 60
 
 
+@pytest.mark.parametrize("kind", ["gqa-64", "qwen2vl"])
+def test_packed_cells_that_are_shared_stay_the_others(kind: str) -> None:
+    """A turn, and one more, of a sequence that shares its compressed prompt: the other sequence
+    goes on as if nothing had happened, and the turns as if nothing was shared.
+    """
+    made = KINDS[kind].make()
+    turns = [[(k * i) % 128 for i in range(80)] for k in (3, 7)]
+
+    def fill(*, share: bool) -> Any:
+        c = context(KINDS[kind], made, n_seq=2, n_ctx=2048, flash_attn=False)
+        c.arm()
+        prefill(c, 0)
+        c.compress(0, **H2O)
+        if share:
+            c.copy(0, 1)
+        return c
+
+    shared, alone, untouched = fill(share=True), fill(share=False), fill(share=True)
+    decode(shared, 1), decode(untouched, 1)
+    for n, turn in enumerate(turns, 1):
+        results = []
+        for c in (shared, alone):
+            c.arm()
+            c.text(0, turn)
+            results.append(c.compress(0, **H2O))
+            assert len(c.cells(0)) == N_KEEP + n * results[-1]["n_keep"]
+        for kept, expected in zip(results[0]["kept"], results[1]["kept"], strict=True):
+            np.testing.assert_array_equal(kept, expected)
+        assert nmse(decode(shared, 1), decode(untouched, 1)) < 1e-6
+    assert nmse(decode(shared, 0), decode(alone, 0)) < 1e-6
+    shared.remove(1, -1, -1)
+    assert shared.n_used == alone.n_used
+
+
 def test_freed_cells_below_are_taken(model: Any) -> None:
     """Packed into the lowest cells that are empty, so that fewer cells are attended over."""
     c = context(KIND, model, n_seq=2, n_ctx=1024, flash_attn=False)

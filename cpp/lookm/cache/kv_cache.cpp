@@ -446,14 +446,25 @@ std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n,
 packed_cells kv_cache::packed(llama_seq_id seq) const {
     // a sequence starts at position 0 unless keep() has moved its cells to the last one
     packed_cells out;
-    for (const auto & [pos, index] : kv_->get_cells(seq).seq_pos_get(seq)) {
+    const auto & own = kv_->get_cells(seq).seq_pos_get(seq);
+    for (const auto & [pos, index] : own) {
         if (pos == 0 || (out.n > 0 && pos != out.pos)) {
             break;
         }
         out.pos = pos;
         ++out.n;
     }
-    return out;
+    const auto found = in_groups_.find(seq);
+    if (found == in_groups_.end() || found->second.first != out.pos ||
+        static_cast<int32_t>(own.size()) < found->second.n) {
+        return out;
+    }
+    // is it still what keep() has left, or something else by now?
+    const in_groups & groups = found->second;
+    const auto last = std::next(own.begin(), groups.n - 1);
+    const auto after = std::next(last);
+    const bool is = last->first == groups.pos && (after == own.end() || after->first > groups.pos);
+    return is ? packed_cells{groups.pos, groups.n} : out;
 }
 
 void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
@@ -472,8 +483,13 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
         stays[index] = true;
     }
     std::vector<llama_kv_cell_ext> ext;
+    std::optional<llama_pos> first_shared;
     for (const cell & c : this->cells(seq)) {
         ext.push_back(cells.ext_get(c.index));
+        if (stays[c.index] && cells.seq_count(c.index) > 1) {
+            first_shared = first_shared.value_or(cells.pos_get(c.index));
+            continue;
+        }
         // false if another sequence shares the cell
         const bool emptied = cells.seq_rm(c.index, seq);
         if (emptied && !stays[c.index]) {
@@ -481,7 +497,13 @@ void kv_cache::keep(llama_seq_id seq, const std::vector<int32_t> & target) {
         }
     }
     for (size_t r = 0; r < target.size(); ++r) {
-        put(target[r], pos_last, ext[r]);
+        if (cells.is_empty(target[r])) {
+            put(target[r], pos_last, ext[r]);
+        }
+    }
+    in_groups_.erase(seq);
+    if (first_shared) {
+        in_groups_[seq] = {*first_shared, pos_last, static_cast<int32_t>(target.size())};
     }
     // through the cache's own function, which also makes the next token take the first freed cell
     kv_->seq_rm(seq, pos_dropped, -1);

@@ -8,6 +8,7 @@
 #include "llama.h"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,7 +40,8 @@ struct host_bytes {
     size_t mapped = 0; // weights that can be used directly from the mapped file
 };
 
-// The cells that keep() has left of a prompt: n cells, all at position pos.
+// The cells that keep() has left of a prompt: n cells, all at position pos; those that another
+// sequence shares stay at the position of an earlier keep().
 struct packed_cells {
     llama_pos pos = -1;
     int32_t n = 0;
@@ -122,7 +124,8 @@ class kv_cache {
     // Call after row r of every layer has been written to cell target[r]: gives those cells to the
     // sequence, at its last position, and takes it out of all others. A cell without any sequence
     // is emptied. The next token still gets the position after the whole prompt, and sees every
-    // kept cell.
+    // kept cell. Cells of packed() may be among the target; where another sequence shares them,
+    // they stay as they are, as it would not see them at a later position.
     void keep(llama_seq_id seq, const std::vector<int32_t> & target);
 
     // Call after the kept rows of these cells have been written to the first n_keep of them: those
@@ -191,10 +194,16 @@ class kv_cache {
 
   private:
     struct isolated;
+    // What keep() has left of a sequence that shares cells: n of them, from position first to pos.
+    struct in_groups {
+        llama_pos first, pos;
+        int32_t n;
+    };
 
     llama_context * ctx_;
     llama_kv_cache * kv_;
     std::unique_ptr<isolated> isolated_;
+    std::map<llama_seq_id, in_groups> in_groups_;
     std::vector<kv_layer> layers_;
     std::vector<int> n_readers_;
 };
