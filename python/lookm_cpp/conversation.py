@@ -64,6 +64,16 @@ class Chat:
         return f"<Chat with {model!r}: n_turns={self._n_turns}, compression={self._compression}>"
 
     @property
+    def compression(self) -> Compression:
+        """How the turns to come are compressed; it may be set."""
+        return self._compression
+
+    @compression.setter
+    def compression(self, compression: Compression) -> None:
+        self._place.session.check(compression.core())
+        self._compression = compression
+
+    @property
     def n_turns(self) -> int:
         """Number of questions answered so far."""
         return self._n_turns

@@ -33,13 +33,20 @@ class FullChat:
     to the same ``Llava`` may come between two turns.
     """
 
-    def __init__(self, llm: Llava, compression: Compression, system: str | None) -> None:
+    def __init__(
+        self,
+        llm: Llava,
+        compression: Compression,
+        system: str | None,
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._llm = llm
         self._compression = compression
         self._messages: list[dict[str, Any]] = (
             [{"role": "system", "content": system}] if system else []
         )
-        self._n_turns = 0
+        self._messages += with_own_images(earlier, llm.max_pixels)
+        self._n_turns = sum(1 for message in self._messages if message["role"] == "user")
         self._stats = Stats()
         self._finish_reason: FinishReason | None = None
 
@@ -50,6 +57,16 @@ class FullChat:
     def messages(self) -> list[dict[str, Any]]:
         """All messages so far, images as ``data:`` URIs: for ``json`` and other clients."""
         return [{**message} for message in self._messages]
+
+    @property
+    def compression(self) -> Compression:
+        """How the turns to come are compressed; it may be set."""
+        return self._compression
+
+    @compression.setter
+    def compression(self, compression: Compression) -> None:
+        self._llm.check(compression)
+        self._compression = compression
 
     @property
     def n_turns(self) -> int:

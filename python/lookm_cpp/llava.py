@@ -25,7 +25,8 @@ from lookm_cpp.explaining.explain import (
 )
 from lookm_cpp.explaining.explanation import Explanation
 from lookm_cpp.full_conversation import FullChat
-from lookm_cpp.images import Images
+from lookm_cpp.images import ImageLike, Images
+from lookm_cpp.messages import last_text, with_images
 from lookm_cpp.options import greedy_unless, method_seed
 from lookm_cpp.prefix import Prefix
 from lookm_cpp.reply import ChatReply
@@ -449,7 +450,7 @@ class Llava(TextModel):
 
     def explain(
         self,
-        question: str,
+        question: str | Sequence[Mapping[str, Any]],
         images: Images = (),
         *,
         context: str | Sequence[str] | None = None,
@@ -463,10 +464,11 @@ class Llava(TextModel):
         ``explanation.save("report.png")`` a picture of them.
 
         Args:
-            question: As in ``ask``.
-            images: As in ``ask``.
-            context: As in ``ask``.
-            system: As in ``ask``.
+            question: As in ``ask``. Or messages, as in ``create_chat_completion``, such as the
+                ``messages`` of ``chat(keep="all")`` up to a question.
+            images: As in ``ask``; not with messages.
+            context: As in ``ask``; not with messages.
+            system: As in ``ask``; not with messages.
             methods: Names from ``lookm_cpp.methods()``. Default: ``lookm_plus``,
                 ``text_prior_pivot_merge`` and ``snapkv``.
             **options: As in ``ask``, without ``method``. The default of ``kv_ratio`` is the
@@ -484,8 +486,19 @@ class Llava(TextModel):
         """
         self._set_defaults(options, KV_RATIO)
         self._check_open()
-        pictures = upright_images(images, self._max_pixels)
-        messages = question_messages(question, pictures, contexts_of(context), system)
+        messages: Sequence[Mapping[str, Any]]
+        if isinstance(question, str):
+            pictures = upright_images(images, self._max_pixels)
+            messages = question_messages(question, pictures, contexts_of(context), system)
+        else:
+            messages = messages_alone(question, images=images, context=context, system=system)
+            self._request(messages, options)  # checks them
+            given: list[ImageLike] = []
+            with_images(messages, given.append)
+            pictures = upright_images(given, self._max_pixels)
+            left = iter(pictures)
+            messages = with_images(messages, lambda _: next(left))
+            question = last_text(messages)
         shown = Shown(self._name, question, pictures)
         return explain_methods(
             lambda given: self._explained(messages, given), shown, methods, options
@@ -523,6 +536,7 @@ class Llava(TextModel):
         *,
         system: str | None = None,
         keep: Literal["all"],
+        messages: Sequence[Mapping[str, Any]] = (),
         **options: Unpack[CompressionOverrides],
     ) -> FullChat: ...
     def chat(
@@ -530,6 +544,7 @@ class Llava(TextModel):
         *,
         system: str | None = None,
         keep: Literal["compressed", "all"] = "compressed",
+        messages: Sequence[Mapping[str, Any]] = (),
         **options: Unpack[CompressionOverrides],
     ) -> Chat | FullChat:
         """Start a conversation.
@@ -539,10 +554,12 @@ class Llava(TextModel):
             keep: What stays of earlier turns. ``"compressed"``: ``kv_ratio`` of all cells, and the
                 rest is gone (``Chat``). ``"all"``: everything, in host memory, and each answer is
                 compressed for its own question (``FullChat``).
+            messages: What was said before, as ``messages`` of such a conversation has it; only with
+                ``keep="all"``.
             **options: ``compression``, or fields of one, for all turns. Default: the object's.
 
         Raises:
-            ValueError: An option is invalid.
+            ValueError: An option or a message is invalid.
 
         >>> with Llava.embedded(kv_ratio=0.6) as llm:
         ...     chat = llm.chat()
@@ -557,9 +574,13 @@ class Llava(TextModel):
             raise TypeError(f"{name} is not an option of a conversation")
         self._session.check(compression.core())
         if keep == "all":
-            return FullChat(self, compression, system)
+            if messages:
+                self._request(messages, {})  # checks them
+            return FullChat(self, compression, system, messages)
         if keep != "compressed":
             raise ValueError(f"keep is {brief(keep)}, expected 'compressed' or 'all'")
+        if messages:
+            raise ValueError("messages are given with keep='compressed', expected keep='all'")
         return Chat(self._place(), compression, system)
 
     def load_state(self, path: str | os.PathLike[str]) -> Chat:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lookm_cpp.brief import brief
@@ -93,25 +93,48 @@ def with_own_images(
         ValueError: An image cannot be read any more.
     """
 
-    def uri(image: Any) -> str:
-        if isinstance(image, Mapping):
-            image = image["url"]
+    def uri(image: ImageLike) -> str:
         data = Picture(image, "image", max_pixels).encoded()
         return f"data:;base64,{base64.b64encode(data).decode()}"
 
+    return with_images(messages, uri)
+
+
+def with_images(
+    messages: Sequence[Mapping[str, Any]], change: Callable[[ImageLike], Any]
+) -> list[dict[str, Any]]:
+    """The messages with ``change(image)`` for each image, which is called in their order.
+
+    The messages are ones that ``template_input`` accepts.
+    """
+
     def part_of(part: Any) -> Any:
-        is_image = isinstance(part, Mapping) and part.get("type") == "image_url"
-        return {**part, "image_url": uri(part["image_url"])} if is_image else part
+        if not isinstance(part, Mapping) or part.get("type") != "image_url":
+            return part
+        image = part["image_url"]
+        return {**part, "image_url": change(image["url"] if isinstance(image, Mapping) else image)}
 
     made = []
     for message in messages:
         own: dict[str, Any] = {**message}
         if own.get("images") is not None:
-            own["images"] = [uri(image) for image in image_list(own["images"])]
+            own["images"] = [change(image) for image in image_list(own["images"])]
         if isinstance(own.get("content"), (list, tuple)):
             own["content"] = [part_of(part) for part in own["content"]]
         made.append(own)
     return made
+
+
+def last_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last message, without its images.
+
+    >>> last_text([{"role": "user", "content": [{"type": "text", "text": "Who?"}]}])
+    'Who?'
+    """
+    content = messages[-1].get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")
 
 
 class _Reader:

@@ -172,6 +172,15 @@ class OpenModel:
         if self._closed:
             raise ValueError("this Llava is closed, expected an open one")
 
+    def check(self, compression: Compression) -> None:
+        """Check that a compression can be used with this model.
+
+        Raises:
+            ValueError: An option is out of range, or the model's cache cannot be compressed so.
+        """
+        self._check_open()
+        self._session.check(compression.core())
+
     def _place(self) -> Place:
         return Place(
             self._session,

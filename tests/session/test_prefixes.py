@@ -13,7 +13,8 @@ import pytest
 from core_session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookm_cpp import Llava
+from lookm_cpp import Compression, Llava
+from lookm_cpp.chat import question_messages
 from lookm_cpp.embedded import DEMO, MMPROJ, MODEL
 from lookm_cpp.images import Picture
 from lookm_cpp.known_images import Known, KnownImages
@@ -519,3 +520,41 @@ def test_a_saved_prefix_holds_nothing_that_came_after_it(tmp_path: Path) -> None
         prefix.save(tmp_path / "after")
         assert (tmp_path / "after").read_bytes() == (tmp_path / "before").read_bytes()
         assert llm.load_prefix(tmp_path / "after").cells == prefix.cells
+
+
+def test_a_conversation_takes_up_messages_and_other_ratios(llm: Llava) -> None:
+    """What ``messages`` of a conversation gave, and a compression for the turns to come."""
+    asked = "Image 1:<image> Image 2:<image> What is in image 2?"
+    chat = llm.chat(keep="all", kv_ratio=0.5)
+    chat.ask(asked, [DEMO / "pic03.png", DEMO / "pic08.png"])
+    again = llm.chat(keep="all", messages=chat.messages, kv_ratio=0.5)
+    assert again.n_turns == 1
+    assert again.ask("And image 1?") == chat.ask("And image 1?")
+    assert again.messages == chat.messages
+    again.compression = again.compression.override(kv_ratio=1.0)
+    again.ask("And image 2?")
+    assert again.stats.kept_cells == again.stats.prompt_cells
+    for talk in (again, llm.chat(kv_ratio=0.5)):
+        before = talk.compression
+        with pytest.raises(ValueError, match="kv_ratio"):
+            talk.compression = Compression(kv_ratio=2.0)
+        assert talk.compression == before
+    with pytest.raises(ValueError, match="expected keep='all'"):
+        llm.chat(keep="compressed", messages=chat.messages)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"^messages\[0\]"):
+        llm.chat(keep="all", messages=[{"role": "user"}])
+
+
+def test_messages_are_explained(llm: Llava) -> None:
+    """As the question that they hold, with the images in their order."""
+    pictures = [DEMO / "pic03.png", DEMO / "pic08.png"]
+    asked = "Image 1:<image> Image 2:<image> What is in image 2?"
+    one = llm.explain(asked, pictures, methods=["h2o"])
+    messages = question_messages(asked, pictures)
+    two = llm.explain(messages, methods=["h2o"])
+    assert (two.answer, two.question) == (one.answer, "Image 1: Image 2: What is in image 2?")
+    np.testing.assert_array_equal(two.images[1], one.images[1])
+    for ours, theirs in zip(two.methods[0].layers, one.methods[0].layers, strict=True):
+        np.testing.assert_array_equal(ours.kept, theirs.kept)
+    with pytest.raises(ValueError, match="images is given together with messages"):
+        llm.explain(messages, pictures)

@@ -10,6 +10,7 @@ import typer
 from lookm_cpp import __version__, llama_cpp_version
 from lookm_cpp.cli.ask import ask
 from lookm_cpp.cli.bench import bench
+from lookm_cpp.cli.chat import chat
 from lookm_cpp.cli.command import Command
 from lookm_cpp.cli.demo import demo
 from lookm_cpp.cli.eval import app as evaluation
@@ -44,6 +45,7 @@ def lookm(
 
 
 app.command(cls=ImageCommand)(ask)
+app.command(cls=Command)(chat)
 app.command(cls=Command)(demo)
 app.command(cls=Command)(info)
 app.command(cls=Command)(models)
