@@ -10,12 +10,15 @@ from lookm_cpp.compression import Compression
 from lookm_cpp.conversation import Chat
 from lookm_cpp.explaining import Explanation
 from lookm_cpp.full_conversation import FullChat
+from lookm_cpp.image_series import ImageSeries
 from lookm_cpp.images import ImageLike
 from lookm_cpp.info import devices, model_info
 from lookm_cpp.llava import Llava
+from lookm_cpp.pdf_pages import read_pdf
 from lookm_cpp.planning import plan
 from lookm_cpp.prefix import Prefix
 from lookm_cpp.stats import Stats
+from lookm_cpp.video_frames import read_video
 
 __all__ = [
     "AnswerText",
@@ -25,6 +28,7 @@ __all__ = [
     "Explanation",
     "FullChat",
     "ImageLike",
+    "ImageSeries",
     "Llava",
     "Prefix",
     "Stats",
@@ -36,4 +40,6 @@ __all__ = [
     "methods",
     "model_info",
     "plan",
+    "read_pdf",
+    "read_video",
 ]

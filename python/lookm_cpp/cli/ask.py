@@ -29,6 +29,7 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
+from lookm_cpp.cli.media import MEDIA, series_of, with_series
 from lookm_cpp.comparison import COMPARED_RATIO, Answered
 from lookm_cpp.compression import RATIOS
 from lookm_cpp.evaluation.fidelity import Fidelity
@@ -129,6 +130,7 @@ def _fidelity_rows(found: Fidelity | None) -> list[list[str]]:
 @with_flags(
     how=without(COMPRESSION, "kv_ratio"),
     answer=(*ANSWER, SEED),
+    media=MEDIA,
     opened=OPENING,
 )
 def ask(
@@ -162,6 +164,7 @@ def ask(
     as_json: Json = False,
     how: dict[str, Any],
     answer: dict[str, Any],
+    media: dict[str, Any],
     opened: dict[str, Any],
 ) -> None:
     """Answer a question about images and texts.
@@ -180,7 +183,7 @@ def ask(
             "--compare needs the full cache, expected no --kv-cells or --kv-memory with it"
         )
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
-    text, images = question_and_images(question, image)
+    text, images = with_series(*question_and_images(question, image), series_of(media))
     asked = Asked(text, images, contexts, system)
     projector: str | Literal[False] | None = False if text_only else mmproj
     if not compare:  # nothing comes again

@@ -27,6 +27,7 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
+from lookm_cpp.cli.media import MEDIA, series_of, with_series
 from lookm_cpp.explaining.cells import MethodCells
 from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
 from lookm_cpp.explaining.explain import METHODS
@@ -38,6 +39,7 @@ from lookm_cpp.parsing import ratio_or_auto
 @with_flags(
     how=without(COMPRESSION, "kv_ratio", "method"),
     answer=(*ANSWER, SEED),
+    media=MEDIA,
     opened=OPENING,
 )
 def explain(
@@ -75,6 +77,7 @@ def explain(
     ] = False,
     how: dict[str, Any],
     answer: dict[str, Any],
+    media: dict[str, Any],
     opened: dict[str, Any],
 ) -> None:
     """Show which cells of a prompt each method keeps.
@@ -87,7 +90,7 @@ def explain(
         if not target.parent.is_dir():
             raise ValueError(f"--output {str(target)!r}, expected a folder that exists")
     check_embedded(model, mmproj)
-    text, images = question_and_images(question, image)
+    text, images = with_series(*question_and_images(question, image), series_of(media))
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
     ratio = ratio_or_auto(kv_ratio)
     with (

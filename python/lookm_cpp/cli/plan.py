@@ -25,6 +25,7 @@ from lookm_cpp.cli.flags import (
     check_embedded,
     with_flags,
 )
+from lookm_cpp.cli.media import MEDIA, series_of
 from lookm_cpp.parsing import image_pixels
 from lookm_cpp.sizes import format_bytes
 
@@ -53,12 +54,14 @@ PARTS: tuple[tuple[Part, str], ...] = (
 )
 
 
-@with_flags(answer=[MAX_ANSWER], how=COMPRESSION, opened=OPENING)
+@with_flags(answer=[MAX_ANSWER], how=COMPRESSION, media=MEDIA, opened=OPENING)
 def plan(
     *,
     model: Model,
-    images: Annotated[int, typer.Option("--images", metavar="N", help="Number of images.")],
     mmproj: Mmproj = None,
+    images: Annotated[
+        int | None, typer.Option("--images", metavar="N", help="Number of images.")
+    ] = None,
     image_size: Annotated[
         str, typer.Option("--image-size", metavar="WxH", help="Pixels of each image.")
     ] = "x".join(map(str, planning.IMAGE_SIZE)),
@@ -78,13 +81,20 @@ def plan(
     answer: dict[str, Any],
     opened: dict[str, Any],
     how: dict[str, Any],
+    media: dict[str, Any],
 ) -> None:
     """Say whether a prompt will fit into memory.
 
     Nothing is loaded: llama.cpp computes the sizes from the headers of the files.
     """
     check_embedded(model, mmproj)
+    series = series_of(media)
     size = image_pixels(image_size)
+    if series and images is None:
+        size = max((one.size for one in series), key=lambda wh: wh[0] * wh[1])
+        images = sum(len(one.images) for one in series)
+    elif series or images is None:
+        raise ValueError("expected --images, or --video or --pdf in place of them")
     found = planning.plan(
         embedded.MODEL if model == embedded.NAME else model,
         mmproj=embedded.MMPROJ if model == embedded.NAME else mmproj,

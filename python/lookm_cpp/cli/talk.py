@@ -14,12 +14,16 @@ from rich.console import Console
 
 from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.cli.console import prompt_progress, side_by_side, stats_line, stats_rows
+from lookm_cpp.cli.media import page_numbers, with_series
 from lookm_cpp.compression import RATIOS
 from lookm_cpp.conversation import Chat
 from lookm_cpp.files import read_text
 from lookm_cpp.full_conversation import FullChat
+from lookm_cpp.image_series import ImageSeries
 from lookm_cpp.images import load_image
-from lookm_cpp.parsing import ratio_or_auto
+from lookm_cpp.parsing import numbers, ratio_or_auto
+from lookm_cpp.pdf_pages import read_pdf
+from lookm_cpp.video_frames import read_video
 from lookm_cpp.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class Talk:
     def __init__(self, llm: Llava, chat: Chat | FullChat, answer: Mapping[str, Any]) -> None:
         self.images: list[str] = []
         self.contexts: list[str] = []
+        self.series: list[ImageSeries] = []
         self._llm = llm
         self._chat = chat
         self._answer = answer
@@ -77,7 +82,12 @@ class Talk:
         parts = [f"{self._chat.n_turns} turns, {stats.kept_cells} of {stats.prompt_cells} cells"]
         if stats.decode_tokens_per_second:
             parts.append(f"{stats.decode_tokens_per_second:.1f} tokens/s")
-        for n, what in ((len(self.images), "image"), (len(self.contexts), "text")):
+        n_shown = sum(len(one.images) for one in self.series)
+        for n, what in (
+            (n_shown, "frame or page"),
+            (len(self.images), "image"),
+            (len(self.contexts), "text"),
+        ):
             if n:
                 parts.append(_waiting(n, what))
         return "; ".join(parts)
@@ -90,10 +100,11 @@ class Talk:
                 "images, expected one each, or none"
             )
         with prompt_progress() as progress:
+            asked, shown = with_series(question, images, self.series)
             pieces = self._chat.stream(
-                question, images, context=contexts, progress=progress, **self._answer
+                asked, shown, context=contexts, progress=progress, **self._answer
             )
-        self.images, self.contexts = [], []
+        self.images, self.contexts, self.series = [], [], []
         begun = False
         for piece in pieces:
             text = piece if begun else piece.lstrip()
@@ -121,6 +132,19 @@ class Talk:
             raise ValueError("/context has no files, expected their names")
         self.contexts += [read_text(path, "/context") for path in paths]
         self._say(_waiting(len(self.contexts), "text"))
+
+    def _video(self, rest: str) -> None:
+        path, *more = _words(rest) or [""]
+        fps = numbers(more[0], "/video")[0] if more else None
+        self._show(read_video(_path(path), fps=fps))
+
+    def _pdf(self, rest: str) -> None:
+        path, *more = _words(rest) or [""]
+        self._show(read_pdf(_path(path), pages=page_numbers(more[0] if more else None)))
+
+    def _show(self, series: ImageSeries) -> None:
+        self.series.append(series)
+        self._say(f"{len(series.images)} images before the next question")
 
     def _ratio(self, rest: str) -> None:
         if rest:
@@ -190,6 +214,8 @@ class _Command:
 COMMANDS = {
     "/image": _Command(Talk._image, "FILE...", "images for the next question"),
     "/context": _Command(Talk._context, "FILE...", "texts for the next question"),
+    "/video": _Command(Talk._video, "FILE [FPS]", "frames before the next question"),
+    "/pdf": _Command(Talk._pdf, "FILE [N-N,...]", "pages before the next question"),
     "/ratio": _Command(Talk._ratio, "[X|auto]", "fraction of the cells to keep from now on"),
     "/stats": _Command(Talk._stats, "", "cells, bytes and speed of the last turn"),
     "/explain": _Command(Talk._explain, "[FILE]", f"a page on what was kept  [{PAGE}]"),
