@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -156,3 +157,28 @@ def test_ctrl_c_stops_at_once_and_leaves_the_model_usable() -> None:
     # One step is a part of a prompt (512 cells) or a token: tens of milliseconds on a machine that
     # is not busy.
     assert max(delays) < 1.0
+
+
+def test_coroutines_take_turns(llm: Llava, prompts: list[DemoPrompt]) -> None:
+    """``asyncio.to_thread`` is all that an event loop needs; other coroutines run meanwhile."""
+    wanted = [llm.ask(prompt.content, prompt.images) for prompt in prompts[:4]]
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0.001)
+
+    async def ask_all() -> list[str]:
+        pulse = asyncio.create_task(beat())
+        asked = (
+            asyncio.to_thread(llm.ask, prompt.content, prompt.images, reuse=False)
+            for prompt in prompts[:4]
+        )
+        found = await asyncio.gather(*asked)
+        pulse.cancel()
+        return [*found]
+
+    assert asyncio.run(ask_all()) == wanted
+    assert beats > 4
