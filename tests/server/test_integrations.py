@@ -1,4 +1,4 @@
-"""Libraries that people use with servers of OpenAI's and Anthropic's kind, where they are installed.
+"""Libraries that people use with servers of OpenAI's and Anthropic's kind, where installed.
 
 Each runs in a process of its own, as their imports take long and warn of things.
 """
