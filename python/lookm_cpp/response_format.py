@@ -44,6 +44,7 @@ def schema_text(response_format: ResponseFormat | None) -> str:
     if not isinstance(schema, Mapping):
         raise ValueError(f"response_format has the schema {brief(schema)}, expected a dict")
     try:
-        return json.dumps(schema, allow_nan=False)
+        # an empty schema is any object, as in llama-server
+        return json.dumps(schema or _ANY_OBJECT, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"response_format has a schema that is not JSON: {error}") from None

@@ -110,6 +110,13 @@ def _schema(schema: object) -> Json:
     return {"prompt": "hi", "n_predict": 2, "json_schema": schema}
 
 
+def _called(field: str) -> bytes:
+    """A message whose tool call has arguments that are nested without end."""
+    function = b'{"name": "a", "%s": "%s"}' % (field.encode(), BRACKETS)
+    call = b'{"type": "function", "function": %s}' % function
+    return b'{"messages": [{"role": "assistant", "tool_calls": [%s]}], "max_tokens": 1}' % call
+
+
 FIELD = {"type": "string"}
 LONG = "#" * 50_000
 BRACKETS = b"[" * 100_000 + b"]" * 100_000
@@ -128,6 +135,9 @@ REFERENCES = {"$ref": "#/$defs/a0", "$defs": CHAIN}
         (CHAT, {"messages": HELLO, "tools": _nested(200)}, "it is nested deeper than 128"),
         (C, _schema(_nested(200, "items")), "it is nested deeper than 128"),
         (C, _raw("grammar", PARENTHESES), "grammar: at byte 137 it is nested deeper"),
+        (C, _raw("gr\\u0061mmar", PARENTHESES), "grammar: at byte 137 it is nested deeper"),
+        (CHAT, _called("arguments"), "arguments: at byte 128 it is nested deeper"),
+        (CHAT, _called("argum\\u0065nts"), "arguments: at byte 128 it is nested deeper"),
         (C, _raw("grammar", RULES), "grammar: it has 800000 bytes, expected at most 262144"),
         (C, _schema({"properties": {LONG: FIELD}}), "json_schema: a name has 50000 bytes"),
         (C, _schema({"$ref": LONG}), "json_schema: a name has 50000 bytes, expected at most 1024"),
@@ -140,7 +150,7 @@ REFERENCES = {"$ref": "#/$defs/a0", "$defs": CHAIN}
             'a trigger\'s type is "0", expected 0 to 3',
         ),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_what_would_end_the_process(plain: Server, path: str, body: object, message: str) -> None:
     assert message in refusal(plain, path, body)

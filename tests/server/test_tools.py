@@ -96,3 +96,25 @@ def test_the_same_text(
         assert one["logprob"] == pytest.approx(two["logprob"], abs=1e-3)
         likely = [top["logprob"] for top in two["top_logprobs"]]
         assert [top["logprob"] for top in one["top_logprobs"]] == pytest.approx(likely, abs=1e-3)
+
+
+def test_a_model_that_nests_without_end(
+    both: tuple[Server, Llava, str], short: list[DemoPrompt]
+) -> None:
+    """The server's parser, which is recursive, gets the beginning alone, too."""
+    server, llm, template = both
+    if template is THINKING:
+        pytest.skip("this template has no tools")
+    bracket = llm.tokenize("[", add_bos=False)[-1]
+    asked = messages(short[0])
+    wanted = llm.create_chat_completion(asked, max_tokens=1, tools=TOOLS)
+    n_prompt = wanted["usage"]["prompt_tokens"]
+    options: dict[str, Any] = {
+        "tools": TOOLS,
+        "tool_choice": "required",
+        "logit_bias": {str(bracket): 100.0},
+        "temperature": 0,
+        "max_tokens": 4096 - n_prompt - 8,
+    }
+    made = server.post("/v1/chat/completions", messages=asked, **options)["choices"][0]
+    assert made["finish_reason"] == "length"

@@ -54,6 +54,12 @@ def test_any_json_object(llm: Llava, prompts: list[DemoPrompt]) -> None:
     )
 
 
+def test_an_empty_schema_is_any_object(llm: Llava, prompts: list[DemoPrompt]) -> None:
+    for wanted in ({"type": "json_schema", "json_schema": {"schema": {}}}, {"type": "json_object"}):
+        made = _ask(llm, prompts[0], response_format=wanted, temperature=0, max_tokens=40)
+        assert made.startswith("{"), made
+
+
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 def test_a_grammar(llm: Llava, prompts: list[DemoPrompt], temperature: float) -> None:
     grammar = 'root ::= " "? word ("," word)* "!"\nword ::= [a-c]{1,3}'

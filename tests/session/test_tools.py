@@ -178,6 +178,64 @@ def test_several_calls(bare: Llava) -> None:
         jsonschema.validate(json.loads(call["function"]["arguments"]), schema)
 
 
+DEEP = 200_000
+
+
+@pytest.mark.parametrize("begin", ["", 'He said "', 'A quote: \\" '])
+@pytest.mark.parametrize("is_partial", [True, False])
+def test_a_call_nested_without_end(bare: Llava, begin: str, is_partial: bool) -> None:
+    """The parser, which is recursive, gets the beginning alone."""
+    prompt = _prompt(bare, tools=TOOLS)
+    call = '{"name": "count", "parameters": {"what": ' + "[" * DEEP
+    message = json.loads(prompt.parse(begin + call, is_partial=is_partial))
+    assert len(message["content"]) < 1000
+    if not begin:
+        assert message["tool_calls"][0]["function"]["name"] == "count"
+    # brackets in a text are not nested
+    text = '{"name": "count", "parameters": {"what": "' + "[" * 100 + '"}}'
+    calls = json.loads(prompt.parse(text, is_partial=False))["tool_calls"]
+    assert json.loads(calls[0]["function"]["arguments"]) == {"what": "[" * 100}
+
+
+def test_a_model_that_nests_without_end(bare: Llava) -> None:
+    """In public calls: the answer ends by its limit, whole or streamed."""
+    (bracket,) = (t for t in range(616) if bare._session.piece_of(t) == b"[")
+    options: dict[str, Any] = {
+        "tools": TOOLS,
+        "grammar": 'root ::= "{\\"name\\": \\"count\\", \\"parameters\\": {\\"a\\": " "["+',
+        "logit_bias": {bracket: 100.0},
+        "temperature": 0,
+        "max_tokens": 300,
+    }
+    made = bare.create_chat_completion(ASKED, **options)["choices"][0]
+    assert made["finish_reason"] == "length"
+    assert made["message"]["tool_calls"][0]["function"]["name"] == "count"
+    streamed = [*bare.create_chat_completion(ASKED, stream=True, **options)]
+    assert streamed[-1]["choices"][0]["finish_reason"] == "length"
+    joined = _joined([chunk["choices"][0]["delta"] for chunk in streamed])
+    arguments = made["message"]["tool_calls"][0]["function"]["arguments"]
+    assert joined["tool_calls"][0]["arguments"] == arguments
+
+
+@pytest.mark.parametrize("n", [129, 5_000, DEEP])
+def test_arguments_nested_too_deep_are_refused(marked: Llava, n: int) -> None:
+    function = {"name": "count", "arguments": "[" * n + "]" * n}
+    called = {"role": "assistant", "tool_calls": [{"type": "function", "function": function}]}
+    with pytest.raises(ValueError, match=r"^messages: .* nested deeper than 128"):
+        marked.create_chat_completion([*ASKED, called], max_tokens=1)
+
+
+def test_a_call_that_must_be_leaves_no_schema(bare: Llava) -> None:
+    for choice in ("required", {"type": "function", "function": {"name": "zoom"}}):
+        with pytest.raises(ValueError, match=r"^response_format: it is given beside a tool"):
+            bare.create_chat_completion(
+                ASKED,
+                tools=TOOLS,
+                tool_choice=choice,
+                response_format={"type": "json_object"},
+            )
+
+
 def test_a_result_goes_back(marked: Llava) -> None:
     """What an answer has returned can be sent again, with the tool's result behind it."""
     _, message = _fed(

@@ -1,6 +1,7 @@
 #include "lookm/prompt/chat_prompt.h"
 
 #include "lookm/host/common_log.h"
+#include "lookm/prompt/grammar_limits.h"
 
 #include "chat.h"
 #include "json.h"
@@ -46,7 +47,10 @@ std::string chat_prompt::parse(const std::string & answer, bool is_partial) cons
         if (!made_->parser.empty()) {
             how.parser.load(made_->parser);
         }
-        message = common_chat_parse(answer, is_partial, how);
+        // more would overflow the parser's stack
+        const size_t n = parsable(answer);
+        message = n == answer.size() ? common_chat_parse(answer, is_partial, how)
+                                     : common_chat_parse(answer.substr(0, n), true, how);
     } catch (const std::exception &) {
         // llama.cpp's answer to text that its parser does not know; while more of it may follow,
         // none of it is certain

@@ -37,6 +37,31 @@ std::string plain(std::string message) {
     return end == message.npos ? message : message.erase(at, end + 2 - at);
 }
 
+// On one line, and without what llama.cpp repeats of the input.
+std::string brief(const std::string & message) {
+    std::string found = plain(message.substr(0, message.find("; tools = ")));
+    std::replace(found.begin(), found.end(), '\n', ' ');
+    constexpr size_t most = 400;
+    return found.size() > most ? found.substr(0, most) + "..." : found;
+}
+
+// llama.cpp parses the messages, and templates the arguments of tool calls, recursively.
+std::vector<common_chat_msg> messages_of(const std::string & json) {
+    const auto check = [](const std::string & text) {
+        if (const std::string why = json_over_limits(text); !why.empty()) {
+            throw std::invalid_argument(why);
+        }
+    };
+    check(json);
+    std::vector<common_chat_msg> found = common_chat_msgs_parse_oaicompat(common_json::parse(json));
+    for (const common_chat_msg & message : found) {
+        for (const common_chat_tool_call & call : message.tool_calls) {
+            check(call.arguments);
+        }
+    }
+    return found;
+}
+
 } // namespace
 
 std::vector<std::string> chat_template::names() {
@@ -108,13 +133,13 @@ chat_prompt chat_template::prompt_of(const chat_request & request) const {
     set_arguments(inputs, request.template_arguments);
     const quiet_scope quiet;
     try {
-        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messages));
+        inputs.messages = messages_of(request.messages);
         const bool may_call =
             !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
         return {common_chat_templates_apply(templates_.get(), inputs), may_call};
     } catch (const std::exception & e) {
         throw bad_argument("messages",
-                           std::string("the chat template rejects them: ") + plain(e.what()));
+                           std::string("the chat template rejects them: ") + brief(e.what()));
     }
 }
 
@@ -136,10 +161,14 @@ void chat_template::set_tools(common_chat_templates_inputs & inputs,
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
         inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(request.tool_choice);
     } catch (const std::exception & e) {
-        throw bad_argument("tools", plain(e.what()));
+        throw bad_argument("tools", brief(e.what()));
     }
     for (const common_chat_tool & tool : inputs.tools) {
         grammar_of_schema(tool.parameters, "tools"); // throws
+    }
+    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED && !request.json_schema.empty()) {
+        throw bad_argument("response_format", "it is given beside a tool that must be called "
+                                              "(tool_choice), expected one of them");
     }
     const auto able = common_chat_templates_get_caps(templates_.get());
     const auto parallel = able.find("supports_parallel_tool_calls");
@@ -161,7 +190,7 @@ void chat_template::set_arguments(common_chat_templates_inputs & inputs,
             }
         }
     } catch (const std::exception & e) {
-        throw bad_argument("chat_template_kwargs", plain(e.what()));
+        throw bad_argument("chat_template_kwargs", brief(e.what()));
     }
 }
 

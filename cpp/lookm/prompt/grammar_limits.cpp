@@ -37,6 +37,27 @@ std::string too_deep(const std::string & text, const char * open, const char * c
     return "";
 }
 
+// Where arrays and objects are nested too deep, if the text begins inside of a string, or outside;
+// its size if they are not.
+size_t end_of_shallow(const std::string & text, bool in_string) {
+    size_t depth = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (c == '\\') {
+            ++i; // outside of strings, JSON has none
+        } else if (c == '"') {
+            in_string = !in_string;
+        } else if (!in_string && (c == '[' || c == '{')) {
+            if (++depth > most_nested) {
+                return i;
+            }
+        } else if (!in_string && (c == ']' || c == '}')) {
+            depth -= depth > 0;
+        }
+    }
+    return text.size();
+}
+
 struct schema_size {
     size_t n_values = 0;
     size_t n_references = 0;
@@ -87,6 +108,11 @@ std::string grammar_over_limits(const std::string & grammar) {
                std::to_string(most_grammar);
     }
     return too_deep(grammar, "(", ")", true);
+}
+
+size_t parsable(const std::string & answer) {
+    // where the JSON begins, one of the two is outside of strings
+    return std::min(end_of_shallow(answer, false), end_of_shallow(answer, true));
 }
 
 std::string schema_over_limits(const common_json & schema) {

@@ -23,4 +23,8 @@ std::string grammar_over_limits(const std::string & grammar);
 // Of JSON that is within its limits.
 std::string schema_over_limits(const common_json & schema);
 
+// How much of the beginning of an answer can be parsed. There may be JSON somewhere in it, after
+// text with any number of quotes.
+size_t parsable(const std::string & answer);
+
 } // namespace lookm

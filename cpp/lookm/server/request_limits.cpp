@@ -35,6 +35,28 @@ std::string bad_triggers(const json & triggers) {
     return "";
 }
 
+// Arguments of earlier tool calls are JSON in a string, which llama.cpp parses as well.
+std::string bad_arguments(const json & value) {
+    std::string why;
+    if (value.is_object()) {
+        for (const auto & [key, inner] : value.items()) {
+            why = key == "arguments" && inner.is_string()
+                      ? json_over_limits(inner.template get<std::string>())
+                      : bad_arguments(inner);
+            if (!why.empty()) {
+                return why;
+            }
+        }
+    } else if (value.is_array()) {
+        for (const json & inner : value) {
+            if (why = bad_arguments(inner); !why.empty()) {
+                return why;
+            }
+        }
+    }
+    return why;
+}
+
 bool asks_for_nothing(const std::string & field, const json & value) {
     if (value.is_null() || (value.is_array() && value.empty()) ||
         (value.is_string() && std::string(value).empty())) {
@@ -50,13 +72,20 @@ std::string over_limits(const std::string & body, bool takes_grammars) {
     if (const std::string why = json_over_limits(body); !why.empty()) {
         return "request body: " + why;
     }
+    const bool has_escapes = body.find("\\u") != body.npos; // a field's name may be written so
     const auto mentions = [&](const char * field) {
-        return body.find('"' + std::string(field) + '"') != body.npos;
+        return has_escapes || body.find('"' + std::string(field) + '"') != body.npos;
     };
-    if (std::none_of(grammar_fields.begin(), grammar_fields.end(), mentions)) {
+    const bool has_arguments = mentions("arguments");
+    if (!has_arguments && std::none_of(grammar_fields.begin(), grammar_fields.end(), mentions)) {
         return "";
     }
     const json request = json::parse_no_throw(body);
+    if (has_arguments && !request.is_discarded()) {
+        if (const std::string why = bad_arguments(request); !why.empty()) {
+            return "arguments: " + why;
+        }
+    }
     for (const char * field : grammar_fields) {
         if (request.is_discarded() || !request.is_object() || !request.contains(field)) {
             continue;
