@@ -18,6 +18,8 @@ QUANTS = ("Q4_K_M", "Q8_0")
 PROJECTORS = ("f16", "bf16", "q8_0", "f32")
 """Types of a projector, best first: f16 is as good as f32, and half as large."""
 
+MOST_LISTED = 40
+"""Names in an error message."""
 TIMEOUT = 15
 """Seconds to wait for the hub's list of files."""
 
@@ -156,7 +158,9 @@ def model_file(files: Sequence[str], model: HubModel, filename: str | None = Non
     'a-Q4_K_M.gguf'
     """
     models = [file for file in files if _is_model(file)]
-    listed = ", ".join(models) or "none"
+    listed = (
+        ", ".join([*models[:MOST_LISTED], *(["..."] if models[MOST_LISTED:] else [])]) or "none"
+    )
     if filename is not None:
         found = [file for file in models if fnmatch(file, filename)]
         if len(found) != 1:
@@ -213,7 +217,7 @@ def parts_of(file: str, files: Iterable[str]) -> list[str]:
     ['a-00001-of-00002.gguf', 'a-00002-of-00002.gguf']
     """
     part = _PART.search(file)
-    if not part:
+    if not part or not int(part[2]):
         return [file]
     ends = [f"{file[: part.start()]}-{i:05}-of-{part[2]}.gguf" for i in range(1, int(part[2]) + 1)]
     missing = [end for end in ends if end not in {*files}]
@@ -236,7 +240,7 @@ def _is_gguf(file: str) -> bool:
 
 def _is_model(file: str) -> bool:
     part = _PART.search(file)
-    return _is_gguf(file) and "mmproj" not in file.lower() and (not part or int(part[1]) == 1)
+    return _is_gguf(file) and "mmproj" not in file.lower() and (not part or int(part[1]) <= 1)
 
 
 def _has_word(file: str, word: str) -> bool:

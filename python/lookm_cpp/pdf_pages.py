@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from lookm_cpp.brief import brief
 from lookm_cpp.image_series import ImageSeries
 from lookm_cpp.regular_files import path_of, regular_file
 from lookm_cpp.sizes import index, number
@@ -48,6 +49,8 @@ def read_pdf(
     except pdfium.PdfiumError as error:
         raise ValueError(f"{name} cannot be read, expected a PDF file: {error}") from None
     try:
+        if pages is not None and not isinstance(pages, Sequence):
+            raise ValueError(f"pages is {brief(pages)}, expected a list of numbers")
         numbers = [*range(1, len(document) + 1)] if pages is None else [*pages]
         for page in numbers:
             if not 1 <= index("pages", page) <= len(document):

@@ -141,6 +141,8 @@ class TextModel(OpenModel):
             ValueError: The model does not have one of them.
         """
         self._check_open()
+        if not isinstance(tokens, Sequence):
+            raise ValueError(f"tokens is {brief(tokens)}, expected a list of numbers")
         given = [whole("tokens", token) for token in tokens]
         return self._session.text_of(given, flag("special", special))
 

@@ -14,6 +14,7 @@ from lookm_cpp.regular_files import path_of, regular_file
 from lookm_cpp.sizes import index, number
 
 FPS = 1.0
+LEAST_FPS, MOST_FPS = 1e-5, 1e3
 MAX_SIDE = 1024
 MOST_FRAMES = 20_000
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,mpegvideo,m4v,h264,hevc,ivf,apng"
@@ -34,7 +35,8 @@ def read_video(
     Args:
         path: The file.
         fps: Frames for each second, the first at the beginning. Default: 1.
-        frames: A number of frames in place of ``fps``, spread evenly over the whole.
+        frames: A number of frames in place of ``fps``, spread evenly over the whole; fewer if the
+            video does not have as many.
         max_side: Longer frames are scaled down to so many pixels. Default: 1024.
 
     Returns:
@@ -50,8 +52,8 @@ def read_video(
     if fps is not None and frames is not None:
         raise ValueError(f"fps is {fps} beside frames {frames}, expected one of them")
     rate = number("fps", FPS if fps is None else fps)
-    if not 0 < rate < float("inf"):
-        raise ValueError(f"fps is {fps}, expected more than 0")
+    if not LEAST_FPS <= rate <= MOST_FPS:
+        raise ValueError(f"fps is {rate:g}, expected {LEAST_FPS:g} to {MOST_FPS:g}")
     if frames is not None and not 1 <= index("frames", frames) <= MOST_FRAMES:
         raise ValueError(f"frames is {frames}, expected 1 to {MOST_FRAMES}")
     if index("max_side", max_side) < 1:
@@ -61,8 +63,9 @@ def read_video(
         with av.open(str(file), options={"format_whitelist": FORMATS}) as container:
             if not container.streams.video:
                 raise ValueError(f"{name} has no pictures, expected a video file")
-            times = _times(av, container, rate, frames, name)
-            found = ImageSeries.of(_shown(container, times, max_side), "JPEG")
+            seconds = _seconds(av, container)
+            times = _times(seconds, rate, frames, name)
+            found = ImageSeries.of(_shown(container, times, seconds, max_side), "JPEG")
     except av.error.FFmpegError as error:
         why = error.strerror
         raise ValueError(f"{name} cannot be read, expected a video file: {why}") from None
@@ -82,9 +85,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
-def _times(av: Any, container: Any, rate: float, frames: int | None, name: str) -> Iterator[float]:
+def _times(seconds: float, rate: float, frames: int | None, name: str) -> Iterator[float]:
     """When frames are shown, in seconds from the beginning."""
-    seconds = _seconds(av, container)
     if frames is not None:
         if not seconds:
             raise ValueError(f"{name} does not say how long it is, expected fps in place of frames")
@@ -98,32 +100,45 @@ def _times(av: Any, container: Any, rate: float, frames: int | None, name: str) 
 
 
 def _seconds(av: Any, container: Any) -> float:
+    """How long the video is; 0 if it does not say."""
     stream = container.streams.video[0]
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return float((container.duration or 0) / av.time_base)
 
 
-def _shown(container: Any, times: Iterator[float], max_side: int) -> Iterator[tuple[str, Image]]:
-    """For each time, the first frame that is not before it."""
+def _shown(
+    container: Any, times: Iterator[float], seconds: float, max_side: int
+) -> Iterator[tuple[str, Image]]:
+    """The frame that is seen at each time, none of them twice."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     begin = float((stream.start_time or 0) * stream.time_base)
     wanted = next(times)
     frames = container.decode(stream)
+    seen = given = None
     while (frame := next(frames, None)) is not None:
-        if frame.time is None or frame.time - begin < wanted - 1e-3:
+        if frame.time is None:
             continue
         now = frame.time - begin
-        yield clock(wanted), _image(frame, max_side)
+        if seen is None or now <= wanted + 1e-3:
+            seen = frame
+            continue
+        if seen is not given:
+            yield clock(wanted), _image(seen, max_side)
+            given = seen
+        seen = frame
         for wanted in times:
-            if wanted > now + 1e-3:
+            if wanted > now - 1e-3:
                 break
         else:
             return
         if wanted - now > SEEK_SECONDS:
             container.seek(int((wanted + begin) / stream.time_base), stream=stream)
             frames = container.decode(stream)
+            seen = None
+    if seen is not given and (wanted < seconds or given is None):
+        yield clock(wanted), _image(seen, max_side)
 
 
 def _image(frame: Any, max_side: int) -> Image:

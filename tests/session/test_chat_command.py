@@ -85,6 +85,10 @@ def test_commands(tmp_path: Path) -> None:
         "/save",
         "/save 'a",
         "/nothing",
+        "/video",
+        "/pdf",
+        f"/video {OWL} 1e-320",
+        "x" * 300_000,
         "/help",
         "/quit",
         "What?",
@@ -106,6 +110,10 @@ def test_commands(tmp_path: Path) -> None:
         "/save has 0 names",
         "No closing quotation",
         "/nothing is none of the commands",
+        "/video has no file",
+        "/pdf has no file",
+        "fps is 9.99989e-321, expected",
+        "n_ctx",
         "Ctrl-D",
     ):
         assert said in " ".join(made.stderr.split()), said
@@ -139,9 +147,13 @@ def test_a_compressed_conversation_goes_on(tmp_path: Path) -> None:
         (("--keep", "some"), "some"),
         (("--keep", "compressed", "--resume", OWL), "state file"),
         (("--resume", str(Path(__file__))), "expected what /save has written"),
+        (("--resume", "NULL"), "NULL"),
     ],
 )
-def test_what_cannot_begin(flags: tuple[str, ...], said: str) -> None:
+def test_what_cannot_begin(flags: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "null.json").write_text("null")
+    flags = tuple(str(tmp_path / "null.json") if flag == "NULL" else flag for flag in flags)
+    said = "has no list" if said == "NULL" else said
     made = _chat("Hello", flags=flags)
     assert made.returncode == 2
     assert made.stdout == ""

@@ -196,6 +196,7 @@ def test_which_projector() -> None:
 
 
 def test_parts() -> None:
+    assert parts_of("a-00001-of-00000.gguf", []) == ["a-00001-of-00000.gguf"]
     assert parts_of(FILES[1], FILES) == FILES[1:3]
     with pytest.raises(ValueError, match="is split, and big-BF16-00002"):
         parts_of(FILES[1], FILES[:2])

@@ -76,6 +76,24 @@ def test_frames(clip: Path, how: Any, times: list[int]) -> None:
     assert found.size == (320, 180)
 
 
+@pytest.mark.parametrize(("n", "frames", "expected"), [(1, 5, 1), (3, 2, 2), (10, 200, 10)])
+def test_frames_of_a_short_video(tmp_path: Path, n: int, frames: int, expected: int) -> None:
+    """No frame comes twice, and the last one counts for all times after it."""
+    path = tmp_path / "short.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(n):
+            image = np.full((64, 64, 3), 20 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    found = read_video(path, frames=frames)
+    greys = [_centre(image)[0] for image in found.images]
+    assert len(greys) == expected
+    assert greys == sorted({*greys})
+    assert greys[-1] == pytest.approx(20 * (n - 1), abs=3)
+
+
 def test_long_frames_are_scaled_down(clip: Path) -> None:
     assert read_video(clip, frames=1, max_side=32).size == (32, 18)
 
@@ -83,7 +101,9 @@ def test_long_frames_are_scaled_down(clip: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"fps": 0}, "fps is 0, expected more than 0"),
+        ({"fps": 0}, "fps is 0, expected 1e-05 to 1000"),
+        ({"fps": 1e-320}, "expected 1e-05 to 1000"),
+        ({"fps": float("nan")}, "expected 1e-05 to 1000"),
         ({"fps": "x"}, "fps is 'x', expected a number"),
         ({"fps": 1000}, "which makes 30000 frames"),
         ({"frames": 0}, "frames is 0, expected 1 to"),
@@ -123,6 +143,7 @@ def test_pages(paper: Path, pages: Any, colours: str) -> None:
     [
         ({"pages": [4]}, "pages has 4, expected 1 to 3"),
         ({"pages": []}, "pages is empty"),
+        ({"pages": 5}, "pages is 5, expected a list"),
         ({"pages": ["1"]}, "pages is '1', expected a whole number"),
         ({"dpi": 0}, "dpi is 0, expected 1 to"),
         ({"dpi": "x"}, "dpi is 'x'"),
@@ -177,6 +198,8 @@ def test_commands_take_them(clip: Path, paper: Path, tmp_path: Path, capfd: Capt
         (["--pages", "1"], "--pages is given without --pdf"),
         (["--pdf", "x.pdf", "--pages", "a"], "--pages is 'a', expected numbers"),
         (["--pdf", "x.pdf"], "'x.pdf' does not exist"),
+        (["--pdf", "x.pdf", "--pages", "9" * 5000], "--pages is '999"),
+        (["--video", "x.mp4", "--fps", "1e-320"], "does not exist"),
     ],
 )
 def test_wrong_flags(flags: list[str], said: str, capfd: Capture) -> None:

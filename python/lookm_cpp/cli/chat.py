@@ -89,6 +89,8 @@ def _begun(llm: Llava, keep: Keep, system: str | None, resume: str | None) -> Ch
         return llm.chat(system=system, keep="all")
     try:
         messages = json.loads(read_text(resume, "--resume"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"--resume {resume!r}: {error}, expected what /save has written") from None
+    if not isinstance(messages, list):
+        raise ValueError(f"--resume {resume!r} has no list, expected what /save has written")
     return llm.chat(keep="all", messages=messages)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lookm_cpp.brief import brief
 from lookm_cpp.cli.flags import Flag
 from lookm_cpp.image_series import ImageSeries
 from lookm_cpp.images import ImageLike
 from lookm_cpp.parsing import words
 from lookm_cpp.pdf_pages import read_pdf
 from lookm_cpp.video_frames import FPS, read_video
+
+MOST_DIGITS = 9
 
 
 def page_numbers(text: str | None) -> list[int] | None:
@@ -27,8 +30,9 @@ def page_numbers(text: str | None) -> list[int] | None:
     found: list[int] = []
     for word in words(text):
         first, dash, last = word.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"--pages is {text!r}, expected numbers such as 1-3,7")
+        is_short = len(word) <= 2 * MOST_DIGITS
+        if not is_short or not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"--pages is {brief(text)}, expected numbers such as 1-3,7")
         found += range(int(first), min(int(last or first), int(first) + 100_000) + 1)
     return found
 

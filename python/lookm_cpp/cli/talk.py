@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lookm_cpp.llava import Llava
 
 PAGE = "report.html"
+MOST_PATHS = 1 << 16
+"""Characters of a line that may be names of files."""
 
 
 class Talk:
@@ -69,8 +71,8 @@ class Talk:
                 self._attach(pasted)
             else:
                 self._ask(line)
-        except (ValueError, OSError, RuntimeError) as error:
-            self._say(str(error))
+        except Exception as error:  # whatever it is, the conversation goes on
+            self._say(" ".join(str(error).split()) or type(error).__name__)
         except KeyboardInterrupt:
             sys.stdout.write("\n")
             self._say("stopped")
@@ -134,12 +136,12 @@ class Talk:
         self._say(_waiting(len(self.contexts), "text"))
 
     def _video(self, rest: str) -> None:
-        path, *more = _words(rest) or [""]
+        path, *more = _named("/video", rest)
         fps = numbers(more[0], "/video")[0] if more else None
         self._show(read_video(_path(path), fps=fps))
 
     def _pdf(self, rest: str) -> None:
-        path, *more = _words(rest) or [""]
+        path, *more = _named("/pdf", rest)
         self._show(read_pdf(_path(path), pages=page_numbers(more[0] if more else None)))
 
     def _show(self, series: ImageSeries) -> None:
@@ -236,6 +238,13 @@ def _words(rest: str) -> list[str]:
         raise ValueError(f"{rest!r}: {error}, expected names as a shell takes them") from None
 
 
+def _named(command: str, rest: str) -> list[str]:
+    words = _words(rest)
+    if not words:
+        raise ValueError(f"{command} has no file, expected its name")
+    return words
+
+
 def _path(word: str) -> str:
     """A path, as terminals write a file that is dropped on them."""
     found = urlparse(word)
@@ -244,6 +253,8 @@ def _path(word: str) -> str:
 
 def _image_paths(line: str) -> list[str]:
     """The files that a line names, if it names nothing else and they can be opened as images."""
+    if len(line) > MOST_PATHS:  # shlex takes quadratic time
+        return []
     try:
         paths = [_path(word) for word in shlex.split(line)]
         return paths if all(Path(path).is_file() for path in paths) else []
