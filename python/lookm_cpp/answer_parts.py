@@ -53,10 +53,11 @@ class AnswerParts:
         self._text += text
         return self._added(json.loads(self._prompt.parse(self._text, is_partial=True)), False)
 
-    def end(self, *, is_cut: bool) -> list[Delta]:
-        """The answer has ended; ``is_cut``: by a limit."""
+    def end(self, text: str = "", *, is_cut: bool) -> list[Delta]:
+        """The answer has ended with this text; ``is_cut``: by a limit."""
         if not self._prompt:
-            return []
+            return self.feed(text)
+        self._text += text
         return self._added(json.loads(self._prompt.parse(self._text, is_partial=is_cut)), True)
 
     def _added(self, message: dict[str, Any], is_last: bool) -> list[Delta]:
@@ -105,11 +106,14 @@ class AnswerParts:
 
 def content_of(answer: Answer, prompt: _core.ChatPrompt | None) -> str:
     """The content of an answer, which is generated to its end, without white space around it."""
-    parts = AnswerParts(prompt)
-    for text in answer:
-        parts.feed(text)
-    parts.end(is_cut=answer.finish_reason == "length")
-    return parts.message["content"].strip()
+    return parts_of(answer, prompt).message["content"].strip()
+
+
+def parts_of(answer: Answer, prompt: _core.ChatPrompt | None) -> AnswerParts:
+    """All parts of an answer, which is generated to its end."""
+    parts, text = AnswerParts(prompt), "".join(answer)
+    parts.end(text, is_cut=answer.finish_reason == "length")
+    return parts
 
 
 def _growth(told: str, now: str) -> str:

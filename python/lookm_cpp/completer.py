@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lookm_cpp.answer import Answer
-from lookm_cpp.answer_parts import AnswerParts
+from lookm_cpp.answer_parts import AnswerParts, parts_of
 from lookm_cpp.chat_types import FinishReason, Usage
 from lookm_cpp.reply import ChunkT, OneT, Reply, WholeT
 from lookm_cpp.stats import Stats
@@ -41,11 +41,9 @@ class Completer:
         choices, n_tokens = [], 0
         with self._hold():
             for i in range(form.n):
-                answer, parts = self._begin(request, form, i), AnswerParts(request.prompt)
-                for text in answer:
-                    parts.feed(text)
+                answer = self._begin(request, form, i)
+                parts = parts_of(answer, request.prompt)
                 self._note()
-                parts.end(is_cut=answer.finish_reason == "length")
                 n_tokens += answer.n_tokens
                 choices.append(
                     reply.choice(i, parts.message, answer.new_log_probs(), _reason(answer, parts))

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lookm_cpp.brief import brief
+from lookm_cpp.optional import optional_package
 
 QUANTS = ("Q4_K_M", "Q8_0")
 """Taken where none is asked for, the first of them that there is; else the first file."""
@@ -126,7 +126,7 @@ def cached_models(cache_dir: str | os.PathLike[str] | None = None) -> list[Cache
     Raises:
         ImportError: ``huggingface_hub`` is not installed.
     """
-    hub = _package()
+    hub = optional_package("huggingface_hub", "models of the hub", "constants", "errors")
     try:
         cache = hub.scan_cache_dir(cache_dir)
     except hub.errors.CacheNotFound:
@@ -158,21 +158,14 @@ def model_file(files: Sequence[str], model: HubModel, filename: str | None = Non
     'a-Q4_K_M.gguf'
     """
     models = [file for file in files if _is_model(file)]
-    listed = (
-        ", ".join([*models[:MOST_LISTED], *(["..."] if models[MOST_LISTED:] else [])]) or "none"
-    )
     if filename is not None:
-        found = [file for file in models if fnmatch(file, filename)]
-        if len(found) != 1:
-            raise ValueError(
-                f"filename is {brief(filename)}, expected one of {model.repo}'s GGUF files: "
-                f"{listed}"
-            )
-        return found[0]
+        return _only(models, "filename", filename, f"{model.repo}'s GGUF files")
     if model.quant is not None:
         found = [file for file in models if _has_word(file, model.quant)]
         if not found:
-            raise ValueError(f"{model.repo} has no {model.quant}, expected one of: {listed}")
+            raise ValueError(
+                f"{model.repo} has no {model.quant}, expected one of: {_listed(models)}"
+            )
         return found[0]
     for quant in QUANTS:
         for file in models:
@@ -196,13 +189,7 @@ def projector_file(files: Sequence[str], mmproj: str | Literal[False] | None = N
     if mmproj is False:
         return None
     if mmproj is not None:
-        found = [file for file in there if fnmatch(file, mmproj)]
-        if len(found) != 1:
-            raise ValueError(
-                f"mmproj is {brief(mmproj)}, expected one of the repository's projectors: "
-                f"{', '.join(there) or 'none'}"
-            )
-        return found[0]
+        return _only(there, "mmproj", mmproj, "the repository's projectors")
     for kind in PROJECTORS:
         for file in there:
             if _has_word(file, kind):
@@ -234,6 +221,20 @@ def _parts_there(file: str, files: Iterable[str]) -> list[str]:
         return [file]
 
 
+def _only(files: Sequence[str], argument: str, pattern: str, what: str) -> str:
+    found = [file for file in files if fnmatch(file, pattern)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{argument} is {brief(pattern)}, expected one of {what}: {_listed(files)}"
+        )
+    return found[0]
+
+
+def _listed(files: Sequence[str]) -> str:
+    more = ["..."] if len(files) > MOST_LISTED else []
+    return ", ".join([*files[:MOST_LISTED], *more]) or "none"
+
+
 def _is_gguf(file: str) -> bool:
     return file.lower().endswith(".gguf")
 
@@ -252,7 +253,7 @@ class _Hub:
     """A repository, and the cache."""
 
     def __init__(self, model: HubModel, cache_dir: str | os.PathLike[str] | None) -> None:
-        self._hub = _package()
+        self._hub = optional_package("huggingface_hub", "models of the hub", "constants", "errors")
         self._model = model
         self._cache = Path(cache_dir or self._hub.constants.HF_HUB_CACHE)
         # its HTTP client's errors are not OSErrors in every version
@@ -308,15 +309,3 @@ class _Hub:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _package() -> Any:
-    try:
-        hub = import_module("huggingface_hub")
-        for part in ("constants", "errors"):
-            import_module(f"huggingface_hub.{part}")
-    except ImportError:
-        raise ImportError(
-            "models of the hub need huggingface_hub: pip install huggingface_hub"
-        ) from None
-    return hub

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from typing import Any
 
 from PIL.Image import Image
 
 from lookm_cpp.brief import brief
 from lookm_cpp.image_series import ImageSeries
+from lookm_cpp.optional import optional_package
 from lookm_cpp.regular_files import path_of, regular_file
 from lookm_cpp.sizes import index, number
 
@@ -43,7 +43,7 @@ def read_pdf(
     file = regular_file(path_of(path, name, "a PDF file"), name, "a PDF file")
     if not 1 <= number("dpi", dpi) <= MOST_DPI:
         raise ValueError(f"dpi is {dpi}, expected 1 to {MOST_DPI}")
-    pdfium = _package()
+    pdfium = optional_package("pypdfium2", "PDF files")
     try:
         document = pdfium.PdfDocument(file)
     except pdfium.PdfiumError as error:
@@ -78,10 +78,3 @@ def _rendered(
             yield f"Page {page}", one.render(scale=scale).to_pil()
         except pdfium.PdfiumError as error:
             raise ValueError(f"page {page} of {name} cannot be read: {error}") from None
-
-
-def _package() -> Any:
-    try:
-        return import_module("pypdfium2")
-    except ImportError:
-        raise ImportError("PDF files need pypdfium2: pip install pypdfium2") from None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 from PIL.Image import Image
 
 from lookm_cpp.image_series import ImageSeries
+from lookm_cpp.optional import optional_package
 from lookm_cpp.regular_files import path_of, regular_file
 from lookm_cpp.sizes import index, number
 
@@ -58,7 +58,7 @@ def read_video(
         raise ValueError(f"frames is {frames}, expected 1 to {MOST_FRAMES}")
     if index("max_side", max_side) < 1:
         raise ValueError(f"max_side is {max_side}, expected 1 or more")
-    av = _package()
+    av = optional_package("av", "videos")
     try:
         with av.open(str(file), options={"format_whitelist": FORMATS}) as container:
             if not container.streams.video:
@@ -147,10 +147,3 @@ def _image(frame: Any, max_side: int) -> Image:
         image = image.rotate(frame.rotation, expand=True)
     image.thumbnail((max_side, max_side))
     return image
-
-
-def _package() -> Any:
-    try:
-        return import_module("av")
-    except ImportError:
-        raise ImportError("videos need PyAV: pip install av") from None

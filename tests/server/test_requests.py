@@ -121,6 +121,7 @@ FIELD = {"type": "string"}
 LONG = "#" * 50_000
 BRACKETS = b"[" * 100_000 + b"]" * 100_000
 PARENTHESES = b'"root ::= %s"' % (b"(" * 30_000)
+COMMENT = b'"root ::= ( # \\"\\n%s"' % (b"(" * 30_000)
 RULES = b'"%s"' % (b"x ::= y " * 100_000)
 TRIGGER = {"type": 99, "value": "x"}
 CHAIN = {f"a{i}": {"$ref": f"#/$defs/a{i + 1}"} for i in range(2_000)} | {"a2000": FIELD}
@@ -136,6 +137,7 @@ REFERENCES = {"$ref": "#/$defs/a0", "$defs": CHAIN}
         (C, _schema(_nested(200, "items")), "it is nested deeper than 128"),
         (C, _raw("grammar", PARENTHESES), "grammar: at byte 137 it is nested deeper"),
         (C, _raw("gr\\u0061mmar", PARENTHESES), "grammar: at byte 137 it is nested deeper"),
+        (C, _raw("grammar", COMMENT), "grammar: at byte 142 it is nested deeper"),
         (CHAT, _called("arguments"), "arguments: at byte 128 it is nested deeper"),
         (CHAT, _called("argum\\u0065nts"), "arguments: at byte 128 it is nested deeper"),
         (C, _raw("grammar", RULES), "grammar: it has 800000 bytes, expected at most 262144"),
@@ -150,7 +152,7 @@ REFERENCES = {"$ref": "#/$defs/a0", "$defs": CHAIN}
             'a trigger\'s type is "0", expected 0 to 3',
         ),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_what_would_end_the_process(plain: Server, path: str, body: object, message: str) -> None:
     assert message in refusal(plain, path, body)

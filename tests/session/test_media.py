@@ -27,8 +27,11 @@ def _grey(second: int) -> int:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("video") / "clip.mp4")
+
+
+def _write(path: Path) -> Path:
     """Each second has a grey of its own."""
-    path = tmp_path_factory.mktemp("video") / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
@@ -92,6 +95,14 @@ def test_frames_of_a_short_video(tmp_path: Path, n: int, frames: int, expected: 
     assert len(greys) == expected
     assert greys == sorted({*greys})
     assert greys[-1] == pytest.approx(20 * (n - 1), abs=3)
+
+
+@pytest.mark.parametrize("container", ["mkv", "avi", "ts"])
+def test_other_containers(tmp_path: Path, container: str) -> None:
+    """Frames are far enough apart to seek."""
+    found = read_video(_write(tmp_path / f"clip.{container}"), frames=3)
+    greys = [_centre(image)[0] for image in found.images]
+    assert greys == pytest.approx([_grey(second) for second in (5, 15, 25)], abs=4)
 
 
 def test_long_frames_are_scaled_down(clip: Path) -> None:

@@ -137,6 +137,11 @@ def _tokens(llm: Llava, prompt: DemoPrompt, **options: Any) -> list[int]:
         ({"grammar": "root ::= root"}, "grammar", "cannot parse"),
         ({"grammar": "x"}, "grammar", "cannot parse"),
         ({"grammar": "root ::= " + "(" * 129 + '"a"' + ")" * 129}, "grammar", "nested deeper"),
+        (
+            {"grammar": 'root ::= ( # "\n' + "(" * 99_999 + '"a"' + ")" * 100_000},
+            "grammar",
+            "nested deeper",
+        ),
         ({"grammar": f'root ::= "{"a" * (256 << 10)}"'}, "grammar", "at most 262144"),
         ({"grammar": 5}, "grammar", "expected a string"),
         ({"grammar": 'root ::= "a"', "response_format": OPENAI}, "grammar", "one of them"),

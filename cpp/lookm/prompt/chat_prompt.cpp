@@ -1,7 +1,7 @@
 #include "lookm/prompt/chat_prompt.h"
 
 #include "lookm/host/common_log.h"
-#include "lookm/prompt/grammar_limits.h"
+#include "lookm/prompt/parse_answer.h"
 
 #include "chat.h"
 #include "json.h"
@@ -47,10 +47,7 @@ std::string chat_prompt::parse(const std::string & answer, bool is_partial) cons
         if (!made_->parser.empty()) {
             how.parser.load(made_->parser);
         }
-        // more would overflow the parser's stack
-        const size_t n = parsable(answer);
-        message = n == answer.size() ? common_chat_parse(answer, is_partial, how)
-                                     : common_chat_parse(answer.substr(0, n), true, how);
+        message = parse_answer(answer, is_partial, how);
     } catch (const std::exception &) {
         // llama.cpp's answer to text that its parser does not know; while more of it may follow,
         // none of it is certain

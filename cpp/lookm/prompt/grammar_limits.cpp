@@ -6,56 +6,40 @@ namespace lookm {
 
 namespace {
 
-std::string nested(size_t at) {
-    return "at byte " + std::to_string(at) + " it is nested deeper than " +
-           std::to_string(most_nested) + " levels of brackets; expected fewer";
-}
-
-// Checks the depth of brackets, except those in "strings" and, in a grammar, in [character
-// classes].
-std::string too_deep(const std::string & text, const char * open, const char * close,
-                     bool has_classes) {
-    const std::string opening = open;
-    const std::string closing = close;
+// Where brackets are nested too deep; the text's size if they are not. Those in "strings" and, in a
+// grammar, in [character classes] and # comments do not count. in_string: the text begins in one.
+size_t end_of_shallow(const std::string & text, bool is_grammar, bool in_string = false) {
+    const std::string opening = is_grammar ? "(" : "[{";
+    const std::string closing = is_grammar ? ")" : "]}";
     size_t depth = 0;
-    char until = 0; // the character that ends the current string or class
+    char until = in_string ? '"' : '\0'; // the character that ends the string, class or comment
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
-        if (until != 0) {
-            i += c == '\\';
+        if (c == '\\' && until != '\n') {
+            ++i; // outside of strings, neither language has one
+        } else if (until != 0) {
             until = c == until ? '\0' : until;
-        } else if (c == '"' || (has_classes && c == '[')) {
-            until = c == '"' ? '"' : ']';
+        } else if (c == '"') {
+            until = '"';
+        } else if (is_grammar && (c == '[' || c == '#')) {
+            until = c == '[' ? ']' : '\n';
         } else if (opening.find(c) != opening.npos) {
             if (++depth > most_nested) {
-                return nested(i);
+                return i;
             }
         } else if (closing.find(c) != closing.npos) {
             depth -= depth > 0;
         }
     }
-    return "";
+    return text.size();
 }
 
-// Where arrays and objects are nested too deep, if the text begins inside of a string, or outside;
-// its size if they are not.
-size_t end_of_shallow(const std::string & text, bool in_string) {
-    size_t depth = 0;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (c == '\\') {
-            ++i; // outside of strings, JSON has none
-        } else if (c == '"') {
-            in_string = !in_string;
-        } else if (!in_string && (c == '[' || c == '{')) {
-            if (++depth > most_nested) {
-                return i;
-            }
-        } else if (!in_string && (c == ']' || c == '}')) {
-            depth -= depth > 0;
-        }
-    }
-    return text.size();
+std::string too_deep(const std::string & text, bool is_grammar) {
+    const size_t at = end_of_shallow(text, is_grammar);
+    return at == text.size()
+               ? ""
+               : "at byte " + std::to_string(at) + " it is nested deeper than " +
+                     std::to_string(most_nested) + " levels of brackets; expected fewer";
 }
 
 struct schema_size {
@@ -99,7 +83,7 @@ struct schema_size {
 } // namespace
 
 std::string json_over_limits(const std::string & json) {
-    return too_deep(json, "[{", "]}", false);
+    return too_deep(json, false);
 }
 
 std::string grammar_over_limits(const std::string & grammar) {
@@ -107,12 +91,12 @@ std::string grammar_over_limits(const std::string & grammar) {
         return "it has " + std::to_string(grammar.size()) + " bytes, expected at most " +
                std::to_string(most_grammar);
     }
-    return too_deep(grammar, "(", ")", true);
+    return too_deep(grammar, true);
 }
 
 size_t parsable(const std::string & answer) {
     // where the JSON begins, one of the two is outside of strings
-    return std::min(end_of_shallow(answer, false), end_of_shallow(answer, true));
+    return std::min(end_of_shallow(answer, false, false), end_of_shallow(answer, false, true));
 }
 
 std::string schema_over_limits(const common_json & schema) {

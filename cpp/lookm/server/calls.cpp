@@ -1,7 +1,7 @@
 #include "lookm/server/calls.h"
 
 #include "lookm/core/bad_argument.h"
-#include "lookm/prompt/grammar_limits.h"
+#include "lookm/prompt/parse_answer.h"
 #include "lookm/server/cache_size.h"
 #include "lookm/server/flags.h"
 #include "lookm/server/pruned_pieces.h"
@@ -273,7 +273,5 @@ void server_task_result_lookm::add_cells(json & object) const {
 
 common_chat_msg lookm_checked_parse(const std::string & answer, bool is_partial,
                                     const common_chat_parser_params & how) {
-    const size_t n = lookm::parsable(answer);
-    return n == answer.size() ? common_chat_parse(answer, is_partial, how)
-                              : common_chat_parse(answer.substr(0, n), true, how);
+    return lookm::parse_answer(answer, is_partial, how);
 }

@@ -58,7 +58,6 @@ struct server_task_result_lookm : server_task_result_cmpl_final {
     std::vector<lookm::server::prompt_cells> prompts = lookm::server::server_hook().last_prompts();
 };
 
-// llama-server's parsing of an answer, in place of common_chat_parse: only of its beginning if it
-// is nested so deep that the parser would overflow the stack.
+// llama-server's common_chat_parse, in server-task.cpp.
 common_chat_msg lookm_checked_parse(const std::string & answer, bool is_partial,
                                     const common_chat_parser_params & how);

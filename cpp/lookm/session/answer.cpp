@@ -4,30 +4,13 @@
 #include "lookm/core/stopwatch.h"
 #include "lookm/session/exit_switch.h"
 
+#include "common.h"
+
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
 
 namespace lookm {
-
-namespace {
-
-std::string text_of(const llama_vocab * vocab, llama_token token, bool shows_control) {
-    std::string piece(64, '\0');
-    const auto convert = [&] {
-        return llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()),
-                                    0, shows_control);
-    };
-    int32_t n = convert();
-    if (n < 0) {
-        piece.resize(-n);
-        n = convert();
-    }
-    piece.resize(std::max(n, 0));
-    return piece;
-}
-
-} // namespace
 
 void answer::clear() {
     drop();
@@ -125,7 +108,8 @@ std::optional<std::string> answer::next() {
         return std::nullopt;
     }
     pending_ = token;
-    return text_of(vocab, token, std::find(shown_.begin(), shown_.end(), token) != shown_.end());
+    const bool shows = std::find(shown_.begin(), shown_.end(), token) != shown_.end();
+    return common_token_to_piece(vocab, token, shows);
 }
 
 } // namespace lookm

@@ -28,17 +28,6 @@ struct triggers {
     std::vector<std::string> patterns;
 };
 
-std::string escaped(const std::string & word) {
-    std::string found;
-    for (const char c : word) {
-        if (std::string(".^$|()*+?[]{}\\").find(c) != std::string::npos) {
-            found += '\\';
-        }
-        found += c;
-    }
-    return found;
-}
-
 triggers triggers_of(const common_chat_params & form, const llama_vocab * vocab) {
     triggers found;
     for (const common_grammar_trigger & trigger : form.grammar_triggers) {
@@ -51,7 +40,7 @@ triggers triggers_of(const common_chat_params & form, const llama_vocab * vocab)
                     one.size() == 1) {
                     found.of_tokens.push_back(one[0]);
                 } else {
-                    found.patterns.push_back(escaped(trigger.value));
+                    found.patterns.push_back(regex_escape(trigger.value));
                 }
                 break;
             case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN:
@@ -119,19 +108,7 @@ void check_limits(const std::string & text, const char * argument) {
     }
 }
 
-std::string piece_of(const llama_vocab * vocab, llama_token token) {
-    return common_token_to_piece(vocab, token, false);
-}
-
 } // namespace
-
-answer_grammar::answer_grammar(llama_sampler_ptr grammar, const llama_vocab * vocab)
-    : grammar_(std::move(grammar)), vocab_(vocab), is_part_(llama_vocab_n_tokens(vocab)) {
-    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
-        utf8_tail alone;
-        is_part_[token] = !(alone.add(piece_of(vocab, token)) && alone.is_whole());
-    }
-}
 
 answer_grammar answer_grammar::of_form(const chat_prompt & prompt, const llama_vocab * vocab) {
     const common_chat_params & form = prompt.form();
@@ -207,23 +184,26 @@ void answer_grammar::apply(llama_token_data_array & candidates) const {
     }
     llama_sampler_apply(grammar_.get(), &candidates);
     for (size_t i = 0; i < candidates.size; ++i) {
-        if (!is_text(candidates.data[i].id)) {
-            candidates.data[i].logit = -INFINITY;
+        llama_token_data & one = candidates.data[i];
+        if (!std::isinf(one.logit) && !is_text(one.id)) {
+            one.logit = -INFINITY;
         }
     }
 }
 
+std::string answer_grammar::piece_of(llama_token token) const {
+    return common_token_to_piece(vocab_, token, false);
+}
+
 bool answer_grammar::is_text(llama_token token) const {
-    if (!is_part_[token]) {
-        return tail_.is_whole();
-    }
+    const std::string piece = piece_of(token);
     utf8_tail then = tail_;
-    return then.add(piece_of(vocab_, token));
+    return piece.empty() ? tail_.is_whole() : then.add(piece);
 }
 
 void answer_grammar::accept(llama_token token) {
     const bool was_on = is_on();
-    tail_.add(piece_of(vocab_, token));
+    tail_.add(piece_of(token));
     if (reasoning_) {
         llama_sampler_accept(reasoning_.get(), token);
     }

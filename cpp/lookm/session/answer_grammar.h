@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace lookm {
 
@@ -29,14 +28,15 @@ class answer_grammar {
     void accept(llama_token token);
 
   private:
-    answer_grammar(llama_sampler_ptr grammar, const llama_vocab * vocab);
+    answer_grammar(llama_sampler_ptr grammar, const llama_vocab * vocab)
+        : grammar_(std::move(grammar)), vocab_(vocab) {}
     static answer_grammar of_form(const chat_prompt & prompt, const llama_vocab * vocab);
     bool is_on() const;
+    std::string piece_of(llama_token token) const;
     bool is_text(llama_token token) const; // UTF-8 behind the answer so far
 
     llama_sampler_ptr grammar_;
     const llama_vocab * vocab_;
-    std::vector<bool> is_part_; // by token: not UTF-8 by itself
     utf8_tail tail_;
     // Where the grammar waits for a tool call: null, or what tells reasoning, in which there is
     // none.

@@ -25,7 +25,8 @@ from lookm_cpp.cli.flags import (
     Mmproj,
     Model,
     System,
-    check_embedded,
+    TextOnly,
+    projector_of,
     with_flags,
     without,
 )
@@ -139,9 +140,7 @@ def ask(
     model: Model,
     mmproj: Mmproj = None,
     system: System = None,
-    text_only: Annotated[
-        bool, typer.Option("--text-only", help="Use no projector; there are no images.")
-    ] = False,
+    text_only: TextOnly = False,
     image: Images = None,
     context_file: ContextFiles = None,
     kv_ratio: Annotated[
@@ -175,9 +174,7 @@ def ask(
     default_ratio = COMPARED_RATIO if compare and not ratios_given else 1.0
     how["kv_ratio"] = default_ratio if kv_ratio is None else ratio_or_auto(kv_ratio)
     ratios = {name: how[name] for name in RATIOS}
-    check_embedded(model, mmproj)
-    if text_only and (model == embedded.NAME or mmproj is not None):
-        raise ValueError("--text-only is given with a projector, expected one or the other")
+    projector = projector_of(model, mmproj, text_only=text_only)
     if compare and (opened["kv_cells"] is not None or opened["kv_memory"] is not None):
         raise ValueError(
             "--compare needs the full cache, expected no --kv-cells or --kv-memory with it"
@@ -185,7 +182,6 @@ def ask(
     contexts = [read_text(file, "--context-file") for file in context_file or ()]
     text, images = with_series(*question_and_images(question, image), series_of(media))
     asked = Asked(text, images, contexts, system)
-    projector: str | Literal[False] | None = False if text_only else mmproj
     if not compare:  # nothing comes again
         opened |= {"prefix_memory": 0, "image_cache": 0}
     with open_model(model, projector, {**opened, **how}) as llm:

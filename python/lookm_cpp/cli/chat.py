@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,8 @@ from lookm_cpp.cli.flags import (
     Mmproj,
     Model,
     System,
-    check_embedded,
+    TextOnly,
+    projector_of,
     with_flags,
 )
 from lookm_cpp.cli.lines import typed_lines
@@ -41,9 +42,7 @@ def chat(
     model: Model,
     mmproj: Mmproj = None,
     system: System = None,
-    text_only: Annotated[
-        bool, typer.Option("--text-only", help="Use no projector; there are no images.")
-    ] = False,
+    text_only: TextOnly = False,
     keep: Annotated[
         Keep,
         typer.Option(
@@ -69,8 +68,7 @@ def chat(
     /help lists what a line may begin with; a line of names of images attaches these to the next
     question. Answers go to stdout, everything else to stderr.
     """
-    check_embedded(model, mmproj)
-    projector: str | Literal[False] | None = False if text_only else mmproj
+    projector = projector_of(model, mmproj, text_only=text_only)
     with open_model(model, projector, {**opened, **how}) as llm:
         talk = Talk(llm, _begun(llm, keep, system, resume), answer)
         for line in typed_lines(COMMANDS, talk.status):

@@ -47,6 +47,9 @@ System = Annotated[
         help="A system message before the question.",
     ),
 ]
+TextOnly = Annotated[
+    bool, typer.Option("--text-only", help="Use no projector; there are no images.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 METAVARS = {int: "N", float: "X", str: "TEXT"}
@@ -112,11 +115,12 @@ def _shares(words: str | None) -> list[float] | None:
     return None if words is None else numbers(words, "--tensor-split")
 
 
-def _flags(section: str, *flags: Flag) -> tuple[Flag, ...]:
+def flags_under(section: str, *flags: Flag) -> tuple[Flag, ...]:
+    """The flags, under this heading of the help."""
     return tuple(replace(flag, section=section) for flag in flags)
 
 
-COMPRESSION = _flags(
+COMPRESSION = flags_under(
     "Compression",
     Flag(
         "kv_ratio",
@@ -256,7 +260,7 @@ KV_RATIO = COMPRESSION[0]
 AUTO = ("ratio_floor", "ratio_ceiling", "quality")
 """Options of ``--kv-ratio auto``, for commands that take fixed ratios alone."""
 
-OPENING = _flags(
+OPENING = flags_under(
     "Model and memory",
     Flag(
         "chat_template",
@@ -403,7 +407,7 @@ OPENING = _flags(
     Flag("verbose", bool, ("--verbose", "-v"), "Show llama.cpp's log.", _MODEL.verbose),
 )
 
-MAX_TOKENS, *_SAMPLING = _flags(
+MAX_TOKENS, *_SAMPLING = flags_under(
     "Answer",
     Flag(
         "max_tokens",
@@ -482,7 +486,9 @@ def without(flags: Sequence[Flag], *options: str) -> tuple[Flag, ...]:
     return tuple(flag for flag in flags if flag.option not in options)
 
 
-def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_flags(
+    **groups: Sequence[Flag],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command these flags; it gets each group as a dict of that name, values by the
     library's keywords. A command that takes a model also takes ``-hf``.
     """
@@ -516,6 +522,18 @@ def with_flags(**groups: Sequence[Flag]) -> Callable[[Callable[..., None]], Call
 def _value(flag: Flag, given: dict[str, Any]) -> Any:
     value = given.pop(flag.option)
     return value if flag.read is None else flag.read(value)
+
+
+def projector_of(model: str, mmproj: str | None, *, text_only: bool) -> str | Literal[False] | None:
+    """The projector as ``Llava`` takes it.
+
+    Raises:
+        ValueError: There is one beside ``--text-only``, or the embedded model gets another.
+    """
+    check_embedded(model, mmproj)
+    if text_only and (model == embedded.NAME or mmproj is not None):
+        raise ValueError("--text-only is given with a projector, expected one or the other")
+    return False if text_only else mmproj
 
 
 def check_embedded(model: str, mmproj: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lookm_cpp.brief import brief
-from lookm_cpp.cli.flags import Flag
+from lookm_cpp.cli.flags import Flag, flags_under
 from lookm_cpp.image_series import ImageSeries
 from lookm_cpp.images import ImageLike
 from lookm_cpp.parsing import words
@@ -37,14 +37,14 @@ def page_numbers(text: str | None) -> list[int] | None:
     return found
 
 
-MEDIA = (
+MEDIA = flags_under(
+    "Videos and documents",
     Flag(
         "video",
         str,
         ("--video",),
         "A video: its frames come before the question, each with its time.",
         metavar="FILE",
-        section="Videos and documents",
     ),
     Flag(
         "fps",
@@ -52,14 +52,12 @@ MEDIA = (
         ("--fps",),
         "Frames for each second of the video.",
         otherwise=f"{FPS:g}",
-        section="Videos and documents",
     ),
     Flag(
         "frames",
         int,
         ("--frames",),
         "A number of frames in place of --fps, spread over the video.",
-        section="Videos and documents",
     ),
     Flag(
         "pdf",
@@ -67,7 +65,6 @@ MEDIA = (
         ("--pdf",),
         "A PDF document: its pages come before the question, each with its number.",
         metavar="FILE",
-        section="Videos and documents",
     ),
     Flag(
         "pages",
@@ -76,7 +73,6 @@ MEDIA = (
         "Pages of the document, such as 1-3,7.",
         otherwise="all",
         metavar="N-N,...",
-        section="Videos and documents",
         read=page_numbers,
     ),
 )
