@@ -44,6 +44,8 @@ RATIO = 0.2
 SERVERS = ("llama-server", f"ratio {RATIO:g}")
 CACHE_RAM = 64  # MiB of host memory
 N_PICTURES = 8
+ALBUM = "album: 8 users, 6 questions each"
+LIMIT = "album without its pictures"
 NAMES = ("Anna", "Ivan", "Mara", "Otto", "Lena", "Paul", "Nora", "Emil")
 Json = dict[str, Any]
 Message = dict[str, Any]
@@ -93,6 +95,11 @@ def album(round_: int, user: int, turn: int, _: Sequence[str]) -> list[Message]:
     return [{"role": "user", "content": [*parts, text(f" What is in image {turn + 1}?")]}]
 
 
+def bare(_: int, __: int, turn: int, ___: Sequence[str]) -> list[Message]:
+    """The album's question without its pictures."""
+    return [{"role": "user", "content": f"What is in image {turn + 1}?"}]
+
+
 def agent(round_: int, _: int, turn: int, answers: Sequence[str]) -> list[Message]:
     """A conversation that has got one more screenshot."""
     messages: list[Message] = []
@@ -113,10 +120,11 @@ def document(round_: int, _: int, turn: int, __: Sequence[str]) -> list[Message]
 
 
 def workloads(n_cells: int) -> list[Workload]:
-    """The three; ``n_cells`` is what a picture takes."""
+    """Those of the table; ``n_cells`` is what a picture takes."""
     album_cells = 4 * (N_PICTURES * (n_cells + 8) + 64 + 128)
     return [
-        Workload("album: 8 users, 6 questions each", 8, 4, album_cells, 6, 128, album),
+        Workload(ALBUM, 8, 4, album_cells, 6, 128, album),
+        Workload(LIMIT, 8, 8, album_cells, 6, 128, bare),
         Workload("agent: 20 screenshots", 1, 1, 4096, 20, 32, agent),
         Workload("document: 50 questions", 1, 1, 4096, 50, 16, document),
     ]
@@ -230,7 +238,24 @@ def table(results: Json) -> Table:
         f"llama-server / ratio {RATIO:g}. In the album, llama-server's cache holds 4 of the 8 "
         "users' prompts."
     )
+    whole, bare_rate = (_rate(results, name, SERVERS[0]) for name in (ALBUM, LIMIT))
+    if whole and bare_rate:
+        made.note += (
+            " With no picture to read and nothing in its cache, llama-server answers "
+            f"{bare_rate / whole:.1f} times as many of the album's questions: the limit of "
+            "what any cache can give here, where the clients run on the same two cores."
+        )
     return made
+
+
+def _rate(results: Json, workload: str, server: str) -> float:
+    """Requests a minute, 0 if it was not measured."""
+    rates = [
+        entry[server]["requests_per_minute"]
+        for entry in results["rounds"]
+        if entry["workload"] == workload
+    ]
+    return float(median(rates)) if rates else 0.0
 
 
 def markdown(results: Json) -> str:
