@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import webbrowser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lookm_cpp.cli import main
+from lookm_cpp.cli.half_blocks import half_blocks
 from lookm_cpp.embedded import DEMO
 from PIL import Image
 
@@ -88,3 +91,54 @@ def test_the_doc_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks:
         exec(compile(block, str(DOC), "exec"), {})
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_page_opens_in_the_browser(
+    found: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda uri: opened.append(uri) or found)
+    monkeypatch.chdir(tmp_path)
+    assert main([*ASK, QUESTION, "--open", "--method", "h2o", "--max-tokens", "2"]) == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]
+    assert ("no browser was found" in capsys.readouterr().err) is not found
+
+
+def test_half_blocks_are_pixels() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (5, 3, 3), dtype=np.uint8)
+    text = half_blocks(Image.fromarray(pixels))
+    assert text.plain == "\n".join(["\u2580" * 3] * 3)
+    drawn = [
+        (tuple(span.style.color.triplet), tuple(span.style.bgcolor.triplet)) for span in text.spans
+    ]
+    below = [*pixels[1::2], pixels[4]]  # the last row stands for the one that is missing
+    assert drawn == [
+        (tuple(a), tuple(b))
+        for upper, lower in zip(pixels[::2].tolist(), (r.tolist() for r in below), strict=True)
+        for a, b in zip(upper, lower, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("term", "drawn"), [("xterm-256color", True), ("dumb", False)])
+def test_what_was_kept_at_the_terminal(
+    term: str,
+    drawn: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("FORCE_COLOR" if drawn else "NO_COLOR", "1")
+    assert main([*ASK, QUESTION, "--show", "--method", "h2o", "--max-tokens", "2"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line for line in out.splitlines() if "\u2580" in line]
+    assert len(rows) == (12 if drawn else 0)
+    assert all(line.count("\u2580") == 2 * 24 for line in rows)
+    assert ("no terminal with colours" in err) is not drawn

@@ -218,7 +218,9 @@ def test_keys_at_a_terminal(tmp_path: Path) -> None:
     terminal.keys(f"/image {OWL}\r")
     terminal.until("(?s)1 image for the next.*turns")
     terminal.keys("Image 1:<image> What is in image 1?\r")
+    terminal.until(r"[2-9] tokens, [\d.]+ tokens/s, \d+ cells")  # while the answer comes
     terminal.until(r"(?s)KV .*\d turns")
+    assert "owl" in terminal.text
     terminal.keys("/stats\r")
     terminal.until(r"(?s)cells kept.*\d turns")
     terminal.keys("\x04")

@@ -63,6 +63,38 @@ def test_ask_finds_the_mmproj(capfd: Capture) -> None:
     assert capfd.readouterr().out == ANSWER + "\n"
 
 
+def test_ask_for_a_form(capfd: Capture, tmp_path: Path) -> None:
+    schema, grammar = tmp_path / "schema.json", tmp_path / "answer.gbnf"
+    schema.write_text('{"type": "object", "properties": {"n": {"enum": [7]}}, "required": ["n"]}')
+    grammar.write_text('root ::= "yes" | "no"')
+    assert main([*ASK, "--json-schema-file", str(schema), "--kv-ratio", "0.5"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"n": 7}
+    assert main([*ASK, "--grammar-file", str(grammar)]) == 0
+    assert capfd.readouterr().out in ("yes\n", "no\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "said"),
+    [
+        ("--json-schema-file", "{", "expected a JSON schema"),
+        ("--json-schema-file", "[" * 100000, "expected a JSON schema"),
+        ("--json-schema-file", "[]", "expected a dict"),
+        ("--grammar-file", "root ::=  (", "grammar"),
+        ("--grammar-file", None, "--grammar-file"),
+    ],
+)
+def test_a_form_that_is_none(
+    capfd: Capture, tmp_path: Path, flag: str, text: str | None, said: str
+) -> None:
+    file = tmp_path / "form"
+    if text is not None:
+        file.write_text(text)
+    assert main([*ASK, flag, str(file)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert said in err.splitlines()[-1]
+
+
 def test_ask_json(capfd: Capture) -> None:
     assert main([*ASK, "--json", "--kv-ratio", "0.5", "--max-tokens", "3"]) == 0
     out, err = capfd.readouterr()

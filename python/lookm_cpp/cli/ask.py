@@ -18,6 +18,7 @@ from lookm_cpp.cli.console import print_json, prompt_progress, side_by_side, sta
 from lookm_cpp.cli.flags import (
     ANSWER,
     COMPRESSION,
+    FORM,
     KV_RATIO,
     OPENING,
     SEED,
@@ -130,7 +131,7 @@ def _fidelity_rows(found: Fidelity | None) -> list[list[str]]:
 
 @with_flags(
     how=without(COMPRESSION, "kv_ratio"),
-    answer=(*ANSWER, SEED),
+    answer=(*ANSWER, SEED, *FORM),
     media=MEDIA,
     opened=OPENING,
 )

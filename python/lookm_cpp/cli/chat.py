@@ -12,6 +12,7 @@ from lookm_cpp.cli.ask import open_model
 from lookm_cpp.cli.flags import (
     ANSWER,
     COMPRESSION,
+    FORM,
     OPENING,
     SEED,
     Mmproj,
@@ -36,7 +37,7 @@ class Keep(str, Enum):
     compressed = "compressed"
 
 
-@with_flags(how=COMPRESSION, answer=(*ANSWER, SEED), opened=OPENING)
+@with_flags(how=COMPRESSION, answer=(*ANSWER, SEED, *FORM), opened=OPENING)
 def chat(
     *,
     model: Model,

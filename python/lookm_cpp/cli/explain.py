@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from lookm_cpp.cli.flags import (
     without,
 )
 from lookm_cpp.cli.media import MEDIA, series_of, with_series
+from lookm_cpp.cli.half_blocks import show_kept
 from lookm_cpp.explaining.cells import MethodCells
 from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
 from lookm_cpp.explaining.explain import METHODS
@@ -75,6 +77,13 @@ def explain(
         bool,
         typer.Option("--dark", help="Draw pictures for a dark page. A page follows the browser."),
     ] = False,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Draw the images at the terminal too, with what was kept."),
+    ] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open what was written in the browser.")
+    ] = False,
     how: dict[str, Any],
     answer: dict[str, Any],
     media: dict[str, Any],
@@ -110,8 +119,12 @@ def explain(
     for target in targets:
         found.save(target, dark=dark)
     _tell(found)
+    if show:
+        show_kept(found, dark=dark)
     for target in targets:
         sys.stderr.write(f"[written: {target}]\n")
+        if open_page and not webbrowser.open(target.resolve().as_uri()):
+            sys.stderr.write(f"[--open: no browser was found for {target}]\n")
 
 
 def _tell(found: Explanation) -> None:

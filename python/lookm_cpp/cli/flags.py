@@ -6,6 +6,7 @@ The first name is this project's, the others are llama.cpp's.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -17,9 +18,11 @@ from lookm_cpp import _core, embedded
 from lookm_cpp.cli.hub_flag import hub_parameters, with_hub_files
 from lookm_cpp.compression import Compression
 from lookm_cpp.file_check import CHECK_FILES
+from lookm_cpp.files import read_text
 from lookm_cpp.images import MAX_PIXELS
 from lookm_cpp.options import RANDOM_SEED, SAMPLING
 from lookm_cpp.parsing import numbers, ratio_or_auto
+from lookm_cpp.response_format import ResponseFormat
 
 _MODEL = _core.ModelOptions()
 _HOW = Compression()
@@ -113,6 +116,20 @@ def _switch(word: str) -> bool | Literal["auto"]:
 
 def _shares(words: str | None) -> list[float] | None:
     return None if words is None else numbers(words, "--tensor-split")
+
+
+def _schema(file: str | None) -> ResponseFormat | None:
+    if file is None:
+        return None
+    try:
+        schema = json.loads(read_text(file, "--json-schema-file"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"--json-schema-file {file!r}: {error}, expected a JSON schema") from None
+    return {"type": "json_schema", "json_schema": {"schema": schema}}
+
+
+def _grammar(file: str | None) -> str | None:
+    return None if file is None else read_text(file, "--grammar-file")
 
 
 def flags_under(section: str, *flags: Flag) -> tuple[Flag, ...]:
@@ -476,6 +493,27 @@ SEED = Flag(
     section="Answer",
 )
 ANSWER = (MAX_TOKENS, *_SAMPLING)
+FORM = flags_under(
+    "Answer",
+    Flag(
+        "response_format",
+        str,
+        ("--json-schema-file", "-jf"),
+        "The JSON schema of the answer.",
+        otherwise="any text",
+        metavar="FILE",
+        read=_schema,
+    ),
+    Flag(
+        "grammar",
+        str,
+        ("--grammar-file",),
+        "The GBNF grammar of the answer.",
+        otherwise="any text",
+        metavar="FILE",
+        read=_grammar,
+    ),
+)
 MAX_ANSWER = replace(MAX_TOKENS, help="Maximum number of tokens in the answer.")
 """Where it may not be 0."""
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lookm_cpp.chat import PLACEHOLDER
 from lookm_cpp.cli.console import prompt_progress, side_by_side, stats_line, stats_rows
+from lookm_cpp.cli.live_answer import show_answer
 from lookm_cpp.cli.media import page_numbers, with_series
 from lookm_cpp.compression import RATIOS
 from lookm_cpp.conversation import Chat
@@ -107,13 +108,7 @@ class Talk:
                 asked, shown, context=contexts, progress=progress, **self._answer
             )
         self.images, self.contexts, self.series = [], [], []
-        begun = False
-        for piece in pieces:
-            text = piece if begun else piece.lstrip()
-            begun = begun or bool(text)
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
+        show_answer(pieces, self._chat.stats.kept_cells)
         self._say(f"[{stats_line(self._chat.stats)}]")
 
     def _attach(self, paths: list[str]) -> None:

@@ -44,6 +44,41 @@ def picture(
     return _Painter(explanation, DARK if dark else LIGHT, layer).paint()
 
 
+def heat_map(
+    explanation: ExplainedPrompt, view: View, share: Shares, theme: Theme, most: int
+) -> Image.Image:
+    """One view with the ``share`` of each cell over it, at most ``most`` pixels wide."""
+    x0, y0, x1, y1 = view.frame
+    tall = (y1 - y0) / (x1 - x0) / view.aspect
+    width = max(1, round(min(most, TALLEST * most / tall)))
+    scale, height = width / (x1 - x0), max(1, round(width * tall))
+    canvas = Image.new("RGB", (width, height), PADDING)
+    if view.has_picture:
+        size = (max(1, round(scale)), max(1, round(scale / view.aspect)))
+        grey = _grey(explanation.images[view.image]).resize(size, Image.Resampling.BICUBIC)
+        canvas.paste(grey, (round(-x0 * scale), round(-y0 * scale / view.aspect)))
+
+    def pixels(box: Box) -> Area:
+        left, right = (round((x - x0) * scale) for x in (box[0], box[2]))
+        upper, lower = (round((y - y0) * scale / view.aspect) for y in (box[1], box[3]))
+        return left, upper, right, lower
+
+    for one in view.boxes:
+        _cover(canvas, pixels(one.box), float(np.mean(share[list(one.cells)])), theme)
+    for unread in view.pruned:
+        canvas.paste(theme.pruned, pixels(unread))
+    return canvas
+
+
+def _cover(canvas: Image.Image, area: Area, share: float, theme: Theme) -> None:
+    if area[0] >= area[2] or area[1] >= area[3]:
+        return
+    under = canvas.crop(area)
+    colour = Image.new("RGB", under.size, theme.colour(share))
+    over = ImageChops.multiply(under, colour) if share > 0 else colour
+    canvas.paste(Image.blend(under, over, OVER_KEPT if share > 0 else theme.over_evicted), area)
+
+
 class _Painter:
     def __init__(self, explanation: ExplainedPrompt, theme: Theme, layer: int | None) -> None:
         self.explanation, self.theme, self.layer = explanation, theme, layer
@@ -120,31 +155,12 @@ class _Painter:
 
     def _view(self, view: View, share: Shares, left: int, top: int) -> int:
         """Draw a view, and return the height that it took."""
-        x0, y0, x1, y1 = view.frame
-        tall = (y1 - y0) / (x1 - x0) / view.aspect
-        width = max(1, round(min(self.width, TALLEST * self.width / tall)))
-        scale, height = width / (x1 - x0), max(1, round(width * tall))
-        canvas = Image.new("RGB", (width, height), PADDING)
-        grey = _grey(self.explanation.images[view.image]) if view.has_picture else None
-        box = (round(-x0 * scale), round(-y0 * scale / view.aspect))
-        if grey is not None:
-            size = (max(1, round(scale)), max(1, round(scale / view.aspect)))
-            canvas.paste(grey.resize(size, Image.Resampling.BICUBIC), box)
-
-        def pixels(box: Box) -> Area:
-            left, right = (round((x - x0) * scale) for x in (box[0], box[2]))
-            upper, lower = (round((y - y0) * scale / view.aspect) for y in (box[1], box[3]))
-            return left, upper, right, lower
-
-        for one in view.boxes:
-            self._cover(canvas, pixels(one.box), float(np.mean(share[list(one.cells)])))
-        for unread in view.pruned:
-            canvas.paste(self.theme.pruned, pixels(unread))
+        canvas = heat_map(self.explanation, view, share, self.theme, self.width)
         self.sheet.paste(canvas, (left, top))
         return (
-            height
-            + self._apart(view, share, left, top + height + 8)
-            + self._caption(view, left, top + height)
+            canvas.height
+            + self._apart(view, share, left, top + canvas.height + 8)
+            + self._caption(view, left, top + canvas.height)
         )
 
     def _caption(self, view: View, left: int, top: int) -> int:
@@ -163,16 +179,6 @@ class _Painter:
             colour = self.theme.colour(float(share[cell]))
             self.draw.rectangle((x, y, x + APART - 4, y + APART - 4), colour, self.theme.line)
         return math.ceil(len(view.apart) / per_row) * APART
-
-    def _cover(self, canvas: Image.Image, area: Area, share: float) -> None:
-        if area[0] >= area[2] or area[1] >= area[3]:
-            return
-        under = canvas.crop(area)
-        colour = Image.new("RGB", under.size, self.theme.colour(share))
-        over = ImageChops.multiply(under, colour) if share > 0 else colour
-        canvas.paste(
-            Image.blend(under, over, OVER_KEPT if share > 0 else self.theme.over_evicted), area
-        )
 
     def _legend(self, left: int, top: int) -> None:
         for i in range(300):
