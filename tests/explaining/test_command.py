@@ -11,6 +11,7 @@ import pytest
 from lookm_cpp.cli import main
 from lookm_cpp.cli.half_blocks import half_blocks
 from lookm_cpp.embedded import DEMO
+from lookm_cpp.explaining.colours import css
 from PIL import Image
 
 DOC = Path(__file__).parents[2] / "docs" / "explain.md"
@@ -101,7 +102,12 @@ def test_the_page_opens_in_the_browser(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda uri: opened.append(uri) or found)
+
+    def open_page(uri: str) -> bool:
+        opened.append(uri)
+        return found
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
     monkeypatch.chdir(tmp_path)
     assert main([*ASK, QUESTION, "--open", "--method", "h2o", "--max-tokens", "2"]) == 0
     assert opened == [(tmp_path / "report.html").as_uri()]
@@ -112,14 +118,11 @@ def test_half_blocks_are_pixels() -> None:
     pixels = np.random.default_rng(5).integers(0, 256, (5, 3, 3), dtype=np.uint8)
     text = half_blocks(Image.fromarray(pixels))
     assert text.plain == "\n".join(["\u2580" * 3] * 3)
-    drawn = [
-        (tuple(span.style.color.triplet), tuple(span.style.bgcolor.triplet)) for span in text.spans
-    ]
     below = [*pixels[1::2], pixels[4]]  # the last row stands for the one that is missing
-    assert drawn == [
-        (tuple(a), tuple(b))
-        for upper, lower in zip(pixels[::2].tolist(), (r.tolist() for r in below), strict=True)
-        for a, b in zip(upper, lower, strict=True)
+    assert [str(span.style) for span in text.spans] == [
+        f"{css(tuple(a))} on {css(tuple(b))}"
+        for upper, lower in zip(pixels[::2].tolist(), below, strict=True)
+        for a, b in zip(upper, lower.tolist(), strict=True)
     ]
 
 

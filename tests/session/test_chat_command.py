@@ -14,11 +14,13 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lookm_cpp import Llava, embedded
+from lookm_cpp.cli.live_answer import show_answer
 
 OWL, UMBRELLA = str(embedded.DEMO / "pic08.png"), str(embedded.DEMO / "pic03.png")
 ASKED = "Image 1:<image> Image 2:<image> What is in image 2?"
@@ -218,11 +220,30 @@ def test_keys_at_a_terminal(tmp_path: Path) -> None:
     terminal.keys(f"/image {OWL}\r")
     terminal.until("(?s)1 image for the next.*turns")
     terminal.keys("Image 1:<image> What is in image 1?\r")
-    terminal.until(r"[2-9] tokens, [\d.]+ tokens/s, \d+ cells")  # while the answer comes
-    terminal.until(r"(?s)KV .*\d turns")
-    assert "owl" in terminal.text
+    terminal.until(r"(?s)Image 1 shows an owl\..*KV .*\d turns")
     terminal.keys("/stats\r")
     terminal.until(r"(?s)cells kept.*\d turns")
     terminal.keys("\x04")
     assert terminal.process.wait(timeout=60) == 0
     assert "What is in it?" in (tmp_path / "lookm_cpp" / "history").read_text()
+
+
+def test_the_speed_of_an_answer_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pieces() -> Iterator[str]:
+        for piece in (" ", "One", " line", "\nand", " another"):
+            time.sleep(0.12)
+            yield piece
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    show_answer(pieces(), 100)
+    out = capsys.readouterr().out
+    told = re.findall(r"(\d) tokens, ([\d.]+) tokens/s, (\d+) cells", out)
+    drawn = dict.fromkeys((n, cells) for n, _, cells in told)  # again after each whole line
+    assert [*drawn] == [("2", "102"), ("3", "103"), ("4", "104"), ("5", "105")]
+    assert all(1 < float(rate) < 1 / 0.12 for _, rate, _ in told)
+    assert re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", out).endswith("and another\n")
+    assert "One line\n" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", out)

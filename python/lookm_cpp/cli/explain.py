@@ -28,8 +28,8 @@ from lookm_cpp.cli.flags import (
     with_flags,
     without,
 )
-from lookm_cpp.cli.media import MEDIA, series_of, with_series
 from lookm_cpp.cli.half_blocks import show_kept
+from lookm_cpp.cli.media import MEDIA, series_of, with_series
 from lookm_cpp.explaining.cells import MethodCells
 from lookm_cpp.explaining.explain import KV_RATIO as DEFAULT_RATIO
 from lookm_cpp.explaining.explain import METHODS

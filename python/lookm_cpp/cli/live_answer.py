@@ -45,12 +45,12 @@ def _show_live(pieces: Iterable[str], n_cells: int, console: Console) -> None:
                 *whole, line = (line + piece).split("\n")
                 for one in whole:
                     console.print(Text(one), soft_wrap=True)
-                rate = format_rate(n / (now - begin) if now > begin else 0.0)
-                n += 1
                 if whole or now > shown + PAUSE:
-                    speed = Text(f"{n} tokens, {rate}, {n_cells + n} cells", "dim")
-                    live.update(Group(Text(line), speed), refresh=True)
+                    rate = format_rate(n / (now - begin)) if n else ""
+                    speed = Text(f"{n + 1} tokens, {rate}, {n_cells + n + 1} cells", "dim")
+                    live.update(Group(Text(line), speed) if n else Text(line), refresh=True)
                     shown = now
+                n += 1
     finally:
         console.print(Text(line), soft_wrap=True)
 
