@@ -82,6 +82,13 @@ class Llava(TextModel):
             these. If a server dies later, this process ends. Default: none.
         tensor_split: Fraction of the layers for each device, RPC servers first. Default: in
             proportion to their free memory.
+        split_mode: ``"layer"``, ``"row"`` (the weights of a layer on several devices, where a
+            device can), or ``"none"``: all on ``main_gpu``. Default: ``"layer"``.
+        main_gpu: Number of the device that takes what is not split. Default: 0.
+        use_mmap: Map the model's file into memory instead of reading it. Default: ``True``.
+        use_mlock: Keep the weights from being swapped out. Default: ``False``.
+        lora_path: A LoRA adapter of the language model, as a GGUF file. Default: none.
+        lora_scale: By how much it counts. Default: 1.
         check_files: Open files that were not seen before in a child process first, because
             llama.cpp aborts on many damaged files (``docs/models.md``). ``False`` is for files that
             you trust. Default: ``True``.
@@ -92,6 +99,8 @@ class Llava(TextModel):
             length that the model was trained with.
         n_batch: Maximum number of tokens passed to llama.cpp at once. Default: 2048.
         n_ubatch: Maximum number of tokens computed at once. Default: 512.
+        rope_freq_base: Base of the rotary embedding. Default: 0, the model's own.
+        rope_freq_scale: Its factor, to go beyond the trained length. Default: 0, the model's own.
         flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, with one
             exception: flash attention is off if all of the following hold. The model runs on the
             CPU alone. ``kv_ratio`` needs scores of all queries, or K is quantized. V is not

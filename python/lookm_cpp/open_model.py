@@ -13,7 +13,7 @@ from lookm_cpp.file_check import CHECK_FILES, check_model_files
 from lookm_cpp.files import existing_file, find_mmproj
 from lookm_cpp.hub import fetch
 from lookm_cpp.images import MAX_PIXELS, pixel_limit
-from lookm_cpp.opening import model_options
+from lookm_cpp.opening import changes_of_weights, model_options
 from lookm_cpp.options import RANDOM_SEED, seed_of
 from lookm_cpp.place import Place
 from lookm_cpp.stats import Stats
@@ -58,7 +58,7 @@ class OpenModel:
             "type_k": opened.type_k,
             "type_v": opened.type_v,
             "flash_attn": self._session.flash_attn,
-        }
+        } | changes_of_weights(opened)
         self._name = self._session.model_name or model.stem
         self._turns = Turns(self._session)
         self._completer = Completer(self._session, self._turns, self._check_open)

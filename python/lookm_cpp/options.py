@@ -162,6 +162,14 @@ class ModelOptions(TypedDict, total=False):
     kept_type_v: str | None
     rpc_servers: str | None
     tensor_split: Sequence[float] | None
+    split_mode: Literal["layer", "row", "none"]
+    main_gpu: int
+    use_mmap: bool
+    use_mlock: bool
+    rope_freq_base: float
+    rope_freq_scale: float
+    lora_path: str | os.PathLike[str] | None
+    lora_scale: float
     compute_bytes: int
     shrink: bool
     kv_cells: int | None

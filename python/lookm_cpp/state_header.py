@@ -16,6 +16,8 @@ _LATER = {
     for name in ("ratio_floor", "ratio_ceiling", "quality", "merge")
 }
 """Fields that the files of version 0.1.0 do not have."""
+CHANGES = ("rope_freq_base", "rope_freq_scale", "lora_path", "lora_scale")
+"""Options that make another model of the same files; in ``Origin.cache`` only where given."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Origin:
     Attributes:
         model: Fingerprint of the model's files.
         mmproj: Fingerprint of the projector, if there was one.
-        cache: Types of K and V, and whether flash attention was on; of a prefix, also its own type.
+        cache: Types of K and V, and whether flash attention was on; of a prefix, also its own type;
+            and ``CHANGES``.
         chat_template: As given to ``Llava``; empty for the model's own.
     """
 
@@ -56,11 +59,10 @@ class Origin:
             raise ValueError(
                 f"{name} was made with another projector, expected one made with {projector.name!r}"
             )
-        for key, value in here.cache.items():
-            if self.cache.get(key) != value:
-                raise ValueError(
-                    f"{name} was made with {key} {self.cache.get(key)!r}, expected {value!r}"
-                )
+        for key in dict.fromkeys([*here.cache, *CHANGES]):
+            was, now = self.cache.get(key), here.cache.get(key)
+            if was != now:
+                raise ValueError(f"{name} was made with {key} {was!r}, expected {now!r}")
         if self.chat_template != here.chat_template:
             was, now = (
                 f"{text!r:.80}" if text else "the model's own"

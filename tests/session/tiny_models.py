@@ -53,15 +53,19 @@ def write_llama(
     n_ctx: int = 512,
     added: Mapping[str, np.ndarray] | None = None,
     chat_template: str | None = CHATML,
+    rope_freq_base: float = 10000.0,
 ) -> Path:
     """What LOOK-M is for.
 
     ``pieces``: tokens beside the bytes, merged from smaller ones; ``added``: to the weights.
     """
     layer = {**_attention("attn", n_embd), **_feed_forward(n_embd)}
-    return _write(
-        path, "llama", n_embd, layer, _describe_attention, None, pieces, n_ctx, added, chat_template
-    )
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        _describe_attention(writer)
+        writer.add_rope_freq_base(rope_freq_base)
+
+    return _write(path, "llama", n_embd, layer, describe, None, pieces, n_ctx, added, chat_template)
 
 
 def write_mpt(path: Path, n_embd: int = 256) -> Path:

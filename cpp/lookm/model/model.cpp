@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -34,6 +35,33 @@ llama_flash_attn_type parse_flash_attn(const std::string & name) {
         return name == "on" ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     }
     throw bad_argument("flash_attn", "\"" + name + "\" is unknown; expected auto, on or off");
+}
+
+llama_split_mode parse_split_mode(const std::string & name) {
+    if (name == "layer" || name == "row") {
+        return name == "row" ? LLAMA_SPLIT_MODE_ROW : LLAMA_SPLIT_MODE_LAYER;
+    }
+    if (name != "none") {
+        throw bad_argument("split_mode",
+                           "\"" + name + "\" is unknown; expected layer, row or none");
+    }
+    return LLAMA_SPLIT_MODE_NONE;
+}
+
+// The default is llama.cpp's own choice, which maps the file where that is possible.
+llama_load_mode load_mode_of(const model_options & options) {
+    if (options.use_mlock) {
+        return options.use_mmap ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MLOCK;
+    }
+    return options.use_mmap ? llama_model_default_params().load_mode : LLAMA_LOAD_MODE_NONE;
+}
+
+float checked_rope(const char * argument, double value) {
+    if (!(value >= 0.0 && value <= 1e12)) {
+        throw bad_argument(argument,
+                           std::to_string(value) + " is outside [0, 1e12]; 0 is the model's own");
+    }
+    return static_cast<float>(value);
 }
 
 void check_range(const char * argument, int32_t value, int32_t low, int32_t high) {
@@ -138,6 +166,12 @@ llama_model_ptr load_model(const model_options & options, device_list & devices)
     params.devices = devices.data();
     params.tensor_split = split.empty() ? nullptr : split.data();
     params.n_gpu_layers = options.n_gpu_layers;
+    params.split_mode = parse_split_mode(options.split_mode);
+    // llama.cpp takes a number that no device has for a fault of its own
+    check_range("main_gpu", options.main_gpu, 0,
+                std::max<int32_t>(0, static_cast<int32_t>(devices.accelerators().size()) - 1));
+    params.main_gpu = options.main_gpu;
+    params.load_mode = load_mode_of(options);
     if (options.no_alloc) {
         params.no_alloc = true;
         params.load_mode = LLAMA_LOAD_MODE_NONE; // there is nothing to map
@@ -158,6 +192,32 @@ std::shared_ptr<llama_model> load_shared_model(const model_options & options) {
     const auto devices = std::make_shared<device_list>();
     llama_model_ptr model = load_model(options, *devices);
     return {model.release(), [devices](llama_model * m) { llama_model_free(m); }};
+}
+
+llama_adapter_lora * load_lora(llama_model * model, const model_options & options) {
+    if (options.lora_path.empty()) {
+        return nullptr;
+    }
+    if (!std::isfinite(options.lora_scale)) {
+        throw bad_argument("lora_scale",
+                           std::to_string(options.lora_scale) + ", expected a finite number");
+    }
+    check_gguf("lora_path", options.lora_path);
+    check_room("lora_path: \"" + options.lora_path + "\"",
+               {std::filesystem::file_size(options.lora_path), 0, 0});
+    forget_errors();
+    llama_adapter_lora * lora = llama_adapter_lora_init(model, options.lora_path.c_str());
+    if (!lora) {
+        throw_logged("lora_path", "cannot use \"" + options.lora_path + "\" with \"" +
+                                      options.model_path +
+                                      "\"; expected a LoRA adapter made for this model: ");
+    }
+    if (llama_adapter_get_alora_n_invocation_tokens(lora) > 0) {
+        throw bad_argument("lora_path", "\"" + options.lora_path +
+                                            "\" is activated by tokens of a prompt (aLoRA); "
+                                            "expected an adapter that is always active");
+    }
+    return lora;
 }
 
 int32_t context_limit(const llama_model * model, const model_options & options) {
@@ -186,6 +246,8 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
     params.flash_attn_type = parse_flash_attn(options.flash_attn);
     params.type_k = parse_cache_type("type_k", options.type_k);
     params.type_v = parse_cache_type("type_v", options.type_v);
+    params.rope_freq_base = checked_rope("rope_freq_base", options.rope_freq_base);
+    params.rope_freq_scale = checked_rope("rope_freq_scale", options.rope_freq_scale);
     if (ggml_is_quantized(params.type_v) && options.flash_attn == "off") {
         throw bad_argument("type_v",
                            "\"" + options.type_v + "\" needs flash_attn on or auto, not off");
@@ -197,6 +259,11 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
         throw_logged<std::runtime_error>("cannot make a context of n_ctx " +
                                          std::to_string(options.n_ctx) + ", type_k " +
                                          options.type_k + ", type_v " + options.type_v + ": ");
+    }
+    if (options.lora) {
+        llama_adapter_lora * lora = options.lora;
+        auto scale = static_cast<float>(options.lora_scale);
+        llama_set_adapters_lora(ctx.get(), &lora, 1, &scale);
     }
     return ctx;
 }

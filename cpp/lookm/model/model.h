@@ -44,6 +44,8 @@ struct model_info {
 llama_model_ptr load_model(const model_options & options, device_list & devices);
 // A model that several sessions can share. It keeps its device_list alive.
 std::shared_ptr<llama_model> load_shared_model(const model_options & options);
+// The adapter options.lora_path, which lives as long as the model; nullptr if that is "".
+llama_adapter_lora * load_lora(llama_model * model, const model_options & options);
 // options.n_ctx, or the length that the model was trained with if that is 0.
 int32_t context_limit(const llama_model * model, const model_options & options);
 llama_context_ptr make_context(llama_model * model, const model_options & options);

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+struct llama_adapter_lora;
+
 namespace lookm {
 
 // How to load a model and make its context; names and meanings are llama.cpp's.
@@ -18,6 +20,15 @@ struct model_options {
     std::string rpc_servers;   // "host:port,...": ggml-rpc-servers that also take layers
     // fraction of the layers for each device, in any unit; empty: by their free memory
     std::vector<float> tensor_split;
+    std::string split_mode = "layer"; // layer, row, none: all on main_gpu
+    int32_t main_gpu = 0;
+    bool use_mmap = true;   // map the model's file instead of reading it
+    bool use_mlock = false; // keep the weights in memory
+    // of the rotary embedding; 0: the model's own
+    double rope_freq_base = 0.0;
+    double rope_freq_scale = 0.0;
+    std::string lora_path; // a LoRA adapter of the language model; "": none
+    double lora_scale = 1.0;
     std::string flash_attn = "auto"; // auto, on, off
     std::string type_k = "f16";
     std::string type_v = "f16";
@@ -38,6 +49,7 @@ struct model_options {
     bool swa_full = false; // layers with a sliding window keep all cells, so that any can be reused
     std::string chat_template; // Jinja text or a name that llama.cpp knows; "": the model's own
     bool cpu_only = false;     // ignores all accelerators
+    llama_adapter_lora * lora = nullptr; // that of lora_path, once it is loaded; the model owns it
     // only to learn sizes: no weights are loaded, and nothing is allocated for contexts
     bool no_alloc = false;
 };
@@ -54,6 +66,14 @@ void for_each_field(const model_options * /*unused*/, Visit && visit) {
     visit("n_gpu_layers", &model_options::n_gpu_layers);
     visit("rpc_servers", &model_options::rpc_servers);
     visit("tensor_split", &model_options::tensor_split);
+    visit("split_mode", &model_options::split_mode);
+    visit("main_gpu", &model_options::main_gpu);
+    visit("use_mmap", &model_options::use_mmap);
+    visit("use_mlock", &model_options::use_mlock);
+    visit("rope_freq_base", &model_options::rope_freq_base);
+    visit("rope_freq_scale", &model_options::rope_freq_scale);
+    visit("lora_path", &model_options::lora_path);
+    visit("lora_scale", &model_options::lora_scale);
     visit("flash_attn", &model_options::flash_attn);
     visit("type_k", &model_options::type_k);
     visit("type_v", &model_options::type_v);

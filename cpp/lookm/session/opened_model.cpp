@@ -42,6 +42,7 @@ opened_model::opened_model(const model_options & given, std::shared_ptr<llama_mo
       mmproj(load_mmproj(weights.get(), options, markers.image)),
       projector(mmproj ? read_projector(options.mmproj_path) : projector_facts()),
       templates(weights.get(), options.model_path, options.chat_template) {
+    options.lora = load_lora(weights.get(), options);
     if (better_without_flash(weights.get(), options)) {
         options.flash_attn = "off";
     }
