@@ -10,8 +10,8 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load fuzz \
-        check-cuda lint format docs bench bench-server llama-server asan tsan clean FORCE
+.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load test-newest fuzz \
+        wheel test-wheel check-cuda lint format docs bench bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -86,6 +86,15 @@ test-web: web
 test-load: setup
 	LOOKM_LOAD_REQUESTS=50 $(PY) -m pytest tests/server/test_load.py --timeout 3600
 
+# Builds and tests against the llama.cpp of the newest llama-cpp-python, even if it has drifted
+test-newest: $(VENV)/tools
+	rm -rf build/newest/llama.cpp
+	$(PY) third_party/fetch_sdist.py llama-cpp-python newest any vendor/llama.cpp \
+	  build/newest/llama.cpp
+	$(MAKE) setup VENV=build/newest/venv BUILD=build/newest/cmake WEB_UI=OFF CMAKE_ARGS="\
+	  -DLOOKM_LLAMA_CPP_DIR=$(CURDIR)/build/newest/llama.cpp -DLOOKM_ACCEPT_HEADER_DRIFT=ON"
+	build/newest/venv/bin/python -m pytest
+
 # Hostile inputs for SECONDS, the same time for each kind of input; SEED decides which ones
 SECONDS ?= 600
 SEED    ?= 1
@@ -110,6 +119,27 @@ format: $(VENV)/tools
 docs: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+
+# A wheel in dist/ for this Python, which runs at native speed on every CPU of this architecture
+wheel: $(VENV)/tools
+	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel
+	rm -rf build/wheel && $(PY) -m pip wheel --no-deps --wheel-dir build/wheel \
+	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=ON .
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
+# Installs the newest wheel of dist/ in a fresh environment and tries it there
+WHEEL_TESTS = tests/package/test_cpu_variants.py tests/package/test_version.py \
+  tests/test_minimal.py tests/parity/test_scores.py tests/parity/test_compress.py \
+  tests/parity/test_prune.py tests/session/test_embedded.py tests/session/test_cli.py \
+  tests/session/test_chat.py tests/session/test_images.py tests/server/test_answers.py \
+  tests/server/test_reuse.py tests/explaining/test_command.py
+test-wheel:
+	rm -rf build/wheel/venv && $(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$(ls -t dist/*.whl | head -1) --group test
+	build/wheel/venv/bin/lookm demo
+	build/wheel/venv/bin/python -m pytest --backend cpu $(WHEEL_TESTS)
 
 bench: setup
 	$(PY) -m benchmarks

@@ -16,6 +16,9 @@ option(LOOKM_ACCEPT_HEADER_DRIFT
 option(LOOKM_THREADS
        "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
 
+option(LOOKM_CPU_VARIANTS "Run at native speed on every CPU of the architecture (Linux only)" OFF)
+include("${CMAKE_CURRENT_LIST_DIR}/cpu_variants.cmake")
+
 # The private headers that cpp/lookm/cache/kv_cache.cpp includes, hashed together in this order.
 set(LOOKM_PRIVATE_HEADERS
     src/llama-kv-cache.h src/llama-kv-cells.h src/llama-kv-cache-iswa.h src/llama-memory-hybrid.h
@@ -64,10 +67,11 @@ endfunction()
 # GCC before 13 drops stores of the AMX tile configuration in this file, so that quantized prompts
 # end with SIGILL or SIGSEGV on CPUs with AMX. The cause is dead-store elimination, which is turned
 # off for this file.
-function(lookm_cure_amx dir)
+function(lookm_cure_amx dir target)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-        set_source_files_properties("${dir}/ggml/src/ggml-cpu/amx/mmq.cpp" TARGET_DIRECTORY ggml-cpu
-                                    PROPERTIES COMPILE_OPTIONS "-fno-tree-dse;-fno-dse")
+        set_source_files_properties("${dir}/ggml/src/ggml-cpu/amx/mmq.cpp"
+                                    TARGET_DIRECTORY ${target} PROPERTIES
+                                    COMPILE_OPTIONS "-fno-tree-dse;-fno-dse")
     endif()
 endfunction()
 
@@ -175,8 +179,11 @@ macro(lookm_add_llama_cpp)
     set(MTMD_VIDEO OFF)
     option(GGML_RPC "ggml: use RPC" ON)  # only two more files, so every build has rpc_servers
     lookm_lead_openmp()
+    if(LOOKM_CPU_VARIANTS)
+        lookm_want_cpu_variants()
+    endif()
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
-    lookm_cure_amx("${lookm_llama_dir}")
+    lookm_cure_amx("${lookm_llama_dir}" ggml-cpu)
     lookm_cure_pixtral("${lookm_llama_dir}")
     lookm_lead_clip_init("${lookm_llama_dir}")
     if(lookm_threads_used)

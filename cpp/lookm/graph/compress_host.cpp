@@ -31,7 +31,7 @@ void merge_head(const kv_rows & rows, int64_t h, merge rule, const layer_plan & 
         if (c < 0) {
             continue;
         }
-        add_row(gone_rows.at(e), d, w.by_cosine ? w.b * matched.weight[h * n_evict + e] : w.b,
+        lookm_tiles().add_row(gone_rows.at(e), d, w.by_cosine ? w.b * matched.weight[h * n_evict + e] : w.b,
                 acc + c * d);
         ++count[c];
     }
@@ -42,7 +42,7 @@ void merge_head(const kv_rows & rows, int64_t h, merge rule, const layer_plan & 
         if (count[c] == 0) {
             std::copy_n(row, d, acc + c * d);
         } else {
-            mean_row(row, d, 1.0f + w.per_count * n, 1.0f + n, acc + c * d);
+            lookm_tiles().mean_row(row, d, 1.0f + w.per_count * n, 1.0f + n, acc + c * d);
         }
     }
     if (rows.transposed) { // write_rows is faster here, as it writes runs of cells

@@ -4,6 +4,10 @@
 
 #include <algorithm>
 
+#ifndef LOOKM_CPU_VARIANT
+#define LOOKM_CPU_VARIANT ""
+#endif
+
 namespace lookm {
 
 namespace {
@@ -48,8 +52,6 @@ void multiply_step(const float * block, const float * panel, int64_t d, float * 
     }
 }
 
-} // namespace
-
 void pack_block(const float * rows, int64_t n_rows, int64_t d, float * block) {
     for (int64_t r = 0; r < n_rows; r += n_step) {
         transpose(rows + r * d, std::min(n_step, n_rows - r), d, n_step, block + r * d);
@@ -78,6 +80,13 @@ void multiply(const float * block, int64_t n_rows, const float * panel, int64_t 
     for (int64_t r = 0; r < n_rows; r += n_step) {
         multiply_step(block + r * d, panel, d, tile + r * n_panel);
     }
+}
+
+} // namespace
+
+const cpu_products & lookm_products() {
+    static constexpr cpu_products all{LOOKM_CPU_VARIANT, pack_block, pack_panel, whole_rows, multiply};
+    return all;
 }
 
 } // namespace lookm

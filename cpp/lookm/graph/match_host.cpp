@@ -18,7 +18,7 @@ constexpr int64_t n_units = 64;        // number of tasks
 
 float length_of(const float * row, int64_t d) {
     // not 0, so that dividing a zero row by it gives zeros
-    return std::max(static_cast<float>(std::sqrt(sum_of_squares(row, d))), 1e-12f);
+    return std::max(static_cast<float>(std::sqrt(lookm_tiles().sum_of_squares(row, d))), 1e-12f);
 }
 
 // Matches one layer, heads [h0, h0 + n_h) at a time.
@@ -57,7 +57,7 @@ struct matching {
             const float length = length_of(row, d);
             std::for_each_n(row, d, [&](float & x) { x /= length; });
         }
-        pack_panel(rows, n, d, panel);
+        lookm_products().pack_panel(rows, n, d, panel);
     }
 
     // Makes kept rows of another kind than the evicted row's lose every comparison.
@@ -76,11 +76,11 @@ struct matching {
     // rows are normalised for the weight only.
     void find(int64_t h, int64_t e0, const float * block, int64_t n, const float * panels,
               float * tile, float * best, int32_t * at) const {
-        const int64_t n_whole = whole_rows(n);
+        const int64_t n_whole = lookm_products().whole_rows(n);
         std::fill(best, best + n_tile, -INFINITY);
         std::fill(at, at + n_tile, 0);
         for (int32_t p = 0; p < n_panels; ++p) {
-            multiply(block, n, panels + p * n_panel * d, d, tile);
+            lookm_products().multiply(block, n, panels + p * n_panel * d, d, tile);
             const int64_t n_cells = std::min(n_panel, n_keep - p * n_panel);
             for (int64_t r = 0; n_cells < n_panel && r < n; ++r) {
                 std::fill(tile + r * n_panel + n_cells, tile + (r + 1) * n_panel, -INFINITY);
@@ -89,7 +89,7 @@ struct matching {
                 hide_other_kinds(evicted.data() + e0, n, kept.data() + h * n_keep + p * n_panel,
                                  n_cells, tile);
             }
-            keep_best(tile, n_whole, p, best, at);
+            lookm_tiles().keep_best(tile, n_whole, p, best, at);
         }
     }
 
@@ -116,7 +116,7 @@ struct matching {
             const int64_t e0 = (h0 + h) * n_evict + b * n_block;
             const int64_t n = std::min(n_block, n_evict - b * n_block);
             read_rows(k, h0 + h, evicted.subspan(e0, n), rows);
-            pack_block(rows, n, d, block);
+            lookm_products().pack_block(rows, n, d, block);
             find(h0 + h, e0, block, n, packed.get() + h * n_panels * n_panel * d, tile, best, at);
             for (int64_t r = 0; r < n; ++r) {
                 settle(e0 + r, rows + r * d, best + r * n_panel, at + r * n_panel);

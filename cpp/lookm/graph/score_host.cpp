@@ -87,7 +87,7 @@ struct scoring {
                 prefetch(head + std::min(c + n_panel, n_kv - 1) * a.k->nb[1], n_bytes);
                 to_floats(a.k->type, head + c * a.k->nb[1], rows + (c - p * n_panel) * d, d);
             }
-            pack_panel(rows, n, d, packed.get() + ((h - h0) * n_panels + p) * n_panel * d);
+            lookm_products().pack_panel(rows, n, d, packed.get() + ((h - h0) * n_panels + p) * n_panel * d);
         }
     }
 
@@ -109,7 +109,7 @@ struct scoring {
 struct block_of_rows {
     const scoring & s;
     int64_t h, r0, n;
-    int64_t n_whole = whole_rows(n);
+    int64_t n_whole = lookm_products().whole_rows(n);
     float *tiles, *rows, *block; // the thread's scratch: [n_panels][24][16], [24, d], [24, d]
     alignas(64) float most[n_tile], sums[n_tile];
     float shift[n_block], weight[n_block], weight_squared[n_block];
@@ -150,21 +150,21 @@ struct block_of_rows {
             std::memcpy(rows + r * s.d, q, s.d * sizeof(float));
             std::for_each_n(rows + r * s.d, s.d, [&](float & x) { x *= scale; });
         }
-        pack_block(rows, n, s.d, block);
+        lookm_products().pack_block(rows, n, s.d, block);
     }
 
     void multiply_and_mask(const float * keys) {
         std::fill(most, most + n_tile, -INFINITY);
         for (size_t t = 0; t < panels.size(); ++t) {
             float * tile = tiles + t * n_tile;
-            multiply(block, n, keys + panels[t].panel * n_panel * s.d, s.d, tile);
+            lookm_products().multiply(block, n, keys + panels[t].panel * n_panel * s.d, s.d, tile);
             if (s.a.softcap != 0.0f) {
-                cap_tile(tile, n_whole, s.a.softcap);
+                lookm_tiles().cap_tile(tile, n_whole, s.a.softcap);
             }
             for (int64_t r = 0; r < n && !panels[t].whole; ++r) {
                 s.hide(tile + r * n_panel, (r0 + r) / s.n_group, panels[t].panel);
             }
-            raise_most(tile, n_whole, most);
+            lookm_tiles().raise_most(tile, n_whole, most);
         }
     }
 
@@ -182,7 +182,7 @@ struct block_of_rows {
             shift[r] = shift[r] == -INFINITY ? 0.0f : shift[r]; // a query that sees nothing
         }
         for (size_t t = 0; t < panels.size(); ++t) {
-            exp_tile(tiles + t * n_tile, n_whole, shift, sums);
+            lookm_tiles().exp_tile(tiles + t * n_tile, n_whole, shift, sums);
         }
         for (int64_t r = 0; r < n_whole; ++r) {
             double sum = r < n ? std::exp(sink(r) - shift[r]) : 0.0;
@@ -196,9 +196,9 @@ struct block_of_rows {
         }
         float * squares = columns + s.n_panels * n_panel;
         for (size_t t = 0; t < panels.size(); ++t) {
-            add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t].panel * n_panel);
+            lookm_tiles().add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t].panel * n_panel);
             if (s.out.squares) {
-                add_squared_columns(tiles + t * n_tile, n_whole, weight_squared,
+                lookm_tiles().add_squared_columns(tiles + t * n_tile, n_whole, weight_squared,
                                     squares + panels[t].panel * n_panel);
             }
         }
@@ -227,9 +227,9 @@ float * row_of(const ggml_tensor * t, int64_t i) {
 void add_slices(const scoring & s, int64_t h0, int64_t h) {
     for (int64_t slice = 0; slice < s.n_slices; ++slice) {
         const float * columns = s.partial.get() + (h * s.n_slices + slice) * s.n_columns;
-        add_row(columns, s.n_kv, 1.0f, row_of(s.out.sum, h0 + h));
+        lookm_tiles().add_row(columns, s.n_kv, 1.0f, row_of(s.out.sum, h0 + h));
         if (s.out.squares) {
-            add_row(columns + s.n_panels * n_panel, s.n_kv, 1.0f, row_of(s.out.squares, h0 + h));
+            lookm_tiles().add_row(columns + s.n_panels * n_panel, s.n_kv, 1.0f, row_of(s.out.squares, h0 + h));
         }
     }
 }

@@ -1,5 +1,6 @@
 #include "lookm/host/device_info.h"
 
+#include "lookm/graph/cpu_products.h"
 #include "lookm/graph/probe.h"
 #include "lookm/host/devices.h"
 #include "lookm/host/log.h"
@@ -51,6 +52,9 @@ device_info describe(ggml_backend_dev_t device, ggml_type type_k, ggml_type type
     info.on_device = refused.empty();
     if (info.type == "CPU") {
         info.note = "with CPU loops instead of graphs";
+        if (const std::string cpu = lookm_products().compiled_for; !cpu.empty()) {
+            info.note += ", compiled for " + cpu;
+        }
     } else if (!info.on_device) {
         info.note = "it does not support " + refused;
     } else if (info.type == "RPC") {
