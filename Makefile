@@ -121,10 +121,11 @@ docs: $(VENV)/tools
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 # A wheel in dist/ for this Python, which runs at native speed on every CPU of this architecture
+wheel: WEB_UI = ON
 wheel: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel
 	rm -rf build/wheel && $(PY) -m pip wheel --no-deps --wheel-dir build/wheel \
-	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=ON .
+	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) .
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 # Installs the newest wheel of dist/ in a fresh environment and tries it there
