@@ -31,8 +31,9 @@ void merge_head(const kv_rows & rows, int64_t h, merge rule, const layer_plan & 
         if (c < 0) {
             continue;
         }
-        lookm_tiles().add_row(gone_rows.at(e), d, w.by_cosine ? w.b * matched.weight[h * n_evict + e] : w.b,
-                acc + c * d);
+        lookm_tiles().add_row(gone_rows.at(e), d,
+                              w.by_cosine ? w.b * matched.weight[h * n_evict + e] : w.b,
+                              acc + c * d);
         ++count[c];
     }
     // All rows are read before any is written, as a target may be the cell of another kept row.

@@ -85,7 +85,8 @@ void multiply(const float * block, int64_t n_rows, const float * panel, int64_t 
 } // namespace
 
 const cpu_products & lookm_products() {
-    static constexpr cpu_products all{LOOKM_CPU_VARIANT, pack_block, pack_panel, whole_rows, multiply};
+    static constexpr cpu_products all{LOOKM_CPU_VARIANT, pack_block, pack_panel, whole_rows,
+                                      multiply};
     return all;
 }
 

@@ -35,8 +35,8 @@ struct cpu_products {
                      float * tile);
 };
 
-// Those for this CPU. cpu_products.cpp and cpu_tiles.cpp are compiled with the architecture flags of
-// ggml's CPU backend, in some builds once for each of several CPUs
+// Those for this CPU. cpu_products.cpp and cpu_tiles.cpp are compiled with the architecture flags
+// of ggml's CPU backend, in some builds once for each of several CPUs
 // (third_party/cpu_variants.cmake).
 extern "C" const cpu_products & lookm_products(void);
 

@@ -133,9 +133,9 @@ void add_rows(const float * x, int64_t n_rows, int64_t stride, int64_t n, float 
 } // namespace
 
 const cpu_tiles & lookm_tiles() {
-    static constexpr cpu_tiles all{cap_tile,  raise_most, exp_tile,       add_columns,
-                                   add_squared_columns,   keep_best,      add_row,
-                                   sum_of_squares,        mean_row,       add_rows};
+    static constexpr cpu_tiles all{
+        cap_tile,  raise_most, exp_tile,       add_columns, add_squared_columns,
+        keep_best, add_row,    sum_of_squares, mean_row,    add_rows};
     return all;
 }
 

@@ -38,15 +38,17 @@ std::vector<float> products(std::span<const float> a, std::span<const float> b, 
     const int64_t n_panels = (n_b + n_panel - 1) / n_panel;
     std::vector<float> panels(static_cast<size_t>(n_panels * n_panel * d));
     for (int64_t p = 0; p < n_panels; ++p) {
-        lookm_products().pack_panel(b.data() + p * n_panel * d, std::min(n_panel, n_b - p * n_panel), d,
-                   panels.data() + p * n_panel * d);
+        lookm_products().pack_panel(b.data() + p * n_panel * d,
+                                    std::min(n_panel, n_b - p * n_panel), d,
+                                    panels.data() + p * n_panel * d);
     }
     std::vector<float> block(static_cast<size_t>(n_block * d)), tile(n_tile);
     for (int64_t i = 0; i < n_a; i += n_block) {
         const int64_t n_rows = std::min(n_block, n_a - i);
         lookm_products().pack_block(a.data() + i * d, n_rows, d, block.data());
         for (int64_t p = 0; p < n_panels; ++p) {
-            lookm_products().multiply(block.data(), n_rows, panels.data() + p * n_panel * d, d, tile.data());
+            lookm_products().multiply(block.data(), n_rows, panels.data() + p * n_panel * d, d,
+                                      tile.data());
             const int64_t n_columns = std::min(n_panel, n_b - p * n_panel);
             for (int64_t r = 0; r < n_rows; ++r) {
                 std::copy_n(tile.data() + r * n_panel, n_columns,

@@ -87,7 +87,8 @@ struct scoring {
                 prefetch(head + std::min(c + n_panel, n_kv - 1) * a.k->nb[1], n_bytes);
                 to_floats(a.k->type, head + c * a.k->nb[1], rows + (c - p * n_panel) * d, d);
             }
-            lookm_products().pack_panel(rows, n, d, packed.get() + ((h - h0) * n_panels + p) * n_panel * d);
+            lookm_products().pack_panel(rows, n, d,
+                                        packed.get() + ((h - h0) * n_panels + p) * n_panel * d);
         }
     }
 
@@ -196,10 +197,11 @@ struct block_of_rows {
         }
         float * squares = columns + s.n_panels * n_panel;
         for (size_t t = 0; t < panels.size(); ++t) {
-            lookm_tiles().add_columns(tiles + t * n_tile, n_whole, weight, columns + panels[t].panel * n_panel);
+            lookm_tiles().add_columns(tiles + t * n_tile, n_whole, weight,
+                                      columns + panels[t].panel * n_panel);
             if (s.out.squares) {
                 lookm_tiles().add_squared_columns(tiles + t * n_tile, n_whole, weight_squared,
-                                    squares + panels[t].panel * n_panel);
+                                                  squares + panels[t].panel * n_panel);
             }
         }
     }
@@ -229,7 +231,8 @@ void add_slices(const scoring & s, int64_t h0, int64_t h) {
         const float * columns = s.partial.get() + (h * s.n_slices + slice) * s.n_columns;
         lookm_tiles().add_row(columns, s.n_kv, 1.0f, row_of(s.out.sum, h0 + h));
         if (s.out.squares) {
-            lookm_tiles().add_row(columns + s.n_panels * n_panel, s.n_kv, 1.0f, row_of(s.out.squares, h0 + h));
+            lookm_tiles().add_row(columns + s.n_panels * n_panel, s.n_kv, 1.0f,
+                                  row_of(s.out.squares, h0 + h));
         }
     }
 }

@@ -29,8 +29,8 @@ void add_scores_on_host(graph_runner & runner, const ggml_tensor * probs, const 
         const int64_t n = std::min(n_cells_at_once, n_kv - c0);
         for (int64_t head = h * n_group; head < (h + 1) * n_group; ++head) {
             lookm_tiles().add_rows(at(probs, c0, 0, head), probs->ne[1], stride, n,
-                     1.0f / static_cast<float>(n_group), at(out.sum, c0, h, 0),
-                     out.squares ? at(out.squares, c0, h, 0) : nullptr);
+                                   1.0f / static_cast<float>(n_group), at(out.sum, c0, h, 0),
+                                   out.squares ? at(out.squares, c0, h, 0) : nullptr);
         }
     };
     run_stages(runner, {{out.sum->ne[1] * n_parts, 1, add_part}}, 0);
