@@ -126,7 +126,7 @@ wheel: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel
 	rm -rf build/wheel && $(PY) -m pip wheel --no-deps --wheel-dir build/wheel \
 	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) .
-	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+	PATH=$(abspath $(VENV)/bin):$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 # Installs the newest wheel of dist/ in a fresh environment and tries it there
 WHEEL_TESTS = tests/package/test_cpu_variants.py tests/package/test_version.py \

@@ -9,8 +9,8 @@
 # stay visible, with the variant's name behind them. So no inline function that was compiled for
 # AVX-512 can take the place of another's.
 
-# Names and features as in ggml/src/CMakeLists.txt; features that a variant adds to the one before
-# are what ggml_backend_score() of that variant looks for.
+# Names and features as in ggml/src/CMakeLists.txt. A variant's ggml_backend_score() is 0 if the CPU
+# lacks one of its features.
 set(lookm_avx2 SSE42 AVX F16C FMA AVX2 BMI2)
 set(lookm_avx512 ${lookm_avx2} AVX512)
 set(lookm_variants_x86 x64 sse42 ivybridge haswell alderlake skylakex cascadelake icelake zen4

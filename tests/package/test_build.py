@@ -258,6 +258,25 @@ def test_only_the_amx_kernels_are_compiled_without_dead_store_elimination() -> N
     assert {file for file, words in commands.items() if set(words) & CURE} <= amx
 
 
+def test_the_variants_for_x86_are_ggmls() -> None:
+    ours = (THIRD_PARTY / "cpu_variants.cmake").read_text(encoding="utf-8").replace("\n    ", " ")
+    sets = dict(re.findall(r"^set\((\w+) ?([^)]*)\)", ours, re.MULTILINE))
+    theirs = (_llama_cpp() / "ggml/src/CMakeLists.txt").read_text(encoding="utf-8")
+    known = dict(re.findall(r"ggml_add_cpu_backend_variant\((\w+)\s*([^)]*)\)", theirs))
+
+    def features(name: str) -> list[str]:
+        words = sets[f"lookm_features_{name}"].replace('"', "")
+        for _ in range(2):
+            words = re.sub(r"\$\{(\w+)\}", lambda found: sets[found[1]], words)
+        return words.split()
+
+    names = sets["lookm_variants_x86"].split()
+    assert names[0] == "x64"
+    assert len(names) == 10
+    for name in names:
+        assert features(name) == known[name].split(), name
+
+
 def test_our_files_hide_their_symbols() -> None:
     ours = {
         f: words

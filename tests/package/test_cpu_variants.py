@@ -76,8 +76,9 @@ def test_every_variant_answers_alike(cpu: str) -> None:
     assert found["note"].endswith(COMPILED_FOR + cpu)
     for answer, same in zip(found["answers"], best["answers"], strict=True):
         assert [token for token, _ in answer] == [token for token, _ in same]
-        # the order of sums differs, and so does the rounding of quantized products
-        assert [p for _, p in answer] == pytest.approx([p for _, p in same], abs=0.05)
+        # Activations are rounded to 8 bits before they meet q8_0 weights, and code without AVX
+        # rounds halves the other way. The largest difference seen is 0.093, without AVX.
+        assert [p for _, p in answer] == pytest.approx([p for _, p in same], abs=0.15)
 
 
 @pytest.mark.parametrize("cpu", ["", "pentium"])

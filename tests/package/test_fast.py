@@ -1,4 +1,4 @@
-"""The tests that ``make test-fast`` names exist."""
+"""The tests that ``make test-fast`` and ``make test-wheel`` name exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from package.test_build import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
 NAMED = [
     name
-    for variable in ("FAST_TESTS", "SLOW_TESTS")
+    for variable in ("FAST_TESTS", "SLOW_TESTS", "WHEEL_TESTS")
     for name in re.findall(rf"^{variable} = (.*)$", MAKEFILE, re.MULTILINE)[0].split()
 ]
 

@@ -270,15 +270,17 @@ def test_seed_of_the_object_is_the_default(describe: DemoPrompt) -> None:
         assert llm.ask(describe.content, describe.images, **wild) == own
 
 
-def test_progress_tells_every_phase(llm: Llava, longest: DemoPrompt) -> None:
+def test_progress_tells_every_phase(longest: DemoPrompt) -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
 
     def progress(phase: str, done: int, total: int) -> None:
         seen.setdefault(phase, []).append((done, total))
 
-    llm.ask(longest.content, longest.images, kv_ratio=0.2, progress=progress)
+    with Llava.embedded(kv_ratio=0.2) as llm:  # no image is known yet
+        llm.ask(longest.content, longest.images, progress=progress)
+        prompt_cells = llm.stats.prompt_cells
     assert set(seen) == {"encode", "prefill", "compress"}
-    for phase, total in (("encode", 16), ("prefill", llm.stats.prompt_cells), ("compress", 6)):
+    for phase, total in (("encode", 16), ("prefill", prompt_cells), ("compress", 6)):
         assert {of for _, of in seen[phase]} == {total}
         assert seen[phase][-1][0] in ((total,) if phase != "compress" else (total - 1, total))
         assert seen[phase] == sorted(seen[phase])
