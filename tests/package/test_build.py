@@ -265,7 +265,7 @@ def test_the_variants_for_x86_are_ggmls() -> None:
     known = dict(re.findall(r"ggml_add_cpu_backend_variant\((\w+)\s*([^)]*)\)", theirs))
 
     def features(name: str) -> list[str]:
-        words = sets[f"lookm_features_{name}"].replace('"', "")
+        words: str = sets[f"lookm_features_{name}"].replace('"', "")
         for _ in range(2):
             words = re.sub(r"\$\{(\w+)\}", lambda found: sets[found[1]], words)
         return words.split()
