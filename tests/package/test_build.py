@@ -102,10 +102,12 @@ def _sha256(index: Path) -> str:
     return hashlib.sha256((index / "tiny-1.0.tar.gz").read_bytes()).hexdigest()
 
 
-def _fetch(index: Path, sha256: str, folder: str, dest: Path) -> subprocess.CompletedProcess[str]:
+def _fetch(
+    index: Path, sha256: str, folder: str, dest: Path, version: str = "1.0"
+) -> subprocess.CompletedProcess[str]:
     script = THIRD_PARTY / "fetch_sdist.py"
     options = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
-    return _run(sys.executable, script, "tiny", "1.0", sha256, folder, dest, **options)
+    return _run(sys.executable, script, "tiny", version, sha256, folder, dest, **options)
 
 
 def _tree(folder: Path) -> dict[str, str]:
@@ -128,6 +130,12 @@ def test_a_good_sdist_unpacks_exactly_the_folder(index: Path, tmp_path: Path) ->
     second = _fetch(tmp_path / "nowhere", "0" * 64, "vendor/engine", dest)
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
     assert _tree(dest) == {**WANTED, "mine.txt": "kept"}
+
+
+def test_the_newest_sdist_unpacks_too(index: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "engine"
+    assert _fetch(index, "any", "vendor/engine", dest, "newest").returncode == 0
+    assert _tree(dest) == WANTED
 
 
 def test_a_wrong_hash_is_refused(index: Path, tmp_path: Path) -> None:
