@@ -120,7 +120,7 @@ docs: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
-# A wheel in dist/ for this Python, which runs at native speed on every CPU of this architecture
+# A wheel in dist/ for this Python, which contains code for every CPU of this architecture
 wheel: WEB_UI = ON
 wheel: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel

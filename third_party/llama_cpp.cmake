@@ -16,7 +16,7 @@ option(LOOKM_ACCEPT_HEADER_DRIFT
 option(LOOKM_THREADS
        "Run ggml's OpenMP code on cpp/lookm/threads instead of libgomp (gcc on Linux only)" ON)
 
-option(LOOKM_CPU_VARIANTS "Run at native speed on every CPU of the architecture (Linux only)" OFF)
+option(LOOKM_CPU_VARIANTS "Code for every CPU of the architecture in one binary (Linux, GCC)" OFF)
 include("${CMAKE_CURRENT_LIST_DIR}/cpu_variants.cmake")
 
 # The private headers that cpp/lookm/cache/kv_cache.cpp includes, hashed together in this order.
