@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 from lookm_cpp import Llava
 from server.test_features import N_EMBD, write_adapter
@@ -123,6 +125,33 @@ def test_wrong_values(plain: Path, tmp_path: Path) -> None:
             _open(plain, **options)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.gguf"):
         _open(plain, lora_path=tmp_path / "nowhere.gguf")
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.ones((4, N_EMBD), np.int32), np.ones((N_EMBD, 4), np.int32)),
+        (np.ones((4, N_EMBD), np.int8), np.ones((N_EMBD, 4), np.int8)),
+        (np.ones((4, N_EMBD), np.float64), np.ones((N_EMBD, 4), np.float64)),
+        (np.ones((2, 4, N_EMBD), np.float32), np.ones((2, N_EMBD, 4), np.float32)),
+    ],
+)
+def test_adapters_on_which_llama_cpp_aborts(
+    plain: Path, tmp_path: Path, a: np.ndarray, b: np.ndarray
+) -> None:
+    file = tmp_path / "adapter.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", a)
+    writer.add_tensor("blk.0.attn_q.weight.lora_b", b)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=r"lora_a of type .*; expected matrices"):
+        _open(plain, lora_path=file)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,35 @@ void check_metadata(const std::string & path) {
     }
 }
 
+// Checked here because llama.cpp aborts on them only when it computes with them.
+void check_adapter(const std::string & path, const llama_model * model) {
+    ggml_context * tensors = nullptr;
+    const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
+        gguf_init_from_file(path.c_str(), {/*no_alloc =*/true, &tensors}), gguf_free);
+    const std::unique_ptr<ggml_context, decltype(&ggml_free)> owner(tensors, ggml_free);
+    if (!gguf) {
+        throw bad_argument("lora_path", "\"" + path + "\" is damaged: " + last_logged_error());
+    }
+    char arch[64] = {}, n_expert[32] = {};
+    llama_model_meta_val_str(model, "general.architecture", arch, sizeof(arch));
+    llama_model_meta_val_str(model, (std::string(arch) + ".expert_count").c_str(), n_expert,
+                             sizeof(n_expert));
+    for (ggml_tensor * t = ggml_get_first_tensor(tensors); t;
+         t = ggml_get_next_tensor(tensors, t)) {
+        const bool floats = t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 ||
+                            t->type == GGML_TYPE_BF16 || ggml_is_quantized(t->type);
+        const bool experts = std::strstr(t->name, "_exps.") != nullptr;
+        const std::string n = std::to_string(t->ne[2]);
+        if (!floats || ggml_is_empty(t) || t->ne[3] != 1 || n != (experts ? n_expert : "1")) {
+            throw bad_argument("lora_path", "\"" + path + "\" has " + t->name + " of type " +
+                                                ggml_type_name(t->type) + ", " +
+                                                std::to_string(t->ne[0]) + " x " +
+                                                std::to_string(t->ne[1]) + " x " + n +
+                                                "; expected matrices of floating-point numbers");
+        }
+    }
+}
+
 // One share for each of llama.cpp's possible devices, 0 for those that the user did not give.
 std::vector<float> checked_split(const std::vector<float> & shares, const device_list & devices) {
     if (shares.empty()) {
@@ -206,6 +235,7 @@ llama_adapter_lora * load_lora(llama_model * model, const model_options & option
     check_room("lora_path: \"" + options.lora_path + "\"",
                {std::filesystem::file_size(options.lora_path), 0, 0});
     forget_errors();
+    check_adapter(options.lora_path, model);
     llama_adapter_lora * lora = llama_adapter_lora_init(model, options.lora_path.c_str());
     if (!lora) {
         throw_logged("lora_path", "cannot use \"" + options.lora_path + "\" with \"" +
