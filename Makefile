@@ -10,8 +10,9 @@ WEB_UI ?= $(if $(wildcard $(BUILD)/web_ui),ON,OFF)
 PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
-.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load test-newest fuzz \
-        wheel test-wheel check-cuda lint format docs bench bench-server llama-server asan tsan clean FORCE
+.PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load \
+        test-newest fuzz wheel test-wheel check-cuda lint format docs bench bench-server \
+        llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -126,7 +127,8 @@ wheel: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel
 	rm -rf build/wheel && $(PY) -m pip wheel --no-deps --wheel-dir build/wheel \
 	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) .
-	PATH=$(abspath $(VENV)/bin):$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+	PATH=$(abspath $(VENV)/bin):$$PATH \
+	  $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 # Installs the newest wheel of dist/ in a fresh environment and tries it there
 WHEEL_TESTS = tests/package/test_cpu_variants.py tests/package/test_version.py \
@@ -134,13 +136,14 @@ WHEEL_TESTS = tests/package/test_cpu_variants.py tests/package/test_version.py \
   tests/parity/test_prune.py tests/session/test_embedded.py tests/session/test_cli.py \
   tests/session/test_chat.py tests/session/test_images.py tests/server/test_answers.py \
   tests/server/test_reuse.py tests/explaining/test_command.py
+WHEEL_PY = build/wheel/venv/bin/python
 test-wheel:
 	rm -rf build/wheel/venv && $(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  $$(ls -t dist/*.whl | head -1) --group test
+	$(WHEEL_PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(WHEEL_PY) -m pip install --quiet --disable-pip-version-check --group test \
+	  $$(ls -t dist/*.whl | head -1)
 	build/wheel/venv/bin/lookm demo
-	build/wheel/venv/bin/python -m pytest --backend cpu $(WHEEL_TESTS)
+	$(WHEEL_PY) -m pytest --backend cpu $(WHEEL_TESTS)
 
 bench: setup
 	$(PY) -m benchmarks

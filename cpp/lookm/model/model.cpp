@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -71,19 +70,6 @@ void check_range(const char * argument, int32_t value, int32_t low, int32_t high
     }
 }
 
-// Checked here because llama.cpp reports a missing file, or one of another format, only in its log.
-void check_gguf(const char * argument, const std::string & path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        throw bad_argument(argument, "cannot open \"" + path + "\"; expected a GGUF file");
-    }
-    char magic[4] = {};
-    file.read(magic, sizeof(magic));
-    if (!file || std::memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        throw bad_argument(argument, "\"" + path + "\" is not a GGUF file");
-    }
-}
-
 // Checked here because llama.cpp aborts on an impossible number of layers.
 void check_metadata(const std::string & path) {
     const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
@@ -104,35 +90,6 @@ void check_metadata(const std::string & path) {
         if (n == 0 || n > 512) {
             throw bad_argument("model_path", "\"" + path + "\" has " + key + " " +
                                                  std::to_string(n) + ", expected 1 to 512");
-        }
-    }
-}
-
-// Checked here because llama.cpp aborts on them only when it computes with them.
-void check_adapter(const std::string & path, const llama_model * model) {
-    ggml_context * tensors = nullptr;
-    const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(
-        gguf_init_from_file(path.c_str(), {/*no_alloc =*/true, &tensors}), gguf_free);
-    const std::unique_ptr<ggml_context, decltype(&ggml_free)> owner(tensors, ggml_free);
-    if (!gguf) {
-        throw bad_argument("lora_path", "\"" + path + "\" is damaged: " + last_logged_error());
-    }
-    char arch[64] = {}, n_expert[32] = {};
-    llama_model_meta_val_str(model, "general.architecture", arch, sizeof(arch));
-    llama_model_meta_val_str(model, (std::string(arch) + ".expert_count").c_str(), n_expert,
-                             sizeof(n_expert));
-    for (ggml_tensor * t = ggml_get_first_tensor(tensors); t;
-         t = ggml_get_next_tensor(tensors, t)) {
-        const bool floats = t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 ||
-                            t->type == GGML_TYPE_BF16 || ggml_is_quantized(t->type);
-        const bool experts = std::strstr(t->name, "_exps.") != nullptr;
-        const std::string n = std::to_string(t->ne[2]);
-        if (!floats || ggml_is_empty(t) || t->ne[3] != 1 || n != (experts ? n_expert : "1")) {
-            throw bad_argument("lora_path", "\"" + path + "\" has " + t->name + " of type " +
-                                                ggml_type_name(t->type) + ", " +
-                                                std::to_string(t->ne[0]) + " x " +
-                                                std::to_string(t->ne[1]) + " x " + n +
-                                                "; expected matrices of floating-point numbers");
         }
     }
 }
@@ -165,6 +122,18 @@ std::vector<float> checked_split(const std::vector<float> & shares, const device
 }
 
 } // namespace
+
+void check_gguf(const char * argument, const std::string & path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        throw bad_argument(argument, "cannot open \"" + path + "\"; expected a GGUF file");
+    }
+    char magic[4] = {};
+    file.read(magic, sizeof(magic));
+    if (!file || std::memcmp(magic, "GGUF", sizeof(magic)) != 0) {
+        throw bad_argument(argument, "\"" + path + "\" is not a GGUF file");
+    }
+}
 
 ggml_type parse_cache_type(const char * argument, const std::string & name) {
     std::string known;
@@ -221,33 +190,6 @@ std::shared_ptr<llama_model> load_shared_model(const model_options & options) {
     const auto devices = std::make_shared<device_list>();
     llama_model_ptr model = load_model(options, *devices);
     return {model.release(), [devices](llama_model * m) { llama_model_free(m); }};
-}
-
-llama_adapter_lora * load_lora(llama_model * model, const model_options & options) {
-    if (options.lora_path.empty()) {
-        return nullptr;
-    }
-    if (!std::isfinite(options.lora_scale)) {
-        throw bad_argument("lora_scale",
-                           std::to_string(options.lora_scale) + ", expected a finite number");
-    }
-    check_gguf("lora_path", options.lora_path);
-    check_room("lora_path: \"" + options.lora_path + "\"",
-               {std::filesystem::file_size(options.lora_path), 0, 0});
-    forget_errors();
-    check_adapter(options.lora_path, model);
-    llama_adapter_lora * lora = llama_adapter_lora_init(model, options.lora_path.c_str());
-    if (!lora) {
-        throw_logged("lora_path", "cannot use \"" + options.lora_path + "\" with \"" +
-                                      options.model_path +
-                                      "\"; expected a LoRA adapter made for this model: ");
-    }
-    if (llama_adapter_get_alora_n_invocation_tokens(lora) > 0) {
-        throw bad_argument("lora_path", "\"" + options.lora_path +
-                                            "\" is activated by tokens of a prompt (aLoRA); "
-                                            "expected an adapter that is always active");
-    }
-    return lora;
 }
 
 int32_t context_limit(const llama_model * model, const model_options & options) {

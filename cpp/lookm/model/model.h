@@ -44,8 +44,6 @@ struct model_info {
 llama_model_ptr load_model(const model_options & options, device_list & devices);
 // A model that several sessions can share. It keeps its device_list alive.
 std::shared_ptr<llama_model> load_shared_model(const model_options & options);
-// The adapter options.lora_path, which lives as long as the model; nullptr if that is "".
-llama_adapter_lora * load_lora(llama_model * model, const model_options & options);
 // options.n_ctx, or the length that the model was trained with if that is 0.
 int32_t context_limit(const llama_model * model, const model_options & options);
 llama_context_ptr make_context(llama_model * model, const model_options & options);
@@ -53,6 +51,10 @@ llama_context_ptr make_context(llama_model * model, const model_options & option
 mtmd::context_ptr load_mmproj(const llama_model * model, const model_options & options,
                               const std::string & marker, const encoder_callback & callback = {});
 model_info describe(const model_options & options);
+
+// Throws bad_argument unless the file is there and begins as a GGUF file does, which llama.cpp
+// tells only in its log. argument: the name of the argument for the error.
+void check_gguf(const char * argument, const std::string & path);
 
 // The type of a K or V cache by its name. argument: the name of the argument for the error.
 ggml_type parse_cache_type(const char * argument, const std::string & name);

@@ -1,6 +1,7 @@
 #include "lookm/session/opened_model.h"
 
 #include "lookm/core/bad_argument.h"
+#include "lookm/model/adapter.h"
 #include "lookm/model/flash_attn.h"
 #include "lookm/prompt/pruned_images.h"
 #include "lookm/session/checks.h"
