@@ -1,12 +1,14 @@
 """Libraries that people use with servers of OpenAI's and Anthropic's kind, where installed.
 
-Each runs in a process of its own, as their imports take long and warn of things.
+Each runs in a process of its own, as their imports take long and warn of things. Node.js finds
+packages in its current folder or in NODE_PATH: `npm install ai @ai-sdk/openai-compatible`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +59,15 @@ picture = llm.Attachment(path=path)
 print(model.prompt(question, attachments=[picture], stream=False, temperature=0).text())
 """,
 }
+_VERCEL = """
+const { generateText } = require("ai");
+const { createOpenAICompatible } = require("@ai-sdk/openai-compatible");
+const [url, uri, text] = process.argv.slice(2);
+const model = createOpenAICompatible({ name: "lookm", baseURL: url + "/v1" })("any");
+const content = [{ type: "image", image: uri }, { type: "text", text }];
+generateText({ model, temperature: 0, messages: [{ role: "user", content }] })
+  .then((made) => console.log(made.text));
+"""
 PRINTS_JSON = {
     "instructor": """
 from openai import OpenAI
@@ -93,15 +104,42 @@ def _run(name: str, code: str, server: Server, folder: Path) -> str:
     return made.stdout.strip()
 
 
-@pytest.mark.parametrize("name", PRINTS_TEXT)
-def test_text(name: str, server: Server, tmp_path: Path) -> None:
+def _expected(server: Server) -> str:
+    """The answer to the same request, made by hand."""
     parts = [
         {"type": "image_url", "image_url": {"url": data_uri(OWL)}},
         {"type": "text", "text": QUESTION},
     ]
     asked = [{"role": "user", "content": parts}]
-    expected = server.post("/v1/chat/completions", messages=asked, temperature=0)
-    assert _run(name, PRINTS_TEXT[name], server, tmp_path) == content(expected)
+    return content(server.post("/v1/chat/completions", messages=asked, temperature=0))
+
+
+@pytest.mark.parametrize("name", PRINTS_TEXT)
+def test_text(name: str, server: Server, tmp_path: Path) -> None:
+    assert _run(name, PRINTS_TEXT[name], server, tmp_path) == _expected(server)
+
+
+def test_vercel(server: Server, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    found = node and subprocess.run(
+        [node, "-e", "require('ai'), require('@ai-sdk/openai-compatible')"],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    if not found or found.returncode:
+        pytest.skip("node, or its package ai, is not installed")
+    script = tmp_path / "client.cjs"
+    script.write_text(_VERCEL)
+    made = subprocess.run(
+        [node, str(script), server.url, data_uri(OWL), QUESTION],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert made.stdout.strip() == _expected(server)
 
 
 @pytest.mark.parametrize("name", PRINTS_JSON)
