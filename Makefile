@@ -93,7 +93,8 @@ test-newest: $(VENV)/tools
 	$(PY) third_party/fetch_sdist.py llama-cpp-python newest any vendor/llama.cpp \
 	  build/newest/llama.cpp
 	$(MAKE) setup VENV=build/newest/venv BUILD=build/newest/cmake WEB_UI=OFF CMAKE_ARGS="\
-	  -DLOOKM_LLAMA_CPP_DIR=$(CURDIR)/build/newest/llama.cpp -DLOOKM_ACCEPT_HEADER_DRIFT=ON"
+	  -DLOOKM_LLAMA_CPP_DIR=$(CURDIR)/build/newest/llama.cpp -DLOOKM_ACCEPT_HEADER_DRIFT=ON \
+	  -DLOOKM_UNITY_BUILD=OFF"
 	build/newest/venv/bin/python -m pytest
 
 # Hostile inputs for SECONDS, the same time for each kind of input; SEED decides which ones

@@ -99,6 +99,28 @@ function(lookm_include_first header out)
     endif()
 endfunction()
 
+# Compiles a target's files a few at a time, as most of the time goes into the headers that they
+# share. Files with options of their own stay alone, and so do those that are named.
+option(LOOKM_UNITY_BUILD "Compile several files at a time; OFF rebuilds faster after a change" ON)
+function(lookm_unite target)
+    set_target_properties(${target} PROPERTIES
+        UNITY_BUILD ${LOOKM_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8)
+    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
+        SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
+
+# llama.cpp does this itself for its language models. Here it is done for mtmd's image encoders and
+# for common, without the files that may not see what others include.
+function(lookm_unite_llama_cpp dir)
+    get_target_property(files mtmd SOURCES)
+    list(FILTER files EXCLUDE REGEX "^models/")
+    list(TRANSFORM files PREPEND "${dir}/tools/mtmd/")
+    lookm_unite(mtmd ${files})
+    file(GLOB jinja "${dir}/common/jinja/*.cpp")
+    lookm_unite(llama-common ${jinja} "${dir}/common/json.cpp"
+        "${PROJECT_SOURCE_DIR}/third_party/jinja_limits.cpp")
+endfunction()
+
 # Lets memory plans use mtmd's image encoder without weights: mtmd.cpp's call of clip_init() goes
 # through clip_init.h.
 function(lookm_lead_clip_init dir)
@@ -186,6 +208,7 @@ macro(lookm_add_llama_cpp)
     lookm_cure_amx("${lookm_llama_dir}" ggml-cpu)
     lookm_cure_pixtral("${lookm_llama_dir}")
     lookm_lead_clip_init("${lookm_llama_dir}")
+    lookm_unite_llama_cpp("${lookm_llama_dir}")
     if(lookm_threads_used)
         set_source_files_properties("${lookm_llama_dir}/ggml/src/ggml-quants.c"
                                     TARGET_DIRECTORY ggml-base

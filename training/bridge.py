@@ -2,7 +2,8 @@
 
 The language model stays as it is. The vision encoder tells what each patch shows, and the projector
 says it in the model's own words: a patch becomes the word embedding of what it shows. No picture
-ever passes through the language model, so this takes minutes on two cores.
+passes through the language model, so this takes minutes on two cores. `--finetune` then trains the
+projector through the language model, for as long as you like.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lookm_cpp import _core
+from lookm_cpp.evaluation import large_prompts, picture_prompts
 from torch import Tensor, nn
 
 from . import data, large
@@ -174,6 +176,15 @@ def main() -> None:
         projector, encode(runtime, encoder, pools["test"], test_labels), embeddings
     )
     runtime.log(f"held-out patches: {objects:.1%} of objects, {empty:.1%} of the background")
+    if arguments.finetune:
+        # Only this needs transformers.
+        from .finetune import finetune  # noqa: PLC0415
+
+        make_context = (large_prompts if big else picture_prompts).make_context
+        finetune(
+            projector, encoder, pools["train"], arguments.model, make_context, runtime,
+            arguments.finetune,
+        )  # fmt: skip
     write_vision(encoder, projector, size, arguments.output)
     runtime.log(f"wrote {arguments.output}")
 
@@ -190,6 +201,10 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, default=Path("build/training"), help="folder of pictures and tower")
     add("--train-pictures", type=int, default=8000)
     add("--steps", type=int, default=600, help="steps of the patch classifier")
+    add(
+        "--finetune", type=int, default=0, metavar="STEPS",
+        help="conversations to train on through the language model (pip install transformers)",
+    )  # fmt: skip
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=0, help="threads of torch (default: its own choice)")
     return parser.parse_args()
