@@ -2,7 +2,8 @@
 
 ``pip install openvino-genai``, then ``python -m benchmarks.peers MODEL.gguf``. It cannot read
 tensors of Q5_0, which small models in Q4_K_M have: ``--recode`` writes a copy that holds them in
-Q8_0, for both. Each side is a process of its own. They take turns, and each round has another text.
+Q8_0, for both. ``--widen`` writes a copy of a Qwen2 with layers of a 7B model, whose answers are
+noise. Each side is a process of its own. They take turns, and each round has another text.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ import typer
 from lookm_cpp import _core
 from lookm_cpp.bench.machine import CORES
 from lookm_cpp.bench.process_memory import MIB, status_bytes
-from lookm_cpp.bench.random_model import gguf_package
 from lookm_cpp.compression import Compression
 from lookm_cpp.opening import model_options
 from rich.console import Console
 
+from benchmarks.peer_models import recode, widen
 from benchmarks.server_users import NAMES
 
 RATIO = 0.2
 QUESTION = "What is the code of Anna?"
 TOKENS_PER_LINE = 10
+WIDE_LAYERS = 2
 
 Answer = Callable[[str, int], dict[str, Any]]
 
@@ -99,29 +101,6 @@ def _serve(pipe: Connection, name: str, model: Path, n_ctx: int) -> None:
 SIDES = ("lookm, full cache", f"lookm, {100 * RATIO:g} %", "openvino")
 
 
-def recode(model: Path, to: Path) -> None:
-    """Write a copy whose tensors of Q5_0 are Q8_0."""
-    gguf = gguf_package()
-    old, new = gguf.GGMLQuantizationType.Q5_0, gguf.GGMLQuantizationType.Q8_0
-    reader = gguf.GGUFReader(model)
-    writer = gguf.GGUFWriter(to, reader.fields["general.architecture"].contents())
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        is_array = field.types[0] == gguf.GGUFValueType.ARRAY
-        of = field.types[-1] if is_array else None
-        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of)
-    for tensor in reader.tensors:
-        data, kind = tensor.data, tensor.tensor_type
-        if kind == old:
-            data, kind = gguf.quantize(gguf.dequantize(data, old), new), new
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def main(
     model: Annotated[Path, typer.Argument(help="A GGUF language model.")],
     tokens: Annotated[int, typer.Option(min=64, help="Of the prompt, about.")] = 2000,
@@ -130,11 +109,18 @@ def main(
     recoded: Annotated[
         Path | None, typer.Option("--recode", metavar="FILE", help="Write and use a copy.")
     ] = None,
+    widened: Annotated[
+        Path | None,
+        typer.Option("--widen", metavar="FILE", help="Write and use two layers of a 7B model."),
+    ] = None,
 ) -> None:
     """Print medians, after a first round that does not count."""
     if recoded is not None:
         recode(model, recoded)
         model = recoded
+    if widened is not None:
+        widen(model, widened, WIDE_LAYERS)
+        model = widened
     spawn = multiprocessing.get_context("spawn")
     sides = {}
     for name in SIDES:
