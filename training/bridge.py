@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import gguf
@@ -152,6 +153,8 @@ def accuracy(projector: Projector, patches: Patches, embeddings: Tensor) -> tupl
 def main() -> None:
     """Makes the projector, checks it on the held-out pictures, writes it."""
     arguments = _arguments()
+    # Only this needs transformers, so it is imported on demand, and first, in case it is missing.
+    further = import_module(".finetune", __package__) if arguments.finetune else None
     big = arguments.pictures == "large"
     size = ModelSize(image=large.IMAGE) if big else ModelSize()
     config = Config(out=arguments.out, seed=arguments.seed, model=size, threads=arguments.threads)
@@ -176,12 +179,9 @@ def main() -> None:
         projector, encode(runtime, encoder, pools["test"], test_labels), embeddings
     )
     runtime.log(f"held-out patches: {objects:.1%} of objects, {empty:.1%} of the background")
-    if arguments.finetune:
-        # Only this needs transformers.
-        from .finetune import finetune  # noqa: PLC0415
-
+    if further:
         make_context = (large_prompts if big else picture_prompts).make_context
-        finetune(
+        further.finetune(
             projector, encoder, pools["train"], arguments.model, make_context, runtime,
             arguments.finetune,
         )  # fmt: skip

@@ -120,9 +120,7 @@ def finetune(
     reader.close()
 
 
-def answer_loss(
-    model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor
-) -> Tensor:
+def answer_loss(model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor) -> Tensor:
     """Cross-entropy of the answers' tokens, given embeddings [T, width] of what is before them."""
     hidden = model.base_model(inputs_embeds=embeddings[None]).last_hidden_state[0]
     logits = model.get_output_embeddings()(hidden[:-1][answers[1:]])

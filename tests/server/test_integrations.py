@@ -121,14 +121,16 @@ def test_text(name: str, server: Server, tmp_path: Path) -> None:
 
 def test_vercel(server: Server, tmp_path: Path) -> None:
     node = shutil.which("node")
-    found = node and subprocess.run(
+    if node is None:
+        pytest.skip("node is not installed")
+    found = subprocess.run(
         [node, "-e", "require('ai'), require('@ai-sdk/openai-compatible')"],
         capture_output=True,
         timeout=120,
         check=False,
     )
-    if not found or found.returncode:
-        pytest.skip("node, or its package ai, is not installed")
+    if found.returncode:
+        pytest.skip("the packages ai and @ai-sdk/openai-compatible are not installed")
     script = tmp_path / "client.cjs"
     script.write_text(_VERCEL)
     made = subprocess.run(
