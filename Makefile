@@ -45,8 +45,9 @@ web:
 demo: setup
 	$(VENV)/bin/lookm demo
 
+# Files of tests run side by side, as many as there are cores
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 # What a change breaks most often, in less than a minute
 FAST_TESTS = tests/parity tests/test_minimal.py tests/package \
