@@ -24,9 +24,9 @@ from .runtime import Runtime
 
 MARK = "[answer 7d1f0c]"  # around each answer, in a template's text
 PICTURE = -1  # in place of a token
-RATE = 1e-3
+RATE = 2e-4
 WARM_UP = 10
-RAMP_DOWN = 50
+RAMP_DOWN = 20
 
 MakeContext = Callable[[list[Picture], int, int], Context]
 
@@ -47,8 +47,8 @@ class Reader:
     def read(self, context: Context) -> tuple[Tensor, Tensor]:
         """A conversation that asks all of a context's questions, one after the other.
 
-        Returns tokens int64 [T], `PICTURE` for those of pictures, and bool [T]: which of them are
-        answers. What an answer is made to begin with is not.
+        Returns tokens int64 [T], `PICTURE` for those of pictures, and int64 [T]: the number of the
+        answer, from 1, that a token belongs to, or 0. What an answer is made to begin with has 0.
         """
         messages = []
         for number, question in enumerate(context.questions):
@@ -58,11 +58,11 @@ class Reader:
         last = messages.pop()
         text = self._session.apply_template(json.dumps(messages)) + last["content"]
         begin = self._session.begin_token
-        ids, answers = ([], []) if begin is None else ([begin], [False])
-        for number, part in enumerate(text.split(MARK)):
+        ids, answers = ([], []) if begin is None else ([begin], [0])
+        for number, part in enumerate(text.split(MARK), start=1):
             found = self._tokens(part)
             ids += found
-            answers += [number % 2 == 1] * len(found)
+            answers += [0 if number % 2 else number // 2] * len(found)
         return torch.tensor(ids), torch.tensor(answers)
 
     def _tokens(self, text: str) -> list[int]:
@@ -120,11 +120,18 @@ def finetune(
     reader.close()
 
 
-def answer_loss(model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor) -> Tensor:
-    """Cross-entropy of the answers' tokens, given embeddings [T, width] of what is before them."""
+def answer_loss(
+    model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor
+) -> Tensor:
+    """The mean over answers of their tokens' mean cross-entropy, so that short ones count as much.
+
+    embeddings [T, width], ids and answers [T] as `Reader.read` returns them.
+    """
+    of = answers[1:][answers[1:] > 0]
     hidden = model.base_model(inputs_embeds=embeddings[None]).last_hidden_state[0]
-    logits = model.get_output_embeddings()(hidden[:-1][answers[1:]])
-    return F.cross_entropy(logits.float(), ids[1:][answers[1:]])
+    logits = model.get_output_embeddings()(hidden[:-1][answers[1:] > 0])
+    losses = F.cross_entropy(logits.float(), ids[1:][answers[1:] > 0], reduction="none")
+    return torch.stack([losses[of == number].mean() for number in of.unique()]).mean()
 
 
 def _pixels(image: Image.Image) -> Tensor:
