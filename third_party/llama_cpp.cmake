@@ -105,6 +105,7 @@ option(LOOKM_UNITY_BUILD "Compile several files at a time; OFF rebuilds faster a
 function(lookm_unite target)
     set_target_properties(${target} PROPERTIES
         UNITY_BUILD ${LOOKM_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8)
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:MSVC>:/bigobj>)
     set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
         SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()

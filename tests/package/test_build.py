@@ -79,7 +79,19 @@ def _cached(name: str) -> str:
 def _commands() -> dict[Path, list[str]]:
     """Source file -> the words of its compiler call."""
     entries = json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
-    return {Path(entry["file"]): entry["command"].split() for entry in entries}
+    return {
+        source: entry["command"].split()
+        for entry in entries
+        for source in _sources(Path(entry["file"]))
+    }
+
+
+def _sources(file: Path) -> list[Path]:
+    """The files that are compiled with one call: those of a unity build, or just the one."""
+    if file.parent.name != "Unity":
+        return [file]
+    text = file.read_text(encoding="utf-8")
+    return [Path(name) for name in re.findall(r'^#include "(.*)"$', text, re.MULTILINE)]
 
 
 # The sdist
