@@ -1,8 +1,8 @@
 # Every target is a line or two that you could type yourself. Variables:
 #   CMAKE_ARGS   options for CMake: CMAKE_ARGS="-DGGML_CUDA=ON" make setup
 #   VENV, BUILD  folders; set both for a second build next to the usual one
-#   WEB_UI       ON builds the server's web page as well, which needs npm and the network. `make web`
-#                turns it on for later builds.
+#   WEB_UI       ON builds the server's web page as well, which needs npm and the network.
+#                `make web` turns it on for later builds.
 PYTHON ?= python3
 VENV   ?= .venv
 BUILD  ?= build/dev

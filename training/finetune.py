@@ -120,9 +120,7 @@ def finetune(
     reader.close()
 
 
-def answer_loss(
-    model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor
-) -> Tensor:
+def answer_loss(model: PreTrainedModel, embeddings: Tensor, ids: Tensor, answers: Tensor) -> Tensor:
     """The mean over answers of their tokens' mean cross-entropy, so that short ones count as much.
 
     embeddings [T, width], ids and answers [T] as `Reader.read` returns them.
