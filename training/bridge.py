@@ -2,15 +2,13 @@
 
 The language model stays as it is. The vision encoder tells what each patch shows, and the projector
 says it in the model's own words: a patch becomes the word embedding of what it shows. No picture
-passes through the language model, so this takes minutes on two cores. `--finetune` then trains the
-projector through the language model, for as long as you like.
+ever passes through the language model, so this takes minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import gguf
@@ -18,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lookm_cpp import _core
-from lookm_cpp.evaluation import large_prompts, picture_prompts
 from torch import Tensor, nn
 
 from . import data, large
@@ -153,8 +150,6 @@ def accuracy(projector: Projector, patches: Patches, embeddings: Tensor) -> tupl
 def main() -> None:
     """Makes the projector, checks it on the held-out pictures, writes it."""
     arguments = _arguments()
-    # Only this needs transformers, so it is imported on demand, and first, in case it is missing.
-    further = import_module(".finetune", __package__) if arguments.finetune else None
     big = arguments.pictures == "large"
     size = ModelSize(image=large.IMAGE) if big else ModelSize()
     config = Config(out=arguments.out, seed=arguments.seed, model=size, threads=arguments.threads)
@@ -179,12 +174,6 @@ def main() -> None:
         projector, encode(runtime, encoder, pools["test"], test_labels), embeddings
     )
     runtime.log(f"held-out patches: {objects:.1%} of objects, {empty:.1%} of the background")
-    if further:
-        make_context = (large_prompts if big else picture_prompts).make_context
-        further.finetune(
-            projector, encoder, pools["train"], arguments.model, make_context, runtime,
-            arguments.finetune,
-        )  # fmt: skip
     write_vision(encoder, projector, size, arguments.output)
     runtime.log(f"wrote {arguments.output}")
 
@@ -201,10 +190,6 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, default=Path("build/training"), help="folder of pictures and tower")
     add("--train-pictures", type=int, default=8000)
     add("--steps", type=int, default=600, help="steps of the patch classifier")
-    add(
-        "--finetune", type=int, default=0, metavar="STEPS",
-        help="conversations to train on through the language model (pip install transformers)",
-    )  # fmt: skip
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=0, help="threads of torch (default: its own choice)")
     return parser.parse_args()
