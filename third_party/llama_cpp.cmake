@@ -106,8 +106,10 @@ function(lookm_unite target)
     set_target_properties(${target} PROPERTIES
         UNITY_BUILD ${LOOKM_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8)
     target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:MSVC>:/bigobj>)
-    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
-        SKIP_UNITY_BUILD_INCLUSION ON)
+    if(ARGN)
+        set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
+            SKIP_UNITY_BUILD_INCLUSION ON)
+    endif()
 endfunction()
 
 # llama.cpp does this itself for its language models. Here it is done for mtmd's image encoders and
