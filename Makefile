@@ -45,9 +45,10 @@ web:
 demo: setup
 	$(VENV)/bin/lookm demo
 
-# Files of tests run side by side, as many as there are cores
+# Files of tests run side by side, as many as there are cores, but no more than four
+SIDE_BY_SIDE = -n auto --maxprocesses 4 --dist loadscope
 test: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadscope
+	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 # What a change breaks most often, in less than a minute
 FAST_TESTS = tests/parity tests/test_minimal.py tests/package \
@@ -96,7 +97,7 @@ test-newest: $(VENV)/tools
 	$(MAKE) setup VENV=build/newest/venv BUILD=build/newest/cmake WEB_UI=OFF CMAKE_ARGS="\
 	  -DLOOKM_LLAMA_CPP_DIR=$(CURDIR)/build/newest/llama.cpp -DLOOKM_ACCEPT_HEADER_DRIFT=ON \
 	  -DLOOKM_UNITY_BUILD=OFF"
-	build/newest/venv/bin/python -m pytest
+	build/newest/venv/bin/python -m pytest $(SIDE_BY_SIDE)
 
 # Hostile inputs for SECONDS, the same time for each kind of input; SEED decides which ones
 SECONDS ?= 600

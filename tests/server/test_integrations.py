@@ -97,9 +97,11 @@ def _run(name: str, code: str, server: Server, folder: Path) -> str:
     given = "".join(f"{key} = {value!r}\n" for key, value in values.items())
     script = folder / "client.py"
     script.write_text(f"import {name}\n{given}{code}")
-    made = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
-    )
+    return _printed(sys.executable, str(script))
+
+
+def _printed(*command: str) -> str:
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert made.returncode == 0, made.stderr[-2000:]
     return made.stdout.strip()
 
@@ -133,15 +135,8 @@ def test_vercel(server: Server, tmp_path: Path) -> None:
         pytest.skip("the packages ai and @ai-sdk/openai-compatible are not installed")
     script = tmp_path / "client.cjs"
     script.write_text(_VERCEL)
-    made = subprocess.run(
-        [node, str(script), server.url, data_uri(OWL), QUESTION],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-2000:]
-    assert made.stdout.strip() == _expected(server)
+    printed = _printed(node, str(script), server.url, data_uri(OWL), QUESTION)
+    assert printed == _expected(server)
 
 
 @pytest.mark.parametrize("name", PRINTS_JSON)
