@@ -17,7 +17,7 @@ from lookm_cpp.bench import run_worker, schedule, settings
 from lookm_cpp.bench.machine import read_bandwidth
 from lookm_cpp.bench.memory_check import bytes_needed, why_not
 from lookm_cpp.bench.models import embedded_bench_model
-from lookm_cpp.bench.process_memory import PeakMemory, available_memory, status_bytes
+from lookm_cpp.bench.process_memory import available_memory
 from lookm_cpp.bench.schedule import schedule_run
 from lookm_cpp.bench.settings import Settings, settings_of
 from lookm_cpp.bench.workload import Case, Workload
@@ -356,14 +356,24 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     )
 
 
-def test_memory_of_this_process() -> None:
-    with PeakMemory() as memory:
-        before = status_bytes("VmRSS")
-        block = bytearray(64 << 20)
-        block[::4096] = b"x" * len(block[::4096])
-        del block
-    if memory.peak is not None:
-        assert 60 << 20 < memory.peak - before < 80 << 20
+# A process of its own: here, memory of tests before this one may be freed meanwhile
+PEAK = """
+from lookm_cpp.bench.process_memory import PeakMemory, status_bytes
+
+with PeakMemory() as memory:
+    before = status_bytes("VmRSS")
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    del block
+if memory.peak is not None:
+    print(memory.peak - before)
+"""
+
+
+def test_memory_of_a_process() -> None:
+    said = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    if said.stdout:  # the kernel says its peak
+        assert 60 << 20 < int(said.stdout) < 80 << 20
         assert (available_memory() or 0) > 0
 
 
