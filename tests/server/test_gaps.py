@@ -36,9 +36,9 @@ def write_shallow(name: str, folder: Path, metadata: Metadata | None = None) -> 
     decoder = replace(decoder, metadata={**decoder.metadata, **(metadata or {})})
     model = write_decoder(folder / "model.gguf", decoder, list(pair.special_tokens), TEMPLATE)
     for tensor in GGUFReader(model, "r+").tensors:
-        if tensor.name.endswith("attn_output.weight") or tensor.name.endswith("attn_out.weight"):
-            if not tensor.name.startswith(f"blk.{decoder.n_layer - 1}."):
-                tensor.data[:] = 0
+        last = f"blk.{decoder.n_layer - 1}."
+        if tensor.name.endswith("attn_output.weight") and not tensor.name.startswith(last):
+            tensor.data[:] = 0
     return Files(model, write_encoder(folder / "mmproj.gguf", ENCODERS[name]))
 
 
