@@ -217,7 +217,6 @@ def test_settings_are_shown(server: Server) -> None:
         "kv_on_request": False,
         "kv_min_cells": 0,
         "kv_strict_reuse": False,
-        "kv_keep_after_gap": False,
         "kv_cells": 0,
         "kv_prefix_type": "",
         "image_cache": 256 << 20,

@@ -34,7 +34,6 @@ FLAGS = {
     "--kv-min-cells": "LLAMA_ARG_KV_MIN_CELLS",
     "--kv-on-request": "LLAMA_ARG_KV_ON_REQUEST",
     "--kv-strict-reuse": "LLAMA_ARG_KV_STRICT_REUSE",
-    "--kv-keep-after-gap": "LLAMA_ARG_KV_KEEP_AFTER_GAP",
     "--kv-cells": "LLAMA_ARG_KV_CELLS",
     "--kv-prefix-type": "LLAMA_ARG_KV_PREFIX_TYPE",
     "--image-cache": "LLAMA_ARG_IMAGE_CACHE",
@@ -157,7 +156,6 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "7",
         "0",
         "1",
-        "1",
         "2048",
         "q8_0",
         "1MiB",
@@ -190,7 +188,6 @@ def test_environment_and_flags(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             "kv_on_request": False,
             "kv_min_cells": 9,
             "kv_strict_reuse": True,
-            "kv_keep_after_gap": True,
             "kv_cells": 512,  # of each of four slots
             "kv_prefix_type": "q8_0",
             "image_cache": 1 << 20,

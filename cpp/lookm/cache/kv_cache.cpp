@@ -74,18 +74,6 @@ struct opened {
 };
 template struct opened<&llama_kv_cache::v_heads>;
 
-// The stream of each sequence.
-std::vector<uint32_t> & streams_of(llama_kv_cache & kv);
-template <auto streams>
-struct opened_streams {
-    friend std::vector<uint32_t> & streams_of(llama_kv_cache & kv) { return kv.*streams; }
-};
-template struct opened_streams<&llama_kv_cache::seq_to_stream>;
-
-// The sequence that saved cells are read into before they are given to another one. Contexts that
-// use this id append nothing.
-constexpr llama_seq_id seq_appended = LLAMA_MAX_SEQ - 2;
-
 // The sequence that marks cells as reserved for the isolated sequence. Contexts that use this id do
 // not isolate.
 constexpr llama_seq_id seq_held = LLAMA_MAX_SEQ - 1;
@@ -430,38 +418,6 @@ void kv_cache::restore_kinds(llama_seq_id seq, std::span<const token_kind> kind)
             cells.ext_set(here[i].index, ext);
         }
     }
-}
-
-bool kv_cache::append_image(llama_seq_id seq, std::span<const uint8_t> sequence, llama_pos by) {
-    if (llama_n_seq_max(ctx_) > static_cast<uint32_t>(seq_appended)) {
-        return false;
-    }
-    // llama.cpp reads a saved sequence into one that it empties first, in that one's stream
-    std::vector<uint32_t> & streams = streams_of(*kv_);
-    const std::vector<uint32_t> streams_before = streams;
-    streams.resize(LLAMA_MAX_SEQ);
-    streams[seq_appended] = streams[seq];
-    const size_t n_read = llama_state_seq_set_data_ext(ctx_, sequence.data(), sequence.size(),
-                                                       seq_appended, LLAMA_STATE_SEQ_FLAGS_NONE);
-    streams = streams_before;
-    if (n_read != sequence.size()) {
-        return false;
-    }
-    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq)); // as in keep()
-    const auto added = cells.seq_pos_get(seq_appended); // a copy, as the loop changes it
-    for (const auto & [pos, index] : added) {
-        llama_kv_cell_ext ext = cells.ext_get(index);
-        ext.tok = LLAMA_TOKEN_NULL; // which llama.cpp does not save
-        if (ctx_->get_model().hparams.n_pos_per_embd() > 1) {
-            ext.x += by;
-            ext.y += by;
-        }
-        cells.seq_rm(index, seq_appended); // which empties the cell
-        cells.pos_set(index, pos + by);
-        cells.ext_set(index, ext);
-        cells.seq_add(index, seq);
-    }
-    return true;
 }
 
 std::vector<int32_t> kv_cache::targets(llama_seq_id seq, int32_t n,

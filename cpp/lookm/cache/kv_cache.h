@@ -113,11 +113,6 @@ class kv_cache {
     // has been restored, with the kinds of its cells in the order of cells().
     void restore_kinds(llama_seq_id seq, std::span<const token_kind> kind);
 
-    // Adds the cells of a saved sequence, which are those of an image, to seq at positions higher
-    // by `by`; their keys must be rotated by these already. Returns false if they do not fit or are
-    // not such a sequence; nothing changes then.
-    bool append_image(llama_seq_id seq, std::span<const uint8_t> sequence, llama_pos by);
-
     // The first of those cells if keep() has packed them; n = 0 if it has not.
     packed_cells packed(llama_seq_id seq) const;
 

@@ -38,6 +38,26 @@ double size_of(ggml_type type) {
     return static_cast<double>(ggml_type_size(type)) / static_cast<double>(ggml_blck_size(type));
 }
 
+// Applies the orthonormal Walsh-Hadamard transform, in natural order, to each group of n values. It
+// is its own inverse.
+void rotate(float * x, int64_t n_values, int32_t n) {
+    const float scale = 1.0f / std::sqrt(static_cast<float>(n));
+    for (float * block = x; n > 0 && block < x + n_values; block += n) {
+        for (int32_t half = 1; half < n; half *= 2) {
+            for (int32_t i = 0; i < n; i += 2 * half) {
+                for (int32_t j = i; j < i + half; ++j) {
+                    const float a = block[j], b = block[j + half];
+                    block[j] = a + b;
+                    block[j + half] = a - b;
+                }
+            }
+        }
+        for (int32_t j = 0; j < n; ++j) {
+            block[j] *= scale;
+        }
+    }
+}
+
 // Reads the rows of cells [first, first + n) as f32.
 void read_cells(const values & in, int64_t first, int64_t n, int64_t n_cells, float * rows) {
     if (!in.form.transposed) {
@@ -79,9 +99,8 @@ void convert_cells(const values & in, const values & out, int64_t n_cells, int64
         const int64_t n = std::min(n_block, end - first);
         read_cells(in, first, n, n_cells, rows.data());
         if (in.form.rotation != out.form.rotation) {
-            const std::span read = std::span(rows).first(n * in.n_values);
-            hadamard(read, in.form.rotation);
-            hadamard(read, out.form.rotation);
+            rotate(rows.data(), n * in.n_values, in.form.rotation);
+            rotate(rows.data(), n * in.n_values, out.form.rotation);
         }
         write_cells(out, first, n, n_cells, rows.data());
     }
@@ -206,24 +225,6 @@ class converter {
 };
 
 } // namespace
-
-void hadamard(std::span<float> x, int32_t n) {
-    const float scale = 1.0f / std::sqrt(static_cast<float>(n));
-    for (float * block = x.data(); n > 0 && block < x.data() + x.size(); block += n) {
-        for (int32_t half = 1; half < n; half *= 2) {
-            for (int32_t i = 0; i < n; i += 2 * half) {
-                for (int32_t j = i; j < i + half; ++j) {
-                    const float a = block[j], b = block[j + half];
-                    block[j] = a + b;
-                    block[j + half] = a - b;
-                }
-            }
-        }
-        for (int32_t j = 0; j < n; ++j) {
-            block[j] *= scale;
-        }
-    }
-}
 
 std::vector<uint8_t> convert_sequence(std::span<const uint8_t> sequence,
                                       std::span<const cache_form> from,

@@ -24,10 +24,6 @@ struct cache_form {
     bool operator==(const cache_form &) const = default;
 };
 
-// Applies the orthonormal Walsh-Hadamard transform, in natural order, to each group of n values; 0:
-// does nothing. It is its own inverse.
-void hadamard(std::span<float> x, int32_t n);
-
 // Converts a saved sequence from caches of one form to another: each row is converted to f32,
 // transformed as the target's rows are, and stored in the target's types. If a memory has several
 // caches (full attention and sliding windows), there is one form for each, in the order in which

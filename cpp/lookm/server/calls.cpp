@@ -141,10 +141,6 @@ common_init_result_ptr init_from_params(common_params & params) {
         }
         server_hook().cap(size_of_slots.n_cells, params.n_batch);
     }
-    if (server_settings().keep_after_gap && !server_hook().can_cut()) {
-        stop("--kv-keep-after-gap: memory type " + kv_cache::memory_type(result->context()) +
-             " takes no single cells; expected a plain KV cache");
-    }
     force("--context-shift", params.ctx_shift, false,
           "compressed cells have no positions of their own");
     force("--cache-reuse", params.n_cache_reuse, 0,

@@ -10,8 +10,6 @@
 //   tokenize_input_prompts          } pruned
 //   callback_on_reset               a slot becomes idle: cells of a prompt read in part are freed
 //   on_update_slots                 one round of the loop: which slots take part in it
-//   process_mtmd_chunk              an image of the prompt is next (decodes.h): it may have cells
-//                                   already
 //   mtmd_batch_add_chunk            } of a pruned image, the encoder makes all cells, some of which
 //   mtmd_batch_get_output_embd      } are decoded
 //   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,

@@ -7,7 +7,6 @@
 #include "lookm/server/hook.h"
 #include "lookm/server/image_batches.h"
 #include "lookm/server/pruned_pieces.h"
-#include "lookm/server/settings.h"
 #include "lookm/server/slot_adapter.h"
 
 #include "mtmd-helper.h"
@@ -15,7 +14,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <utility>
 
 namespace lookm::server {
 
@@ -49,28 +47,6 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
             return status;
         },
         [&] { keep_prefix(slot, n_cells); });
-}
-
-// The image at a token of the slot's prompt gets the cells that an earlier prompt has left of it.
-// Returns whether there were any.
-template <class Slot>
-bool take_earlier_image(Slot & slot, int32_t at) {
-    hook & h = server_hook();
-    if (!server_settings().keep_after_gap || !h.attached(slot.ctx_tgt) || !may_keep(slot) ||
-        !h.is_reader(slot.id)) {
-        return false;
-    }
-    const slot_prompt p = prompt_of(slot);
-    const auto image = h.prefixes().find_image(slot.task->tokens, p.adapters, at);
-    if (!image.from || at + image.n > h.n_from_prefix(p)) {
-        return false;
-    }
-    const auto take = [&] { return h.take_image(p, image, slot.prompt.tokens.pos_next()) ? 0 : 1; };
-    if (guarded(take, [&] { keep_prefix(slot, image.n); }) != 0) {
-        return false; // it is read
-    }
-    slot.stats.n_prompt_cached += image.n;
-    return true;
 }
 
 // The slot's answer continues in this batch: if all cells of the slot are taken, the older half of
@@ -140,14 +116,3 @@ int32_t decode_batch(const Slots & slots, const llama_context * ctx, const commo
 }
 
 } // namespace lookm::server
-
-// llama-server calls its function of this name, which takes a const slot, with one that is not:
-// this one fits better. n_tokens: of what was read
-template <class Slot>
-int process_mtmd_chunk(Slot & slot, mtmd::batch_ptr & batch, size_t at, size_t & n_tokens) {
-    if (lookm::server::take_earlier_image(slot, static_cast<int32_t>(at))) {
-        n_tokens = 0;
-        return 0;
-    }
-    return process_mtmd_chunk(std::as_const(slot), batch, at, n_tokens);
-}

@@ -200,12 +200,6 @@ const std::vector<flag> & flags() {
         list.push_back(with_switch(
             "kv_strict_reuse", "--kv-strict-reuse", "never continue from a compressed prompt",
             "LLAMA_ARG_KV_STRICT_REUSE", [](settings & s, bool on) { s.strict_reuse = on; }));
-        list.push_back(with_switch("kv_keep_after_gap", "--kv-keep-after-gap",
-                                   "if a client has dropped an image from the middle of its "
-                                   "prompt, do not read the images "
-                                   "after it\nagain: their cells stay as they were read beside it",
-                                   "LLAMA_ARG_KV_KEEP_AFTER_GAP",
-                                   [](settings & s, bool on) { s.keep_after_gap = on; }));
         list.push_back(with_switch(
             "no_request_grammar", "--no-request-grammar",
             "refuse requests with a grammar, a JSON schema or tools: a short one can keep the "

@@ -2,7 +2,6 @@
 
 #include "lookm/cache/kv_cache.h"
 #include "lookm/cache/sequence_numbers.h"
-#include "lookm/cache/sequence_part.h"
 #include "lookm/core/state_bytes.h"
 #include "lookm/host/memory_room.h"
 #include "lookm/model/model.h"
@@ -13,7 +12,6 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
-#include <string_view>
 #include <utility>
 
 namespace lookm::server {
@@ -36,38 +34,17 @@ int32_t size_of(const full_prefix & p) {
     return static_cast<int32_t>(p.tokens.size());
 }
 
-// An image of n tokens, after the first `first` ones.
-struct image_part {
-    int32_t first, n;
-    const mtmd_input_chunk * chunk;
-};
-
-// The images of a prompt after its first n tokens.
-std::vector<image_part> images_after(const server_tokens & tokens, int32_t n) {
-    std::vector<image_part> out;
-    for (int32_t i = n; tokens.has_mtmd && i < static_cast<int32_t>(tokens.size());) {
-        if (tokens[i] != LLAMA_TOKEN_NULL) {
-            ++i;
-            continue;
-        }
-        const mtmd_input_chunk * chunk = tokens.find_chunk(i).get();
-        out.push_back({i, static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk)), chunk});
-        i += out.back().n;
-    }
-    return out;
-}
-
-bool same_image(const image_part & a, const image_part & b) {
-    return a.n == b.n &&
-           std::string_view(mtmd_input_chunk_get_id(a.chunk)) == mtmd_input_chunk_get_id(b.chunk);
-}
-
 } // namespace
 
 int32_t end_of_last_image(const server_tokens & tokens, int32_t n) {
     int32_t end = 0;
-    for (const image_part & image : images_after(tokens, 0)) {
-        end = image.first + image.n <= n ? image.first + image.n : end;
+    for (int32_t i = 0; tokens.has_mtmd && i < n;) {
+        if (tokens[i] != LLAMA_TOKEN_NULL) {
+            ++i;
+            continue;
+        }
+        i += static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(tokens.find_chunk(i).get()));
+        end = i <= n ? i : end;
     }
     return end;
 }
@@ -102,61 +79,6 @@ full_prefixes::match full_prefixes::find(const server_tokens & prompt, const std
         kept_.use(best.from);
     }
     return best;
-}
-
-full_prefixes::earlier_image full_prefixes::find_image(const server_tokens & prompt,
-                                                       const std::string & adapters, int32_t n) {
-    earlier_image best;
-    int32_t n_most = 0;
-    for (const std::shared_ptr<const full_prefix> & kept : kept_) {
-        const auto n_common = static_cast<int32_t>(kept->tokens.get_common_prefix(prompt));
-        if (kept->adapters != adapters || n_common == 0 || n_common > n) {
-            continue;
-        }
-        const std::vector<image_part> before = images_after(kept->tokens, n_common);
-        auto next = before.begin();
-        earlier_image mine;
-        int32_t n_found = 0;
-        for (const image_part & image : images_after(prompt, n_common)) {
-            const auto found = std::find_if(next, before.end(), [&](const image_part & earlier) {
-                return same_image(earlier, image);
-            });
-            if (found == before.end()) {
-                continue;
-            }
-            next = std::next(found);
-            n_found += found->n;
-            if (image.first == n) {
-                mine = {kept, found->first, found->n};
-            }
-        }
-        if (mine.from && n_found > n_most) {
-            best = mine;
-            n_most = n_found;
-        }
-    }
-    if (best.from) {
-        kept_.use(best.from);
-    }
-    return best;
-}
-
-std::vector<uint8_t> full_prefixes::cells_of(const earlier_image & image, key_rotation & rotation,
-                                             llama_pos by) const {
-    const server_tokens & tokens = image.from->tokens;
-    std::vector<uint8_t> part =
-        part_of_sequence(image.from->cells, rest_.forms().front(), tokens.pos_next(image.first),
-                         tokens.pos_next(image.first + image.n));
-    std::vector<uint8_t> converted;
-    if (rest_.converts()) {
-        rest_.take(part, converted);
-        part = std::move(converted);
-    }
-    change_keys(part, kv_cache::forms(ctx_).front(),
-                [&](size_t layer, std::span<float> keys, int64_t n_cells) {
-                    return rotation.turn(layer, keys, n_cells, by);
-                });
-    return part;
 }
 
 void full_prefixes::attach(llama_context * ctx, const std::string & type, bool sums) {

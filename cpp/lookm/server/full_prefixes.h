@@ -1,6 +1,5 @@
 #pragma once
 
-#include "lookm/cache/key_rotation.h"
 #include "lookm/cache/sequence_bytes.h"
 #include "lookm/cache/sequence_sums.h"
 #include "lookm/core/byte_budget.h"
@@ -51,21 +50,6 @@ class full_prefixes {
     // The longest beginning of a prompt that was read with these adapters, up to such a place. It
     // may be the beginning of what is kept, unless sums or the model's memory are those of its end.
     match find(const server_tokens & prompt, const std::string & adapters, int32_t n_most);
-
-    // An image of n cells, after the first `first` tokens of a kept prompt.
-    struct earlier_image {
-        std::shared_ptr<const full_prefix> from; // null: there is none
-        int32_t first = 0;
-        int32_t n = 0;
-    };
-    // The image that begins after n tokens of a prompt, in one of the kept prompts that were read
-    // with these adapters. That prompt begins in the same way, and has the images that follow in
-    // the same order, maybe with others between them. Of several, the one with the most cells of
-    // such images.
-    earlier_image find_image(const server_tokens & prompt, const std::string & adapters, int32_t n);
-    // The cells of an image as the caches have them, with keys for positions higher by `by`.
-    std::vector<uint8_t> cells_of(const earlier_image & image, key_rotation & rotation,
-                                  llama_pos by) const;
 
     // Keeps a sequence's cells, which are those of its tokens, unless they take more than the limit
     // or than memory has left.

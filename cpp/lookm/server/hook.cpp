@@ -341,23 +341,6 @@ void hook::restored(const slot_prompt & p, std::shared_ptr<const full_prefix> fr
     metrics_.tokens_restored += static_cast<uint64_t>(n);
 }
 
-bool hook::take_image(const slot_prompt & p, const full_prefixes::earlier_image & image,
-                      llama_pos pos) {
-    const llama_pos by = pos - image.from->tokens.pos_next(image.first);
-    key_rotation rotation(ctx_, compressor_->kv());
-    const std::vector<uint8_t> cells = prefixes_.cells_of(image, rotation, by);
-    before_decode(&p, image.n);
-    if (!compressor_->kv().append_image(p.slot, cells, by)) {
-        return false;
-    }
-    compressor_->tap().begin_after(image.n); // its queries are not seen
-    ++metrics_.images_taken;
-    metrics_.tokens_restored += static_cast<uint64_t>(image.n);
-    LOG_INF("slot        image: id %2d | task %d | %d cells of an earlier prompt, moved by %d\n",
-            p.slot, p.task, image.n, by);
-    return true;
-}
-
 void hook::update_gauges() {
     metrics_.prefix_bytes = prefixes_.bytes();
     metrics_.compressed_prompt_bytes = compressed_.bytes();

@@ -80,10 +80,6 @@ class hook {
     full_prefixes & prefixes() { return prefixes_; }
     compressed_prompts & compressed() { return compressed_; }
     void take_prefix(std::span<const uint8_t> saved) { prefixes_.take(saved, *compressor_); }
-    // Reads an image of this prompt, at position pos, by taking the cells that an earlier prompt
-    // has left of it. Returns whether it could.
-    bool take_image(const slot_prompt & p, const full_prefixes::earlier_image & image,
-                    llama_pos pos);
     // What compression has left of exactly this prompt before; null if it is not kept.
     std::shared_ptr<const compressed_prompt> find_same(const slot_prompt & p,
                                                        const server_tokens & tokens);

@@ -39,7 +39,6 @@ class metrics {
     // prompts that went on from a full prefix, and the tokens that they did not read
     std::atomic<uint64_t> prefixes_restored = 0, tokens_restored = 0;
     std::atomic<uint64_t> prompts_repeated = 0; // that came again exactly
-    std::atomic<uint64_t> images_taken = 0;     // with --kv-keep-after-gap
     // of full prefixes and of compressed prompts
     std::atomic<uint64_t> prefix_bytes = 0, compressed_prompt_bytes = 0;
     std::atomic<int32_t> cells_used = 0;

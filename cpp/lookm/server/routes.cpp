@@ -50,7 +50,6 @@ json describe(const settings & s) {
         {"kv_on_request", s.on_request},
         {"kv_min_cells", s.min_cells},
         {"kv_strict_reuse", s.strict_reuse},
-        {"kv_keep_after_gap", s.keep_after_gap},
         {"kv_cells", server_hook().slot_cells()},
         {"kv_prefix_type", s.prefix_type},
         {"image_cache", s.image_cache},
@@ -132,9 +131,6 @@ void add_metrics(server_http_res & res) {
     metric("counter", "prompts_repeated_total",
            "Prompts that came again exactly, and were neither read nor compressed again.",
            numbers.prompts_repeated.load());
-    metric("counter", "images_taken_total",
-           "Images whose cells were taken from an earlier prompt (--kv-keep-after-gap).",
-           numbers.images_taken.load());
     metric("counter", "cells_restored_total", "KV cells that these prompts did not read.",
            numbers.tokens_restored.load());
     metric("gauge", "prefix_bytes", "Bytes of full prompts in host memory.",

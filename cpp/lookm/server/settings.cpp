@@ -62,12 +62,6 @@ void settings::check() const {
         throw bad_argument("image_ratio_max", number(image_ratio_max) +
                                                   " is out of range; expected --image-ratio to 1");
     }
-    if (keep_after_gap && resolved().scorer == scorer::cumulative) {
-        throw bad_argument("kv_keep_after_gap",
-                           "method " + how.method +
-                               " adds up the attention of all queries, and images whose cells are "
-                               "kept have none; expected another method, such as lookm_plus");
-    }
     if (min_cells < 0) {
         throw bad_argument("kv_min_cells",
                            std::to_string(min_cells) + " is out of range; expected 0 or more");

@@ -32,14 +32,13 @@ struct start_checks {
 
 // What flags and environment say (flags.cpp). Fixed before the server starts.
 struct settings {
-    compression how;             // of requests that set no ratio of their own
-    double kv_ratio_max = 1.0;   // largest ratio that a request may ask for
-    int32_t min_cells = 0;       // shorter prompts are not compressed
-    bool on_request = false;     // a request may ask for compression although the ratio here is 1
-    bool strict_reuse = false;   // no prompt continues from a compressed one
-    bool keep_after_gap = false; // images after a gap in an earlier prompt keep their cells
-    int32_t kv_cells = 0;        // largest number of cells of the cache; 0: as -c says
-    int64_t kv_memory = 0;       // the same in bytes
+    compression how;           // of requests that set no ratio of their own
+    double kv_ratio_max = 1.0; // largest ratio that a request may ask for
+    int32_t min_cells = 0;     // shorter prompts are not compressed
+    bool on_request = false;   // a request may ask for compression although the ratio here is 1
+    bool strict_reuse = false; // no prompt continues from a compressed one
+    int32_t kv_cells = 0;      // largest number of cells of the cache; 0: as -c says
+    int64_t kv_memory = 0;     // the same in bytes
     bool no_request_grammar = false; // refuse requests with a grammar, a schema or tools
     start_checks checks;
     std::optional<int32_t> image_max_pixels;  // default: default_max_pixels if active()
