@@ -1,9 +1,9 @@
-"""What it costs and saves to keep the cells of images after one that a client has dropped.
+"""What it costs an agent to drop old screenshots from its conversation.
 
-``python -m benchmarks.screenshots --model LLM.gguf --mmproj MMPROJ.gguf``: conversations of an agent
-that shows its last pictures only. Each turn brings one, drops the oldest, and asks about the one
-that is now the oldest, whose cells were moved most often. Two servers get the same requests in
-turn, one of them with ``--kv-keep-after-gap``; the other reads anew what follows the gap.
+``python -m benchmarks.screenshots --model LLM.gguf --mmproj MMPROJ.gguf``: each turn brings one
+picture and asks about the oldest one of those that are still shown. Three clients ask servers of
+their own in turn: one drops the oldest picture each turn, one drops several at a time, and one
+drops none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Annotated, Any
 
 import httpx
@@ -31,7 +31,8 @@ from rich.progress import track
 from benchmarks.server import running_server
 from benchmarks.server_users import text
 
-SERVERS = {"read anew": (), "kept": ("--kv-keep-after-gap",)}
+CLIENTS = {"one each turn": 1, "several at a time": 3, "none": 0}
+"""How many turns it takes until a client drops pictures again; 0: it never does."""
 Json = dict[str, Any]
 
 
@@ -55,43 +56,33 @@ def question_about(rng: random.Random, number: int, shown: Sequence[Picture]) ->
     return FactsQuestion("screenshot", words, name, begins='"', facts=((name,),), ends='"')
 
 
-def ask(client: httpx.Client, messages: list[Json], begins: str) -> tuple[str, Json, float]:
-    """An answer, the probabilities of its first token, and the seconds until that came."""
-    response = client.post(
-        "/v1/chat/completions",
-        json={
-            "messages": [*messages, {"role": "assistant", "content": begins}],
-            "temperature": 0,
-            "max_tokens": 6,
-            "logprobs": True,
-            "top_logprobs": 20,
-        },
-    )
+def ask(server: httpx.Client, messages: list[Json], begins: str) -> tuple[str, float]:
+    """An answer, and the seconds until its first token."""
+    body = {
+        "messages": [*messages, {"role": "assistant", "content": begins}],
+        "temperature": 0,
+        "max_tokens": 6,
+    }
+    response = server.post("/v1/chat/completions", json=body)
     response.raise_for_status()
-    body = response.json()
-    choice = body["choices"][0]
-    first = {t["id"]: t["logprob"] for t in choice["logprobs"]["content"][0]["top_logprobs"]}
-    answer = choice["message"]["content"].removeprefix(begins)
-    return answer, first, body["timings"]["prompt_ms"] / 1000
-
-
-def divergence(one: Json, other: Json) -> float:
-    """KL of the tokens that one of the two names among its likeliest; the rest is one more."""
-    missing = min(other.values())
-    p, q = (np.exp([d.get(token, missing) for token in one]) for d in (one, other))
-    p, q = (np.append(x, max(1 - x.sum(), 1e-6)) for x in (p, q))
-    return float((p * np.log(p / q)).sum())
+    answer = response.json()
+    text_of = answer["choices"][0]["message"]["content"].removeprefix(begins)
+    return text_of, answer["timings"]["prompt_ms"] / 1000
 
 
 def conversation(
-    pool: Sequence[Picture], number: int, n_shown: int, n_turns: int
+    pool: Sequence[Picture], number: int, n_shown: int, n_turns: int, every: int
 ) -> list[tuple[list[Json], FactsQuestion]]:
-    """The messages of each turn and its question. Earlier answers are the right ones."""
+    """The messages of each turn and its question. Earlier answers are the right ones.
+
+    Every so many turns, the client drops the pictures that are not asked about any more.
+    """
     rng = random.Random(f"screenshots {number}")
     pictures = rng.sample(list(pool), n_shown + n_turns)
     asked = [question_about(rng, turn, pictures) for turn in range(n_turns + 1)]
     turns = []
     for turn in range(n_turns + 1):
+        n_gone = turn // every * every if every else 0
         messages: list[Json] = []
         for at in range(turn + 1):
             new = range(n_shown) if at == 0 else range(n_shown + at - 1, n_shown + at)
@@ -99,7 +90,7 @@ def conversation(
             for i in new:
                 gone = text(f"Image {i + 1} is gone.\n")
                 here = [text(f"\nImage {i + 1}:"), screenshot(pictures[i])]
-                parts += here if i >= turn else [gone]
+                parts += here if i >= n_gone else [gone]
             messages.append({"role": "user", "content": [*parts, text("\n" + asked[at].text)]})
             messages += [{"role": "assistant", "content": asked[at].answer}] if at < turn else []
         turns.append((messages, asked[turn]))
@@ -118,47 +109,33 @@ def main(
     ratio: Annotated[float, typer.Option(help="kv_ratio of both servers.")] = 0.5,
     cells: Annotated[int, typer.Option(min=1, help="Cells of the cache.")] = 4096,
 ) -> None:
-    """Print the score, the share of equal answers, and the first token."""
+    """Print each client's score, and the seconds to its first token."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, CORES)  # as benchmarks.server does
     loaded = load_pictures(pictures)
-    singles = [picture for picture in loaded if picture.kind == "single"]
-    pool = singles or loaded
+    pool = [picture for picture in loaded if picture.kind == "single"] or loaded
     files = ["-m", str(model), "--mmproj", str(mmproj)]
     flags = [*files, "-c", str(cells), "-np", "1", "-t", str(len(CORES)), "--kv-ratio", str(ratio)]
-    seconds: dict[str, list[float]] = {name: [] for name in SERVERS}
-    scores = np.zeros((len(SERVERS), conversations))
-    same, apart = np.zeros(conversations), np.zeros(conversations)
+    seconds: dict[str, list[float]] = {name: [] for name in CLIENTS}
+    scores = np.zeros((len(CLIENTS), conversations))
     with contextlib.ExitStack() as stack:
-        clients = {
-            name: stack.enter_context(running_server([*flags, *more], ours=True))
-            for name, more in SERVERS.items()
-        }
+        servers = [stack.enter_context(running_server(flags, ours=True)) for _ in CLIENTS]
         for number in track(range(conversations), console=Console(stderr=True)):
-            for turn, (messages, question) in enumerate(conversation(pool, number, shown, turns)):
-                first = []
-                for i, (name, client) in enumerate(clients.items()):
-                    answer, probabilities, took = ask(client, messages, question.begins)
-                    first.append(probabilities)
-                    if turn > 0:  # nothing is dropped before
+            told = [conversation(pool, number, shown, turns, every) for every in CLIENTS.values()]
+            for turn in range(turns + 1):
+                for i, (name, server) in enumerate(zip(CLIENTS, servers, strict=True)):
+                    messages, question = told[i][turn]
+                    answer, took = ask(server, messages, question.begins)
+                    if turn > 0:  # the first is the same for all
                         seconds[name].append(took)
-                        scores[i, number] += question.score(answer) / turns
-                if turn > 0:
-                    one, other = (max(f, key=f.__getitem__) for f in first)
-                    same[number] += (one == other) / turns
-                    apart[number] += divergence(*first) / turns
-    for i, name in enumerate(SERVERS):
-        score, took_all = mean_of(100 * scores[i]), seconds[name]
+                        scores[i, number] += 100 * question.score(answer) / turns
+    for i, name in enumerate(CLIENTS):
+        score, all_ = mean_of(scores[i]), seconds[name]
+        change = mean_of(scores[i] - scores[0])
         Console().print(
-            f"{name}: score {score.mean:.0f} ({score.low:.0f} to {score.high:.0f}), first token "
-            f"{median(took_all):.2f} s ({min(took_all):.2f} to {max(took_all):.2f})"
+            f"{name}: score {score.mean:.0f} ({change.low:+.0f} to {change.high:+.0f}), first "
+            f"token {mean(all_):.2f} s ({min(all_):.2f} to {max(all_):.2f})"
         )
-    lost, agree, kl = mean_of(100 * (scores[1] - scores[0])), mean_of(100 * same), mean_of(apart)
-    Console().print(
-        f"kept - read anew: {lost.mean:+.0f} ({lost.low:+.0f} to {lost.high:+.0f}); first tokens "
-        f"the same: {agree.mean:.0f} % ({agree.low:.0f} to {agree.high:.0f}); KL {kl.mean:.3f} "
-        f"({kl.low:.3f} to {kl.high:.3f})"
-    )
 
 
 if __name__ == "__main__":
