@@ -30,8 +30,11 @@ COMMON = [
     "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_OPENSSL=OFF",
 ]
+# GCC before 13 breaks the AMX kernels otherwise (third_party/README.md)
+CURE = "-fno-tree-dse -fno-dse"
+NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 BUILDS = {
-    "as here": [],
+    "as here": [f"-DCMAKE_CXX_FLAGS={CURE}"],
     "clang 16": ["-DCMAKE_C_COMPILER=clang-16", "-DCMAKE_CXX_COMPILER=clang++-16"],
     "any AVX2": ["-DGGML_NATIVE=OFF"],
     "any AVX2, tuned": [
@@ -39,10 +42,10 @@ BUILDS = {
         "-DCMAKE_C_FLAGS=-mtune=native",
         "-DCMAKE_CXX_FLAGS=-mtune=native",
     ],
-    "OpenBLAS": ["-DGGML_BLAS=ON", "-DGGML_BLAS_VENDOR=OpenBLAS"],
-    "BLIS": ["-DGGML_BLAS=ON", "-DGGML_BLAS_VENDOR=FLAME"],
-    "no repacking": ["-DGGML_CPU_REPACK=OFF"],
-    "no llamafile": ["-DGGML_LLAMAFILE=OFF"],
+    "no AMX": [f"-DCMAKE_C_FLAGS={NO_AMX}", f"-DCMAKE_CXX_FLAGS={NO_AMX}"],
+    "OpenBLAS": [f"-DCMAKE_CXX_FLAGS={CURE}", "-DGGML_BLAS=ON", "-DGGML_BLAS_VENDOR=OpenBLAS"],
+    "BLIS": [f"-DCMAKE_CXX_FLAGS={CURE}", "-DGGML_BLAS=ON", "-DGGML_BLAS_VENDOR=FLAME"],
+    "no llamafile": [f"-DCMAKE_CXX_FLAGS={CURE}", "-DGGML_LLAMAFILE=OFF"],
 }
 TYPES = ("Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_NL", "F16", "BF16")
 

@@ -114,6 +114,7 @@ function(lookm_add_cpu_variants dir own include)
             $<TARGET_PROPERTY:ggml-cpu,COMPILE_OPTIONS> -w)
         target_compile_definitions(lookm_cpu_${variant} PRIVATE LOOKM_CPU_VARIANT="${variant}")
         lookm_cure_amx("${dir}" lookm_cpu_${variant})
+        lookm_lead_attention("${dir}" lookm_cpu_${variant})
         add_library(lookm_cpu_${variant}_score OBJECT EXCLUDE_FROM_ALL
             "${dir}/ggml/src/ggml-cpu/arch/${arch}/cpu-feats.cpp")
         target_compile_definitions(lookm_cpu_${variant}_score PRIVATE GGML_BACKEND_DL)

@@ -75,6 +75,14 @@ function(lookm_cure_amx dir target)
     endif()
 endfunction()
 
+# The CPU backend's flash attention goes through cpp/lookm/graph/cpu_attention.cpp, which must be
+# among the target's sources.
+function(lookm_lead_attention dir target)
+    set_source_files_properties("${dir}/ggml/src/ggml-cpu/ggml-cpu.c"
+                                TARGET_DIRECTORY ${target} PROPERTIES COMPILE_DEFINITIONS
+                                "ggml_compute_forward_flash_attn_ext=lookm_flash_attn_ext")
+endfunction()
+
 # Pixtral's encoder clears uninitialised memory by multiplying it with zero. If there happens to be
 # a NaN, it stays, and now and then the whole answer is garbage. This makes it fill the memory with
 # zeros. Only while the file contains exactly that product, so a fixed llama.cpp does not change.
@@ -209,6 +217,15 @@ macro(lookm_add_llama_cpp)
     endif()
     add_subdirectory("${lookm_llama_dir}" "${CMAKE_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL SYSTEM)
     lookm_cure_amx("${lookm_llama_dir}" ggml-cpu)
+    if(NOT LOOKM_CPU_VARIANTS)
+        lookm_lead_attention("${lookm_llama_dir}" ggml-cpu)
+        set(attention "${PROJECT_SOURCE_DIR}/cpp/lookm/graph/cpu_attention.cpp")
+        target_sources(ggml-cpu PRIVATE "${attention}")
+        target_compile_features(ggml-cpu PRIVATE cxx_std_20)
+        set_source_files_properties("${attention}" TARGET_DIRECTORY ggml-cpu PROPERTIES
+            COMPILE_OPTIONS
+            "-I${PROJECT_SOURCE_DIR}/cpp;$<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-O3>")
+    endif()
     lookm_cure_pixtral("${lookm_llama_dir}")
     lookm_lead_clip_init("${lookm_llama_dir}")
     lookm_unite_llama_cpp("${lookm_llama_dir}")

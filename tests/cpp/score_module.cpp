@@ -160,12 +160,56 @@ py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t firs
     return b.result();
 }
 
+// The output [n_tokens, n_head, d_v] of ggml's attention on the CPU, with K and V as rounded to their
+// types.
+py::tuple attention_output(const floats & q, const floats & k, const floats & v,
+                           const std::string & type_k, const std::string & type_v,
+                           const floats & mask, float scale, float softcap, float max_bias,
+                           const std::optional<floats> & sinks, int32_t n_threads) {
+    const int64_t n_head = q.shape(0), n_tokens = q.shape(1), d = q.shape(2),
+                  n_head_kv = k.shape(0), n_kv = k.shape(1), d_v = v.shape(2);
+    bench b(lookm::default_compute_bytes);
+    ggml_context * ctx = b.ctx.get();
+    ggml_tensor * tq = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, d, n_head, n_tokens);
+    ggml_tensor * tk = ggml_new_tensor_3d(ctx, parse_type(type_k), d, n_head_kv, n_kv);
+    ggml_tensor * tv = ggml_new_tensor_3d(ctx, parse_type(type_v), d_v, n_head_kv, n_kv);
+    ggml_tensor * tm = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_kv, n_tokens);
+    ggml_tensor * ts = sinks ? ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_head) : nullptr;
+    ggml_tensor * node = ggml_flash_attn_ext(
+        ctx, ggml_permute(ctx, tq, 0, 2, 1, 3), ggml_permute(ctx, tk, 0, 2, 1, 3),
+        ggml_permute(ctx, tv, 0, 2, 1, 3), tm, scale, max_bias, softcap);
+    if (ts) {
+        ggml_flash_attn_ext_add_sinks(node, ts);
+    }
+    b.alloc();
+    put(tq, q);
+    put(tk, k);
+    put(tv, v);
+    put_mask(tm, mask);
+    if (ts) {
+        std::memcpy(ts->data, sinks->data(), ggml_nbytes(ts));
+    }
+    const ggml_context_ptr of_graph{ggml_init({ggml_graph_overhead(), nullptr, true})};
+    ggml_cgraph * graph = ggml_new_graph(of_graph.get());
+    ggml_build_forward_expand(graph, node);
+    ggml_backend_cpu_set_n_threads(b.backend.get(), n_threads);
+    if (ggml_backend_graph_compute(b.backend.get(), graph) != GGML_STATUS_SUCCESS) {
+        throw std::runtime_error("the graph failed");
+    }
+    py::array_t<float> out({n_tokens, n_head, d_v});
+    std::memcpy(out.mutable_data(), node->data, ggml_nbytes(node));
+    return py::make_tuple(out, get(tk, n_head_kv, n_kv, d), get(tv, n_head_kv, n_kv, d_v));
+}
+
 } // namespace
 
 void bind_scores(py::module_ & m) {
     m.def("attention_sums", &attention_sums, "q"_a, "k"_a, py::kw_only(), "type"_a, "mask"_a,
           "mask_type"_a, "scale"_a, "softcap"_a, "sinks"_a, "on_device"_a, "squares"_a,
           "compute_bytes"_a = lookm::default_compute_bytes);
+    m.def("attention_output", &attention_output, "q"_a, "k"_a, "v"_a, py::kw_only(), "type_k"_a,
+          "type_v"_a, "mask"_a, "scale"_a, "softcap"_a = 0.0f, "max_bias"_a = 0.0f,
+          "sinks"_a = std::nullopt, "n_threads"_a = 1);
     m.def("probability_sums", &probability_sums, "probs"_a, "n_head_kv"_a, py::kw_only(),
           "first_row"_a, "on_device"_a, "squares"_a,
           "compute_bytes"_a = lookm::default_compute_bytes);

@@ -50,7 +50,7 @@ def test_answers_are_those_of_the_whole_prompt(options: Any) -> None:
 @pytest.mark.parametrize("kept", [None, "q8_0"])
 def test_on_every_backend(backend: LlavaOptions, tmp_path: Path, kept: str | None) -> None:
     """The cells are in host memory, wherever the cache lies."""
-    options: LlavaOptions = {**backend, "kv_ratio": 0.2, "prefix_type": kept}
+    options: LlavaOptions = {**backend, "kv_ratio": 0.5, "prefix_type": kept}
     with Llava.embedded(**options) as llm:
         prefix = llm.read(TEXT, PICTURES)
         right = alone(llm, QUESTIONS[0])
