@@ -160,8 +160,8 @@ py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t firs
     return b.result();
 }
 
-// The output [n_tokens, n_head, d_v] of ggml's attention on the CPU, with K and V as rounded to their
-// types.
+// The output [n_tokens, n_head, d_v] of ggml's attention on the CPU, with K and V as rounded to
+// their types.
 py::tuple attention_output(const floats & q, const floats & k, const floats & v,
                            const std::string & type_k, const std::string & type_v,
                            const floats & mask, float scale, float softcap, float max_bias,

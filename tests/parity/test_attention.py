@@ -1,6 +1,6 @@
 """A prompt's attention on the CPU (``cpu_attention.cpp``) equals softmax(q k) v in float64.
 
-With every type of K and V, unusual masks, softcaps, sinks and ALiBi. Fewer than 8 queries are left
+With every type of K and V, unusual masks, softcaps, sinks and ALiBi. Fewer than 64 queries are left
 to ggml, which rounds them to the type of K.
 """
 
@@ -75,7 +75,7 @@ NODES = st.builds(
     Node,
     n_head_kv=st.sampled_from([1, 2, 4]),
     n_group=st.sampled_from([1, 2, 4]),
-    n_tokens=st.integers(8, 150),
+    n_tokens=st.integers(64, 200),
     n_past=st.one_of(st.just(0), st.integers(1, 200)),
     n_unused=st.sampled_from([0, 1, 16, 37, 100]),
     head_dim=st.sampled_from([32, 64, 96, 128, 256]),
@@ -112,12 +112,12 @@ def test_equals_softmax(case: Case) -> None:
 def test_a_query_does_not_depend_on_others_or_on_threads(case: Case, first: int) -> None:
     out = case.found()[0]
     np.testing.assert_array_equal(case.found(n_threads=4)[0], out)
-    first = min(first, case.node.n_tokens - 8)
-    some = slice(first, first + 8 + (case.node.n_tokens - first - 8) // 2)
+    first = min(first, case.node.n_tokens - 64)
+    some = slice(first, first + 64 + (case.node.n_tokens - first - 64) // 2)
     np.testing.assert_array_equal(case.found(queries=some)[0], out[some])
 
 
-@pytest.mark.parametrize("n_tokens", [1, 2, 7])
+@pytest.mark.parametrize("n_tokens", [1, 2, 63])
 @pytest.mark.parametrize("type_k", ["f16", "q8_0"])
 def test_few_queries_are_ggmls(n_tokens: int, type_k: str) -> None:
     """It rounds queries to the type of the keys' products."""

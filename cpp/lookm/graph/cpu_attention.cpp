@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -31,8 +32,9 @@ constexpr float none = -std::numeric_limits<float>::infinity();
 // Queries and cells of a tile
 constexpr int64_t n_queries = 64;
 constexpr int64_t n_cells = 64;
-// Fewer queries are left to llama.cpp: to convert keys and values for them does not pay.
-constexpr int64_t n_queries_least = 8;
+// Fewer queries are left to ggml, which rounds them as it rounds the single query of a token of the
+// answer: so a short batch of tokens has the probabilities of these tokens one by one.
+constexpr int64_t n_queries_least = 64;
 constexpr int64_t head_dim_most = n_queries * n_cells / n_lanes;
 
 // Rows and vectors of a product that are added up in registers
@@ -357,12 +359,21 @@ bool can_read(const ggml_tensor * t) {
            (t->type == GGML_TYPE_F32 || ggml_get_type_traits(t->type)->to_float);
 }
 
+// For comparisons: LOOKM_ATTENTION=ggml
+bool is_off() {
+    static const bool off = [] {
+        const char * who = std::getenv("LOOKM_ATTENTION");
+        return who && std::strcmp(who, "ggml") == 0;
+    }();
+    return off;
+}
+
 bool can_compute(const ggml_compute_params * params, const ggml_tensor * dst) {
     const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
     const size_t floats_of_all = params->nth * head_tiles::n_floats(k, v);
-    return !params->use_ref && q->type == GGML_TYPE_F32 && q->ne[1] >= n_queries_least &&
-           q->nb[0] == sizeof(float) && can_read(k) && can_read(v) && k->ne[1] > 0 &&
-           (!mask || mask->type == GGML_TYPE_F16) && dst->type == GGML_TYPE_F32 &&
+    return !is_off() && !params->use_ref && q->type == GGML_TYPE_F32 &&
+           q->ne[1] >= n_queries_least && q->nb[0] == sizeof(float) && can_read(k) && can_read(v) &&
+           k->ne[1] > 0 && (!mask || mask->type == GGML_TYPE_F16) && dst->type == GGML_TYPE_F32 &&
            floats_of_all * sizeof(float) <= params->wsize;
 }
 
