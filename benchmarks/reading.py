@@ -2,13 +2,11 @@
 
 The questions of ``lookm eval tiny``, or with ``--model`` of ``lookm eval pictures``, with all cells
 of the images, with some of them by each pruner, with as many cells kept by ``lookm_plus`` after all
-were read, and with both; and some of these with what is kept in a quantized cache. Compressed after
-the question (``docs/reading.md``).
+were read, and with both. Compressed after the question (``docs/reading.md``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,30 +30,23 @@ PRUNERS = ("divprune", "cdpruner", "grid", "random")
 IMAGE_RATIOS = (0.5, 0.25, 0.125)
 BUDGETS = (0.2, 0.1)
 """Kept cells, as a share of all cells, where both are used."""
-QUANTIZED = {"q8_0": 34 / 64, "q4_0": 18 / 64}
-"""Types that kept cells are stored in after they were read in f16, and their bytes beside it."""
 LONG = 32
 """Tokens of an answer."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """``kept``: cells that ``lookm_plus`` leaves, as a share of the whole prompt's.
-
-    ``cache``: type of the cells that are kept.
-    """
+    """``kept``: cells that ``lookm_plus`` leaves, as a share of the whole prompt's."""
 
     pruner: str = "none"
     image_ratio: float = 1.0
     kept: float | None = None
-    cache: str = "f16"
 
     @property
     def name(self) -> str:
         """What the table calls it."""
         read = "all" if self.pruner == "none" else f"{self.pruner} {self.image_ratio:g}"
-        parts = [read] if self.kept is None else [read, f"{METHOD} {self.kept:g}"]
-        return ", ".join(parts if self.cache == "f16" else [*parts, self.cache])
+        return read if self.kept is None else f"{read}, {METHOD} {self.kept:g}"
 
     def compression(self, share_read: float) -> Compression:
         """``share_read``: cells of the prompt as it is read, divided by those of the whole."""
@@ -82,13 +73,6 @@ def arms(*, quick: bool) -> Iterator[Arm]:
             if image_ratio > IMAGE_RATIOS[-1]:
                 for kept in BUDGETS:
                     yield Arm(pruner, image_ratio, kept)
-    for cache in QUANTIZED:
-        yield Arm(cache=cache)
-        for kept in BUDGETS:
-            yield Arm(kept=kept, cache=cache)
-        for image_ratio in IMAGE_RATIOS[:-1]:
-            yield Arm(PRUNERS[0], image_ratio, cache=cache)
-            yield Arm(PRUNERS[0], image_ratio, BUDGETS[0], cache)
 
 
 @dataclass
@@ -98,28 +82,20 @@ class Tally:
     scores: list[tuple[int, str, float]]
     read: list[float]
     kept: list[float]
-    bytes: list[float]
     seconds: list[float]
 
 
 def ask(
-    labs: dict[str, Lab],
-    context: Context,
-    question: Question,
-    tallies: dict[str, Tally],
-    *,
-    quick: bool,
+    lab: Lab, context: Context, question: Question, tallies: dict[str, Tally], *, quick: bool
 ) -> None:
     """Ask one question of every arm; times are of the first arm that reads what it reads."""
-    for lab in labs.values():
-        lab.prompt(context.text, context.images, question=question.text)
+    lab.prompt(context.text, context.images, question=question.text)
     whole, seconds, encode, share = 0, 0.0, 0.0, 1.0
-    read_as: tuple[str, str, float] | None = None
+    read_as: tuple[str, float] | None = None
     for arm in arms(quick=quick):
-        lab = labs[arm.cache]
         asks = [Ask("", question.begins, question.max_tokens)]
-        if (arm.cache, arm.pruner, arm.image_ratio) != read_as:
-            read_as = (arm.cache, arm.pruner, arm.image_ratio)
+        if (arm.pruner, arm.image_ratio) != read_as:
+            read_as = (arm.pruner, arm.image_ratio)
             lab.trial(Compression(image_ratio=arm.image_ratio, pruner=arm.pruner), asks)
             stats = lab.session.stats
             cells = stats["prompt_cells"]
@@ -132,7 +108,6 @@ def ask(
         tally.scores.append((context.number, question.task, question.score(found.answer)))
         tally.read.append(share)
         tally.kept.append(found.kept_cells / whole)
-        tally.bytes.append(found.kept_cells / whole * QUANTIZED.get(arm.cache, 1.0))
         tally.seconds.append(seconds)
 
 
@@ -155,17 +130,13 @@ def main(
         make = picture_prompts.make_context  # type: ignore[assignment]
     asked: list[Context] = [make(pool, number, seed) for number in range(contexts)]
     files = (model, mmproj) if model else (embedded.MODEL, embedded.MMPROJ)
-    caches = {"f16": "f16"} if quick else {"f16": "f16", **{c: f"f16:{c}" for c in QUANTIZED}}
-    tallies: dict[str, Tally] = defaultdict(lambda: Tally([], [], [], [], []))
-    with contextlib.ExitStack() as stack:
-        labs = {
-            name: stack.enter_context(Lab(Setup(*files, types, {"n_threads": threads}), 96))
-            for name, types in caches.items()
-        }
+    setup = Setup(files[0], files[1], "f16", {"n_threads": threads})
+    tallies: dict[str, Tally] = defaultdict(lambda: Tally([], [], [], []))
+    with Lab(setup, 96) as lab:
         for i, context in enumerate(asked):
             for question in context.questions:
                 if not quick or (question.max_tokens or 0) < LONG:
-                    ask(labs, context, question, tallies, quick=quick)
+                    ask(lab, context, question, tallies, quick=quick)
             Console(stderr=True).print(f"contexts: {i + 1} of {contexts}")
             report(tallies, asked[: i + 1], output)
     report(tallies, asked, output, show=True)
@@ -181,7 +152,7 @@ def report(
     """Write the JSON file, and print the table."""
     numbers = [context.number for context in asked]
     tasks = list(dict.fromkeys(task for _, task, _ in tallies[Arm().name].scores))
-    table = Table("cells of images read", "score", "read %", "kept %", "bytes %", "seconds", *tasks)
+    table = Table("cells of images read", "score", "read %", "kept %", "seconds", *tasks)
     rows = []
     full = scores_of(tallies[Arm().name].scores, numbers, tasks)
     for name, tally in tallies.items():
@@ -193,7 +164,6 @@ def report(
             "score": scores.mean(),
             "read": fmean(tally.read),
             "kept": fmean(tally.kept),
-            "bytes": fmean(tally.bytes),
             "seconds": fmean(tally.seconds),
             "tasks": dict(zip(tasks, by_task, strict=True)),
             "difference": [difference.low, difference.high],
@@ -203,7 +173,7 @@ def report(
         table.add_row(
             name,
             f"{row['score']:.0f} ({difference.low:+.0f} to {difference.high:+.0f})",
-            *(f"{100 * row[key]:.0f}" for key in ("read", "kept", "bytes")),  # type: ignore[operator]
+            *(f"{100 * row[key]:.0f}" for key in ("read", "kept")),  # type: ignore[operator]
             f"{row['seconds']:.2f}",
             *(f"{x:.0f}" for x in by_task),
         )

@@ -60,7 +60,7 @@ def test_equal_caches_are_equally_sure(llm: Llava) -> None:
 
 def test_devices_say_what_the_cpu_says(llm: Llava, backend: LlavaOptions) -> None:
     """Of the same answer; attention is rounded otherwise."""
-    how: Any = {"kv_ratio": 0.5, "method": "h2o"}
+    how: Any = {"kv_ratio": 0.5}
     expected = llm.compare(PROMPT.content, IMAGES, **how)
     with Llava.embedded(**backend) as other:
         found = other.compare(PROMPT.content, IMAGES, **how)
