@@ -106,7 +106,7 @@ def main(
     conversations: Annotated[int, typer.Option(min=1, help="Number of conversations.")] = 6,
     shown: Annotated[int, typer.Option(min=2, help="Pictures that a turn shows.")] = 6,
     turns: Annotated[int, typer.Option(min=1, help="Turns that drop a picture.")] = 6,
-    ratio: Annotated[float, typer.Option(help="kv_ratio of both servers.")] = 0.5,
+    ratio: Annotated[float, typer.Option(help="kv_ratio of all servers.")] = 0.5,
     cells: Annotated[int, typer.Option(min=1, help="Cells of the cache.")] = 4096,
 ) -> None:
     """Print each client's score, and the seconds to its first token."""

@@ -47,10 +47,15 @@ def test_answers_are_those_of_the_whole_prompt(options: Any) -> None:
             assert "".join(prefix.stream(question)).strip() == right
 
 
-@pytest.mark.parametrize("kept", [None, "q8_0"])
-def test_on_every_backend(backend: LlavaOptions, tmp_path: Path, kept: str | None) -> None:
-    """The cells are in host memory, wherever the cache lies."""
-    options: LlavaOptions = {**backend, "kv_ratio": 0.5, "prefix_type": kept}
+@pytest.mark.parametrize(("kept", "ratio"), [(None, 0.2), ("q8_0", 0.5)])
+def test_on_every_backend(
+    backend: LlavaOptions, tmp_path: Path, kept: str | None, ratio: float
+) -> None:
+    """The cells are in host memory, wherever the cache lies.
+
+    In q8_0 they are not quite the same, so that fewer of them may be evicted.
+    """
+    options: LlavaOptions = {**backend, "kv_ratio": ratio, "prefix_type": kept}
     with Llava.embedded(**options) as llm:
         prefix = llm.read(TEXT, PICTURES)
         right = alone(llm, QUESTIONS[0])

@@ -35,7 +35,7 @@ constexpr int64_t n_cells = 64;
 // Fewer queries are left to ggml, which rounds them as it rounds the single query of a token of the
 // answer: so a short batch of tokens has the probabilities of these tokens one by one.
 constexpr int64_t n_queries_least = 64;
-constexpr int64_t head_dim_most = n_queries * n_cells / n_lanes;
+constexpr int64_t head_dim_most = n_queries * n_cells / n_lanes; // keys are transposed in a tile
 
 // Rows and vectors of a product that are added up in registers
 #if !defined(__GNUC__)
@@ -100,7 +100,8 @@ void add_product(const float * a, int64_t n_rows, int64_t d, const float * b, fl
     }
 }
 
-// One row of K or V as floats
+// One row of K or V as floats. As to_floats() of kv_rows.h, which ggml's library cannot call: that
+// is linked before it.
 void read_row(ggml_type type, const char * row, int64_t n, float * out) {
     if (type == GGML_TYPE_F16) {
         ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), out, n);
