@@ -1,5 +1,7 @@
 #include "lookm/graph/cpu_attention.h"
 
+#include "lookm/graph/cpu_attention_amx.h"
+#include "lookm/graph/cpu_attention_floats.h"
 #include "lookm/graph/cpu_vector.h"
 
 #include "ggml-cpu-impl.h"
@@ -21,7 +23,11 @@ namespace lookm {
 
 namespace {
 
+using attention::float_products;
+using attention::n_cells;
+using attention::n_queries;
 using simd::floats;
+using simd::ints;
 using simd::load;
 using simd::n_lanes;
 using simd::splat;
@@ -29,76 +35,14 @@ using simd::store;
 
 constexpr float none = -std::numeric_limits<float>::infinity();
 
-// Queries and cells of a tile
-constexpr int64_t n_queries = 64;
-constexpr int64_t n_cells = 64;
-// Fewer queries are left to ggml, which rounds them as it rounds the single query of a token of the
-// answer: so a short batch of tokens has the probabilities of these tokens one by one.
-constexpr int64_t n_queries_least = 64;
-constexpr int64_t head_dim_most = n_queries * n_cells / n_lanes; // keys are transposed in a tile
-
-// Rows and vectors of a product that are added up in registers
-#if !defined(__GNUC__)
-constexpr int64_t n_sum_rows = 3, n_sum_vectors = 1;
-#elif defined(__AVX512F__) || defined(__aarch64__)
-constexpr int64_t n_sum_rows = 6, n_sum_vectors = 4; // 24 sums in 32 registers
-#elif defined(__AVX__)
-constexpr int64_t n_sum_rows = 6, n_sum_vectors = 2; // 12 sums in 16 registers
-#else
-constexpr int64_t n_sum_rows = 4, n_sum_vectors = 2; // 8 sums in 16 registers
-#endif
-
-// c [n_rows][n_v * n_lanes] += a [n_rows][d] * b [d][...]
-template <int64_t n_rows, int64_t n_v>
-void add_sums(const float * a, int64_t d, const float * b, int64_t b_stride, float * c,
-              int64_t c_stride) {
-    floats sum[n_rows][n_v];
-    for (int64_t r = 0; r < n_rows; ++r) {
-        for (int64_t v = 0; v < n_v; ++v) {
-            sum[r][v] = load(c + r * c_stride + v * n_lanes);
-        }
-    }
-    for (int64_t e = 0; e < d; ++e) {
-        floats x[n_v];
-        for (int64_t v = 0; v < n_v; ++v) {
-            x[v] = load(b + e * b_stride + v * n_lanes);
-        }
-        for (int64_t r = 0; r < n_rows; ++r) {
-            const floats w = splat(a[r * d + e]);
-            for (int64_t v = 0; v < n_v; ++v) {
-                sum[r][v] += w * x[v];
-            }
-        }
-    }
-    for (int64_t r = 0; r < n_rows; ++r) {
-        for (int64_t v = 0; v < n_v; ++v) {
-            store(c + r * c_stride + v * n_lanes, sum[r][v]);
-        }
-    }
-}
-
-template <int64_t n_rows>
-void add_rows(const float * a, int64_t d, const float * b, float * c, int64_t n) {
-    int64_t at = 0;
-    for (; at + n_sum_vectors * n_lanes <= n; at += n_sum_vectors * n_lanes) {
-        add_sums<n_rows, n_sum_vectors>(a, d, b + at, n, c + at, n);
-    }
-    for (; at < n; at += n_lanes) {
-        add_sums<n_rows, 1>(a, d, b + at, n, c + at, n);
-    }
-}
-
-// c [n_rows][n] += a [n_rows][d] * b [d][n]; n is a multiple of n_lanes
-void add_product(const float * a, int64_t n_rows, int64_t d, const float * b, float * c,
-                 int64_t n) {
-    int64_t r = 0;
-    for (; r + n_sum_rows <= n_rows; r += n_sum_rows) {
-        add_rows<n_sum_rows>(a + r * d, d, b, c + r * n, n);
-    }
-    for (; r < n_rows; ++r) {
-        add_rows<1>(a + r * d, d, b, c + r * n, n);
-    }
-}
+// From so many queries on, a batch is read here, whatever it is of.
+constexpr int64_t n_queries_of_any = 64;
+// From so many on if it is of one sequence, such as a question's. Single tokens of as many answers
+// are left to ggml, as the single token of one answer is, so none depends on the others.
+constexpr int64_t n_queries_of_one = 16;
+constexpr int64_t n_heads_most = 16; // of a group that one thread computes together
+constexpr int64_t n_spare = n_cells * n_queries;
+constexpr int64_t head_dim_most = n_spare / n_lanes; // so many rows are spare at once
 
 // One row of K or V as floats. As to_floats() of kv_rows.h, which ggml's library cannot call: that
 // is linked before it.
@@ -112,51 +56,25 @@ void read_row(ggml_type type, const char * row, int64_t n, float * out) {
     }
 }
 
-// out[e * out_stride + r] = rows[r * d + e] for r < n_lanes
-void transpose(const float * rows, int64_t d, float * out, int64_t out_stride) {
+// out[e * out_stride + r] = rows[r * stride + e] for r < n_lanes, e < n
+void transpose(const float * rows, int64_t stride, int64_t n, float * out, int64_t out_stride) {
 #ifdef LOOKM_SHUFFLES
-    for (int64_t e = 0; e < d; e += n_lanes) {
-        simd::transpose_square(rows + e, d, out + e * out_stride, out_stride);
+    for (int64_t e = 0; e < n; e += n_lanes) {
+        simd::transpose_square(rows + e, stride, out + e * out_stride, out_stride);
     }
 #else
     for (int64_t r = 0; r < n_lanes; ++r) {
-        for (int64_t e = 0; e < d; ++e) {
-            out[e * out_stride + r] = rows[r * d + e];
+        for (int64_t e = 0; e < n; ++e) {
+            out[e * out_stride + r] = rows[r * stride + e];
         }
     }
 #endif
 }
 
-float largest(const float * x, int64_t n) {
-    floats most = load(x);
-    for (int64_t i = n_lanes; i < n; i += n_lanes) {
-        most = simd::larger(load(x + i), most);
-    }
-    float lanes[n_lanes];
-    store(lanes, most);
-    return *std::max_element(lanes, lanes + n_lanes);
-}
-
-void scale(float * x, int64_t n, float by) {
-    for (int64_t i = 0; i < n; i += n_lanes) {
-        store(x + i, splat(by) * load(x + i));
-    }
-}
-
-// x = exp(x - most); returns the sum
-float exp_row(float * x, int64_t n, float most) {
-    floats sum = {};
-    for (int64_t i = 0; i < n; i += n_lanes) {
-        const floats e = simd::exp(load(x + i) - splat(most));
-        store(x + i, e);
-        sum += e;
-    }
-    float lanes[n_lanes], total = 0.0f;
-    store(lanes, sum);
-    for (const float lane : lanes) {
-        total += lane;
-    }
-    return total;
+bool any(ints where) {
+    int32_t lanes[n_lanes];
+    store(lanes, where);
+    return std::any_of(lanes, lanes + n_lanes, [](int32_t lane) { return lane != 0; });
 }
 
 // What the mask says of a tile.
@@ -183,6 +101,7 @@ struct attention_node {
         return h < n ? std::pow(std::pow(2.0f, -max_bias / n), h + 1.0f)
                      : std::pow(std::pow(2.0f, -max_bias / 2.0f / n), 2.0f * (h - n) + 1.0f);
     }
+    bool has_masks_of_heads() const { return mask && mask->ne[2] > 1; }
     const ggml_fp16_t * mask_row(int64_t query, int64_t head, int64_t sequence) const {
         return reinterpret_cast<const ggml_fp16_t *>(
             static_cast<const char *>(mask->data) + query * mask->nb[1] +
@@ -198,60 +117,93 @@ const char * row_of(const ggml_tensor * t, int64_t row, int64_t head, int64_t se
            sequence * t->nb[3];
 }
 
-// The attention of up to n_queries queries of a head, tile by tile of the cells, with a running
-// maximum (Milakov and Gimelshein 2018; Dao et al. 2022). Everything is f32.
-class head_tiles {
+// The attention of up to n_queries queries of some heads that share keys and values, tile by tile
+// of the cells, with a running maximum (Milakov and Gimelshein 2018; Dao et al. 2022). Matrices
+// have a row for each cell, or for each number of a head, and a column for each query.
+template <class products>
+class tiles {
   public:
     // scratch: n_floats() of the node
-    head_tiles(const attention_node & node, float * scratch)
-        : node_(node), d_k_(node.k->ne[0]), d_v_(node.v->ne[0]), queries_(scratch),
-          keys_(queries_ + n_queries * d_k_), values_(keys_ + n_cells * d_k_),
-          sums_(values_ + n_cells * d_v_), tile_(sums_ + n_queries * d_v_),
-          mask_(tile_ + n_queries * n_cells) {}
+    tiles(const attention_node & node, float * scratch)
+        : node_(node), d_k_(node.k->ne[0]), d_v_(node.v->ne[0]), keys_(scratch),
+          values_(keys_ + n_cells * d_k_), spare_(values_ + n_cells * d_v_), mask_(spare_ + n_spare),
+          heads_(mask_ + n_cells * n_queries) {
+        products_.begin();
+    }
+    ~tiles() { products_.end(); }
+    tiles(const tiles &) = delete;
+    tiles & operator=(const tiles &) = delete;
 
-    static int64_t n_floats(const ggml_tensor * k, const ggml_tensor * v) {
-        return (n_queries + n_cells) * (k->ne[0] + v->ne[0]) + 2 * n_queries * n_cells;
+    static int64_t n_floats(const ggml_tensor * k, const ggml_tensor * v, int64_t n_heads) {
+        return n_cells * (k->ne[0] + v->ne[0]) + n_spare + n_cells * n_queries +
+               n_heads * n_queries * (k->ne[0] + v->ne[0]);
     }
 
-    void compute(int64_t first, int64_t n, int64_t head, int64_t sequence, ggml_tensor * dst) {
+    // Queries first to first + n, heads head to head + n_heads
+    void compute(int64_t first, int64_t n, int64_t head, int64_t n_heads, int64_t sequence,
+                 ggml_tensor * dst) {
         n_ = n;
-        std::fill_n(most_, n, none);
-        std::fill_n(total_, n, 0.0f);
-        std::fill_n(sums_, n * d_v_, 0.0f);
-        for (int64_t r = 0; r < n; ++r) {
-            std::memcpy(queries_ + r * d_k_, row_of(node_.q, first + r, head, sequence),
-                        d_k_ * sizeof(float));
+        n_wide_ = (n + n_lanes - 1) / n_lanes * n_lanes;
+        for (int64_t h = 0; h < n_heads; ++h) {
+            begin_head(first, head + h, sequence, of_head(h));
         }
-        scale(queries_, n * d_k_, node_.factor);
-        const float slope = node_.slope(head);
-        const int64_t k_head = head / (node_.q->ne[2] / node_.k->ne[2]);
-        const int64_t v_head = head / (node_.q->ne[2] / node_.v->ne[2]);
-        const int64_t k_sequence = sequence / (node_.q->ne[3] / node_.k->ne[3]);
-        const int64_t v_sequence = sequence / (node_.q->ne[3] / node_.v->ne[3]);
         for (int64_t cell = 0; cell < node_.k->ne[1]; cell += n_cells) {
             const int64_t n_here = std::min(n_cells, node_.k->ne[1] - cell);
-            const seen what = read_mask(first, head, sequence, cell, n_here, slope);
-            if (what == seen::nothing) {
-                continue;
-            }
-            read_keys(cell, n_here, k_head, k_sequence);
-            for (int64_t c = 0; c < n_cells; ++c) {
-                float * const value = values_ + c * d_v_;
-                if (c < n_here) {
-                    read_row(node_.v->type, row_of(node_.v, cell + c, v_head, v_sequence), d_v_,
-                             value);
-                } else {
-                    std::fill_n(value, d_v_, 0.0f);
+            bool has_cells = false;
+            seen what = seen::nothing;
+            for (int64_t h = 0; h < n_heads; ++h) {
+                if (h == 0 || node_.has_masks_of_heads()) {
+                    what = read_mask(first, head + h, sequence, cell, n_here);
                 }
+                if (what == seen::nothing) {
+                    continue;
+                }
+                if (!has_cells) {
+                    read_cells(cell, n_here, head, sequence);
+                    has_cells = true;
+                }
+                add_tile(of_head(h), what, node_.slope(head + h));
             }
-            add_tile(what);
         }
-        finish(first, head, sequence, dst);
+        for (int64_t h = 0; h < n_heads; ++h) {
+            finish(first, head + h, sequence, of_head(h), dst);
+        }
     }
 
   private:
-    seen read_mask(int64_t first, int64_t head, int64_t sequence, int64_t cell, int64_t n_here,
-                   float slope) {
+    struct one_head {
+        float *queries, *sums; // [d_k][n_queries], [d_v][n_queries]
+        float *most, *total;   // [n_queries]
+    };
+
+    one_head of_head(int64_t h) {
+        float * const at = heads_ + h * n_queries * (d_k_ + d_v_);
+        return {at, at + n_queries * d_k_, most_[h], total_[h]};
+    }
+
+    void begin_head(int64_t first, int64_t head, int64_t sequence, one_head to) {
+        std::fill_n(to.sums, n_queries * d_v_, 0.0f);
+        std::fill_n(to.most, n_queries, none);
+        std::fill_n(to.total, n_queries, 0.0f);
+        for (int64_t q0 = 0; q0 < n_queries; q0 += n_lanes) {
+            for (int64_t q = q0; q < q0 + n_lanes; ++q) {
+                float * const row = spare_ + (q - q0) * d_k_;
+                if (q < n_) {
+                    std::memcpy(row, row_of(node_.q, first + q, head, sequence),
+                                d_k_ * sizeof(float));
+                } else {
+                    std::fill_n(row, d_k_, 0.0f);
+                }
+            }
+            transpose(spare_, d_k_, d_k_, to.queries + q0, n_queries);
+        }
+        for (int64_t i = 0; i < n_queries * d_k_; i += n_lanes) {
+            store(to.queries + i, splat(node_.factor) * load(to.queries + i));
+        }
+        products::put_lanes(to.queries, d_k_);
+    }
+
+    seen read_mask(int64_t first, int64_t head, int64_t sequence, int64_t cell, int64_t n_here) {
         if (!node_.mask && n_here == n_cells) {
             return seen::all;
         }
@@ -270,88 +222,128 @@ class head_tiles {
         if (shown == 0 && n_here == n_cells) {
             return seen::all;
         }
-        for (int64_t r = 0; r < n_; ++r) {
-            float * const to = mask_ + r * n_cells;
-            std::fill(to + n_here, to + n_cells, none);
-            if (!node_.mask) {
-                std::fill_n(to, n_here, 0.0f);
-                continue;
+        std::fill_n(spare_, n_lanes * n_cells, 0.0f);
+        for (int64_t q0 = 0; q0 < n_wide_; q0 += n_lanes) {
+            for (int64_t q = q0; q < q0 + n_lanes; ++q) {
+                float * const row = spare_ + (q - q0) * n_cells;
+                if (node_.mask && q < n_) {
+                    ggml_cpu_fp16_to_fp32(node_.mask_row(first + q, head, sequence) + cell, row,
+                                          n_here);
+                }
+                std::fill(row + n_here, row + n_cells, none);
             }
-            ggml_cpu_fp16_to_fp32(node_.mask_row(first + r, head, sequence) + cell, to, n_here);
-            if (slope != 1.0f) {
-                scale(to, n_cells, slope);
-            }
+            transpose(spare_, n_cells, n_cells, mask_ + q0, n_queries);
         }
         return seen::some;
     }
 
-    // Transposed, so that a vector holds the same number of several cells
-    void read_keys(int64_t cell, int64_t n_here, int64_t head, int64_t sequence) {
-        float * const rows = tile_; // not in use yet
-        for (int64_t c0 = 0; c0 < n_cells; c0 += n_lanes) {
-            for (int64_t c = 0; c < n_lanes; ++c) {
-                if (c0 + c < n_here) {
-                    read_row(node_.k->type, row_of(node_.k, cell + c0 + c, head, sequence), d_k_,
-                             rows + c * d_k_);
-                } else {
-                    std::fill_n(rows + c * d_k_, d_k_, 0.0f);
-                }
-            }
-            transpose(rows, d_k_, keys_ + c0, n_cells);
+    void read_cells(int64_t cell, int64_t n_here, int64_t head, int64_t sequence) {
+        for (int64_t c = 0; c < n_cells; c += n_lanes) {
+            float * rows = products::rows_at(keys_, c, d_k_, spare_);
+            read_rows(node_.k, cell + c, n_here - c, head, sequence, rows);
+            products::put_keys(rows, c, d_k_, keys_);
+            rows = products::rows_at(values_, c, d_v_, spare_);
+            read_rows(node_.v, cell + c, n_here - c, head, sequence, rows);
+            products::put_values(rows, c, d_v_, values_);
         }
     }
 
-    void add_tile(seen what) {
-        std::fill_n(tile_, n_ * n_cells, 0.0f);
-        add_product(queries_, n_, d_k_, keys_, tile_, n_cells);
+    // n_lanes rows; those from n on are 0
+    void read_rows(const ggml_tensor * t, int64_t first, int64_t n, int64_t head, int64_t sequence,
+                   float * out) const {
+        const int64_t n_group = node_.q->ne[2] / t->ne[2], n_each = node_.q->ne[3] / t->ne[3];
+        for (int64_t r = 0; r < n_lanes; ++r, out += t->ne[0]) {
+            if (r < n) {
+                read_row(t->type, row_of(t, first + r, head / n_group, sequence / n_each),
+                         t->ne[0], out);
+            } else {
+                std::fill_n(out, t->ne[0], 0.0f);
+            }
+        }
+    }
+
+    void add_tile(one_head to, seen what, float slope) {
+        float * const logits = spare_;
+        products_.multiply_keys(keys_, d_k_, to.queries, logits, n_wide_);
         if (node_.softcap != 0.0f) {
-            for (int64_t i = 0; i < n_ * n_cells; i += n_lanes) {
-                store(tile_ + i, splat(node_.softcap) * simd::tanh(load(tile_ + i)));
+            for (int64_t i = 0; i < n_cells * n_queries; i += n_lanes) {
+                store(logits + i, splat(node_.softcap) * simd::tanh(load(logits + i)));
             }
         }
         if (what == seen::some) {
-            for (int64_t i = 0; i < n_ * n_cells; i += n_lanes) {
-                store(tile_ + i, load(tile_ + i) + load(mask_ + i));
+            for (int64_t i = 0; i < n_cells * n_queries; i += n_lanes) {
+                store(logits + i, load(logits + i) + splat(slope) * load(mask_ + i));
             }
         }
-        for (int64_t r = 0; r < n_; ++r) {
-            float * const row = tile_ + r * n_cells;
-            const float most = std::max(most_[r], largest(row, n_cells));
-            if (most == none) { // this query has seen nothing yet
-                std::fill_n(row, n_cells, 0.0f);
-                continue;
-            }
-            if (most > most_[r]) {
-                const float less = std::exp(most_[r] - most);
-                scale(sums_ + r * d_v_, d_v_, less);
-                total_[r] *= less;
-                most_[r] = most;
-            }
-            total_[r] += exp_row(row, n_cells, most);
+        for (int64_t q = 0; q < n_wide_; q += n_lanes) {
+            add_lanes(to, logits + q, q);
         }
-        add_product(tile_, n_, n_cells, values_, sums_, d_v_);
+        products::put_lanes(logits, n_cells);
+        products_.add_values(values_, d_v_, logits, to.sums, n_wide_);
     }
 
-    void finish(int64_t first, int64_t head, int64_t sequence, ggml_tensor * dst) {
-        for (int64_t r = 0; r < n_; ++r) {
-            float factor = 1.0f;
+    // Logits of n_lanes queries become exp(logit - largest logit so far).
+    void add_lanes(one_head to, float * logits, int64_t q) {
+        const floats before = load(to.most + q);
+        floats most = before;
+        for (int64_t c = 0; c < n_cells; ++c) {
+            most = simd::larger(load(logits + c * n_queries), most);
+        }
+        // of a query that has seen nothing yet, any number will do
+        const floats shift = simd::select(simd::greater(most, splat(none)), most, floats{});
+        floats total = load(to.total + q);
+        if (any(simd::greater(most, before))) {
+            const floats less = simd::exp(before - shift);
+            for (int64_t e = 0; e < d_v_; ++e) {
+                float * const sum = to.sums + e * n_queries + q;
+                store(sum, less * load(sum));
+            }
+            total *= less;
+            store(to.most + q, most);
+        }
+        for (int64_t c = 0; c < n_cells; ++c) {
+            float * const at = logits + c * n_queries;
+            const floats p = simd::exp(load(at) - shift);
+            store(at, p);
+            total += p;
+        }
+        store(to.total + q, total);
+    }
+
+    void finish(int64_t first, int64_t head, int64_t sequence, one_head of, ggml_tensor * dst) {
+        for (int64_t q = 0; q < n_; ++q) {
+            float factor = 1.0f, total = of.total[q];
             if (node_.sinks) { // as of one more cell without a value
                 const float sink = static_cast<const float *>(node_.sinks->data)[head];
-                const float most = std::max(most_[r], sink);
-                factor = std::exp(most_[r] - most);
-                total_[r] = total_[r] * factor + std::exp(sink - most);
+                const float most = std::max(of.most[q], sink);
+                factor = std::exp(of.most[q] - most);
+                total = total * factor + std::exp(sink - most);
             }
-            scale(sums_ + r * d_v_, d_v_, total_[r] > 0.0f ? factor / total_[r] : 0.0f);
-            const int64_t row = (sequence * dst->ne[2] + first + r) * dst->ne[1] + head;
-            std::memcpy(static_cast<char *>(dst->data) + row * dst->nb[1], sums_ + r * d_v_,
-                        d_v_ * sizeof(float));
+            of.total[q] = total > 0.0f ? factor / total : 0.0f;
+        }
+        for (int64_t q0 = 0; q0 < n_; q0 += n_lanes) {
+            const floats factor = load(of.total + q0);
+            for (int64_t e = 0; e < d_v_; e += n_lanes) {
+                float square[n_lanes * n_lanes];
+                for (int64_t i = 0; i < n_lanes; ++i) {
+                    const float * sum = of.sums + (e + i) * n_queries + q0;
+                    store(square + i * n_lanes, factor * load(sum));
+                }
+                transpose(square, n_lanes, n_lanes, spare_ + e, d_v_);
+            }
+            for (int64_t q = q0; q < std::min(n_, q0 + n_lanes); ++q) {
+                const int64_t row = (sequence * dst->ne[2] + first + q) * dst->ne[1] + head;
+                std::memcpy(static_cast<char *>(dst->data) + row * dst->nb[1],
+                            spare_ + (q - q0) * d_v_, d_v_ * sizeof(float));
+            }
         }
     }
 
     const attention_node & node_;
-    int64_t d_k_, d_v_, n_ = 0;
-    float *queries_, *keys_, *values_, *sums_, *tile_, *mask_;
-    float most_[n_queries], total_[n_queries];
+    int64_t d_k_, d_v_, n_ = 0, n_wide_ = 0; // n_wide_: n_ in whole vectors
+    products products_;
+    float *keys_, *values_, *spare_, *mask_, *heads_;
+    alignas(64) float most_[n_heads_most][n_queries], total_[n_heads_most][n_queries];
 };
 
 bool can_read(const ggml_tensor * t) {
@@ -360,22 +352,110 @@ bool can_read(const ggml_tensor * t) {
            (t->type == GGML_TYPE_F32 || ggml_get_type_traits(t->type)->to_float);
 }
 
-// For comparisons: LOOKM_ATTENTION=ggml
-bool is_off() {
-    static const bool off = [] {
-        const char * who = std::getenv("LOOKM_ATTENTION");
-        return who && std::strcmp(who, "ggml") == 0;
-    }();
-    return off;
+// For comparisons: LOOKM_ATTENTION=ggml, or floats, which is without AMX
+bool wants(const char * who) {
+    static const char * const wanted = std::getenv("LOOKM_ATTENTION");
+    return wanted && std::strcmp(wanted, who) == 0;
+}
+
+// Each thread's part of ggml's memory. It begins and ends with a cache line; the plan of the graph
+// has added one for each thread.
+constexpr int64_t line = 64;
+
+int64_t n_bytes_of_thread(const ggml_compute_params * params) {
+    return static_cast<int64_t>(params->wsize) / params->nth / line * line;
+}
+
+float * scratch_of(const ggml_compute_params * params) {
+    const auto begin = reinterpret_cast<uintptr_t>(params->wdata) +
+                       static_cast<uintptr_t>(params->ith * n_bytes_of_thread(params));
+    return reinterpret_cast<float *>((begin + line - 1) / line * line);
+}
+
+int64_t n_bytes(const ggml_tensor * k, const ggml_tensor * v, int64_t n_heads) {
+    return tiles<float_products>::n_floats(k, v, n_heads) * static_cast<int64_t>(sizeof(float));
+}
+
+// Of one sequence, the last query sees all cells that the first one sees, which are its own as well.
+bool is_of_one_sequence(const attention_node & node) {
+    constexpr uint16_t least = 0xfc00; // -inf
+    for (int64_t sequence = 0; node.mask && sequence < node.q->ne[3]; ++sequence) {
+        const ggml_fp16_t * first = node.mask_row(0, 0, sequence);
+        const ggml_fp16_t * last = node.mask_row(node.q->ne[1] - 1, 0, sequence);
+        for (int64_t c = 0; c < node.k->ne[1]; ++c) {
+            if (first[c] != least && last[c] == least) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 bool can_compute(const ggml_compute_params * params, const ggml_tensor * dst) {
+    static const bool is_off = wants("ggml");
     const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
-    const size_t floats_of_all = params->nth * head_tiles::n_floats(k, v);
-    return !is_off() && !params->use_ref && q->type == GGML_TYPE_F32 &&
-           q->ne[1] >= n_queries_least && q->nb[0] == sizeof(float) && can_read(k) && can_read(v) &&
-           k->ne[1] > 0 && (!mask || mask->type == GGML_TYPE_F16) && dst->type == GGML_TYPE_F32 &&
-           floats_of_all * sizeof(float) <= params->wsize;
+    return !is_off && !params->use_ref && q->type == GGML_TYPE_F32 &&
+           q->ne[1] >= n_queries_of_one && q->nb[0] == sizeof(float) && can_read(k) &&
+           can_read(v) && k->ne[1] > 0 && (!mask || mask->type == GGML_TYPE_F16) &&
+           dst->type == GGML_TYPE_F32 && n_bytes(k, v, 1) + line <= n_bytes_of_thread(params) &&
+           (q->ne[1] >= n_queries_of_any || is_of_one_sequence(attention_node(dst)));
+}
+
+// How the work is cut into tasks
+struct task_sizes {
+    task_sizes(const ggml_compute_params * params, const attention_node & node)
+        : n_blocks((node.q->ne[1] + n_queries - 1) / n_queries),
+          n_group(node.q->ne[2] / std::max(node.k->ne[2], node.v->ne[2])),
+          n_heads(n_heads_together(params, node)), n_parts((n_group + n_heads - 1) / n_heads),
+          n_each(node.q->ne[2] / n_group * n_parts) {}
+
+    int64_t n_blocks; // of queries
+    int64_t n_group;  // heads with the same keys and values
+    int64_t n_heads;  // of a task
+    int64_t n_parts;  // tasks of a group
+    int64_t n_each;   // tasks of a block
+
+  private:
+    // The keys and values of heads that are computed together are converted once. They are as many
+    // as ggml's memory and the CPU's cache hold, and so few that all threads have several tasks.
+    int64_t n_heads_together(const ggml_compute_params * params,
+                             const attention_node & node) const {
+        constexpr int64_t cache = 512 * 1024;
+        const int64_t room = std::min(n_bytes_of_thread(params) - line, cache);
+        const int64_t common = n_bytes(node.k, node.v, 0);
+        const int64_t that_fit = (room - common) / (n_bytes(node.k, node.v, 1) - common);
+        const int64_t n_all = n_blocks * node.q->ne[2] * node.q->ne[3];
+        const int64_t most = std::min({that_fit, n_all / (4 * params->nth), n_heads_most});
+        return std::clamp<int64_t>(most, 1, n_group);
+    }
+};
+
+template <class products>
+void compute(const ggml_compute_params * params, const attention_node & node, ggml_tensor * dst) {
+    const task_sizes sizes(params, node);
+    const int64_t n_all = sizes.n_blocks * sizes.n_each * node.q->ne[3];
+    tiles<products> own(node, scratch_of(params));
+    // the last queries first, as they see the most cells
+    for (int64_t i = params->ith; i < n_all; i = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t block = i / sizes.n_each, task = i % sizes.n_each;
+        const int64_t first = (sizes.n_blocks - 1 - block % sizes.n_blocks) * n_queries;
+        const int64_t in_group = task % sizes.n_parts * sizes.n_heads;
+        own.compute(first, std::min(n_queries, node.q->ne[1] - first),
+                    task / sizes.n_parts * sizes.n_group + in_group,
+                    std::min(sizes.n_heads, sizes.n_group - in_group), block / sizes.n_blocks, dst);
+    }
+}
+
+// Floats are kept for those who chose f32. Others have no more than 16 bits to lose.
+bool wants_amx(const attention_node & node) {
+#ifdef LOOKM_AMX
+    static const bool can = !wants("floats") && attention::can_use_amx();
+    return can && node.k->type != GGML_TYPE_F32 && node.v->type != GGML_TYPE_F32 &&
+           node.k->ne[0] % 32 == 0 && node.v->ne[0] % 32 == 0;
+#else
+    (void)node;
+    return false;
+#endif
 }
 
 } // namespace
@@ -389,19 +469,15 @@ extern "C" void lookm_flash_attn_ext(const ggml_compute_params * params, ggml_te
         return;
     }
     const attention_node node(dst);
-    const int64_t n_blocks = (node.q->ne[1] + n_queries - 1) / n_queries;
-    const int64_t n_heads = node.q->ne[2], n_all = n_blocks * n_heads * node.q->ne[3];
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
-    head_tiles tiles(node, static_cast<float *>(params->wdata) +
-                               params->ith * head_tiles::n_floats(node.k, node.v));
-    // the last queries first, as they see the most cells
-    for (int64_t i = params->ith; i < n_all; i = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t block = n_blocks - 1 - i / n_heads % n_blocks;
-        const int64_t first = block * n_queries;
-        tiles.compute(first, std::min(n_queries, node.q->ne[1] - first), i % n_heads,
-                      i / n_heads / n_blocks, dst);
+#ifdef LOOKM_AMX
+    if (wants_amx(node)) {
+        compute<attention::amx_products>(params, node, dst);
+        return;
     }
+#endif
+    compute<float_products>(params, node, dst);
 }
