@@ -2,7 +2,8 @@
 
 The language model stays as it is. The vision encoder tells what each patch shows, and the projector
 says it in the model's own words: a patch becomes the word embedding of what it shows. No picture
-ever passes through the language model, so this takes minutes on two cores.
+ever passes through the language model, so this takes minutes on two cores. With --finetune, the
+projector is then trained through the language model, which takes as long as one likes.
 """
 
 from __future__ import annotations
@@ -168,6 +169,21 @@ def main() -> None:
     first, regression = fit(patches, len(phrases), arguments.steps, arguments.seed)
     embeddings = word_embeddings(arguments.model, phrases)
     projector = folded(first, regression, embeddings)
+    if arguments.finetune:
+        from .finetune import finetune  # needs transformers
+
+        finetune(
+            projector,
+            patches.features.unflatten(0, (len(keep), -1)),
+            Pool(train.pixels, train.labels, [pools["train"].pictures[i] for i in keep]),
+            arguments.model,
+            large=big,
+            steps=arguments.finetune,
+            rate=arguments.rate,
+            seed=arguments.seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            log=runtime.log,
+        )
     test_phrases, test_labels = phrases_of(pools["test"], names)
     assert test_phrases == phrases
     objects, empty = accuracy(
@@ -190,6 +206,11 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, default=Path("build/training"), help="folder of pictures and tower")
     add("--train-pictures", type=int, default=8000)
     add("--steps", type=int, default=600, help="steps of the patch classifier")
+    add(
+        "--finetune", type=int, default=0, metavar="STEPS",
+        help="train the projector through the language model, with so many contexts",
+    )  # fmt: skip
+    add("--rate", type=float, default=1e-5, help="learning rate of --finetune")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=0, help="threads of torch (default: its own choice)")
     return parser.parse_args()

@@ -161,11 +161,12 @@ py::tuple probability_sums(const floats & probs, int64_t n_head_kv, int64_t firs
 }
 
 // The output [n_tokens, n_head, d_v] of ggml's attention on the CPU, with K and V as rounded to
-// their types.
+// their types. Another node of the graph needs work_bytes of ggml's memory, so attention has them.
 py::tuple attention_output(const floats & q, const floats & k, const floats & v,
                            const std::string & type_k, const std::string & type_v,
                            const floats & mask, float scale, float softcap, float max_bias,
-                           const std::optional<floats> & sinks, int32_t n_threads) {
+                           const std::optional<floats> & sinks, int32_t n_threads,
+                           int64_t work_bytes) {
     const int64_t n_head = q.shape(0), n_tokens = q.shape(1), d = q.shape(2),
                   n_head_kv = k.shape(0), n_kv = k.shape(1), d_v = v.shape(2);
     bench b(lookm::default_compute_bytes);
@@ -181,6 +182,11 @@ py::tuple attention_output(const floats & q, const floats & k, const floats & v,
     if (ts) {
         ggml_flash_attn_ext_add_sinks(node, ts);
     }
+    // ggml quantizes the second matrix of this product
+    const int64_t row = ggml_row_size(GGML_TYPE_Q8_0, 32);
+    ggml_tensor * other =
+        ggml_mul_mat(ctx, ggml_new_tensor_2d(ctx, GGML_TYPE_Q8_0, 32, 1),
+                     ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 32, work_bytes / row + 1));
     b.alloc();
     put(tq, q);
     put(tk, k);
@@ -192,6 +198,7 @@ py::tuple attention_output(const floats & q, const floats & k, const floats & v,
     const ggml_context_ptr of_graph{ggml_init({ggml_graph_overhead(), nullptr, true})};
     ggml_cgraph * graph = ggml_new_graph(of_graph.get());
     ggml_build_forward_expand(graph, node);
+    ggml_build_forward_expand(graph, other);
     ggml_backend_cpu_set_n_threads(b.backend.get(), n_threads);
     if (ggml_backend_graph_compute(b.backend.get(), graph) != GGML_STATUS_SUCCESS) {
         throw std::runtime_error("the graph failed");
@@ -209,7 +216,7 @@ void bind_scores(py::module_ & m) {
           "compute_bytes"_a = lookm::default_compute_bytes);
     m.def("attention_output", &attention_output, "q"_a, "k"_a, "v"_a, py::kw_only(), "type_k"_a,
           "type_v"_a, "mask"_a, "scale"_a, "softcap"_a = 0.0f, "max_bias"_a = 0.0f,
-          "sinks"_a = std::nullopt, "n_threads"_a = 1);
+          "sinks"_a = std::nullopt, "n_threads"_a = 1, "work_bytes"_a = 0);
     m.def("probability_sums", &probability_sums, "probs"_a, "n_head_kv"_a, py::kw_only(),
           "first_row"_a, "on_device"_a, "squares"_a,
           "compute_bytes"_a = lookm::default_compute_bytes);

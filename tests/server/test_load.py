@@ -148,7 +148,7 @@ def test_a_waiting_prompt_can_be_given_up(folder: Path, prompts: list[DemoPrompt
         body = {"messages": messages(asked[1]), "max_tokens": 16}
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             first = pool.submit(server.chat, asked[0], max_tokens=16)
-            for timeout in (0.01, 0.05, 0.1, 0.2):
+            for timeout in (0.005, 0.01, 0.02, 0.05):
                 with pytest.raises(httpx.TimeoutException):
                     server.http.post("/v1/chat/completions", json=body, timeout=timeout)
             assert content(first.result()) == alone

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "lookm/graph/cpu_attention_floats.h"
+#include "lookm/graph/cpu_vector.h"
 
 // The products of a tile of attention by AMX, Intel's unit for products of bf16 matrices that are
 // added up in f32.
@@ -11,6 +11,8 @@
 #if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
 #define LOOKM_AMX
 
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -53,10 +55,12 @@ void store_halves(uint16_t * to, simd::ints x) {
 }
 
 // Keys are [2][n_cells][d] of bf16, values [2][d][n_cells]: first the nearest numbers, then the
-// rests. Queries and probabilities are pairs of consecutive rows, [d or n_cells / 2][2][n_queries]
+// rests. Queries and probabilities are pairs of consecutive rows, [d or n_cells / 2][2][width]
 // of two bf16. d is a multiple of 32.
 class amx_products {
   public:
+    static constexpr int64_t width = 64, n_cells = 64;
+
     // What the tiles were used for before goes on afterwards: ggml configures them once a thread.
     void begin() {
         _tile_storeconfig(before_);
@@ -96,14 +100,14 @@ class amx_products {
         }
     }
 
-    // x [n][n_queries] becomes pairs, in place
-    static void put_lanes(float * x, int64_t n) {
-        for (int64_t row = 0; row < n; row += 2, x += 2 * n_queries) {
-            for (int64_t q = 0; q < n_queries; q += simd::n_lanes) {
+    // x [n][width] becomes pairs, in place
+    static void put_columns(float * x, int64_t n) {
+        for (int64_t row = 0; row < n; row += 2, x += 2 * width) {
+            for (int64_t q = 0; q < width; q += simd::n_lanes) {
                 const split a = split_of(simd::load(x + q));
-                const split b = split_of(simd::load(x + n_queries + q));
+                const split b = split_of(simd::load(x + width + q));
                 simd::store(x + q, std::bit_cast<simd::floats>(b.nearest | upper(a.nearest)));
-                simd::store(x + n_queries + q, std::bit_cast<simd::floats>(b.rest | upper(a.rest)));
+                simd::store(x + width + q, std::bit_cast<simd::floats>(b.rest | upper(a.rest)));
             }
         }
     }
@@ -125,26 +129,26 @@ class amx_products {
         _tile_loadconfig(config);
     }
 
-    // c [n_rows][n_queries] (+)= a [2][n_rows][depth] * b, pairs [depth / 2][2][n_queries]
+    // c [n_rows][width] (+)= a [2][n_rows][depth] * b, pairs [depth / 2][2][width]
     template <bool from_zero>
     static void add(const float * a, int64_t n_rows, int64_t depth, const float * b, float * c) {
         asm volatile("" ::: "memory");
         const auto * nearest = reinterpret_cast<const uint16_t *>(a);
         const uint16_t * const rest = nearest + n_rows * depth;
         for (int64_t r = 0; r < n_rows; r += 32) {
-            for (int64_t q = 0; q < n_queries; q += 32) {
+            for (int64_t q = 0; q < width; q += 32) {
                 add_square<from_zero>(nearest + r * depth, rest + r * depth, depth, b + q,
-                                      c + r * n_queries + q);
+                                      c + r * width + q);
             }
         }
     }
 
-    // 32 rows of 32 queries
+    // 32 rows of 32 columns
     template <bool from_zero>
     static void add_square(const uint16_t * nearest, const uint16_t * rest, int64_t depth,
                            const float * b, float * c) {
-        constexpr int64_t row = n_queries * sizeof(float);
-        float * const below = c + 16 * n_queries;
+        constexpr int64_t row = width * sizeof(float);
+        float * const below = c + 16 * width;
         if constexpr (from_zero) {
             _tile_zero(0);
             _tile_zero(1);
@@ -156,11 +160,11 @@ class amx_products {
             _tile_loadd(2, below, row);
             _tile_loadd(3, below + 16, row);
         }
-        for (int64_t e = 0; e < depth; e += 32, b += 32 * n_queries) {
+        for (int64_t e = 0; e < depth; e += 32, b += 32 * width) {
             load_left(nearest + e, depth);
             load_right(b);
             add_four();
-            load_right(b + n_queries);
+            load_right(b + width);
             add_four();
             load_left(rest + e, depth);
             load_right(b);
@@ -178,7 +182,7 @@ class amx_products {
         _tile_loadd(5, a + 16 * depth, row);
     }
     static void load_right(const float * pairs) {
-        constexpr int64_t row = 2 * n_queries * sizeof(float);
+        constexpr int64_t row = 2 * width * sizeof(float);
         _tile_loadd(6, pairs, row);
         _tile_loadd(7, pairs + 16, row);
     }

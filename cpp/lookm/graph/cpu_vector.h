@@ -151,6 +151,26 @@ static inline floats exp(floats x) {
     return select(greater(least, x), floats{}, e.power * e.rest + e.power);
 }
 
+// 2^(x - shift) for a shift of a whole number, 0 for x - shift < -126, including -inf; x - shift
+// <= 126 and |x| < 2^22. Another shift multiplies the result by a power of two, without rounding.
+static inline floats exp2(floats x, floats shift) {
+    const floats magic = splat(0x1.8p23f); // as above
+    const floats least = shift - splat(126.0f);
+    const floats some = larger(x, least);
+    const floats shifted = some + magic;
+    const floats r = some - (shifted - magic);
+    floats p = splat(1.535336188e-4f); // the polynomial of Cephes' exp2f, to 2^-25
+    p = p * r + splat(1.339887440e-3f);
+    p = p * r + splat(9.618437358e-3f);
+    p = p * r + splat(5.550332471e-2f);
+    p = p * r + splat(2.402264791e-1f);
+    p = p * r + splat(6.931472028e-1f);
+    p = p * r + splat(1.0f);
+    const ints whole = std::bit_cast<ints>(shifted) - std::bit_cast<ints>(shift + magic);
+    const floats power = std::bit_cast<floats>((whole << 23) + 0x3f800000);
+    return select(greater(least, x), floats{}, power * p);
+}
+
 // (e - 1) / (e + 1) with e = exp(2 |x|) and the sign of x
 static inline floats tanh(floats x) {
     const ints sign = std::bit_cast<ints>(x) & INT32_MIN;
