@@ -22,11 +22,6 @@ namespace lookm::attention {
 
 namespace {
 
-// Of a prompt, and of few queries, such as one token of an answer: a block of columns is a vector,
-// which the heads of a group share.
-using prompt_products = float_products<64, 64>;
-using few_products = float_products<n_lanes, 32>;
-
 // From so many queries on, a batch is a prompt. Fewer may be tokens of several answers, each of which
 // gets the same bits as alone.
 constexpr int64_t n_queries_of_prompt = 64;
@@ -41,7 +36,7 @@ constexpr int64_t chunk_least = 256; // cells
 // the most cells.
 template <class products>
 struct plan {
-    static constexpr bool is_of_few = products::width < 64;
+    static constexpr bool is_of_few = products::width == 1;
 
     plan(const ggml_compute_params * params, const attention_node & node)
         : n_threads(params->nth), size(static_cast<int64_t>(params->wsize)),
@@ -254,14 +249,14 @@ bool compute(const ggml_compute_params * params, ggml_tensor * dst) {
         return false;
     }
     if (node.q->ne[1] < n_queries_of_prompt) {
-        return compute<few_products>(params, node, dst);
+        return compute<row_products>(params, node, dst);
     }
 #ifdef LOOKM_AMX
     if (wants_amx(node)) {
         return compute<amx_products>(params, node, dst);
     }
 #endif
-    return compute<prompt_products>(params, node, dst);
+    return compute<float_products>(params, node, dst);
 }
 
 } // namespace

@@ -13,16 +13,13 @@ namespace {
 
 // Rows and vectors of a product that are added up in registers
 #if !defined(__GNUC__)
-constexpr int64_t n_sum_rows = 3, n_sum_vectors = 1, n_sum_rows_of_one = 3;
+constexpr int64_t n_sum_rows = 3, n_sum_vectors = 1;
 #elif defined(__AVX512F__) || defined(__aarch64__)
 constexpr int64_t n_sum_rows = 6, n_sum_vectors = 4; // 24 sums in 32 registers
-constexpr int64_t n_sum_rows_of_one = 16;
 #elif defined(__AVX__)
 constexpr int64_t n_sum_rows = 6, n_sum_vectors = 2; // 12 sums in 16 registers
-constexpr int64_t n_sum_rows_of_one = 8;
 #else
 constexpr int64_t n_sum_rows = 4, n_sum_vectors = 2; // 8 sums in 16 registers
-constexpr int64_t n_sum_rows_of_one = 8;
 #endif
 
 // A matrix of floats whose number (r, e) is at[r * row + e * column]
@@ -31,7 +28,7 @@ struct float_matrix {
     int64_t row, column;
 };
 
-// c [n_rows][n_v * n_lanes] += a [n_rows][depth] * b [depth][...]; rows of b and c are `width` long
+// c [n_rows][n_v * n_lanes] += a [n_rows][depth] * b [depth][...]; b and c have `width` columns
 template <int64_t width, int64_t n_rows, int64_t n_v>
 void add_sums(float_matrix a, int64_t depth, const float * b, float * c) {
     using namespace simd;
@@ -76,9 +73,8 @@ void add_columns(float_matrix a, int64_t n_rows, int64_t depth, const float * b,
 
 // Keys and values stay as they are, [n_cells][d], and so do queries and probabilities, [d or
 // n_cells][width].
-template <int64_t width_, int64_t n_cells_>
 struct float_products {
-    static constexpr int64_t width = width_, n_cells = n_cells_;
+    static constexpr int64_t width = 64, n_cells = 64;
 
     void begin() {}
     void end() {}
@@ -112,7 +108,73 @@ struct float_products {
             add_columns<width, n_sum_rows, n_sum_vectors>(a, n_rows, depth, b + at, c + at);
         }
         for (; at < n; at += simd::n_lanes) {
-            add_columns<width, n_sum_rows_of_one, 1>(a, n_rows, depth, b + at, c + at);
+            add_columns<width, n_sum_rows, 1>(a, n_rows, depth, b + at, c + at);
+        }
+    }
+};
+
+// Of few queries: a block is a single column, and vectors are along keys and values. No bit of a
+// column depends on which cells are next to each other in a tile.
+struct row_products {
+    static constexpr int64_t width = 1, n_cells = 32;
+
+    void begin() {}
+    void end() {}
+    static float * rows_at(float * cells, int64_t first, int64_t d, float *) {
+        return cells + first * d;
+    }
+    static void put_keys(const float *, int64_t, int64_t, float *) {}
+    static void put_values(const float *, int64_t, int64_t, float *) {}
+    static void put_columns(float *, int64_t) {}
+
+    static void multiply_keys(const float * keys, int64_t d, const float * query, float * logits,
+                              int64_t) {
+        using namespace simd;
+        for (int64_t c = 0; c < n_cells; c += n_lanes) {
+            float parts[n_lanes * n_lanes], turned[n_lanes * n_lanes];
+            for (int64_t r = 0; r < n_lanes; ++r) {
+                floats sum = {};
+                for (int64_t e = 0; e < d; e += n_lanes) {
+                    sum += load(keys + (c + r) * d + e) * load(query + e);
+                }
+                store(parts + r * n_lanes, sum);
+            }
+            transpose(parts, n_lanes, n_lanes, turned, n_lanes);
+            floats sum = load(turned);
+            for (int64_t e = 1; e < n_lanes; ++e) {
+                sum += load(turned + e * n_lanes);
+            }
+            store(logits + c, sum);
+        }
+    }
+
+    static void add_values(const float * values, int64_t d, const float * probs, float * sums,
+                           int64_t) {
+        int64_t e = 0;
+        for (; e + 4 * simd::n_lanes <= d; e += 4 * simd::n_lanes) {
+            add_vectors<4>(values + e, d, probs, sums + e);
+        }
+        for (; e < d; e += simd::n_lanes) {
+            add_vectors<1>(values + e, d, probs, sums + e);
+        }
+    }
+
+  private:
+    template <int64_t n>
+    static void add_vectors(const float * values, int64_t d, const float * probs, float * sums) {
+        using namespace simd;
+        floats sum[n];
+        for (int64_t v = 0; v < n; ++v) {
+            sum[v] = load(sums + v * n_lanes);
+        }
+        for (int64_t c = 0; c < n_cells; ++c) {
+            const floats p = splat(probs[c]);
+            for (int64_t v = 0; v < n; ++v) {
+                sum[v] += p * load(values + c * d + v * n_lanes);
+            }
+        }
+        for (int64_t v = 0; v < n; ++v) {
+            store(sums + v * n_lanes, sum[v]);
         }
     }
 };

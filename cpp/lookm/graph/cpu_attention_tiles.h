@@ -7,6 +7,7 @@
 #include "ggml.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -25,6 +26,7 @@ using simd::load;
 using simd::n_lanes;
 using simd::splat;
 using simd::store;
+using simd::transpose;
 
 constexpr float hidden_cell = -std::numeric_limits<float>::infinity();
 constexpr float nothing_seen = -0x1p21f; // a shift below that of any logit
@@ -60,21 +62,6 @@ void read_row(ggml_type type, const char * row, int64_t n, float * out) {
     }
 }
 
-// out[e * out_stride + r] = rows[r * stride + e] for r < n_lanes, e < n
-void transpose(const float * rows, int64_t stride, int64_t n, float * out, int64_t out_stride) {
-#ifdef LOOKM_SHUFFLES
-    for (int64_t e = 0; e < n; e += n_lanes) {
-        simd::transpose_square(rows + e, stride, out + e * out_stride, out_stride);
-    }
-#else
-    for (int64_t r = 0; r < n_lanes; ++r) {
-        for (int64_t e = 0; e < n; ++e) {
-            out[e * out_stride + r] = rows[r * stride + e];
-        }
-    }
-#endif
-}
-
 // x rounded up to a whole number; |x| < 2^22, or infinite
 floats rounded_up(floats x) {
     const floats magic = splat(0x1.8p23f);
@@ -104,7 +91,7 @@ class tiles {
   public:
     static constexpr int64_t width = products::width;
     static constexpr int64_t n_cells = products::n_cells;
-    static constexpr int64_t n_blocks_most = 16; // of a task
+    static constexpr int64_t n_blocks_most = width == 1 ? 512 : 16; // of a task
 
     // scratch: n_floats() of the tasks
     tiles(const attention_node & node, float * scratch)
@@ -180,23 +167,24 @@ class tiles {
         std::fill_n(to.sums, width * d_v_, 0.0f);
         std::fill_n(to.shift, width, nothing_seen);
         std::fill_n(to.total, width, 0.0f);
-        for (int64_t c0 = 0; c0 < width; c0 += n_lanes) {
-            for (int64_t c = c0; c < c0 + n_lanes; ++c) {
-                float * const row = spare_ + (c - c0) * d_k_;
-                if (c < to.n) {
-                    const int64_t column = to.first + c;
-                    std::memcpy(
-                        row,
-                        row_of(node_.q, query_of(column), head_of(column), task_.sequence),
-                        d_k_ * sizeof(float));
-                } else {
-                    std::fill_n(row, d_k_, 0.0f);
+        if constexpr (width == 1) {
+            read_query(to.first, to.queries);
+        } else {
+            for (int64_t c0 = 0; c0 < width; c0 += n_lanes) {
+                std::fill_n(spare_, n_lanes * d_k_, 0.0f);
+                for (int64_t c = c0; c < std::min(to.n, c0 + n_lanes); ++c) {
+                    read_query(to.first + c, spare_ + (c - c0) * d_k_);
                 }
+                transpose(spare_, d_k_, d_k_, to.queries + c0, width);
             }
-            transpose(spare_, d_k_, d_k_, to.queries + c0, width);
         }
         scale(to.queries, width * d_k_, node_.softcap == 0.0f ? node_.factor * log2_e : node_.factor);
         products::put_columns(to.queries, d_k_);
+    }
+
+    void read_query(int64_t column, float * out) const {
+        std::memcpy(out, row_of(node_.q, query_of(column), head_of(column), task_.sequence),
+                    d_k_ * sizeof(float));
     }
 
     seen read_mask(const block & of, int64_t cell, int64_t n_here) {
@@ -222,17 +210,23 @@ class tiles {
         if (shown == 0 && n_here == n_cells) {
             return seen::all;
         }
-        std::fill_n(spare_, n_lanes * n_cells, 0.0f);
-        for (int64_t c0 = 0; c0 < of.n_wide; c0 += n_lanes) {
-            for (int64_t c = c0; c < c0 + n_lanes; ++c) {
-                float * const row = spare_ + (c - c0) * n_cells;
-                if (node_.mask && c < of.n) {
-                    ggml_cpu_fp16_to_fp32(row_of_mask(c), row, n_here);
-                    scale(row, n_cells, node_.slope(head_of(of.first + c)) * log2_e);
-                }
-                std::fill(row + n_here, row + n_cells, hidden_cell);
+        const auto read = [&](int64_t c, float * out) {
+            std::fill_n(out, n_here, 0.0f);
+            if (node_.mask && c < of.n) {
+                ggml_cpu_fp16_to_fp32(row_of_mask(c), out, n_here);
+                scale(out, n_cells, node_.slope(head_of(of.first + c)) * log2_e);
             }
-            transpose(spare_, n_cells, n_cells, mask_ + c0, width);
+            std::fill(out + n_here, out + n_cells, hidden_cell);
+        };
+        if constexpr (width == 1) {
+            read(0, mask_);
+        } else {
+            for (int64_t c0 = 0; c0 < of.n_wide; c0 += n_lanes) {
+                for (int64_t c = c0; c < c0 + n_lanes; ++c) {
+                    read(c, spare_ + (c - c0) * n_cells);
+                }
+                transpose(spare_, n_cells, n_cells, mask_ + c0, width);
+            }
         }
         return seen::some;
     }
@@ -252,9 +246,16 @@ class tiles {
     void read_rows(const ggml_tensor * t, int64_t first, int64_t n, float * out) const {
         const int64_t head = task_.head / (node_.q->ne[2] / t->ne[2]);
         const int64_t sequence = task_.sequence / (node_.q->ne[3] / t->ne[3]);
+        const int64_t n_bytes = static_cast<int64_t>(ggml_row_size(t->type, t->ne[0]));
         for (int64_t r = 0; r < n_lanes; ++r, out += t->ne[0]) {
             if (r < n) {
-                read_row(t->type, row_of(t, first + r, head, sequence), t->ne[0], out);
+                const char * row = row_of(t, first + r, head, sequence);
+#ifdef __GNUC__
+                for (int64_t b = 0; b < n_bytes; b += 64) { // of the next tile
+                    __builtin_prefetch(row + n_cells * t->nb[1] + b);
+                }
+#endif
+                read_row(t->type, row, t->ne[0], out);
             } else {
                 std::fill_n(out, t->ne[0], 0.0f);
             }
@@ -274,15 +275,19 @@ class tiles {
                 store(logits + i, load(logits + i) + load(mask_ + i));
             }
         }
-        for (int64_t c = 0; c < to.n_wide; c += n_lanes) {
-            add_lanes(to, logits + c, c);
+        if constexpr (width == 1) {
+            weigh_column(to, logits);
+        } else {
+            for (int64_t c = 0; c < to.n_wide; c += n_lanes) {
+                weigh_lanes(to, logits + c, c);
+            }
         }
         products::put_columns(logits, n_cells);
         products::add_values(values_, d_v_, logits, to.sums, to.n_wide);
     }
 
     // Logits of n_lanes columns become 2^(logit - shift).
-    void add_lanes(const block & to, float * logits, int64_t column) {
+    void weigh_lanes(const block & to, float * logits, int64_t column) {
         floats most = load(logits);
         for (int64_t c = 1; c < n_cells; ++c) {
             most = simd::larger(load(logits + c * width), most);
@@ -309,8 +314,37 @@ class tiles {
         store(to.total + column, total);
     }
 
+    // Those of a single column do.
+    void weigh_column(const block & to, float * logits) {
+        floats most = load(logits);
+        for (int64_t c = n_lanes; c < n_cells; c += n_lanes) {
+            most = simd::larger(load(logits + c), most);
+        }
+        float lanes[n_lanes];
+        store(lanes, most);
+        const float largest = *std::max_element(lanes, lanes + n_lanes);
+        if (largest > *to.shift) {
+            const float shift = std::ceil(largest);
+            const float less = std::exp2(*to.shift - shift);
+            scale(to.sums, d_v_, less);
+            *to.total *= less;
+            *to.shift = shift;
+        }
+        for (int64_t c = 0; c < n_cells; c += n_lanes) {
+            store(logits + c, simd::exp2(load(logits + c), splat(*to.shift)));
+        }
+        for (int64_t c = 0; c < n_cells; ++c) { // in this order, so hidden cells change no bit
+            *to.total += logits[c];
+        }
+    }
+
     template <class Put>
     void finish(const block & of, Put put) {
+        if constexpr (width == 1) {
+            put(query_of(of.first), head_of(of.first),
+                weighted_sum{of.sums, *of.shift, *of.total});
+            return;
+        }
         for (int64_t c0 = 0; c0 < of.n; c0 += n_lanes) {
             for (int64_t e = 0; e < d_v_; e += n_lanes) {
                 transpose(of.sums + e * width + c0, width, n_lanes, spare_ + e, d_v_);

@@ -121,6 +121,22 @@ static inline void transpose_square(const float * rows, int64_t stride, float * 
 }
 #endif
 
+// out[e * out_stride + r] = rows[r * stride + e] for r < n_lanes, e < n
+static inline void transpose(const float * rows, int64_t stride, int64_t n, float * out,
+                             int64_t out_stride) {
+#ifdef LOOKM_SHUFFLES
+    for (int64_t e = 0; e < n; e += n_lanes) {
+        transpose_square(rows + e, stride, out + e * out_stride, out_stride);
+    }
+#else
+    for (int64_t r = 0; r < n_lanes; ++r) {
+        for (int64_t e = 0; e < n; ++e) {
+            out[e * out_stride + r] = rows[r * stride + e];
+        }
+    }
+#endif
+}
+
 // exp(x) = power * (1 + rest) for -87 <= x <= 88: a power of two, and exp(r) - 1 for
 // |r| <= ln(2) / 2
 struct exp_parts {
