@@ -1,7 +1,7 @@
-"""Times the reading of prompts with our attention kernel for the CPU and with ggml's.
+"""Times prompts and answers with our attention on the CPU and with ggml's.
 
 ``python -m benchmarks.attention MODEL.gguf``: for each type of the cache and each length, two
-processes read the same texts in turn. The model's context must be long enough.
+processes read the same texts in turn and answer. The model's context must be long enough.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,8 @@ from rich.console import Console
 from benchmarks.peers import QUESTION, document
 
 SIDES = ("ggml", "lookm")
+ANSWER = 24
+"""Tokens of an answer that are timed."""
 
 
 def _serve(pipe: Connection, side: str, model: Path, cache: str, n_ctx: int) -> None:
@@ -44,9 +47,15 @@ def _serve(pipe: Connection, side: str, model: Path, cache: str, n_ctx: int) -> 
     while (text := pipe.recv()) is not None:
         content = f"{session.context_marker} {QUESTION}"
         prompt = session.apply_template(json.dumps([{"role": "user", "content": content}]))
-        session.prefill(prompt, [], how.core(), contexts=[text], n_answer=8)
+        session.prefill(prompt, [], how.core(), contexts=[text], n_answer=ANSWER + 8)
+        session.start(temperature=0.0, ignore_eos=True)
+        session.next()
+        start = time.perf_counter()
+        for _ in range(ANSWER):
+            session.next()
+        token = (time.perf_counter() - start) / ANSWER
         stats = session.stats
-        pipe.send((stats["prompt_cells"], stats["prefill_seconds"]))
+        pipe.send((stats["prompt_cells"], stats["prefill_seconds"], token))
 
 
 def main(
@@ -55,7 +64,7 @@ def main(
     cache: Annotated[list[str] | None, typer.Option(help="Types of K and V.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 2,
 ) -> None:
-    """Print medians of the seconds that a prompt takes, after a first round that does not count."""
+    """Print medians of what a prompt and a token take, after a first round that does not count."""
     lengths = tokens or [1000, 2000, 4000]
     spawn = multiprocessing.get_context("spawn")
     for name in cache or ["f16", "q8_0", "q4_0"]:
@@ -68,16 +77,20 @@ def main(
             ours.recv()
             sides[side] = (ours, process)
         for length in lengths:
-            seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+            prompt: dict[str, list[float]] = {side: [] for side in SIDES}
+            token: dict[str, list[float]] = {side: [] for side in SIDES}
             for number in range(rounds + 1):
                 for side in SIDES[:: -1 if number % 2 else 1]:
                     sides[side][0].send(document(length, number))
-                    n_cells, took = sides[side][0].recv()
-                    seconds[side] += [took] if number else []
-            ggml, lookm = (median(seconds[side]) for side in SIDES)
+                    n_cells, of_prompt, of_token = sides[side][0].recv()
+                    prompt[side] += [of_prompt] if number else []
+                    token[side] += [of_token] if number else []
+            read = [median(prompt[side]) for side in SIDES]
+            each = [1000 * median(token[side]) for side in SIDES]
             Console().print(
-                f"{name}, {n_cells} cells: {ggml:.2f} s, {lookm:.2f} s, {ggml / lookm:.2f} times "
-                "as fast"
+                f"{name}, {n_cells} cells: {read[0]:.2f} s, {read[1]:.2f} s, "
+                f"{read[0] / read[1]:.1f} times as fast; a token {each[0]:.0f} ms, "
+                f"{each[1]:.0f} ms, {each[0] / each[1]:.1f} times as fast"
             )
         for ours, process in sides.values():
             ours.send(None)
