@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from datetime import datetime, timezone
@@ -25,21 +24,6 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 DEFAULT = Settings()
 QUICK = {"cells": (512,), "ratios": (1.0, 0.2), "layers": 2, "flash_layers": 1, "n_blocks": 4}
-
-
-def auto_flash_attn() -> bool:
-    """What ``"auto"`` means for LLaVA-1.5-7B, which has more layers than are measured here.
-
-    A process of its own answers: it computes on one thread, and OpenMP would then bind the next
-    threads to the same core.
-    """
-    ask = "import lookm_cpp; print(any(device['type'] != 'CPU' for device in lookm_cpp.devices()))"
-    return (
-        subprocess.run(
-            [sys.executable, "-c", ask], capture_output=True, text=True, check=True
-        ).stdout
-        == "True\n"
-    )
 
 
 def measure(settings: Settings, console: Console) -> Results:
@@ -88,9 +72,7 @@ def main(
     layers: Annotated[
         int, typer.Option(min=1, help="Layers of the model for decode.")
     ] = DEFAULT.layers,
-    flash_attn: Annotated[
-        bool | None, typer.Option(help="Of decode; as Llava's auto has it unless given.")
-    ] = None,
+    flash_attn: Annotated[bool, typer.Option(help="Of decode.")] = DEFAULT.flash_attn,
     flash_layers: Annotated[
         int, typer.Option(min=1, help="Layers for flash on and off.")
     ] = DEFAULT.flash_layers,
@@ -113,7 +95,7 @@ def main(
             cells=tuple(cells or DEFAULT.cells),
             ratios=tuple(ratio or DEFAULT.ratios),
             layers=layers,
-            flash_attn=auto_flash_attn() if flash_attn is None else flash_attn,
+            flash_attn=flash_attn,
             flash_layers=flash_layers,
             n_blocks=blocks,
             n_threads=threads or len(CORES),

@@ -55,12 +55,11 @@ py::dict plan(lookm::planner & planner, const std::string & one, const std::stri
 
 void bind_plan(py::module_ & m) {
     py::class_<lookm::planner>(m, "Planner")
-        .def(py::init([](lookm::model_options options, const lookm::compression & compression) {
+        .def(py::init([](const lookm::model_options & options) {
                  const without_gil nogil;
-                 options.scored = options.scored || lookm::scores_all_queries(compression);
                  return std::make_unique<lookm::planner>(options);
              }),
-             "options"_a, "compression"_a)
+             "options"_a)
         .def_property_readonly("media_marker",
                                [](const lookm::planner & p) { return p.markers().image; })
         .def_property_readonly("context_marker",

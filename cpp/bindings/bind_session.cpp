@@ -146,13 +146,11 @@ class py_session {
     std::unique_ptr<lookm::session> session_;
 };
 
-// compression: of the prompts to come, if it is known; flash_attn "auto" and what is refused depend
-// on it.
-std::unique_ptr<py_session> make_session(lookm::model_options options,
+// compression: of the prompts to come, if it is known; what is refused depends on it.
+std::unique_ptr<py_session> make_session(const lookm::model_options & options,
                                          const std::optional<lookm::compression> & compression,
                                          const py_session * weights_of) {
     const without_gil nogil;
-    options.scored = options.scored || (compression && lookm::scores_all_queries(*compression));
     auto made = std::make_unique<py_session>(options, weights_of);
     if (compression) {
         made->get().check(*compression);
@@ -269,7 +267,9 @@ py::str templated(const std::function<std::string()> & apply) {
 }
 
 void bind_session(py::module_ & m) {
-    m.def("scores_all_queries", &lookm::scores_all_queries, "compression"_a);
+    m.def(
+        "check_compression", [](const lookm::compression & how) { lookm::checked(how); },
+        "compression"_a);
     m.def(
         "model_info",
         [](const std::string & model_path, const std::string & type_k, const std::string & type_v) {

@@ -165,8 +165,8 @@ def parse_bytes(text: str) -> int | None:
     ``None`` for any other text, and for a number that is less than 1 or too large.
     """
 
-def scores_all_queries(compression: Compression) -> bool:
-    """Whether prompts are scored by all their queries; ``ValueError`` for an invalid option."""
+def check_compression(compression: Compression) -> None:
+    """``ValueError`` for an invalid option."""
 
 def model_info(model_path: str, type_k: str = "f16", type_v: str = "f16") -> ModelInfo:
     """Describe a model file; maps its weights into memory and makes a minimal context."""
@@ -596,7 +596,7 @@ class Planner:
     Options are those of ``Session``; bytes are the sum over all devices.
     """
 
-    def __init__(self, options: ModelOptions, compression: Compression) -> None: ...
+    def __init__(self, options: ModelOptions) -> None: ...
     @property
     def media_marker(self) -> str: ...
     @property

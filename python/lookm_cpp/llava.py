@@ -101,11 +101,8 @@ class Llava(TextModel):
         n_ubatch: Maximum number of tokens computed at once. Default: 512.
         rope_freq_base: Base of the rotary embedding. Default: 0, the model's own.
         rope_freq_scale: Its factor, to go beyond the trained length. Default: 0, the model's own.
-        flash_attn: ``True``, ``False`` or ``"auto"``. ``"auto"`` is llama.cpp's choice, with one
-            exception: flash attention is off if all of the following hold. The model runs on the
-            CPU alone. ``kv_ratio`` needs scores of all queries, or K is quantized. V is not
-            quantized. The attention probabilities that are then kept (``4 * n_ubatch * n_head``
-            bytes a cell) take at most a quarter of the KV cache. Default: ``"auto"``.
+        flash_attn: ``True``, ``False`` or ``"auto"``, which is llama.cpp's choice. Default:
+            ``"auto"``.
 
     Args: Cache
         type_k: Type of the K cache, by llama.cpp's name. Default: ``"f16"``.

@@ -72,7 +72,7 @@ def model_options(
         if value is not None or name not in _MAY_BE_NONE
     }
     if for_trials:
-        fields |= {"scored": True, "swa_full": True}
+        fields |= {"swa_full": True}
     return _core.ModelOptions(model_path=str(model), mmproj_path=str(projector or ""), **fields)
 
 

@@ -90,7 +90,7 @@ def plan(
     opened = model_options(model, projector, **given)
     if checks:
         check_model_files(model, projector)
-    planner = _core.Planner(opened, how)
+    planner = _core.Planner(opened)
     markers = (planner.media_marker, planner.context_marker)
     image = Image.new("RGB", (1, 1))
     one, two = (

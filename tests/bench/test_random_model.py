@@ -97,26 +97,3 @@ def test_a_file_is_written_once_and_never_half(
     with pytest.raises(OSError, match="no space left"):
         model_file(tmp_path / "full", TINY)
     assert not list((tmp_path / "full").glob("*.gguf"))
-
-
-@pytest.mark.parametrize(("n_layer", "cache"), [(63, "f16"), (64, "f16"), (64, "q8_0")])
-def test_auto_is_what_a_session_of_all_layers_says(
-    tmp_path: Path, n_layer: int, cache: str
-) -> None:
-    """4 * 512 * 4 bytes of probabilities equal a quarter of 2 * 2 * 128 bytes at 64 layers."""
-    shape = Shape("any", "nothing", 128, 32, 4, 4, n_layer, 512, n_layer)
-    session = Session(
-        str(model_file(tmp_path, shape)),
-        "",
-        n_gpu_layers=0,
-        type_k=cache,
-        type_v=cache,
-        scored=True,
-    )
-    assert (
-        session.flash_attn
-        == shape.flash_attn(cache)
-        == ("off" if n_layer >= 64 and cache == "f16" else "auto")
-    )
-    assert shape.slice(1).flash_attn(cache) == shape.flash_attn(cache)
-    session.close()

@@ -104,9 +104,8 @@ def test_records_have_the_cells_and_bytes_of_arithmetic(make_workload: MakeWorkl
 def test_a_cache_kept_in_another_type_is_compared_with_that_type(
     make_workload: MakeWorkload,
 ) -> None:
-    """It is read without flash attention, as a slice of a large model is."""
     cases = (Case("f16:q4_0", 1.0), Case("f16:q4_0", 0.2))
-    for record in _measured(make_workload(cases=cases, scored_flash_attn={"f16:q4_0": "off"})):
+    for record in _measured(make_workload(cases=cases)):
         stats = record["stats"]
         assert stats["kv_bytes_used_before"] == 300 * PER_CELL["f16"]
         assert stats["kv_bytes_used_after"] == stats["kept_cells"] * PER_CELL["q4_0"]
@@ -132,15 +131,6 @@ def test_images_are_encoded_and_flash_attention_is_off_if_requested() -> None:
     assert record["stats"]["encode_images"] == 5
     assert record["stats"]["kept_cells"] == 80
     assert record["stats"]["method"] == "h2o"
-
-
-def test_only_scored_prompts_have_the_flash_attention_of_the_whole_model(
-    make_workload: MakeWorkload,
-) -> None:
-    workload = make_workload(
-        cases=(Case("f16", 1.0), Case("f16", 0.3)), scored_flash_attn={"f16": "off"}
-    )
-    assert [record["flash_attn"] for record in _measured(workload)] == ["auto", "off"]
 
 
 @pytest.mark.skipif(

@@ -109,11 +109,14 @@ def test_prompts_in_any_cache_do_not_see_each_other(kind: str, types: dict[str, 
 
 
 def test_without_isolation_sums_differ() -> None:
-    """Else the tests above could not fail."""
+    """Else the tests above could not fail.
+
+    With flash attention on, the CPU's kernel may give the same bits whatever is beside.
+    """
     kind = KINDS["gqa-64"]
     sums = []
     for n_others in (0, 37):
-        c = context(kind, kind.make(), n_seq=4, n_ctx=2048)
+        c = context(kind, kind.make(), n_seq=4, n_ctx=2048, flash_attn=False)
         if n_others:
             c.text(0, LONG[:n_others])
         c.arm()

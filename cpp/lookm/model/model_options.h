@@ -37,8 +37,6 @@ struct model_options {
     std::string kept_type_v;
     bool verbose = false;
     int64_t compute_bytes = int64_t(64) << 20; // memory limit of scoring and compression
-    // whether prompts will be scored by all their queries, which flash_attn "auto" depends on
-    bool scored = false;
     int32_t kv_cells = 0;  // the cap: maximum number of cells in use; 0: n_ctx
     int64_t kv_memory = 0; // the cap in bytes of KV buffers; 0: what kv_cells or n_ctx take
     bool shrink = true;    // the KV cache is only as large as its content needs (sized_context)
@@ -81,7 +79,6 @@ void for_each_field(const model_options * /*unused*/, Visit && visit) {
     visit("kept_type_v", &model_options::kept_type_v);
     visit("verbose", &model_options::verbose);
     visit("compute_bytes", &model_options::compute_bytes);
-    visit("scored", &model_options::scored);
     visit("kv_cells", &model_options::kv_cells);
     visit("kv_memory", &model_options::kv_memory);
     visit("shrink", &model_options::shrink);

@@ -4,7 +4,6 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/host/memory_room.h"
-#include "lookm/model/flash_attn.h"
 #include "lookm/session/checks.h"
 
 namespace lookm {
@@ -19,9 +18,6 @@ dry_model::dry_model(const model_options & given) : options(given), markers(rand
     weights = load_model(options, devices);
     encoder = std::make_unique<dry_encoder>(weights.get(), options, markers.image);
     projector = read_projector(options.mmproj_path);
-    if (better_without_flash(weights.get(), options)) {
-        options.flash_attn = "off";
-    }
     templates =
         std::make_unique<chat_template>(weights.get(), options.model_path, options.chat_template);
 }

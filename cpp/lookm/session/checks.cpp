@@ -23,11 +23,6 @@ bool evicts(const compress_options & o) {
     return o.method.evicts && (o.automatic || o.ratios.important + o.ratios.recent < 1.0);
 }
 
-bool scores_all_queries(const compression & how) {
-    const compress_options o = checked(how);
-    return evicts(o) && o.method.scorer == scorer::cumulative;
-}
-
 void check_supported(const compression & how, const std::string & unsupported) {
     if (evicts(checked(how)) && !unsupported.empty()) {
         std::ostringstream ratio;

@@ -16,8 +16,6 @@ namespace lookm {
 // A user's options as the compressor takes them. Refuses what is wrong, at any ratio.
 compress_options checked(const compression & how);
 bool evicts(const compress_options & options);
-// Whether prompts compressed like this are scored by all their queries (model_options::scored).
-bool scores_all_queries(const compression & how);
 
 // Options that evict cells, for a model that cannot be compressed: unsupported says why, "" where
 // it can be.

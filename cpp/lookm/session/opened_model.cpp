@@ -2,7 +2,6 @@
 
 #include "lookm/core/bad_argument.h"
 #include "lookm/model/adapter.h"
-#include "lookm/model/flash_attn.h"
 #include "lookm/prompt/pruned_images.h"
 #include "lookm/session/checks.h"
 #include "lookm/session/memory_check.h"
@@ -44,9 +43,6 @@ opened_model::opened_model(const model_options & given, std::shared_ptr<llama_mo
       projector(mmproj ? read_projector(options.mmproj_path) : projector_facts()),
       templates(weights.get(), options.model_path, options.chat_template) {
     options.lora = load_lora(weights.get(), options);
-    if (better_without_flash(weights.get(), options)) {
-        options.flash_attn = "off";
-    }
 }
 
 prompt opened_model::tokenize(const prompt_request & request, bool begins) const {

@@ -123,8 +123,6 @@ def answer(
     """
     how = Compression(kv_ratio=case.kv_ratio, **workload.compression)
     flash = workload.opened["flash_attn"]
-    if _core.scores_all_queries(how.core()):
-        flash = workload.scored_flash_attn.get(case.cache, flash)
     give_back()
     before = status_bytes("VmRSS") - (0 if weights is None else weights.weight_bytes)
     with PeakMemory() as memory:

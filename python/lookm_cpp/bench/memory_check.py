@@ -43,18 +43,13 @@ def bytes_needed(bench_model: BenchModel, workload: Workload) -> int:
     )
     ours = n_cells * bench_model.kv_bytes_per_cell.get(largest.cache, 0)
     probabilities = 4 * workload.opened["n_ubatch"] * bench_model.n_head * n_cells
-    without_flash = probabilities if _without_flash(workload) else 0
+    without_flash = probabilities if workload.opened["flash_attn"] is False else 0
     beside = 2 * full + ours // 2
     return (
         beside
         + _SLACK
         + max(_planned(bench_model, workload), bench_model.size_bytes + 2 * ours + without_flash)
     )
-
-
-def _without_flash(workload: Workload) -> bool:
-    flash_attn = workload.opened["flash_attn"]
-    return flash_attn is False or "off" in workload.scored_flash_attn.values()
 
 
 def _planned(bench_model: BenchModel, workload: Workload) -> int:

@@ -84,18 +84,6 @@ class Shape:
         )
         return sum(size // BLOCK * BLOCK_BYTES for size in sizes)
 
-    def flash_attn(self, cache: str, *, n_ubatch: int = 512) -> str:
-        """What ``flash_attn="auto"`` means for a scored prompt of the whole model on a CPU.
-
-        The attention probabilities of a ubatch may take a quarter of the KV cache. The cache grows
-        with the layers, so that a session of a slice alone would decide differently.
-        """
-        f16_per_cell = 2 * 2 * self.n_embd // self.n_head * self.n_head_kv * self.whole_layers
-        kv_bytes = {"f32": 2 * f16_per_cell, "f16": f16_per_cell, "bf16": f16_per_cell}.get(
-            cache, 0
-        )
-        return "off" if 4 * n_ubatch * self.n_head <= kv_bytes / 4 else "auto"
-
 
 SHAPES = {
     shape.name: shape

@@ -32,7 +32,6 @@ class BenchModel:
         size_bytes: Size of the weights.
         token_weight_bytes: Weights that one token reads, or ``None`` if that is unknown.
         kv_bytes_per_cell: For each cache type that the model can have.
-        scored_flash_attn: For a cache type, what ``auto`` means for a scored prompt.
     """
 
     name: str
@@ -46,7 +45,6 @@ class BenchModel:
     size_bytes: int
     token_weight_bytes: int | None
     kv_bytes_per_cell: dict[str, int]
-    scored_flash_attn: dict[str, str]
 
     @property
     def is_embedded(self) -> bool:
@@ -69,15 +67,10 @@ class BenchModel:
 
 
 def random_bench_model(
-    name: str, n_layer: int, folder: Path, caches: Sequence[str], *, on_cpu: bool, n_ubatch: int
+    name: str, n_layer: int, folder: Path, caches: Sequence[str]
 ) -> BenchModel:
     """``n_layer`` layers of a shape (0: all), with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
-    flash = {
-        cache: shape.flash_attn(read_and_kept(cache)[0], n_ubatch=n_ubatch)
-        for cache in caches
-        if on_cpu
-    }
     layers = f"{shape.n_layer} of {shape.whole_layers} layers"
     title = f"random weights in the shape of {shape.like}: {layers}"
     model = model_file(folder, shape)
@@ -88,7 +81,6 @@ def random_bench_model(
         None,
         caches,
         whole_layers=shape.whole_layers,
-        flash=flash,
     )
 
 
@@ -122,7 +114,6 @@ def _describe(
     caches: Sequence[str],
     *,
     whole_layers: int | None = None,
-    flash: dict[str, str] | None = None,
 ) -> BenchModel:
     info = model_info(model, check_files=False)
     if not info["supported"]:
@@ -153,5 +144,4 @@ def _describe(
         info["size_bytes"],
         weight_bytes(model),
         per_cell,
-        flash or {},
     )

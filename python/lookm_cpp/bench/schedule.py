@@ -146,7 +146,6 @@ def leave_out(
 
 
 def _workload(bench_model: BenchModel, cells: int, pattern: Workload) -> Workload:
-    auto = pattern.opened["flash_attn"] == "auto"
     # the embedded model is too small to be worth sharing among threads
     alone = bench_model.is_embedded and not pattern.opened["n_threads"]
     threads = {"n_threads": 1} if alone else {}
@@ -155,6 +154,5 @@ def _workload(bench_model: BenchModel, cells: int, pattern: Workload) -> Workloa
         model=str(bench_model.model),
         mmproj=None if bench_model.mmproj is None else str(bench_model.mmproj),
         cells=cells,
-        scored_flash_attn=bench_model.scored_flash_attn if auto else {},
         opened=pattern.opened | threads,
     )

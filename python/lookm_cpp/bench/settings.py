@@ -65,18 +65,15 @@ class Settings:
     most_seconds: float | None
     record: dict[str, Any]
 
-    def bench_models(self, folder: Path, *, on_cpu: bool) -> list[BenchModel]:
+    def bench_models(self, folder: Path) -> list[BenchModel]:
         """The models to measure; those with random weights are written to ``folder``."""
         if self.model is not None:
             checks = self.check_files
             return [own_bench_model(self.model, self.mmproj, self.caches, check_files=checks)]
-        n_ubatch = self.pattern.opened["n_ubatch"]
         return [
             embedded_bench_model(self.caches)
             if name == embedded.NAME
-            else random_bench_model(
-                name, self.layers, folder, self.caches, on_cpu=on_cpu, n_ubatch=n_ubatch
-            )
+            else random_bench_model(name, self.layers, folder, self.caches)
             for name in self.names
         ]
 
@@ -189,8 +186,9 @@ def settings_of(
 def _check(opened: dict[str, Any], compressions: Sequence[Compression]) -> None:
     """Refuse wrong options before anything runs, with the embedded model."""
     options = model_options(embedded.MODEL, embedded.MMPROJ, **opened)
+    _core.Planner(options)
     for compression in compressions:
-        _core.Planner(options, compression.core())
+        _core.check_compression(compression.core())
 
 
 def _pruning(how: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,6 @@ class Workload:
         opened: How the model is opened, as keyword arguments of ``Llava``.
         compression: Fields of ``Compression``, without the ratio and those of pruning.
         pruning: Those of pruning; empty if all cells of images are read.
-        scored_flash_attn: For a cache type, what ``auto`` means for a prompt that is scored.
         image_size: ``(width, height)`` of the prompt's images.
     """
 
@@ -50,7 +49,6 @@ class Workload:
     block_tokens: int
     opened: dict[str, Any]
     compression: dict[str, Any]
-    scored_flash_attn: dict[str, str] = field(default_factory=dict)
     image_size: tuple[int, int] = (1024, 768)
     pruning: dict[str, Any] = field(default_factory=dict)
 

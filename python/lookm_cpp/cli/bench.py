@@ -207,7 +207,7 @@ def _measured(chosen: Settings, model_dir: Path, folder: Path, *, timed: bool) -
     run["bandwidth"] = chosen.bandwidth
     if run["bandwidth"] is None and on_cpu:
         run["bandwidth"] = machine.read_bandwidth(len(machine.CORES))
-    bench_models = chosen.bench_models(model_dir, on_cpu=on_cpu)
+    bench_models = chosen.bench_models(model_dir)
     run["models"] = [bench_model.as_dict() for bench_model in bench_models]
     most = chosen.most_seconds
     timed = timed or most is not None

@@ -96,7 +96,7 @@ def _run(
         ValueError: ``kv_ratio`` or a method is wrong.
     """
     for method in methods:
-        _core.scores_all_queries(Compression(kv_ratio, method).core())
+        _core.check_compression(Compression(kv_ratio, method).core())
     console = Console(highlight=False, quiet=as_json)
     prompts = demo_prompts()
     results: list[Result] = []
