@@ -90,7 +90,8 @@ def main(
             Console().print(
                 f"{name}, {n_cells} cells: {read[0]:.2f} s, {read[1]:.2f} s, "
                 f"{read[0] / read[1]:.1f} times as fast; a token {each[0]:.0f} ms, "
-                f"{each[1]:.0f} ms, {each[0] / each[1]:.1f} times as fast"
+                f"{each[1]:.0f} ms, {each[0] / each[1]:.1f} times as fast",
+                soft_wrap=True,
             )
         for ours, process in sides.values():
             ours.send(None)

@@ -1,14 +1,17 @@
-"""Reads and answers beside OpenVINO GenAI, from the same file and with the same threads.
+"""Reads and answers beside OpenVINO GenAI and kvpress, from the same file, with the same threads.
 
-``pip install openvino-genai``, then ``python -m benchmarks.peers MODEL.gguf``. It cannot read
-tensors of Q5_0, which small models in Q4_K_M have: ``--recode`` writes a copy that holds them in
-Q8_0, for both. ``--widen`` writes a copy of a Qwen2 with layers of a 7B model, whose answers are
-noise. Each side is a process of its own. They take turns, and each round has another text.
+``pip install openvino-genai kvpress gguf``, then ``python -m benchmarks.peers MODEL.gguf``; a peer
+that is not installed is left out. OpenVINO cannot read tensors of Q5_0, which small models in
+Q4_K_M have: ``--recode`` writes a copy that holds them in Q8_0, for all. ``--widen`` writes a copy
+of a Qwen2 with layers of a 7B model, whose answers are noise. kvpress runs on PyTorch, which
+computes in bf16. Each side is a process of its own. They take turns, and each round has another
+text.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -85,20 +88,60 @@ def _openvino(model: Path) -> Answer:
     return answer
 
 
+def _kvpress(model: Path, ratio: float) -> Answer:
+    """SnapKV, as kvpress has it; without compression at ratio 1."""
+    kvpress: Any = importlib.import_module("kvpress")
+    torch: Any = importlib.import_module("torch")
+    transformers: Any = importlib.import_module("transformers")
+    torch.set_num_threads(len(CORES))
+    file = {"pretrained_model_name_or_path": str(model.parent), "gguf_file": model.name}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**file)
+    llm = transformers.AutoModelForCausalLM.from_pretrained(**file, dtype=torch.bfloat16)
+    press = kvpress.SnapKVPress(compression_ratio=1 - ratio)
+
+    def answer(text: str, n_answer: int) -> dict[str, Any]:
+        messages = [{"role": "user", "content": f"{text} {QUESTION}"}]
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        cache, n = transformers.DynamicCache(), ids.shape[1]
+        start = time.perf_counter()
+        with torch.inference_mode():
+            with press(llm):
+                token = llm(ids, past_key_values=cache, logits_to_keep=1).logits.argmax(-1)
+            first = time.perf_counter() - start
+            for i in range(n_answer - 1):
+                position = torch.tensor([[n + i]])
+                token = llm(token, past_key_values=cache, position_ids=position).logits.argmax(-1)
+        each = (time.perf_counter() - start - first) / (n_answer - 1)
+        return {"tokens": n, "first_s": first, "token_s": each}
+
+    return answer
+
+
 def _serve(pipe: Connection, name: str, model: Path, n_ctx: int) -> None:
     """A side: answers texts until the connection ends."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, CORES)
+    ratio = RATIO if name.endswith("%") else 1.0
     if name == "openvino":
         answer = _openvino(model)
+    elif name.startswith("kvpress"):
+        answer = _kvpress(model, ratio)
     else:
-        answer = _lookm(model, n_ctx, RATIO if name.endswith("%") else 1.0)
+        answer = _lookm(model, n_ctx, ratio)
     pipe.send("ready")
     while (asked := pipe.recv()) is not None:
         pipe.send({**answer(*asked), "peak_mib": status_bytes("VmHWM") // MIB})
 
 
-SIDES = ("lookm, full cache", f"lookm, {100 * RATIO:g} %", "openvino")
+SIDES = {
+    "lookm, full cache": "lookm_cpp",
+    f"lookm, {100 * RATIO:g} %": "lookm_cpp",
+    "openvino": "openvino_genai",
+    "kvpress, full cache": "kvpress",
+    f"kvpress, {100 * RATIO:g} %": "kvpress",
+}
+"""The packages that they are of."""
 
 
 def main(
@@ -123,16 +166,16 @@ def main(
         model = widened
     spawn = multiprocessing.get_context("spawn")
     sides = {}
-    for name in SIDES:
+    for name in [name for name, package in SIDES.items() if importlib.util.find_spec(package)]:
         ours, theirs = spawn.Pipe()
         args = (theirs, name, model, 2 * tokens + answer)
         process = spawn.Process(target=_serve, args=args, daemon=True)
         process.start()
         ours.recv()
         sides[name] = (ours, process)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for number in range(rounds + 1):
-        for name in SIDES[:: -1 if number % 2 else 1]:
+        for name in list(sides)[:: -1 if number % 2 else 1]:
             sides[name][0].send((document(tokens, number), answer))
             found[name].append(sides[name][0].recv())
     for name, (ours, process) in sides.items():

@@ -24,7 +24,8 @@ set(lookm_features_skylakex ${lookm_avx512})
 set(lookm_features_cascadelake ${lookm_avx512} AVX512_VNNI)
 set(lookm_features_icelake ${lookm_avx512} AVX512_VBMI AVX512_VNNI)
 set(lookm_features_zen4 ${lookm_avx512} AVX512_VBMI AVX512_VNNI AVX512_BF16)
-set(lookm_features_sapphirerapids ${lookm_avx512} AVX512_VBMI AVX512_VNNI AVX512_BF16 AMX_TILE AMX_INT8)
+set(lookm_features_sapphirerapids ${lookm_avx512} AVX512_VBMI AVX512_VNNI AVX512_BF16 AMX_TILE AMX_INT8
+    AMX_BF16) # the last one for our attention alone, which asks the CPU itself
 
 set(lookm_variants_arm armv8_0 armv8_2 armv8_2_fp16 armv8_6)
 set(lookm_features_armv8_0 "")

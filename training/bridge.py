@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import gguf
@@ -170,9 +171,7 @@ def main() -> None:
     embeddings = word_embeddings(arguments.model, phrases)
     projector = folded(first, regression, embeddings)
     if arguments.finetune:
-        from .finetune import finetune  # needs transformers
-
-        finetune(
+        import_module("training.finetune").finetune(  # needs transformers
             projector,
             patches.features.unflatten(0, (len(keep), -1)),
             Pool(train.pixels, train.labels, [pools["train"].pictures[i] for i in keep]),

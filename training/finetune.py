@@ -1,7 +1,7 @@
 """Trains a bridge's projector further, through the language model, which stays as it is.
 
-The prompts are those of `lookm eval pictures`, about training pictures. The projector learns to make
-the right answer follow what the answer begins with.
+The prompts are those of `lookm eval pictures`, about training pictures. The projector learns to
+make the right answer follow what the answer begins with.
 """
 
 from __future__ import annotations
@@ -128,9 +128,7 @@ def finetune(
     projector.to("cpu")
 
 
-def _loss(
-    model: PreTrainedModel, projector: Projector, features: Tensor, prompt: Prompt
-) -> Tensor:
+def _loss(model: PreTrainedModel, projector: Projector, features: Tensor, prompt: Prompt) -> Tensor:
     """Mean cross entropy of the answer's tokens."""
     device = next(projector.parameters()).device
     words = model.get_input_embeddings()

@@ -8,11 +8,10 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from core_session import Session
 from lookm_cpp import model_info
 from lookm_cpp.bench import random_model
 from lookm_cpp.bench.bytes_per_token import weight_bytes
-from lookm_cpp.bench.model_shapes import SHAPES, Shape
+from lookm_cpp.bench.model_shapes import SHAPES
 from lookm_cpp.bench.random_model import model_file, random_q4_0
 from lookm_cpp.embedded import MODEL
 

@@ -140,8 +140,8 @@ def test_answers_beside_each_other_are_as_alone(n_sequences: int) -> None:
 
     def output(which: slice) -> Floats:
         out: Floats = _oracle.attention_output(
-            q[:, which], k, v, type_k="f16", type_v="f16", mask=mask[which], scale=0.125, n_threads=2,
-            work_bytes=10_000_000,
+            q[:, which], k, v, type_k="f16", type_v="f16", mask=mask[which], scale=0.125,
+            n_threads=2, work_bytes=10_000_000,
         )[0]  # fmt: skip
         return out
 

@@ -94,9 +94,7 @@ def test_they_lead_along_the_greedy_answer(ratio: float, kept: str) -> None:
 
     ``kept``: the type of the cells that are answered from.
     """
-    session = Session(
-        str(MODEL), str(MMPROJ), n_threads=1, kept_type_k=kept, kept_type_v=kept
-    )
+    session = Session(str(MODEL), str(MMPROJ), n_threads=1, kept_type_k=kept, kept_type_v=kept)
     images = [load_image(str(MODEL.parent / "demo" / f"pic0{i}.png"), "image") for i in (3, 8)]
     text = "USER: Image 1:{0} Image 2:{0} Describe all images. ASSISTANT:"
     how: Any = {"kv_ratio": ratio, "method": "h2o"}

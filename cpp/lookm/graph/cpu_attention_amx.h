@@ -67,8 +67,8 @@ class amx_products {
         alignas(64) uint8_t config[64] = {};
         config[0] = 1; // palette
         for (int tile = 0; tile < 8; ++tile) {
-            config[16 + 2 * tile] = 64;  // bytes of a row
-            config[48 + tile] = 16;      // rows
+            config[16 + 2 * tile] = 64; // bytes of a row
+            config[48 + tile] = 16;     // rows
         }
         configure(config);
     }

@@ -15,7 +15,8 @@
 // Attention, tile by tile of the cells, with a running maximum (Milakov and Gimelshein 2018; Dao et
 // al. 2022). Logits are of base 2, and the maximum is rounded up to a whole number: so where it
 // changes, sums are multiplied by a power of two, and none of their bits depends on where tiles
-// begin and how many hidden cells are between those that are seen. As in cpu_vector.h, everything has internal linkage.
+// begin and how many hidden cells are between those that are seen. As in cpu_vector.h, everything
+// has internal linkage.
 namespace lookm::attention {
 
 namespace {
@@ -157,8 +158,13 @@ class tiles {
         const int64_t first = (task_.first_block + b) * width;
         const int64_t n = std::min(width, task_.n * task_.n_group - first);
         float * const queries = blocks_ + b * width * (d_k_ + d_v_);
-        return {first,   n, (n + n_lanes - 1) / n_lanes * n_lanes, queries, queries + width * d_k_,
-                shift_[b], total_[b]};
+        return {first,
+                n,
+                (n + n_lanes - 1) / n_lanes * n_lanes,
+                queries,
+                queries + width * d_k_,
+                shift_[b],
+                total_[b]};
     }
     int64_t query_of(int64_t column) const { return task_.first + column % task_.n; }
     int64_t head_of(int64_t column) const { return task_.head + column / task_.n; }
@@ -178,7 +184,8 @@ class tiles {
                 transpose(spare_, d_k_, d_k_, to.queries + c0, width);
             }
         }
-        scale(to.queries, width * d_k_, node_.softcap == 0.0f ? node_.factor * log2_e : node_.factor);
+        scale(to.queries, width * d_k_,
+              node_.softcap == 0.0f ? node_.factor * log2_e : node_.factor);
         products::put_columns(to.queries, d_k_);
     }
 
@@ -341,8 +348,7 @@ class tiles {
     template <class Put>
     void finish(const block & of, Put put) {
         if constexpr (width == 1) {
-            put(query_of(of.first), head_of(of.first),
-                weighted_sum{of.sums, *of.shift, *of.total});
+            put(query_of(of.first), head_of(of.first), weighted_sum{of.sums, *of.shift, *of.total});
             return;
         }
         for (int64_t c0 = 0; c0 < of.n; c0 += n_lanes) {

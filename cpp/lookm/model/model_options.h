@@ -37,7 +37,7 @@ struct model_options {
     std::string kept_type_v;
     bool verbose = false;
     int64_t compute_bytes = int64_t(64) << 20; // memory limit of scoring and compression
-    int32_t kv_cells = 0;  // the cap: maximum number of cells in use; 0: n_ctx
+    int32_t kv_cells = 0;                      // the cap: maximum number of cells in use; 0: n_ctx
     int64_t kv_memory = 0; // the cap in bytes of KV buffers; 0: what kv_cells or n_ctx take
     bool shrink = true;    // the KV cache is only as large as its content needs (sized_context)
     // bytes of host memory for beginnings of prompts that may come again (prefixes)

@@ -66,9 +66,7 @@ class BenchModel:
         return {**asdict(self), **files, "label": self.label}
 
 
-def random_bench_model(
-    name: str, n_layer: int, folder: Path, caches: Sequence[str]
-) -> BenchModel:
+def random_bench_model(name: str, n_layer: int, folder: Path, caches: Sequence[str]) -> BenchModel:
     """``n_layer`` layers of a shape (0: all), with random weights in a file in ``folder``."""
     shape = SHAPES[name].slice(n_layer or SHAPES[name].n_layer)
     layers = f"{shape.n_layer} of {shape.whole_layers} layers"
