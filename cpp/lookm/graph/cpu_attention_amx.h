@@ -12,6 +12,7 @@
 #define LOOKM_AMX
 
 #include <bit>
+#include <cpuid.h>
 #include <cstdint>
 #include <cstring>
 #include <immintrin.h>
@@ -24,8 +25,10 @@ namespace {
 
 // Whether the CPU has it, and Linux grants it to this process
 bool can_use_amx() {
+    constexpr uint32_t bf16 = 1u << 22, tiles = 1u << 24;      // of leaf 7
     constexpr int request_permission = 0x1023, tile_data = 18; // arch_prctl(2)
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & bf16) != 0 && (d & tiles) != 0 &&
            syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
