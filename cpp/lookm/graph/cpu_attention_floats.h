@@ -73,9 +73,7 @@ void add_columns(float_matrix a, int64_t n_rows, int64_t depth, const float * b,
 
 // Keys and values stay as they are, [n_cells][d], and so do queries and probabilities, [d or
 // n_cells][width].
-struct float_products {
-    static constexpr int64_t width = 64, n_cells = 64;
-
+struct as_they_are {
     void begin() {}
     void end() {}
 
@@ -86,6 +84,10 @@ struct float_products {
     static void put_keys(const float *, int64_t, int64_t, float *) {}
     static void put_values(const float *, int64_t, int64_t, float *) {}
     static void put_columns(float *, int64_t) {}
+};
+
+struct float_products : as_they_are {
+    static constexpr int64_t width = 64, n_cells = 64;
 
     // logits [n_cells][width] = keys * queries, of the first n columns, whole vectors
     static void multiply_keys(const float * keys, int64_t d, const float * queries, float * logits,
@@ -115,17 +117,8 @@ struct float_products {
 
 // Of few queries: a block is a single column, and vectors are along keys and values. No bit of a
 // column depends on which cells are next to each other in a tile.
-struct row_products {
+struct row_products : as_they_are {
     static constexpr int64_t width = 1, n_cells = 32;
-
-    void begin() {}
-    void end() {}
-    static float * rows_at(float * cells, int64_t first, int64_t d, float *) {
-        return cells + first * d;
-    }
-    static void put_keys(const float *, int64_t, int64_t, float *) {}
-    static void put_values(const float *, int64_t, int64_t, float *) {}
-    static void put_columns(float *, int64_t) {}
 
     static void multiply_keys(const float * keys, int64_t d, const float * query, float * logits,
                               int64_t) {
