@@ -204,8 +204,8 @@ def test_one_server_under_two_names(server: str) -> None:
 
 
 def test_models_share_a_server_and_leave_it(server: str, describe: DemoPrompt) -> None:
-    with Llava.embedded() as local:
-        expected = local.ask(describe.content, describe.images, kv_ratio=0.2)
+    with Llava.embedded(rpc_servers=server, kv_ratio=0.2) as alone:
+        expected = alone.ask(describe.content, describe.images)
     with Llava.embedded(rpc_servers=server, kv_ratio=0.2) as first:
         with Llava.embedded(rpc_servers=server, kv_ratio=0.2) as second:
             assert second.ask(describe.content, describe.images) == expected

@@ -79,8 +79,11 @@ def test_every_method(method: str, context: str | None) -> None:
         stats = llm.stats
         assert 0 < stats.reused_cells < stats.prompt_cells
         assert reused == alone(llm, QUESTIONS[0], **options)
-        for name in ("prompt_cells", "kept_cells", "kept_text_cells", "attention_held"):
+        for name in ("prompt_cells", "kept_cells", "kept_text_cells"):
             assert getattr(stats, name) == getattr(llm.stats, name), name
+        # a window that reaches into a picture goes on from a part of them, in other batches
+        exact = 0.0 if method != "snapkv" else 1e-5
+        assert stats.attention_held == pytest.approx(llm.stats.attention_held, rel=exact, abs=0)
 
 
 def test_sums_of_all_queries_are_read_for() -> None:

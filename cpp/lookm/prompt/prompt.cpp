@@ -168,6 +168,17 @@ std::vector<prompt_piece> prompt::pieces() const {
     return out;
 }
 
+size_t prompt::n_pieces_before_question() const {
+    const std::vector<prompt_piece> all = pieces();
+    const auto is_context = [](token_kind kind) { return kind == token_kind::image; };
+    const auto last = std::find_if(all.rbegin(), all.rend(), [&](const prompt_piece & piece) {
+        const prompt_chunk & chunk = chunks[piece.chunk];
+        const auto kind = chunk.kind.begin() + piece.first;
+        return chunk.image || std::any_of(kind, kind + piece.n, is_context);
+    });
+    return all.rend() - last;
+}
+
 int32_t prompt::n_cells() const {
     return std::accumulate(chunks.begin(), chunks.end(), 0,
                            [](int32_t n, const prompt_chunk & c) { return n + c.n_cells(); });

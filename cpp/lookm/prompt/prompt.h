@@ -59,6 +59,7 @@ struct prompt {
     int32_t n_context() const;             // cells of contexts
     std::vector<token_kind> kinds() const; // of every cell
     std::vector<prompt_piece> pieces() const;
+    size_t n_pieces_before_question() const; // up to the end of the last image or context
 };
 
 // The strings that stand for an image and for a context in a formatted prompt.

@@ -8,8 +8,6 @@
 #include "lookm/prompt/image_places.h"
 #include "lookm/prompt/saved_chunk.h"
 
-#include "llama-cpp.h"
-
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -193,74 +191,42 @@ std::vector<int32_t> cells_to_read(const llama_model * model, const mtmd_input_c
                        .seed = how.seed ^ of_image.get()});
 }
 
+row_batch::position position_of(const mtmd_context * mmproj, const mtmd_input_chunk * image,
+                                llama_pos n_past, int32_t cell) {
+    if (!mtmd_decode_use_mrope(mmproj)) {
+        return {n_past + cell, 0, 0, 0};
+    }
+    const mtmd_decoder_pos p =
+        mtmd_image_tokens_get_decoder_pos(mtmd_input_chunk_get_tokens_image(image), n_past, cell);
+    return {static_cast<llama_pos>(p.t), static_cast<llama_pos>(p.y), static_cast<llama_pos>(p.x),
+            static_cast<llama_pos>(p.z)};
+}
+
 int32_t decode_cells(mtmd_context * mmproj, llama_context * ctx, const mtmd_input_chunk * whole,
                      std::span<const int32_t> cells, const float * embeddings, llama_pos n_past,
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                      mtmd_helper_post_decode_callback callback, void * user_data) {
-    const bool mrope = mtmd_decode_use_mrope(mmproj);
-    const int32_t n_pos = mrope ? 4 : 1;
-    const mtmd_image_tokens * const image = mtmd_input_chunk_get_tokens_image(whole);
-    const int32_t n_embd = llama_model_n_embd_inp(llama_get_model(ctx));
-    if (!mrope) {
-        if (!given_positions::supported(ctx)) {
-            throw bad_argument("image_ratio", "this model's memory does not allow gaps between "
-                                              "positions; expected 1, which reads all cells");
-        }
-        n_batch = std::min(n_batch, static_cast<int32_t>(llama_n_ubatch(ctx)));
+    if (!mtmd_decode_use_mrope(mmproj) && !given_positions::supported(ctx)) {
+        throw bad_argument("image_ratio", "this model's memory does not allow gaps between "
+                                          "positions; expected 1, which reads all cells");
     }
     const attention_of_image attention(ctx, mtmd_decode_use_non_causal(mmproj, whole));
-    const llama_batch_ext_ptr batch(llama_batch_ext_init(ctx));
-    llama_pos next = n_past; // without M-RoPE: where llama.cpp goes on
-    for (size_t first = 0; first < cells.size();) {
-        const auto n = std::min<int32_t>(n_batch, static_cast<int32_t>(cells.size() - first));
-        std::vector<llama_pos> pos(static_cast<size_t>(n) * n_pos); // [section][cell]
-        std::vector<llama_pos> own;
-        std::vector<float> rows;
-        for (int32_t i = 0; i < n; ++i) {
-            const float * const row = embeddings + int64_t(cells[first + i]) * n_embd;
-            rows.insert(rows.end(), row, row + n_embd);
+    const auto n_embd = static_cast<size_t>(llama_model_n_embd_inp(llama_get_model(ctx)));
+    row_batch batch(ctx, seq, mtmd_decode_use_mrope(mmproj), n_batch);
+    batch.begin(n_past);
+    for (const int32_t cell : cells) {
+        batch.add({embeddings + cell * n_embd, n_embd}, position_of(mmproj, whole, n_past, cell));
+        if (!batch.full() && cell != cells.back()) {
+            continue;
         }
-        llama_batch_ext_clear(batch.get());
-        for (int32_t i = 0; i < n; ++i) {
-            const int32_t cell = cells[first + i];
-            std::array<llama_pos, 4> at = {next + i, 0, 0, 0};
-            if (mrope) {
-                const mtmd_decoder_pos p = mtmd_image_tokens_get_decoder_pos(image, n_past, cell);
-                at = {static_cast<llama_pos>(p.t), static_cast<llama_pos>(p.y),
-                      static_cast<llama_pos>(p.x), static_cast<llama_pos>(p.z)};
-            }
-            own.push_back(n_past + cell);
-            for (int32_t s = 0; s < n_pos; ++s) {
-                pos[s * n + i] = at[s];
-            }
-            const llama_embd row = {rows.data() + int64_t(i) * n_embd, 1,
-                                    static_cast<size_t>(n_embd)};
-            const int32_t added = llama_batch_ext_add_embd(batch.get(), seq, row);
-            if (added < 0) {
-                return -1;
-            }
-            llama_batch_ext_set_pos(batch.get(), added, at.data());
-        }
-        std::optional<given_positions> given;
-        if (!mrope) {
-            given.emplace(ctx);
-            given->before(next, own);
-        }
-        const int32_t status = llama_process(ctx, LLAMA_PROCESS_TYPE_DECODE, batch.get());
-        if (status != 0) {
+        if (const int32_t status = batch.decode(); status != 0) {
             return status;
         }
-        if (given) {
-            given->after(seq);
-            given.reset(); // what is called next may change the eval callback
-            next = own.back() + 1;
-        }
-        const mtmd_helper_embd_batch view = {
-            n, rows.data(), n_embd, mrope ? pos.data() : own.data(), n_pos, seq};
+        const mtmd_helper_embd_batch view = batch.view();
         if (callback && callback(&view, user_data) != 0) {
             return -1;
         }
-        first += n;
+        batch.clear();
     }
     *new_n_past = n_past + mtmd_input_chunk_get_n_pos(whole);
     return 0;

@@ -3,8 +3,7 @@
 #include "lookm/core/pruning.h"
 #include "lookm/prompt/image_facts.h"
 #include "lookm/prompt/prompt.h"
-
-#include "mtmd-helper.h"
+#include "lookm/prompt/row_batch.h"
 
 #include <cstdint>
 #include <span>
@@ -33,6 +32,10 @@ std::vector<int32_t> cells_to_read(const llama_model * model, const mtmd_input_c
                                    int32_t n_read, const pruning & how, const float * embeddings,
                                    std::span<const llama_token> question,
                                    const projector_facts & projector);
+
+// Position of a cell of an image that begins at n_past.
+row_batch::position position_of(const mtmd_context * mmproj, const mtmd_input_chunk * image,
+                                llama_pos n_past, int32_t cell);
 
 // Like mtmd_helper_decode_image_chunk(), for some cells of a piece. They keep their positions, and
 // what follows begins where it would after the whole. embeddings: of all cells. Throws bad_argument

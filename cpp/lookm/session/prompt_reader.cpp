@@ -6,6 +6,7 @@
 #include "lookm/host/memory_room.h"
 #include "lookm/host/out_of_memory.h"
 #include "lookm/prompt/pruned_images.h"
+#include "lookm/session/joined_pieces.h"
 
 #include "mtmd-helper.h"
 
@@ -123,13 +124,17 @@ std::vector<int32_t> choose_cells(const opened_model & opened, const prompt & p,
                          embeddings.data(), p.question, opened.projector);
 }
 
-void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
-                reading_progress & progress) {
+// What the encoder has made of an image, and which of its cells are read; none of these if all are.
+struct encoded_cells {
+    std::span<float> embeddings;
+    std::vector<int32_t> cells;
+};
+
+encoded_cells encode(sequence & s, const prompt & p, const prompt_chunk & chunk,
+                     reading_progress & progress) {
     check_room("an image");
-    mtmd_context * const mmproj = s.opened().mmproj.get();
-    const int32_t n = chunk.n_cells();
     const stopwatch encode;
-    const auto [embeddings, is_new] = s.encoded().of(mmproj, chunk);
+    const auto [embeddings, is_new] = s.encoded().of(s.opened().mmproj.get(), chunk);
     if (is_new) {
         s.stats().encode_seconds += encode.seconds();
     } else {
@@ -142,19 +147,26 @@ void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
         cells = choose_cells(s.opened(), p, chunk, embeddings);
         s.stats().prune_seconds += prune.seconds();
     }
+    return {embeddings, std::move(cells)};
+}
 
+void read_image(sequence & s, const prompt_chunk & chunk, const encoded_cells & encoded,
+                reading_progress & progress) {
+    mtmd_context * const mmproj = s.opened().mmproj.get();
+    const int32_t n = chunk.n_cells();
     const int32_t n_batch = s.next_batch(s.context().n_batch());
     s.make_room(std::min(n, n_batch));
     image_batches batches = {s, n};
     const double squeezed = s.stats().compress_seconds;
     const stopwatch prefill;
     llama_pos n_past = s.n_past();
+    float * const rows = encoded.embeddings.data();
     const int32_t status =
-        chunk.whole ? decode_cells(mmproj, s.context().get(), chunk.whole, cells, embeddings.data(),
-                                   n_past, 0, n_batch, &n_past, image_batches::read, &batches)
-                    : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image,
-                                                     embeddings.data(), n_past, 0, n_batch, &n_past,
-                                                     image_batches::read, &batches);
+        chunk.whole
+            ? decode_cells(mmproj, s.context().get(), chunk.whole, encoded.cells, rows, n_past, 0,
+                           n_batch, &n_past, image_batches::read, &batches)
+            : mtmd_helper_decode_image_chunk(mmproj, s.context().get(), chunk.image, rows, n_past,
+                                             0, n_batch, &n_past, image_batches::read, &batches);
     s.set_n_past(n_past);
     s.check_stopped();
     if (status != 0) {
@@ -167,7 +179,7 @@ void read_image(sequence & s, const prompt & p, const prompt_chunk & chunk,
 } // namespace
 
 void read_prompt(sequence & s, const prompt & p, const progress_fn & report, size_t first,
-                 const std::function<void(size_t)> & read) {
+                 size_t stop, const std::function<void(size_t)> & read) {
     reading_progress progress(report, p);
     const std::vector<prompt_piece> pieces = p.pieces();
     for (const prompt_piece & piece : std::span(pieces).first(first)) {
@@ -176,20 +188,35 @@ void read_prompt(sequence & s, const prompt & p, const progress_fn & report, siz
         s.stats().reused_image_cells += chunk.n_encoded();
     }
     progress.cells(0);
-    const stop_switch stop(s, progress);
+    const stop_switch stopped(s, progress);
+    joined_pieces joined(s, p, [&](int32_t n) { progress.cells(n); });
+    const size_t question = p.n_pieces_before_question();
     for (size_t i = first; i < pieces.size(); ++i) {
+        const auto [at, begin, n] = pieces[i];
+        const prompt_chunk & chunk = p.chunks[at];
+        const std::span<const llama_token> text =
+            std::span(chunk.tokens).subspan(chunk.image ? 0 : begin, chunk.image ? 0 : n);
+        const bool joins = i < question && joined.takes(pieces[i]);
+        if (!joins || i == stop) {
+            joined.finish();
+        }
         if (read) {
             read(i);
         }
-        const auto [at, begin, n] = pieces[i];
-        const prompt_chunk & chunk = p.chunks[at];
         if (chunk.image) {
-            read_image(s, p, chunk, progress);
+            const encoded_cells encoded = encode(s, p, chunk, progress);
+            if (joins) {
+                joined.add(chunk, encoded.embeddings, encoded.cells);
+            } else {
+                read_image(s, chunk, encoded, progress);
+            }
+        } else if (joins) {
+            joined.add(text);
         } else {
-            read_text(s, std::span(chunk.tokens).subspan(begin, n), i + 1 == pieces.size(),
-                      progress);
+            read_text(s, text, i + 1 == pieces.size(), progress);
         }
     }
+    joined.finish();
     if (read) {
         read(pieces.size());
     }

@@ -62,6 +62,10 @@ int32_t sequence::next_batch(int32_t n_left) const {
     return std::min(n_left, reader_ ? reader_->plan().n_next() : context_->n_batch());
 }
 
+int32_t sequence::n_before_squeeze() const {
+    return reader_ ? reader_->plan().cap() - reader_->plan().n_held() : INT32_MAX;
+}
+
 template <class Squeeze>
 void sequence::squeeze(Squeeze && squeeze) {
     const int32_t n_before = reader_->n_squeezed();
@@ -87,8 +91,10 @@ void sequence::leave(int32_t n_most) {
 }
 
 void sequence::added(int32_t n) {
-    if (reader_) {
-        reader_->added(n);
+    while (reader_ && n > 0) {
+        const int32_t of_part = std::min(n, reader_->plan().n_next());
+        reader_->added(of_part);
+        n -= of_part;
     }
 }
 
@@ -122,6 +128,19 @@ void sequence::decode(const llama_token * tokens, int32_t n, logits_of which) {
                                          std::to_string(status) + ": ");
     }
     n_past_ += n;
+}
+
+void sequence::decode(row_batch & rows, std::span<const token_kind> kind) {
+    check_room("reading " + std::to_string(rows.size()) + " rows");
+    kept_logits_.clear();
+    forget_errors();
+    const int32_t status = rows.decode();
+    check_stopped();
+    if (status != 0) {
+        throw_logged<std::runtime_error>("prefill of images failed with status " +
+                                         std::to_string(status) + ": ");
+    }
+    context_->set_last_kinds(kind);
 }
 
 void sequence::stop(std::exception_ptr why) {

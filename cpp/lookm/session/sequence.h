@@ -2,6 +2,7 @@
 
 #include "lookm/cache/capped_reader.h"
 #include "lookm/cache/sequence_sums.h"
+#include "lookm/prompt/row_batch.h"
 #include "lookm/session/encoded_images.h"
 #include "lookm/session/opened_model.h"
 #include "lookm/session/session_stats.h"
@@ -11,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,11 +53,14 @@ class sequence {
     const std::optional<capped_reader> & reader() const { return reader_; }
     void set_reader(capped_reader reader);
     int32_t next_batch(int32_t n_left) const; // cells to decode next
+    int32_t n_before_squeeze() const;         // cells that can be decoded before some must go
     void make_room(int32_t n);                // under a cap, before n more cells come
     void leave(int32_t n_most);               // squeezes evictable cells until n_most are left
     void added(int32_t n);
     enum class logits_of { none, last, all };
     void decode(const llama_token * tokens, int32_t n, logits_of which);
+    // Rows of tokens and of images, which set_n_past() has counted already. kind: of each row
+    void decode(row_batch & rows, std::span<const token_kind> kind);
 
     // For callbacks that run below C code: keeps an exception until check_stopped() rethrows it.
     void stop(std::exception_ptr why);

@@ -149,7 +149,7 @@ void session::read_and_keep(const prompt & p, std::vector<piece_key> keys,
     }
     const std::vector<prompt_piece> pieces = p.pieces();
     int32_t n_cells = ends.empty() ? 0 : ends.back().n_cells;
-    read_prompt(sequence_, p, progress, found.n_pieces, [&](size_t i) {
+    read_prompt(sequence_, p, progress, found.n_pieces, keys.size(), [&](size_t i) {
         if (i > found.n_pieces) {
             n_cells += pieces[i - 1].n;
             ends.push_back({n_cells, sequence_.n_past()});

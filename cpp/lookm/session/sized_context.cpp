@@ -205,6 +205,14 @@ std::vector<token_kind> sized_context::kinds() const {
     return out;
 }
 
+void sized_context::set_last_kinds(std::span<const token_kind> kinds) {
+    std::vector<token_kind> all = this->kinds();
+    if (!all.empty()) {
+        std::copy_backward(kinds.begin(), kinds.end(), all.end());
+        restore_kinds(all);
+    }
+}
+
 void sized_context::restore_kinds(std::span<const token_kind> kinds) {
     if (compressor_ && !kinds.empty()) {
         compressor_->kv().restore_kinds(0, kinds);

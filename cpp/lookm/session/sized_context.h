@@ -71,6 +71,8 @@ class sized_context {
     std::vector<uint8_t> sequence() const; // cells and their rows, in llama.cpp's form
     // What its cells were made from, which that form does not say; empty without a compressor.
     std::vector<token_kind> kinds() const;
+    // Says of what kind the last cells are; llama.cpp takes all rows of embeddings for images.
+    void set_last_kinds(std::span<const token_kind> kinds);
     // Replaces the sequence by one that sequence() and kinds() have given. Throws
     // std::runtime_error if llama.cpp cannot.
     void refill(std::span<const uint8_t> sequence, std::span<const token_kind> kinds = {});
