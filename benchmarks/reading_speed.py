@@ -28,9 +28,9 @@ PRUNER = "divprune"
 SHARES = (1.0, 0.5, 0.25)
 
 
-def read(llm: Llava, pictures: list[Any], share: float) -> Any:
+def read(llm: Llava, pictures: list[Any], share: float, between: str) -> Any:
     """Read a prompt about the pictures, all of it, and return its stats."""
-    text = "<image>" * len(pictures) + "What do these pictures show?"
+    text = f"<image>{between}" * len(pictures) + "What do these pictures show?"
     how: Any = {"image_ratio": share, "pruner": PRUNER, "kv_ratio": 1.0}
     llm.ask(text, pictures, max_tokens=1, reuse=False, temperature=0, **how)
     return llm.stats
@@ -40,6 +40,7 @@ def main(
     model: Annotated[Path | None, typer.Option(help="A model instead of random layers.")] = None,
     mmproj: Annotated[Path | None, typer.Option(help="Its projector.")] = None,
     images: Annotated[str, typer.Option(help="Numbers of images.")] = "8,20",
+    between: Annotated[str, typer.Option(help="Text after each image.")] = "",
     layers: Annotated[int, typer.Option(help="Of the 32 of the 7B shape.")] = 2,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int | None, typer.Option(help="Default: one for each core.")] = None,
@@ -63,7 +64,7 @@ def main(
             found: dict[tuple[int, int, float], list[Any]] = defaultdict(list)
             for _ in range(rounds):
                 for prompt in prompts:
-                    found[prompt].append(read(llm, pictures[: prompt[1]], prompt[2]))
+                    found[prompt].append(read(llm, pictures[: prompt[1]], prompt[2], between))
     table = Table("images", "read", "cells", "encode s", "prune s", "prefill s", "whole images s")
     for n in counts:
         for share in SHARES:

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "lookm/graph/cpu_attention_node.h"
+#include "lookm/graph/cpu_attention_rows.h"
 #include "lookm/graph/cpu_vector.h"
 
 #include "ggml-cpu.h"
@@ -50,18 +51,6 @@ struct weighted_sum {
 };
 
 constexpr float log2_e = 1.44269504088896341f; // a logit of base 2 is that of base e times this
-
-// One row of K or V as floats. As to_floats() of kv_rows.h, which ggml's library cannot call: that
-// is linked before it.
-void read_row(ggml_type type, const char * row, int64_t n, float * out) {
-    if (type == GGML_TYPE_F16) {
-        ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), out, n);
-    } else if (type == GGML_TYPE_F32) {
-        std::memcpy(out, row, n * sizeof(float));
-    } else {
-        ggml_get_type_traits(type)->to_float(row, out, n);
-    }
-}
 
 // x rounded up to a whole number; |x| < 2^22, or infinite
 floats rounded_up(floats x) {

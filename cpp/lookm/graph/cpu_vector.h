@@ -47,6 +47,27 @@ static inline ints load(const int32_t * x) {
     return v;
 }
 
+// n_lanes bytes as integers, in two steps, as GCC 12 has no instruction for one
+static inline ints load(const uint8_t * x) {
+#if defined(__GNUC__)
+    typedef uint8_t bytes __attribute__((vector_size(n_lanes)));
+    typedef uint16_t shorts __attribute__((vector_size(n_lanes * 2)));
+    bytes v;
+    std::memcpy(&v, x, sizeof(v));
+    return __builtin_convertvector(__builtin_convertvector(v, shorts), ints);
+#else
+    return *x;
+#endif
+}
+
+static inline floats to_floats(ints x) {
+#if defined(__GNUC__)
+    return __builtin_convertvector(x, floats);
+#else
+    return static_cast<float>(x);
+#endif
+}
+
 static inline void store(float * x, floats v) {
     std::memcpy(x, &v, sizeof(v));
 }
