@@ -106,6 +106,7 @@ def serve(pipe: Connection, target: LibraryTarget, folder: Path, log: Path) -> N
     """The child's whole life."""
     os.environ["GGML_NO_BACKTRACE"] = "1"
     os.environ["XDG_CACHE_HOME"] = str(folder)  # where files that passed their check are remembered
+    tempfile.tempdir = str(folder)  # a child is killed, and the folder outlives it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     handle = os.open(log, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
