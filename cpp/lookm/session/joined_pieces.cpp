@@ -51,6 +51,9 @@ bool joined_pieces::takes(const prompt_piece & piece) const {
 }
 
 void joined_pieces::add(std::span<const llama_token> tokens) {
+    if (tokens.empty()) { // a context of nothing but a control token
+        return;
+    }
     if (batch_.empty()) {
         batch_.begin(sequence_.n_past());
     }

@@ -131,7 +131,7 @@ void sequence::decode(const llama_token * tokens, int32_t n, logits_of which) {
 }
 
 void sequence::decode(row_batch & rows, std::span<const token_kind> kind) {
-    check_room("reading " + std::to_string(rows.size()) + " rows");
+    check_room("reading " + std::to_string(rows.size()) + " cells");
     kept_logits_.clear();
     forget_errors();
     const int32_t status = rows.decode();
