@@ -28,7 +28,8 @@ LAYERS = ["core", "graph", "host", "cache", "model", "prompt", "session", "plan"
 OUTSIDE = {
     "threads": r"[a-z_]+|(linux|sys)/[a-z]+\.h|(pthread|sched|unistd)\.h",
     "core": r"[a-z_]+",
-    "graph": r"[a-z_]+|ggml(-[a-z]+)*\.h|(cpuid|immintrin|sys/syscall|unistd)\.h",
+    "graph": r"[a-z_]+|(ggml(-[a-z]+)*|quants|simd-mappings)\.h"
+    r"|(cpuid|immintrin|sys/syscall|unistd)\.h",
 }
 LLAMA_CPP = r"(?!server)(sys/)?[a-z_.-]+"
 
