@@ -26,6 +26,8 @@ _N_STATE = 32
 DECODERS = {
     "llama": Decoder("llama"),
     "qwen2": Decoder("qwen2", bias=True),
+    "qwen3": Decoder("qwen3", head_norm=True),
+    "mistral3": Decoder("mistral3"),
     "qwen2vl": Decoder("qwen2vl", bias=True, metadata={"rope.dimension_sections": [4, 6, 6, 0]}),
     "qwen3vl": Decoder(
         "qwen3vl",

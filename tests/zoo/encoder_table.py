@@ -361,3 +361,6 @@ ENCODERS = {
         },
     ),
 }
+
+ENCODERS["internvl-3.5"] = ENCODERS["internvl"]
+ENCODERS["mistral-small-3.2"] = ENCODERS["mistral-small-3.1"]

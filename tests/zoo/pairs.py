@@ -124,6 +124,7 @@ PAIRS = {
     ),
     # 2 x 2 and 1 x 2 tiles, then the whole
     "internvl": Pair("qwen2", ((16,) * 5, (16,) * 3), 4, ("<img>", "</img>")),
+    "internvl-3.5": Pair("qwen3", ((16,) * 5, (16,) * 3), 4, ("<img>", "</img>")),
     # 2 x 2 and 1 x 2 tiles with two marks each, a newline between rows, then the whole between
     # three marks and one
     "smolvlm": Pair(
@@ -141,6 +142,7 @@ PAIRS = {
     "pixtral": Pair("llama", ((12 * 8 + 7,), (7 * 14 + 13,)), 2, ("[IMG_END]",)),
     # 6 x 4 and 4 x 7 merged patches
     "mistral-small-3.1": Pair("llama", ((6 * 4 + 3,), (4 * 7 + 6,)), 2, ("[IMG_END]",)),
+    "mistral-small-3.2": Pair("mistral3", ((6 * 4 + 3,), (4 * 7 + 6,)), 2, ("[IMG_END]",)),
     # the whole and 3 x 2 slices, the whole and 2 x 4 slices: two marks each, and a newline between
     # rows
     "minicpm-v-2.6": Pair(

@@ -7,6 +7,7 @@ decodes each piece of a prompt by itself.
 from __future__ import annotations
 
 from itertools import accumulate, groupby
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from zoo.test_zoo import QUESTION, Case, case
 
 __all__ = ["case"]
 
-JOINED = {"llama", "qwen2", "qwen2vl", "qwen3vl", "glm4", "paddleocr", "phi3"}
+JOINED = {
+    *("llama", "mistral3", "qwen2", "qwen2vl", "qwen3", "qwen3vl", "glm4", "paddleocr", "phi3"),
+}
 """Decoders that compute the same for a row of their token embedding as for its token."""
 
 
-def read_up_to(case: Case, text: str, **options: int) -> list[int]:
+def read_up_to(case: Case, text: str, **options: Any) -> list[int]:
     """Cells that have been read after each batch of a prompt about the two images."""
     session = Session(str(case.files.model), str(case.files.mmproj), n_threads=1, **options)
     done: list[int] = []

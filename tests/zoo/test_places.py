@@ -42,9 +42,11 @@ GRIDS: dict[str, tuple[tuple[Size, ...], tuple[Size, ...]]] = {
     "gemma-4-e2b": (((12, 8),), ((7, 14),)),
     "llama-4": (((4, 4),) * 7, ((4, 4),) * 7),
     "internvl": (((4, 4),) * 5, ((4, 4),) * 3),
+    "internvl-3.5": (((4, 4),) * 5, ((4, 4),) * 3),
     "smolvlm": (((4, 4),) * 5, ((4, 4),) * 3),
     "pixtral": (((12, 8),), ((7, 14),)),
     "mistral-small-3.1": (((6, 4),), ((4, 7),)),
+    "mistral-small-3.2": (((6, 4),), ((4, 7),)),
     # queries, each of which sees a whole slice
     "minicpm-v-2.6": (((0, 0),) * 7, ((0, 0),) * 9),
     "mobilevlm": (((12, 12),), ((12, 12),)),
@@ -60,6 +62,7 @@ N_APART = {
     "cogvlm": (2, 2),
     "pixtral": (7, 13),
     "mistral-small-3.1": (3, 6),
+    "mistral-small-3.2": (3, 6),
     "minicpm-v-2.6": (7 * 16, 9 * 16),
 }
 """Number of cells of the two images that have no place."""
@@ -67,6 +70,7 @@ TILES = {
     "llava-1.6": ((2, 2), (1, 2)),
     "llama-4": ((3, 2), (2, 3)),
     "internvl": ((2, 2), (1, 2)),
+    "internvl-3.5": ((2, 2), (1, 2)),
     "smolvlm": ((2, 2), (1, 2)),
     "minicpm-v-2.6": ((3, 2), (2, 4)),
 }

@@ -36,9 +36,9 @@ std::vector<float> token_embeddings(const llama_model * model,
 }
 
 bool reads_rows_as_tokens(const llama_model * model) {
-    static constexpr std::array tried = {LLM_ARCH_LLAMA,   LLM_ARCH_QWEN2, LLM_ARCH_QWEN2VL,
-                                         LLM_ARCH_QWEN3VL, LLM_ARCH_GLM4,  LLM_ARCH_PADDLEOCR,
-                                         LLM_ARCH_PHI3};
+    static constexpr std::array tried = {LLM_ARCH_LLAMA,   LLM_ARCH_MISTRAL3,  LLM_ARCH_QWEN2,
+                                         LLM_ARCH_QWEN2VL, LLM_ARCH_QWEN3,     LLM_ARCH_QWEN3VL,
+                                         LLM_ARCH_GLM4,    LLM_ARCH_PADDLEOCR, LLM_ARCH_PHI3};
     return std::find(tried.begin(), tried.end(), model->arch) != tried.end() && model->tok_embd;
 }
 
