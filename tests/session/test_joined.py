@@ -17,7 +17,7 @@ COUNTED = (
 
 def turns(kv_cells: int | None, how: dict[str, Any]) -> list[tuple[str, Stats]]:
     """Three turns about four new pictures each."""
-    out = []
+    out: list[tuple[str, Stats]] = []
     with Llava.embedded(n_threads=1, kv_cells=kv_cells, **how) as llm:
         chat = llm.chat()
         for turn in range(3):
