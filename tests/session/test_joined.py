@@ -41,3 +41,16 @@ def test_turns(kv_cells: int | None, how: dict[str, Any], monkeypatch: pytest.Mo
         for name in COUNTED:
             assert getattr(stats, name) == getattr(counted, name), name
     assert (found[-1][1].squeezed_cells > 0) == (kv_cells is not None or "kv_ratio" in how)
+
+
+def test_a_window_that_begins_in_a_picture() -> None:
+    """A cap that nothing must be squeezed for changes no score: earlier queries do not count."""
+    question = "Image 1:<image> Image 2:<image> What is in image 2?"
+    held = []
+    for kv_cells in (None, 160):
+        with Llava.embedded(n_threads=1, method="snapkv", kv_ratio=0.15, kv_cells=kv_cells) as llm:
+            llm.ask(question, PICTURES[:2], reuse=False)
+            held.append(llm.stats.attention_held)
+            assert llm.stats.squeezed_cells == 0
+            assert 145 == llm.stats.prompt_cells < 160
+    assert held[1] == pytest.approx(held[0], rel=1e-2)

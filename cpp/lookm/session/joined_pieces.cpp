@@ -95,6 +95,7 @@ void joined_pieces::finish() {
     if (batch_.empty()) {
         return;
     }
+    sequence_.make_room(batch_.size()); // there is room, but a window of queries may begin here
     const stopwatch watch;
     sequence_.decode(batch_, kind_);
     sequence_.stats().prefill_seconds += watch.seconds();
