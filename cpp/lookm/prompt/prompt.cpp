@@ -168,14 +168,16 @@ std::vector<prompt_piece> prompt::pieces() const {
     return out;
 }
 
+bool prompt::is_evictable(const prompt_piece & piece) const {
+    const prompt_chunk & chunk = chunks[piece.chunk];
+    const auto kind = chunk.kind.begin() + piece.first;
+    return chunk.image || std::find(kind, kind + piece.n, token_kind::image) != kind + piece.n;
+}
+
 size_t prompt::n_pieces_before_question() const {
     const std::vector<prompt_piece> all = pieces();
-    const auto is_context = [](token_kind kind) { return kind == token_kind::image; };
-    const auto last = std::find_if(all.rbegin(), all.rend(), [&](const prompt_piece & piece) {
-        const prompt_chunk & chunk = chunks[piece.chunk];
-        const auto kind = chunk.kind.begin() + piece.first;
-        return chunk.image || std::any_of(kind, kind + piece.n, is_context);
-    });
+    const auto last = std::find_if(all.rbegin(), all.rend(),
+                                   [&](const prompt_piece & piece) { return is_evictable(piece); });
     return all.rend() - last;
 }
 

@@ -59,7 +59,8 @@ struct prompt {
     int32_t n_context() const;             // cells of contexts
     std::vector<token_kind> kinds() const; // of every cell
     std::vector<prompt_piece> pieces() const;
-    size_t n_pieces_before_question() const; // up to the end of the last image or context
+    bool is_evictable(const prompt_piece & piece) const; // an image, or text with a context
+    size_t n_pieces_before_question() const;             // up to the last of these
 };
 
 // The strings that stand for an image and for a context in a formatted prompt.

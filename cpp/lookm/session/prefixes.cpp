@@ -13,10 +13,6 @@ size_t n_common(std::span<const piece_key> a, std::span<const piece_key> b) {
     return std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin();
 }
 
-bool evictable(token_kind kind) {
-    return kind == token_kind::image;
-}
-
 } // namespace
 
 std::vector<piece_key> keys_of(const prompt & p) {
@@ -35,8 +31,7 @@ std::vector<piece_key> keys_of(const prompt & p) {
             const auto kind = chunk.kind.begin() + piece.first;
             keys.push_back({{first, first + piece.n}, {kind, kind + piece.n}, {}});
         }
-        const std::vector<token_kind> & kind = keys.back().kind;
-        if (chunk.image || std::any_of(kind.begin(), kind.end(), evictable)) {
+        if (p.is_evictable(piece)) {
             n_until_question = keys.size();
         }
     }

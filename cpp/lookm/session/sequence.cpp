@@ -107,39 +107,39 @@ int32_t sequence::n_free() const {
     return std::min(context_->size(), cap) - n_used();
 }
 
-void sequence::decode(const llama_token * tokens, int32_t n, logits_of which) {
+template <class Decode>
+void sequence::run(int32_t n, Decode && decode) {
     check_room("reading " + std::to_string(n) + (n == 1 ? " token" : " tokens"));
-    llama_batch batch = llama_batch_init(n, 0, 1);
-    batch.n_tokens = n;
-    for (int32_t i = 0; i < n; ++i) {
-        batch.token[i] = tokens[i];
-        batch.pos[i] = n_past_ + i;
-        batch.n_seq_id[i] = 1;
-        batch.seq_id[i][0] = 0;
-        batch.logits[i] = which == logits_of::all || (which == logits_of::last && i + 1 == n);
-    }
     kept_logits_.clear();
     forget_errors();
-    const int32_t status = llama_decode(context_->get(), batch);
-    llama_batch_free(batch);
+    const int32_t status = decode();
     check_stopped();
     if (status != 0) {
         throw_logged<std::runtime_error>("llama_decode failed with status " +
                                          std::to_string(status) + ": ");
     }
+}
+
+void sequence::decode(const llama_token * tokens, int32_t n, logits_of which) {
+    run(n, [&] {
+        llama_batch batch = llama_batch_init(n, 0, 1);
+        batch.n_tokens = n;
+        for (int32_t i = 0; i < n; ++i) {
+            batch.token[i] = tokens[i];
+            batch.pos[i] = n_past_ + i;
+            batch.n_seq_id[i] = 1;
+            batch.seq_id[i][0] = 0;
+            batch.logits[i] = which == logits_of::all || (which == logits_of::last && i + 1 == n);
+        }
+        const int32_t status = llama_decode(context_->get(), batch);
+        llama_batch_free(batch);
+        return status;
+    });
     n_past_ += n;
 }
 
 void sequence::decode(row_batch & rows, std::span<const token_kind> kind) {
-    check_room("reading " + std::to_string(rows.size()) + " cells");
-    kept_logits_.clear();
-    forget_errors();
-    const int32_t status = rows.decode();
-    check_stopped();
-    if (status != 0) {
-        throw_logged<std::runtime_error>("prefill of images failed with status " +
-                                         std::to_string(status) + ": ");
-    }
+    run(rows.size(), [&] { return rows.decode(); });
     context_->set_last_kinds(kind);
 }
 

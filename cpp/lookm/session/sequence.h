@@ -100,6 +100,8 @@ class sequence {
 
   private:
     void count_all(); // what there is before compression, in stats()
+    template <class Decode>
+    void run(int32_t n, Decode && decode); // decodes n tokens; throws if it fails or is stopped
     template <class Squeeze>
     void squeeze(Squeeze && squeeze);
 
