@@ -14,14 +14,6 @@ from server.servers import Server, running
 RATIO = 0.2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def pieces_one_by_one() -> Iterator[None]:
-    """The library reads each piece of a prompt by itself, as the server does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOKM_JOIN", "off")
-        yield
-
-
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server")

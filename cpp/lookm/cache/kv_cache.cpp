@@ -385,32 +385,48 @@ int32_t kv_cache::stream_of(llama_seq_id seq) const {
 }
 
 std::vector<cell> kv_cache::cells(llama_seq_id seq) const {
+    return last_cells(seq, kv_->get_cells(seq).seq_pos_get(seq).size());
+}
+
+std::vector<cell> kv_cache::last_cells(llama_seq_id seq, size_t n) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
     const int32_t stream = stream_of(seq);
-    std::vector<cell> out;
+    const auto & by_pos = cells.seq_pos_get(seq);
+    auto first = by_pos.end();
+    for (size_t i = 0; i < n; ++i) {
+        --first;
+    }
+    while (first != by_pos.begin() && first != by_pos.end() &&
+           std::prev(first)->first == first->first) {
+        --first;
+    }
     // The cells of an image may share a position: they are ordered by their place in the image,
     // then by cell, as llama.cpp fills free cells upwards.
-    const auto & by_pos = cells.seq_pos_get(seq);
-    std::vector<std::pair<llama_pos, uint32_t>> order(by_pos.begin(), by_pos.end());
+    std::vector<std::pair<llama_pos, uint32_t>> order(first, by_pos.end());
     std::stable_sort(order.begin(), order.end(), [&](const auto & a, const auto & b) {
         const llama_kv_cell_ext x = cells.ext_get(a.second), y = cells.ext_get(b.second);
         return std::tie(a.first, x.y, x.x) < std::tie(b.first, y.y, y.x);
     });
-    for (const auto & [pos, index] : order) {
-        const bool text = cells.ext_get(index).tok != LLAMA_TOKEN_NULL;
-        out.push_back(
-            {static_cast<int32_t>(index), text ? token_kind::text : token_kind::image, stream});
+    std::vector<cell> out;
+    for (auto at = order.end() - static_cast<ptrdiff_t>(n); at != order.end(); ++at) {
+        const bool text = cells.ext_get(at->second).tok != LLAMA_TOKEN_NULL;
+        out.push_back({static_cast<int32_t>(at->second),
+                       text ? token_kind::text : token_kind::image, stream});
     }
     return out;
 }
 
 void kv_cache::restore_kinds(llama_seq_id seq, std::span<const token_kind> kind) {
-    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq)); // as in keep()
-    const std::vector<cell> here = this->cells(seq);
-    if (here.size() != kind.size()) {
-        throw std::logic_error(std::to_string(kind.size()) + " kinds for " +
-                               std::to_string(here.size()) + " cells");
+    if (const int32_t n = n_used_by(seq); n != static_cast<int32_t>(kind.size())) {
+        throw std::logic_error(std::to_string(kind.size()) + " kinds for " + std::to_string(n) +
+                               " cells");
     }
+    set_last_kinds(seq, kind);
+}
+
+void kv_cache::set_last_kinds(llama_seq_id seq, std::span<const token_kind> kind) {
+    auto & cells = const_cast<llama_kv_cells &>(kv_->get_cells(seq)); // as in keep()
+    const std::vector<cell> here = last_cells(seq, kind.size());
     for (size_t i = 0; i < here.size(); ++i) {
         if (here[i].kind != kind[i]) {
             llama_kv_cell_ext ext = cells.ext_get(here[i].index);

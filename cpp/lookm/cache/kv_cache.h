@@ -112,6 +112,8 @@ class kv_cache {
     // llama.cpp does not save which cells were made from embeddings: call after a saved sequence
     // has been restored, with the kinds of its cells in the order of cells().
     void restore_kinds(llama_seq_id seq, std::span<const token_kind> kind);
+    // Of the last cells alone: some that were made from embeddings are those of text tokens.
+    void set_last_kinds(llama_seq_id seq, std::span<const token_kind> kind);
 
     // The first of those cells if keep() has packed them; n = 0 if it has not.
     packed_cells packed(llama_seq_id seq) const;
@@ -193,6 +195,8 @@ class kv_cache {
     ggml_backend_t cpu_backend() const;
 
   private:
+    std::vector<cell> last_cells(llama_seq_id seq, size_t n) const; // of cells(), the last n
+
     struct isolated;
     // What keep() has left of a sequence that shares cells: n of them, from position first to pos.
     struct in_groups {

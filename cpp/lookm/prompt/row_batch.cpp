@@ -53,11 +53,14 @@ int32_t row_batch::decode() {
         given->before(next_, pos_);
     }
     const int32_t status = llama_process(ctx_, LLAMA_PROCESS_TYPE_DECODE, batch.get());
-    if (status == 0 && given) {
+    if (status != 0) {
+        return status;
+    }
+    if (given) {
         given->after(seq_);
     }
     next_ = at_.back()[0] + 1;
-    return status;
+    return 0;
 }
 
 mtmd_helper_embd_batch row_batch::view() const {

@@ -177,12 +177,21 @@ asked_ratio unpack_ratio(int32_t n_discard) {
     return {std::abs(n_discard / ratio_one), n_discard < 0};
 }
 
-int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
+int32_t caught(const std::function<int32_t()> & decode) {
     constexpr int32_t compute_error = -3;
+    try {
+        return decode();
+    } catch (const std::exception & error) {
+        LOG_ERR("srv        lookm: decoding failed: %s\n", error.what());
+        return compute_error;
+    }
+}
+
+int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then) {
     const struct all_slots { // visible again, even after an exception
         ~all_slots() { server_hook().after_decode(); }
     } at_the_end;
-    try {
+    return caught([&] {
         const int32_t status = decode();
         server_hook().after_decode();
         if (status != 0) {
@@ -191,10 +200,7 @@ int32_t guarded(const std::function<int32_t()> & decode, const std::function<voi
         }
         then();
         return 0;
-    } catch (const std::exception & error) {
-        LOG_ERR("srv        lookm: compression failed: %s\n", error.what());
-        return compute_error;
-    }
+    });
 }
 
 void show_ratio(json & params) {

@@ -28,8 +28,10 @@ json anthropic_to_oai(const json & body);
 int32_t pack_ratio(const asked_ratio & ratio);
 asked_ratio unpack_ratio(int32_t n_discard);
 
-// Calls decode, and after a successful one `then`. If either throws, llama-server reports "Compute
-// error.", and the log has the reason.
+// Calls decode, and returns what it does. If it throws, llama-server reports "Compute error.", and
+// the log has the reason.
+int32_t caught(const std::function<int32_t()> & decode);
+// Calls decode, and after a successful one `then`. If either throws, the same.
 int32_t guarded(const std::function<int32_t()> & decode, const std::function<void()> & then);
 
 // In the parameters of a request as llama-server shows them: moves n_discard to kv_ratio.

@@ -12,8 +12,8 @@
 //   on_update_slots                 one round of the loop: which slots take part in it
 //   mtmd_batch_add_chunk            } of a pruned image, the encoder makes all cells, some of which
 //   mtmd_batch_get_output_embd      } are decoded
-//   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded,
-//   llama_process                   } and the prompt is compressed after its last token
+//   mtmd_helper_decode_image_chunk  } attention is summed up while a prompt is decoded, in full
+//   llama_process                   } batches, and the prompt is compressed after its last token
 //   server_task_result_cmpl_final   an answer's JSON; adds its numbers of cells
 //   llama_state_seq_save_file       a slot file is written completely or not at all
 //   llama_state_seq_load_file       a damaged file is an error; llama.cpp would abort

@@ -3,9 +3,11 @@
 // The decodes of a round of llama-server's loop: what is observed in them, and compressed after
 // them.
 
+#include "lookm/prompt/pruned_images.h"
 #include "lookm/server/calls.h"
 #include "lookm/server/hook.h"
 #include "lookm/server/image_batches.h"
+#include "lookm/server/joined_prompts.h"
 #include "lookm/server/pruned_pieces.h"
 #include "lookm/server/slot_adapter.h"
 
@@ -17,7 +19,7 @@
 
 namespace lookm::server {
 
-// An image of the slot's prompt is decoded, by itself.
+// An image of the slot's prompt is decoded, or waits for a full batch.
 template <class Slot>
 int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx,
                      const mtmd_input_chunk * chunk, float * embd, llama_pos n_past,
@@ -25,17 +27,32 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
                      mtmd_helper_post_decode_callback callback, void * user_data) {
     hook & h = server_hook();
     const std::shared_ptr<const pruned_piece> piece = pruned().find(chunk);
+    const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
+    if (may_join(slot, ctx) &&
+        joined(slot, ctx).rows.takes_image(piece ? piece->whole.get() : chunk, piece != nullptr)) {
+        int32_t status = add_image(slot, ctx, chunk, piece.get(), embd, n_past);
+        if (status == 0 && h.attached(ctx) && ends_prefix(slot, n_cells)) {
+            status = decode_waiting(slot, ctx);
+            if (status == 0) {
+                keep_prefix(slot, n_cells);
+            }
+        }
+        return status;
+    }
+    if (const int32_t status = decode_waiting(slot, ctx); status != 0) {
+        return status;
+    }
     const auto decode = [&](int32_t n_at_once, mtmd_helper_post_decode_callback then, void * data) {
-        return piece ? pruned().decode(*piece, mctx, ctx, chunk, embd, n_past, seq, n_at_once,
-                                       new_n_past, then, data)
+        return piece ? decode_cells(mctx, ctx, piece->whole.get(),
+                                    pruned().choose(*piece, ctx, chunk, embd), embd, n_past, seq,
+                                    n_at_once, new_n_past, then, data)
                      : mtmd_helper_decode_image_chunk(mctx, ctx, chunk, embd, n_past, seq,
                                                       n_at_once, new_n_past, then, data);
     };
     if (!h.attached(ctx)) {
-        return decode(n_batch, callback, user_data);
+        return caught([&] { return decode(n_batch, callback, user_data); });
     }
     const slot_prompt p = prompt_of(slot);
-    const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
     image_batches batches(h, h.is_reader(p.slot) ? &p : nullptr,
                           mtmd_decode_use_non_causal(mctx, chunk), n_cells, n_batch, callback,
                           user_data);
@@ -46,7 +63,11 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
             batches.rethrow();
             return status;
         },
-        [&] { keep_prefix(slot, n_cells); });
+        [&] {
+            if (ends_prefix(slot, n_cells)) {
+                keep_prefix(slot, n_cells);
+            }
+        });
 }
 
 // The slot's answer continues in this batch: if all cells of the slot are taken, the older half of
@@ -65,19 +86,39 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
     }
 }
 
+// Whether the batch is a short text of this slot's prompt alone, with an image after it.
+template <class Slot>
+bool joins(const Slot & slot, const llama_context * ctx, const common_batch & batch) {
+    return joined_rows::takes_text(batch.size()) && image_follows(slot) &&
+           std::all_of(batch.tokens.begin(), batch.tokens.end(),
+                       [&](const auto & t) { return t.seq_id == id_of(slot) && !t.output; }) &&
+           may_join(slot, ctx);
+}
+
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.
 template <class Slots, class Decode>
-int32_t decode_batch(const Slots & slots, const llama_context * ctx, const common_batch & batch,
+int32_t decode_batch(const Slots & slots, llama_context * ctx, const common_batch & batch,
                      Decode && decode) {
     hook & h = server_hook();
-    if (!h.attached(ctx)) {
-        return decode();
-    }
     const auto in_batch = [&](const auto & slot, bool last) {
         return std::any_of(batch.tokens.begin(), batch.tokens.end(), [&](const auto & t) {
             return t.seq_id == id_of(slot) && (t.output || !last);
         });
     };
+    for (const auto & slot : slots) {
+        if (!in_batch(slot, false)) {
+            continue;
+        }
+        if (joins(slot, ctx, batch)) {
+            return add_text(slot, ctx, batch);
+        }
+        if (const int32_t status = decode_waiting(slot, ctx); status != 0) {
+            return status;
+        }
+    }
+    if (!h.attached(ctx)) {
+        return decode();
+    }
     const auto reader = std::find_if(slots.begin(), slots.end(), [&](const auto & slot) {
         return h.is_reader(id_of(slot)) && in_batch(slot, false);
     });

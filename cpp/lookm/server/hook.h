@@ -65,6 +65,7 @@ class hook {
     // Whether its attention is summed up while it is read: to compress it, or because it does not
     // fit into its slot's cells at once.
     bool observes(const slot_prompt & p) const { return wants(p) || exceeds(p); }
+    bool exceeds(const slot_prompt & p) const; // the slot's cells
     // Whether this prompt may continue from the cells of the tokens that its slot holds. n_common:
     // tokens at the start that are the same. Cells that were never scored cannot be compressed
     // later, so a prompt that wants compression does not continue from them. Cells cannot be
@@ -121,6 +122,11 @@ class hook {
     void before_decode(const slot_prompt * p, int32_t n = 0);
     // After a batch of n tokens of that prompt; 0 if there is none.
     void after_batch(int32_t n);
+    // After such a decode of embeddings, some of which are those of text tokens; before
+    // after_decode().
+    void set_last_kinds(int32_t slot, std::span<const token_kind> kind) {
+        compressor_->kv().set_last_kinds(slot, kind);
+    }
     // After a decode, even a failed one: the cells of all slots are visible again.
     void after_decode();
     // The slot's task has ended, or its prompt was given up.
@@ -152,7 +158,6 @@ class hook {
         int32_t n_batch = 0;
     };
 
-    bool exceeds(const slot_prompt & p) const; // the slot's cells
     bool repeats(const slot_prompt & p) const { return repeated_ && repeated_task_ == p.task; }
     void begin(const slot_prompt & p);
     void finish_repeated(const slot_prompt & p);

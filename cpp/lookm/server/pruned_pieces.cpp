@@ -179,19 +179,15 @@ int32_t pruned_pieces::n_left_out(int32_t slot) const {
     return at == pinned_.end() ? 0 : at->second.n_left_out;
 }
 
-int32_t pruned_pieces::decode(const pruned_piece & piece, mtmd_context * mctx, llama_context * ctx,
-                              const mtmd_input_chunk * read, const float * embd, llama_pos n_past,
-                              llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
-                              mtmd_helper_post_decode_callback callback, void * user_data) {
+std::vector<int32_t> pruned_pieces::choose(const pruned_piece & piece, const llama_context * ctx,
+                                           const mtmd_input_chunk * read, const float * embd) {
     const stopwatch watch;
-    const std::vector<int32_t> cells =
-        cells_to_read(llama_get_model(ctx), piece.whole.get(),
-                      static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(read)), piece.how, embd,
-                      piece.question, projector_);
+    const auto n_read = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(read));
+    std::vector<int32_t> cells = cells_to_read(llama_get_model(ctx), piece.whole.get(), n_read,
+                                               piece.how, embd, piece.question, projector_);
     seconds_ = seconds_ + watch.seconds();
     n_left_out_ += mtmd_input_chunk_get_n_tokens(piece.whole.get()) - cells.size();
-    return decode_cells(mctx, ctx, piece.whole.get(), cells, embd, n_past, seq, n_batch, new_n_past,
-                        callback, user_data);
+    return cells;
 }
 
 int32_t add_chunk(mtmd_batch * batch, const mtmd_input_chunk * chunk) {

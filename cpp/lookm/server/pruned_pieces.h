@@ -71,11 +71,9 @@ class pruned_pieces {
     uint64_t n_left_out() const { return n_left_out_; }
     double seconds() const { return seconds_; }
 
-    // Like mtmd_helper_decode_image_chunk(). embd: of the whole piece
-    int32_t decode(const pruned_piece & piece, mtmd_context * mctx, llama_context * ctx,
-                   const mtmd_input_chunk * read, const float * embd, llama_pos n_past,
-                   llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
-                   mtmd_helper_post_decode_callback callback, void * user_data);
+    // Which cells of a piece are read. read: its pruned chunk; embd: of all cells of the piece
+    std::vector<int32_t> choose(const pruned_piece & piece, const llama_context * ctx,
+                                const mtmd_input_chunk * read, const float * embd);
 
   private:
     struct pins {

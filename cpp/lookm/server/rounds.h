@@ -4,11 +4,13 @@
 
 #include "lookm/core/turns.h"
 #include "lookm/server/hook.h"
+#include "lookm/server/joined_prompts.h"
 #include "lookm/server/pruned_pieces.h"
 #include "lookm/server/settings.h"
 #include "lookm/server/slot_adapter.h"
 
 #include <string>
+#include <vector>
 
 namespace lookm::server {
 
@@ -16,6 +18,7 @@ namespace lookm::server {
 // read in part are freed at once, before a slot file or the prompt cache takes them along.
 template <class Slot>
 void released(Slot & slot) {
+    end_joining(slot);
     pruned().unpin(id_of(slot));
     if (!server_settings().active() || !completes(slot) || !is_attached(slot)) {
         return;
@@ -72,8 +75,10 @@ auto before_round(Slots & slots, const common_params & params, Refuse && refuse)
     refuse_unreadable(slots, refuse);
     // else each slot has cells of its own
     const bool shared = params.kv_unified && !server_hook().capped();
-    auto held = apply(
-        server_hook().plan_next(views_of(slots, shared), view_of_cache(slots, shared)), slots);
+    std::vector<slot_view> views = views_of(slots, shared);
+    cache_view cache = view_of_cache(slots, shared);
+    count_waiting(views, cache);
+    auto held = apply(server_hook().plan_next(views, cache), slots);
     for (auto & slot : slots) {
         if (starts(slot) && completes(slot) && !holds_cells(slot) &&
             server_hook().is_reader(id_of(slot))) {

@@ -185,19 +185,24 @@ void go_on_from_memory(Slot & slot) {
     h.restored(p, from, kinds_of_tokens(from->tokens, 0), n);
 }
 
-// An image of n cells of the slot's prompt has been read: if it is the last one that another prompt
-// can go on from, all that has been read so far is kept.
+// Whether an image of n cells, which is the next piece of the slot's prompt, is the last one that
+// another prompt can go on from.
+template <class Slot>
+bool ends_prefix(const Slot & slot, int32_t n) {
+    return slot.prompt.n_tokens() + n ==
+           end_of_last_image(slot.task->tokens, server_hook().n_from_prefix(prompt_of(slot)));
+}
+
+// That image has been read: all that has been read so far is kept.
 template <class Slot>
 void keep_prefix(const Slot & slot, int32_t n) {
-    hook & h = server_hook();
-    const slot_prompt p = prompt_of(slot);
-    const int32_t end = slot.prompt.n_tokens() + n;
-    if (!may_keep(slot) || end != end_of_last_image(slot.task->tokens, h.n_from_prefix(p))) {
+    if (!may_keep(slot)) {
         return;
     }
+    const int32_t end = slot.prompt.n_tokens() + n;
     server_tokens first = slot.task->tokens.clone();
     first.keep_first(end);
-    h.keep_prefix(p, first, end);
+    server_hook().keep_prefix(prompt_of(slot), first, end);
 }
 
 // All tokens of the slot's prompt have been read: they are kept if another prompt can go on from
@@ -377,7 +382,29 @@ bool waits_for(const Slot & slot, int32_t parent) {
     return slot.state == state_of<Slot>::SLOT_STATE_WAIT_OTHER && slot.task->id_parent == parent;
 }
 
+template <class Slot>
+const mtmd_context * projector_of(const Slot & slot) {
+    return slot.mctx;
+}
+
+template <class Slot>
+bool uses_drafts(const Slot & slot) {
+    return slot.spec != nullptr;
+}
+
+// Whether the slot's prompt has an image after the tokens that the slot holds.
+template <class Slot>
+bool image_follows(const Slot & slot) {
+    return slot.task &&
+           end_of_last_image(slot.task->tokens, slot.task->n_tokens()) > slot.prompt.n_tokens();
+}
+
 // When a request ends
+
+template <class Slot>
+llama_context * context_of(const Slot & slot) {
+    return slot.ctx_tgt;
+}
 
 template <class Slot>
 bool is_attached(const Slot & slot) {

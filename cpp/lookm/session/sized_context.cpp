@@ -206,10 +206,8 @@ std::vector<token_kind> sized_context::kinds() const {
 }
 
 void sized_context::set_last_kinds(std::span<const token_kind> kinds) {
-    std::vector<token_kind> all = this->kinds();
-    if (!all.empty()) {
-        std::copy_backward(kinds.begin(), kinds.end(), all.end());
-        restore_kinds(all);
+    if (compressor_) {
+        compressor_->kv().set_last_kinds(0, kinds);
     }
 }
 
