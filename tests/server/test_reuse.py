@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookm_cpp.embedded import DemoPrompt
+from lookm_cpp.embedded import DEMO, DemoPrompt
 
 from server.conftest import RATIO
-from server.servers import Json, Server, content, messages, running
+from server.servers import Json, Server, content, data_uri, messages, running
 
 
 def _tokens(n: int, seed: int) -> list[int]:
@@ -272,3 +272,43 @@ def test_strict_reuse(folder: Path) -> None:
         _, timings = _ask(server, A[:99])
         assert timings["kept_cells"] == 99
         assert _ask(server, A[:99])[1]["cache_n"] == 98
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--kv-ratio", "0.3", "-c", "4096"),
+        ("--kv-ratio", "0.3", "-c", "4096", "--kv-method", "snapkv"),
+        ("--kv-ratio", "0.3", "--kv-cells", "1024"),
+        ("--kv-ratio", "1", "-c", "4096"),
+        ("--image-ratio", "0.5", "--pruner", "grid", "-c", "4096"),
+    ],
+)
+def test_images_side_by_side(flags: tuple[str, ...], folder: Path) -> None:
+    """Prompts that depart between two images; llama-server's own tokens cannot end there."""
+    uris = [data_uri(DEMO / f"pic{i:02}.png") for i in (1, 2, 3)]
+
+    def ask(server: Server, *parts: int | str, **options: object) -> Json:
+        made = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": uris[part]}}
+            for part in parts
+        ]
+        body = {"messages": [{"role": "user", "content": made}], "temperature": 0, "max_tokens": 8}
+        return server.post("/v1/chat/completions", **body, **options)
+
+    question = " What is in image 1?"
+    prompts: list[tuple[int | str, ...]] = [
+        (0, 1, " and", 2, question),
+        (0, 0, " and", 2, question),
+        (0, " and", 2, question),
+        (0, 1, " and", 1, question),
+    ]
+    with running(folder, *flags, "-np", "1") as server:
+        ask(server, *prompts[0])
+        for prompt in prompts[1:]:
+            found = ask(server, *prompt)
+            assert content(found) == content(ask(server, *prompt, cache_prompt=False))
+            assert found["timings"]["cache_n"] > 0 or "--kv-cells" in flags
+            ask(server, *prompts[0])

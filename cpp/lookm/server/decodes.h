@@ -28,7 +28,7 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
     hook & h = server_hook();
     const std::shared_ptr<const pruned_piece> piece = pruned().find(chunk);
     const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
-    if (may_join(slot, ctx) &&
+    if (may_join(slot, ctx, n_cells) &&
         joined(slot, ctx).rows.takes_image(piece ? piece->whole.get() : chunk, piece != nullptr)) {
         int32_t status = add_image(slot, ctx, chunk, piece.get(), embd, n_past);
         if (status == 0 && h.attached(ctx) && ends_prefix(slot, n_cells)) {
@@ -88,11 +88,11 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
 
 // Whether the batch is a short text of this slot's prompt alone, with an image after it.
 template <class Slot>
-bool joins(const Slot & slot, const llama_context * ctx, const common_batch & batch) {
-    return joined_rows::takes_text(batch.size()) && image_follows(slot) &&
+bool joins(const Slot & slot, llama_context * ctx, const common_batch & batch) {
+    return joined_rows::takes_text(batch.size()) &&
            std::all_of(batch.tokens.begin(), batch.tokens.end(),
                        [&](const auto & t) { return t.seq_id == id_of(slot) && !t.output; }) &&
-           may_join(slot, ctx);
+           image_follows(slot) && may_join(slot, ctx, batch.size());
 }
 
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.
@@ -105,16 +105,19 @@ int32_t decode_batch(const Slots & slots, llama_context * ctx, const common_batc
             return t.seq_id == id_of(slot) && (t.output || !last);
         });
     };
-    for (const auto & slot : slots) {
-        if (!in_batch(slot, false)) {
-            continue;
+    bool waits = false;
+    const int32_t status = caught([&] {
+        int32_t of_slots = 0;
+        for (auto slot = slots.begin(); slot != slots.end() && of_slots == 0; ++slot) {
+            if (in_batch(*slot, false)) {
+                waits = joins(*slot, ctx, batch);
+                of_slots = waits ? add_text(*slot, ctx, batch) : decode_waiting(*slot, ctx);
+            }
         }
-        if (joins(slot, ctx, batch)) {
-            return add_text(slot, ctx, batch);
-        }
-        if (const int32_t status = decode_waiting(slot, ctx); status != 0) {
-            return status;
-        }
+        return of_slots;
+    });
+    if (waits || status != 0) {
+        return status;
     }
     if (!h.attached(ctx)) {
         return decode();

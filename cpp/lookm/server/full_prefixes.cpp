@@ -49,6 +49,19 @@ int32_t end_of_last_image(const server_tokens & tokens, int32_t n) {
     return end;
 }
 
+server_tokens first_of(const server_tokens & tokens, int32_t n) {
+    server_tokens out;
+    out.has_mtmd = tokens.has_mtmd;
+    while (static_cast<int32_t>(out.size()) < n) {
+        if (const llama_token token = tokens[out.size()]; token != LLAMA_TOKEN_NULL) {
+            out.push_back(token);
+        } else {
+            out.push_back_placeholder(tokens.find_chunk(out.size()).get());
+        }
+    }
+    return out;
+}
+
 int32_t full_prefixes::last_end(const server_tokens & tokens, int32_t n) const {
     const int32_t start = end_of_last_image(tokens, n);
     if (only_whole_) {

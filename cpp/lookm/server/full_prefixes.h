@@ -76,4 +76,8 @@ class full_prefixes {
 // The end of the last image among the first n tokens; 0 without any.
 int32_t end_of_last_image(const server_tokens & tokens, int32_t n);
 
+// Its first n tokens, which end with text or a whole image, without pixels. server_tokens has
+// keep_first(), which throws if that is between two images.
+server_tokens first_of(const server_tokens & tokens, int32_t n);
+
 } // namespace lookm::server

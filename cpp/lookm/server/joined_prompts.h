@@ -36,18 +36,24 @@ inline std::map<int32_t, joined_prompt> & joined_prompts() {
     return all;
 }
 
-// Whether pieces of the slot's prompt may wait for others: nobody else is in its batches, and its
-// answer is not llama-server's own bit for bit anyway, as it is compressed or pruned. Drafts need
-// tokens. A cap may be full in the middle of a batch.
+// Whether n more cells of the slot's prompt may wait for others: its answer is not llama-server's
+// own bit for bit anyway, as it is compressed or pruned. Drafts need tokens. A cap may be full in
+// the middle of a batch; so may a cache without plans (plan_round), where only the slot whose image
+// does not fit must fail.
 template <class Slot>
-bool may_join(const Slot & slot, const llama_context * ctx) {
+bool may_join(const Slot & slot, llama_context * ctx, int32_t n) {
     if (!completes(slot) || uses_drafts(slot) || !names_of(slot.lora).empty() ||
         !joined_rows::possible(llama_get_model(ctx))) {
         return false;
     }
     const hook & h = server_hook();
-    return h.attached(ctx) && h.is_reader(id_of(slot)) ? !h.exceeds(prompt_of(slot))
-                                                       : pruned().n_left_out(id_of(slot)) > 0;
+    if (h.attached(ctx) && h.is_reader(id_of(slot))) {
+        return !h.exceeds(prompt_of(slot));
+    }
+    const auto at = joined_prompts().find(id_of(slot));
+    const int32_t n_waiting = at == joined_prompts().end() ? 0 : at->second.rows.size();
+    const int64_t n_used = kv_cache::cells_in_use(ctx).value_or(0);
+    return pruned().n_left_out(id_of(slot)) > 0 && n_used + n_waiting + n <= llama_n_ctx(ctx);
 }
 
 template <class Slot>

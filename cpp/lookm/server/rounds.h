@@ -70,6 +70,11 @@ auto before_round(Slots & slots, const common_params & params, Refuse && refuse)
         }
     }
     if (!server_settings().active()) {
+        for (auto & slot : slots) {
+            if (starts(slot)) {
+                cut_between_images(slot);
+            }
+        }
         return held_slots<typename Slots::value_type>();
     }
     refuse_unreadable(slots, refuse);
@@ -83,6 +88,9 @@ auto before_round(Slots & slots, const common_params & params, Refuse && refuse)
         if (starts(slot) && completes(slot) && !holds_cells(slot) &&
             server_hook().is_reader(id_of(slot))) {
             go_on_from_memory(slot);
+        }
+        if (starts(slot)) { // slots that sit it out do not
+            cut_between_images(slot);
         }
     }
     return held;

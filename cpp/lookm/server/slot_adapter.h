@@ -125,6 +125,26 @@ bool may_reuse_cells(const Slot & slot) {
            server_hook().may_reuse(prompt_of(slot), n_common, {slot.prompt.n_tokens(), n_up_to});
 }
 
+// A prompt that starts has tokens in common with what its slot holds, up to where two images of the
+// latter meet: llama-server would refuse the prompt, as its keep_first() throws there.
+template <class Slot>
+void cut_between_images(Slot & slot) {
+    const server_tokens & held = slot.prompt.tokens;
+    const auto n = static_cast<int32_t>(held.get_common_prefix(slot.task->tokens));
+    if (n == 0 || n == slot.prompt.n_tokens() || held[n - 1] != LLAMA_TOKEN_NULL ||
+        held[n] != LLAMA_TOKEN_NULL) {
+        return;
+    }
+    server_tokens common = first_of(held, n);
+    for (llama_context * ctx : {slot.ctx_tgt, slot.ctx_dft}) {
+        if (ctx && !llama_memory_seq_rm(llama_get_memory(ctx), slot.id, common.pos_next(), -1)) {
+            clear(slot); // as a memory that cannot be cut is read anew
+            return;
+        }
+    }
+    slot.prompt.tokens = std::move(common);
+}
+
 // Whether a slot's prompt may come from host memory and go there. The cells of a draft model are
 // not kept, and adapters that begin in the middle of a prompt (aLoRA) change while it is read.
 template <class Slot>
@@ -146,8 +166,7 @@ bool may_keep_logits(const Slot & slot) {
 // that the memory is in that state already.
 template <class Slot>
 void holds(Slot & slot, const server_tokens & tokens, int32_t n, bool can_cut) {
-    slot.prompt.tokens = tokens.clone();
-    slot.prompt.tokens.keep_first(n);
+    slot.prompt.tokens = first_of(tokens, n);
     if (!can_cut) {
         slot.prompt.checkpoints.clear();
         auto & here = slot.prompt.checkpoints.emplace_back();
@@ -200,9 +219,7 @@ void keep_prefix(const Slot & slot, int32_t n) {
         return;
     }
     const int32_t end = slot.prompt.n_tokens() + n;
-    server_tokens first = slot.task->tokens.clone();
-    first.keep_first(end);
-    server_hook().keep_prefix(prompt_of(slot), first, end);
+    server_hook().keep_prefix(prompt_of(slot), first_of(slot.task->tokens, end), end);
 }
 
 // All tokens of the slot's prompt have been read: they are kept if another prompt can go on from
