@@ -119,14 +119,16 @@ def ask(
         for arm in arms(cache, quick=quick):
             if (arm.pruner, arm.image_ratio) != read_as:
                 read_as = (arm.pruner, arm.image_ratio)
-                lab.trial(Compression(image_ratio=arm.image_ratio, pruner=arm.pruner), asks)
+                read = Compression(image_ratio=arm.image_ratio, pruner=arm.pruner)
+                found = lab.trial(read, asks)[0]
                 stats = lab.session.stats
                 cells = stats["prompt_cells"]
                 whole = whole or cells
                 encode = encode or stats["encode_seconds"]
                 share = cells / whole
                 seconds = encode + stats["prune_seconds"] + stats["prefill_seconds"]
-            found = lab.trial(arm.compression(share), asks)[0]
+            if arm.kept is not None:
+                found = lab.trial(arm.compression(share), asks)[0]
             whole_bytes = whole_bytes or found.kv_bytes
             tally = tallies[arm.name]
             tally.scores.append((context.number, question.task, question.score(found.answer)))
