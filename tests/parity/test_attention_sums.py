@@ -6,6 +6,7 @@ have. ``test_scores`` tests the public function.
 
 from __future__ import annotations
 
+import platform
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -91,12 +92,17 @@ class Node(NamedTuple):
             else None
         )
 
-    def rounding(self) -> float:
-        """Relative error of a probability: head_dim f32 roundings in a logit, plus the softmax."""
+    def rounding(self, *, on_device: bool) -> float:
+        """Relative error of a probability: head_dim f32 roundings in a logit, plus the softmax.
+
+        ggml multiplies an f16 K on ARM in f16 where it can; several short sums have the error of
+        about one of its roundings.
+        """
         q_length, k_length = (
             np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (self.q(), self.k())
         )
-        r = self.head_dim * 2.0**-24
+        in_f16 = on_device and self.type_k == "f16" and platform.machine() in ("aarch64", "arm64")
+        r = 2.0**-11 if in_f16 else self.head_dim * 2.0**-24
         return float(np.expm1(2 * r * self.scale * q_length * k_length)) + 4e-6
 
     def found(
@@ -159,7 +165,7 @@ def test_sums_equal_the_reference(on_device: bool, node: Node) -> None:
     # ggml's kernels multiply either q or q rounded for K's type; the CPU loops never round q
     candidates = [node.expected(q, k) for q in ((node.q(), rounded) if on_device else (node.q(),))]
     error = [float(np.max(np.abs(found - e) / (e + 1e-30))) for e in candidates]
-    assert min(error) < 2 * node.rounding()  # 2: of a square
+    assert min(error) < 2 * node.rounding(on_device=on_device)  # 2: of a square
 
 
 @FORMS

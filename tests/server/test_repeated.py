@@ -7,13 +7,23 @@ same probabilities to the last bit, same cells.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lookm_cpp.embedded import DemoPrompt
 from session.tiny_models import write_llama
 
 from server.conftest import RATIO
-from server.servers import Json, Server, asked, content, messages, running, same
+from server.servers import (
+    QUIET_ENVIRONMENT,
+    Json,
+    Server,
+    asked,
+    content,
+    messages,
+    running,
+    same,
+)
 from server.test_features import H2O, N_EMBD, TOKENS, write_adapter
 
 
@@ -161,3 +171,35 @@ def test_prefixes_of_adapters(folder: Path, tmp_path: Path, short: list[DemoProm
         on = asked(server, short[0], question, id_slot=1)
         assert on["timings"]["cache_n"] > 0
         assert same(on, alone["on"])
+
+
+@pytest.mark.parametrize("join", ["on", "off"])
+def test_images_beside_an_answer_with_an_adapter(
+    join: str,
+    folder: Path,
+    tmp_path: Path,
+    short: list[DemoPrompt],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are read without it, and so is what is kept of them."""
+    monkeypatch.setitem(QUIET_ENVIRONMENT, "LOOKM_JOIN", join)
+    adapter = tmp_path / "adapter.gguf"
+    write_adapter(adapter, n_v=128)
+    off: dict[str, Any] = {"lora": [{"id": 0, "scale": 0.0}], "id_slot": 0}
+    # a third begins as they do, and would be read in other batches
+    asked_for = [short[0], short[2]]
+    flags = ("--kv-ratio", str(RATIO), "-c", "4096", "-np", "2", "--lora", str(adapter))
+    with running(folder, *flags) as server:
+        alone = [asked(server, prompt, cache_prompt=False, **off) for prompt in asked_for]
+        body = {"prompt": "Image", "id_slot": 1, "n_predict": 2000, "ignore_eos": True}
+        with server.http.stream("POST", "/completion", json=body | {"stream": True}) as other:
+            lines = other.iter_lines()
+            next(lines)
+            beside = [asked(server, prompt, **off) for prompt in asked_for]
+            assert next(lines) is not None
+        for found, expected in zip(beside, alone, strict=True):
+            assert same(found, expected)
+        for prompt, expected in zip(asked_for, alone, strict=True):
+            again = asked(server, prompt, **off)
+            assert again["timings"]["cache_n"] > 0
+            assert same(again, expected)

@@ -26,9 +26,10 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
                      llama_seq_id seq, int32_t n_batch, llama_pos * new_n_past,
                      mtmd_helper_post_decode_callback callback, void * user_data) {
     hook & h = server_hook();
+    use_adapters(slot, ctx);
     const std::shared_ptr<const pruned_piece> piece = pruned().find(chunk);
     const auto n_cells = static_cast<int32_t>(mtmd_input_chunk_get_n_tokens(chunk));
-    if (may_join(slot, ctx, n_cells) &&
+    if (may_join(slot, ctx) &&
         joined(slot, ctx).rows.takes_image(piece ? piece->whole.get() : chunk, piece != nullptr)) {
         int32_t status = add_image(slot, ctx, chunk, piece.get(), embd, n_past);
         if (status == 0 && h.attached(ctx) && ends_prefix(slot, n_cells)) {
@@ -92,7 +93,7 @@ bool joins(const Slot & slot, llama_context * ctx, const common_batch & batch) {
     return joined_rows::takes_text(batch.size()) &&
            std::all_of(batch.tokens.begin(), batch.tokens.end(),
                        [&](const auto & t) { return t.seq_id == id_of(slot) && !t.output; }) &&
-           image_follows(slot) && may_join(slot, ctx, batch.size());
+           image_follows(slot) && may_join(slot, ctx);
 }
 
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.

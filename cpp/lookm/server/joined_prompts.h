@@ -26,7 +26,8 @@ namespace lookm::server {
 
 struct joined_prompt {
     joined_rows rows;
-    bool broken = false; // some rows of an image are missing
+    int32_t n_unread = 0; // tokens of the prompt after these rows
+    bool broken = false;  // some rows of an image are missing
 };
 
 // Prompts of which llama-server takes more for read than has been decoded, by slot. Of the thread
@@ -36,12 +37,12 @@ inline std::map<int32_t, joined_prompt> & joined_prompts() {
     return all;
 }
 
-// Whether n more cells of the slot's prompt may wait for others: its answer is not llama-server's
-// own bit for bit anyway, as it is compressed or pruned. Drafts need tokens. A cap may be full in
-// the middle of a batch; so may a cache without plans (plan_round), where only the slot whose image
-// does not fit must fail.
+// Whether pieces of the slot's prompt may wait for others: its answer is not llama-server's own bit
+// for bit anyway, as it is compressed or pruned. Drafts need tokens. A cap may be full in the
+// middle of a batch; so may a cache without plans (plan_round), where a batch that finds no cells
+// would end all answers, and an image that finds none ends its own: an eighth is left for answers.
 template <class Slot>
-bool may_join(const Slot & slot, llama_context * ctx, int32_t n) {
+bool may_join(const Slot & slot, llama_context * ctx) {
     if (!completes(slot) || uses_drafts(slot) || !names_of(slot.lora).empty() ||
         !joined_rows::possible(llama_get_model(ctx))) {
         return false;
@@ -50,10 +51,12 @@ bool may_join(const Slot & slot, llama_context * ctx, int32_t n) {
     if (h.attached(ctx) && h.is_reader(id_of(slot))) {
         return !h.exceeds(prompt_of(slot));
     }
-    const auto at = joined_prompts().find(id_of(slot));
-    const int32_t n_waiting = at == joined_prompts().end() ? 0 : at->second.rows.size();
-    const int64_t n_used = kv_cache::cells_in_use(ctx).value_or(0);
-    return pruned().n_left_out(id_of(slot)) > 0 && n_used + n_waiting + n <= llama_n_ctx(ctx);
+    int64_t n_taken = kv_cache::cells_in_use(ctx).value_or(0) + n_unread(slot);
+    for (const auto & [id, waiting] : joined_prompts()) {
+        n_taken += waiting.rows.size() + (id == id_of(slot) ? 0 : waiting.n_unread);
+    }
+    const int64_t n_ctx = llama_n_ctx(ctx);
+    return pruned().n_left_out(id_of(slot)) > 0 && n_taken <= n_ctx - n_ctx / 8;
 }
 
 template <class Slot>
@@ -111,6 +114,7 @@ template <class Slot>
 int32_t add_image(const Slot & slot, llama_context * ctx, const mtmd_input_chunk * chunk,
                   const pruned_piece * piece, const float * embd, llama_pos at) {
     joined_prompt & j = joined(slot, ctx);
+    j.n_unread = n_unread(slot);
     const mtmd_input_chunk * const whole = piece ? piece->whole.get() : chunk;
     const size_t n = mtmd_input_chunk_get_n_tokens(whole) *
                      static_cast<size_t>(llama_model_n_embd_inp(llama_get_model(ctx)));
@@ -127,6 +131,7 @@ int32_t add_image(const Slot & slot, llama_context * ctx, const mtmd_input_chunk
 template <class Slot>
 int32_t add_text(const Slot & slot, llama_context * ctx, const common_batch & batch) {
     joined_prompt & j = joined(slot, ctx);
+    j.n_unread = n_unread(slot);
     std::vector<llama_token> tokens;
     llama_pos at = 0;
     for (const common_batch::token & t : batch.tokens) {
@@ -148,6 +153,7 @@ void end_joining(Slot & slot) {
     }
     bool complete = !at->second.broken;
     if (complete && at->second.rows.size() > 0) {
+        use_adapters(slot, context_of(slot));
         // nothing can go on from an observed prompt that has been read in part
         complete = !(is_attached(slot) && server_hook().observes(prompt_of(slot))) &&
                    decode_waiting(slot, context_of(slot)) == 0;

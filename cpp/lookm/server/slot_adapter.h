@@ -399,6 +399,21 @@ bool waits_for(const Slot & slot, int32_t parent) {
     return slot.state == state_of<Slot>::SLOT_STATE_WAIT_OTHER && slot.task->id_parent == parent;
 }
 
+// llama-server sets adapters before it decodes a batch, but not before an image: those of the last
+// batch, which may be another slot's, would be in force. Adapters that begin in the middle of a
+// prompt (aLoRA) are not in force before that.
+template <class Slot>
+void use_adapters(const Slot & slot, llama_context * ctx) {
+    std::vector<common_adapter_lora_info> own = slot.lora;
+    for (common_adapter_lora_info & adapter : own) {
+        if (adapter.ptr && llama_adapter_get_alora_n_invocation_tokens(adapter.ptr) > 0 &&
+            slot.prompt.n_tokens() < slot.alora_invocation_start) {
+            adapter.scale = 0.0F;
+        }
+    }
+    common_set_adapter_lora(ctx, own);
+}
+
 template <class Slot>
 const mtmd_context * projector_of(const Slot & slot) {
     return slot.mctx;
@@ -407,6 +422,12 @@ const mtmd_context * projector_of(const Slot & slot) {
 template <class Slot>
 bool uses_drafts(const Slot & slot) {
     return slot.spec != nullptr;
+}
+
+// Tokens of the slot's prompt after those that the slot holds.
+template <class Slot>
+int32_t n_unread(const Slot & slot) {
+    return std::max(0, slot.task->n_tokens() - slot.prompt.n_tokens());
 }
 
 // Whether the slot's prompt has an image after the tokens that the slot holds.
