@@ -107,7 +107,7 @@ class Llava(TextModel):
     Args: Cache
         type_k: Type of the K cache, by llama.cpp's name. Default: ``"f16"``.
         type_v: Type of the V cache. Default: ``"f16"``.
-        kept_type_k: Type that K is converted to after compression, for example ``"q4_0"``. Reading
+        kept_type_k: Type that K is converted to after compression, for example ``"q8_0"``. Reading
             is as fast as with ``type_k``, and the answer needs less memory. Not for conversations.
             Default: ``type_k``.
         kept_type_v: The same for V. With a quantized V the answer uses flash attention, regardless
