@@ -37,7 +37,8 @@ bool joined_rows::takes_text(int32_t n_tokens) {
 
 bool joined_rows::takes_image(const mtmd_input_chunk * image, bool pruned) const {
     const bool gaps = pruned && !mtmd_decode_use_mrope(mmproj_);
-    return !mtmd_decode_use_non_causal(mmproj_, image) &&
+    return mtmd_input_chunk_get_type(image) == MTMD_INPUT_CHUNK_TYPE_IMAGE && // not sound
+           !mtmd_decode_use_non_causal(mmproj_, image) &&
            (!gaps || given_positions::supported(ctx_));
 }
 

@@ -33,10 +33,13 @@ int32_t decode_image(const Slot & slot, mtmd_context * mctx, llama_context * ctx
         joined(slot, ctx).rows.takes_image(piece ? piece->whole.get() : chunk, piece != nullptr)) {
         int32_t status = add_image(slot, ctx, chunk, piece.get(), embd, n_past);
         if (status == 0 && h.attached(ctx) && ends_prefix(slot, n_cells)) {
-            status = decode_waiting(slot, ctx);
-            if (status == 0) {
-                keep_prefix(slot, n_cells);
-            }
+            status = caught([&] {
+                const int32_t decoded = decode_waiting(slot, ctx);
+                if (decoded == 0) {
+                    keep_prefix(slot, n_cells);
+                }
+                return decoded;
+            });
         }
         return status;
     }
