@@ -1,7 +1,8 @@
 """Libraries that people use with servers of OpenAI's and Anthropic's kind, where installed.
 
-Each runs in a process of its own, as their imports take long and warn of things. Node.js finds
-packages in its current folder or in NODE_PATH: `npm install ai @ai-sdk/openai-compatible`.
+Each runs in a process of its own, as their imports take long and warn of things. For Vercel's,
+run `npm install ai @ai-sdk/openai-compatible` in any folder and let NODE_PATH name its
+`node_modules`.
 """
 
 from __future__ import annotations
@@ -60,14 +61,25 @@ print(model.prompt(question, attachments=[picture], stream=False, temperature=0)
 """,
 }
 _VERCEL = """
-const { generateText } = require("ai");
+const { generateText, streamText } = require("ai");
 const { createOpenAICompatible } = require("@ai-sdk/openai-compatible");
-const [url, uri, text] = process.argv.slice(2);
+const [url, uri, text] = process.argv.slice(1);
 const model = createOpenAICompatible({ name: "lookm", baseURL: url + "/v1" })("any");
 const content = [{ type: "image", image: uri }, { type: "text", text }];
-generateText({ model, temperature: 0, messages: [{ role: "user", content }] })
-  .then((made) => console.log(made.text));
+const asked = { model, temperature: 0, messages: [{ role: "user", content }] };
 """
+VERCEL_PRINTS_TEXT = {
+    "generateText": """
+generateText(asked).then((made) => console.log(made.text));
+""",
+    "streamText": """
+const onError = ({ error }) => { console.error(error); process.exitCode = 1; };
+(async () => {
+  const made = streamText({ ...asked, onError });
+  for await (const piece of made.textStream) process.stdout.write(piece);
+})();
+""",
+}
 PRINTS_JSON = {
     "instructor": """
 from openai import OpenAI
@@ -121,21 +133,21 @@ def test_text(name: str, server: Server, tmp_path: Path) -> None:
     assert _run(name, PRINTS_TEXT[name], server, tmp_path) == _expected(server)
 
 
-def test_vercel(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", VERCEL_PRINTS_TEXT)
+def test_vercel(name: str, server: Server) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
     found = subprocess.run(
-        [node, "-e", "require('ai'), require('@ai-sdk/openai-compatible')"],
+        [node, "-e", "require.resolve('ai'), require.resolve('@ai-sdk/openai-compatible')"],
         capture_output=True,
         timeout=120,
         check=False,
     )
     if found.returncode:
-        pytest.skip("the packages ai and @ai-sdk/openai-compatible are not installed")
-    script = tmp_path / "client.cjs"
-    script.write_text(_VERCEL)
-    printed = _printed(node, str(script), server.url, data_uri(OWL), QUESTION)
+        pytest.skip("node does not find ai and @ai-sdk/openai-compatible: set NODE_PATH")
+    code = _VERCEL + VERCEL_PRINTS_TEXT[name]
+    printed = _printed(node, "-e", code, server.url, data_uri(OWL), QUESTION)
     assert printed == _expected(server)
 
 
