@@ -246,24 +246,26 @@ endmacro()
 # LLAMA_BUILD_TOOLS would add. They are built only on request: `ninja llama-server` builds the
 # unmodified server.
 #
-# LOOKM_WEB_UI: AUTO builds the page from its sources if there is npm, and continues without it if
+# LOOKM_WEB_UI: AUTO builds the page from its sources if npm works, and continues without it if
 # npm fails; ON fails without it (cpp/lookm/server/http.cpp); OFF leaves it out. llama.cpp's own
 # build step does this in the build tree; npm fetches the versions that package-lock.json pins.
 function(lookm_add_llama_server)
     set(PROJECT_SOURCE_DIR "${lookm_llama_dir}") # as within llama.cpp's own project
     find_program(LOOKM_NPM npm)
     set(has_npm FALSE)
-    set(why_not "was not found")
+    set(why_not "it was not found")
     if(LOOKM_NPM AND NOT LOOKM_WEB_UI STREQUAL "OFF")
         execute_process(COMMAND "${LOOKM_NPM}" --version RESULT_VARIABLE status
                         OUTPUT_QUIET ERROR_VARIABLE why_not)
         if(status EQUAL 0)
             set(has_npm TRUE)
+        else()
+            string(PREPEND why_not "${LOOKM_NPM} does not work: ")
         endif()
     endif()
     if(LOOKM_WEB_UI STREQUAL "ON" AND NOT has_npm)
-        message(FATAL_ERROR "LOOKM_WEB_UI: ON needs npm (${LOOKM_NPM}), which does not work: "
-                            "${why_not}\nAUTO or OFF builds without the page")
+        message(FATAL_ERROR "LOOKM_WEB_UI: ON needs npm, but ${why_not}\n"
+                            "AUTO or OFF builds without the page")
     endif()
     if(has_npm)
         set(LLAMA_BUILD_UI ON)

@@ -15,17 +15,9 @@ import pytest
 from lookm_cpp import Llava
 from lookm_cpp.embedded import DemoPrompt
 
+from server import servers
 from server.conftest import RATIO
-from server.servers import (
-    QUIET_ENVIRONMENT,
-    Json,
-    Server,
-    asked,
-    content,
-    messages,
-    running,
-    same,
-)
+from server.servers import Json, Server, asked, content, messages, running, same
 
 COMPRESSED = ("--kv-ratio", str(RATIO))
 SAME = 1e-4  # the server rounds probabilities before it takes their logarithms
@@ -76,7 +68,7 @@ def test_the_librarys_batches(
     joined = [by_the_library(prompt, **how) for prompt in short]
     assert far_apart(by_the_server(), joined) < SAME
     monkeypatch.setenv("LOOKM_JOIN", "off")
-    monkeypatch.setitem(QUIET_ENVIRONMENT, "LOOKM_JOIN", "off")
+    monkeypatch.setitem(servers.QUIET_ENVIRONMENT, "LOOKM_JOIN", "off")
     one_by_one = [by_the_library(prompt, **how) for prompt in short]
     assert far_apart(by_the_server(), one_by_one) < SAME
     assert far_apart(joined, one_by_one) > 100 * SAME

@@ -13,17 +13,9 @@ import pytest
 from lookm_cpp.embedded import DemoPrompt
 from session.tiny_models import write_llama
 
+from server import servers
 from server.conftest import RATIO
-from server.servers import (
-    QUIET_ENVIRONMENT,
-    Json,
-    Server,
-    asked,
-    content,
-    messages,
-    running,
-    same,
-)
+from server.servers import Json, Server, asked, content, messages, running, same
 from server.test_features import H2O, N_EMBD, TOKENS, write_adapter
 
 
@@ -182,7 +174,7 @@ def test_images_beside_an_answer_with_an_adapter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are read without it, and so is what is kept of them."""
-    monkeypatch.setitem(QUIET_ENVIRONMENT, "LOOKM_JOIN", join)
+    monkeypatch.setitem(servers.QUIET_ENVIRONMENT, "LOOKM_JOIN", join)
     adapter = tmp_path / "adapter.gguf"
     write_adapter(adapter, n_v=128)
     off: dict[str, Any] = {"lora": [{"id": 0, "scale": 0.0}], "id_slot": 0}

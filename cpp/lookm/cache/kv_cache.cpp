@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -392,10 +393,7 @@ std::vector<cell> kv_cache::last_cells(llama_seq_id seq, size_t n) const {
     const llama_kv_cells & cells = kv_->get_cells(seq);
     const int32_t stream = stream_of(seq);
     const auto & by_pos = cells.seq_pos_get(seq);
-    auto first = by_pos.end();
-    for (size_t i = 0; i < n; ++i) {
-        --first;
-    }
+    auto first = std::prev(by_pos.end(), static_cast<ptrdiff_t>(n));
     while (first != by_pos.begin() && first != by_pos.end() &&
            std::prev(first)->first == first->first) {
         --first;

@@ -90,13 +90,14 @@ void make_room_for_answer(const Slot & slot, const common_batch & batch) {
     }
 }
 
-// Whether the batch is a short text of this slot's prompt alone, with an image after it.
+// Whether the batch is a short text of this slot's prompt alone, with an image after it. After rows
+// that wait it joins in any case: some of its tokens may be among them already (add_text).
 template <class Slot>
 bool joins(const Slot & slot, llama_context * ctx, const common_batch & batch) {
     return joined_rows::takes_text(batch.size()) &&
            std::all_of(batch.tokens.begin(), batch.tokens.end(),
                        [&](const auto & t) { return t.seq_id == id_of(slot) && !t.output; }) &&
-           image_follows(slot) && may_join(slot, ctx);
+           image_follows(slot) && (n_waiting(id_of(slot)) > 0 || may_join(slot, ctx));
 }
 
 // A batch of tokens of several slots is decoded; prompts whose last token is in it are compressed.

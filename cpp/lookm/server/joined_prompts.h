@@ -37,6 +37,12 @@ inline std::map<int32_t, joined_prompt> & joined_prompts() {
     return all;
 }
 
+// Rows of a slot that wait.
+inline int32_t n_waiting(int32_t slot) {
+    const auto at = joined_prompts().find(slot);
+    return at == joined_prompts().end() ? 0 : at->second.rows.size();
+}
+
 // Whether pieces of the slot's prompt may wait for others: its answer is not llama-server's own bit
 // for bit anyway, as it is compressed or pruned. Drafts need tokens. A cap may be full in the
 // middle of a batch; so may a cache without plans (plan_round), where a batch that finds no cells
@@ -61,9 +67,12 @@ bool may_join(const Slot & slot, llama_context * ctx) {
 
 template <class Slot>
 joined_prompt & joined(const Slot & slot, llama_context * ctx) {
-    return joined_prompts()
-        .try_emplace(id_of(slot), joined_rows(ctx, projector_of(slot), id_of(slot)))
-        .first->second;
+    joined_prompt & j =
+        joined_prompts()
+            .try_emplace(id_of(slot), joined_rows(ctx, projector_of(slot), id_of(slot)))
+            .first->second;
+    j.n_unread = n_unread(slot);
+    return j;
 }
 
 template <class Slot>
@@ -94,11 +103,9 @@ joined_rows::decode_fn decoder_of(const Slot & slot, llama_context * ctx) {
 // Counts rows that wait as cells in use, in what a round is planned with.
 inline void count_waiting(std::vector<slot_view> & slots, cache_view & cache) {
     for (slot_view & s : slots) {
-        const auto at = joined_prompts().find(s.id);
-        if (cache.shared && at != joined_prompts().end()) {
-            s.n_cells += at->second.rows.size();
-            cache.n_free -= at->second.rows.size();
-        }
+        const int32_t n = cache.shared ? n_waiting(s.id) : 0;
+        s.n_cells += n;
+        cache.n_free -= n;
     }
 }
 
@@ -106,7 +113,11 @@ inline void count_waiting(std::vector<slot_view> & slots, cache_view & cache) {
 template <class Slot>
 int32_t decode_waiting(const Slot & slot, llama_context * ctx) {
     const auto at = joined_prompts().find(id_of(slot));
-    return at == joined_prompts().end() ? 0 : at->second.rows.finish(decoder_of(slot, ctx));
+    if (at == joined_prompts().end()) {
+        return 0;
+    }
+    at->second.n_unread = 0; // counts again with the next piece that waits
+    return at->second.rows.finish(decoder_of(slot, ctx));
 }
 
 // piece: of which only some cells are read; null if all are. embd: of all of them
@@ -114,7 +125,6 @@ template <class Slot>
 int32_t add_image(const Slot & slot, llama_context * ctx, const mtmd_input_chunk * chunk,
                   const pruned_piece * piece, const float * embd, llama_pos at) {
     joined_prompt & j = joined(slot, ctx);
-    j.n_unread = n_unread(slot);
     const mtmd_input_chunk * const whole = piece ? piece->whole.get() : chunk;
     const size_t n = mtmd_input_chunk_get_n_tokens(whole) *
                      static_cast<size_t>(llama_model_n_embd_inp(llama_get_model(ctx)));
@@ -131,7 +141,6 @@ int32_t add_image(const Slot & slot, llama_context * ctx, const mtmd_input_chunk
 template <class Slot>
 int32_t add_text(const Slot & slot, llama_context * ctx, const common_batch & batch) {
     joined_prompt & j = joined(slot, ctx);
-    j.n_unread = n_unread(slot);
     std::vector<llama_token> tokens;
     llama_pos at = 0;
     for (const common_batch::token & t : batch.tokens) {
