@@ -11,3 +11,13 @@ def read_and_kept(cache: str) -> tuple[str, str]:
     """
     read, _, kept = cache.partition(":")
     return read, kept or read
+
+
+def k_and_v(types: str) -> tuple[str, str]:
+    """The types of K and V, from ``K+V`` or one type for both.
+
+    >>> k_and_v("q8_0+q4_0"), k_and_v("f16")
+    (('q8_0', 'q4_0'), ('f16', 'f16'))
+    """
+    k, _, v = types.partition("+")
+    return k, v or k

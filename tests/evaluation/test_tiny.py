@@ -158,6 +158,8 @@ def test_a_cache_of_two_types() -> None:
     """Bytes are those of the type that cells are kept in."""
     arms = {arm.key: arm for arm in make_arms(["lookm_plus"], [0.1], ["f16:q4_0", "q8_0"])}
     assert arms["lookm_plus/f16:q4_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 4.5)
+    mixed = {arm.key: arm for arm in make_arms(["lookm_plus"], [0.1], ["q8_0+q4_0"])}
+    assert mixed["lookm_plus/q8_0+q4_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 6.5)
     assert arms["lookm_plus/q8_0/0.1"].compression.kv_ratio == pytest.approx(0.1 * 16 / 8.5)
     with pytest.raises(
         ValueError, match=r"--caches has 'f16:q5', expected some of f16, q8_0, q4_0, f16:q4_0"

@@ -54,7 +54,7 @@ def milebench(
     caches: Annotated[
         str,
         typer.Option(
-            "--caches", metavar="TYPE,...", help="Types of the K and V cache, READ:KEPT for two."
+            "--caches", metavar="TYPE,...", help="Types of the cache: TYPE, K+V or READ:KEPT."
         ),
     ] = "f16",
     adversarial: Annotated[

@@ -56,7 +56,7 @@ Caches = Annotated[
     typer.Option(
         "--caches",
         metavar="TYPE,...",
-        help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.",
+        help="Types of the cache: TYPE, K+V or READ:KEPT; f16 is always among them.",
     ),
 ]
 Seed = Annotated[

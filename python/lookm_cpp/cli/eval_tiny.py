@@ -59,7 +59,7 @@ def tiny(
         typer.Option(
             "--caches",
             metavar="TYPE,...",
-            help="Types of the K and V cache, READ:KEPT for two; f16 is always among them.  "
+            help="Types of the cache: TYPE, K+V or READ:KEPT; f16 is always among them.  "
             f"[default: {','.join(CACHES)}, with --quick f16]",
         ),
     ] = None,

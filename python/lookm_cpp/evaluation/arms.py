@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 from lookm_cpp import _core
-from lookm_cpp.cache_types import read_and_kept
+from lookm_cpp.cache_types import k_and_v, read_and_kept
 from lookm_cpp.compression import METHOD, PAPER_METHOD, Compression
 
 FULL = "full cache"
@@ -17,7 +19,8 @@ EVICT = "evict"
 """The ``text_overflow`` of methods that are compared at equal bytes."""
 BUDGETS = (0.5, 0.35, 0.2, 0.1, 0.05)
 CACHES = ("f16", "q8_0", "q4_0", "f16:q4_0")
-"""Types of K and V; ``READ:KEPT`` if prompts are read into one and kept in another."""
+"""Types of K and V, ``K+V`` if they differ; ``READ:KEPT`` if prompts are read into one and kept in
+another."""
 
 # Bits per value, including scales, relative to f16.
 _SHARE = {"f16": 1.0, "q8_0": 8.5 / 16, "q4_0": 4.5 / 16}
@@ -62,7 +65,7 @@ def full_cache(cache: str = "f16") -> Arm:
 
 
 def _check_cache(cache: str) -> None:
-    if not {*read_and_kept(cache)} <= {*_SHARE}:
+    if not {*chain(*map(k_and_v, read_and_kept(cache)))} <= {*_SHARE}:
         raise ValueError(f"--caches has {cache!r}, expected some of {', '.join(CACHES)}")
 
 
@@ -142,7 +145,7 @@ def make_arms(
             continue
         arms.append(full_cache(cache))
         for budget in budgets:
-            ratio = budget / _SHARE[read_and_kept(cache)[1]]
+            ratio = budget / fmean(_SHARE[name] for name in k_and_v(read_and_kept(cache)[1]))
             arms += [
                 Arm(name, cache, budget, at(ratio, name))
                 for name in _COMBINED

@@ -11,7 +11,7 @@ from typing import Any
 
 from lookm_cpp import _core, arrays
 from lookm_cpp.answer import Answer
-from lookm_cpp.cache_types import read_and_kept
+from lookm_cpp.cache_types import k_and_v, read_and_kept
 from lookm_cpp.chat import PLACEHOLDER, question_messages
 from lookm_cpp.compression import PRUNING, Compression
 from lookm_cpp.evaluation.fidelity import Rows
@@ -37,7 +37,8 @@ class Setup:
     Attributes:
         model: The GGUF language model.
         mmproj: Its projector; ``None`` for text only.
-        cache: Type of the K and V cache; ``READ:KEPT`` if prompts are kept in another type.
+        cache: Type of the K and V cache, ``K+V`` if they differ; ``READ:KEPT`` if prompts are kept
+            in another type.
         options: Options of ``Llava`` without the files, the cache types and the compression.
     """
 
@@ -57,11 +58,11 @@ class Setup:
         Raises:
             ValueError: An option has the wrong type or is too large.
         """
-        read, kept = read_and_kept(self.cache)
+        (read_k, read_v), (kept_k, kept_v) = map(k_and_v, read_and_kept(self.cache))
         given: dict[str, Any] = {**self.options}
         for name in ("seed", "max_pixels", "check_files"):
             given.pop(name, None)
-        types = {"type_k": read, "type_v": read, "kept_type_k": kept, "kept_type_v": kept}
+        types = {"type_k": read_k, "type_v": read_v, "kept_type_k": kept_k, "kept_type_v": kept_v}
         return model_options(self.model, self.mmproj, for_trials=True, **{**given, **types})
 
 
