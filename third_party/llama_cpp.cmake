@@ -19,7 +19,8 @@ option(LOOKM_THREADS
 option(LOOKM_CPU_VARIANTS "Code for every CPU of the architecture in one binary (Linux, GCC)" OFF)
 include("${CMAKE_CURRENT_LIST_DIR}/cpu_variants.cmake")
 
-# The private headers that cpp/lookm/cache/kv_cache.cpp includes, hashed together in this order.
+# The private headers that cpp/lookm/cache/private_caches.h includes, and those that they need,
+# hashed together in this order.
 set(LOOKM_PRIVATE_HEADERS
     src/llama-kv-cache.h src/llama-kv-cells.h src/llama-kv-cache-iswa.h src/llama-memory-hybrid.h
     src/llama-memory.h src/llama-context.h src/llama-cparams.h src/llama-model.h
@@ -58,7 +59,7 @@ function(lookm_check_private_headers dir)
         message(FATAL_ERROR
             "llama.cpp's private headers in ${dir} have changed (hash ${hash}; expected "
             "${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
-            "lookm_cpp uses them in cpp/lookm/cache/kv_cache.cpp only. Use the pinned llama.cpp "
+            "lookm_cpp uses them in cpp/lookm/cache/kv_cache*.cpp only. Use the pinned llama.cpp "
             "(leave LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in "
             "CONTRIBUTING.md and configure with -DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
     endif()

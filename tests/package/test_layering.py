@@ -83,7 +83,9 @@ def test_the_bindings_leave_python_one_way() -> None:
 
 
 def test_two_files_include_private_headers_of_llama_cpp() -> None:
-    users = {
-        file for file, names in _sources(".").items() if any(PRIVATE.match(name) for name in names)
-    }
-    assert users == {"lookm/cache/kv_cache.cpp", "lookm/model/token_embeddings.cpp"}
+    sources = _sources(".")
+    users = {file for file, names in sources.items() if any(PRIVATE.match(name) for name in names)}
+    assert users == {"lookm/cache/private_caches.h", "lookm/model/token_embeddings.cpp"}
+    inside = {file for file, names in sources.items() if "lookm/cache/private_caches.h" in names}
+    kv_cache = ("kv_cache", "kv_cache_isolation", "kv_cache_memory", "private_caches")
+    assert inside == {f"lookm/cache/{name}.cpp" for name in kv_cache}

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-class llama_kv_cache; // llama.cpp's class; kv_cache.cpp includes its private headers
+class llama_kv_cache; // llama.cpp's class; private_caches.h includes its private headers
 
 namespace lookm {
 
