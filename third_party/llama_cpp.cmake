@@ -109,11 +109,12 @@ function(lookm_include_first header out)
 endfunction()
 
 # Compiles a target's files a few at a time, as most of the time goes into the headers that they
-# share. Files with options of their own stay alone, and so do those that are named.
+# share. Files with options of their own stay alone, and so do those that are named. Relative paths
+# are the same in every clone, for ccache.
 option(LOOKM_UNITY_BUILD "Compile several files at a time; OFF rebuilds faster after a change" ON)
 function(lookm_unite target)
     set_target_properties(${target} PROPERTIES
-        UNITY_BUILD ${LOOKM_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8)
+        UNITY_BUILD ${LOOKM_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8 UNITY_BUILD_RELOCATABLE ON)
     target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:MSVC>:/bigobj>)
     if(ARGN)
         set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
