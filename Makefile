@@ -11,8 +11,8 @@ PY      = $(VENV)/bin/python
 SOURCES = CMakeLists.txt pyproject.toml $(shell find cpp third_party tests/cpp -type f 2>/dev/null)
 
 .PHONY: setup web demo test test-fast test-backends test-rpc test-vulkan test-web test-load \
-        test-newest fuzz wheel test-wheel check-cuda lint format docs bench bench-server \
-        llama-server asan tsan clean FORCE
+        test-newest fuzz wheel wheel-vulkan test-wheel check-cuda lint format docs bench \
+        bench-server llama-server asan tsan clean FORCE
 
 setup: $(VENV)/built
 
@@ -129,9 +129,14 @@ wheel: WEB_UI = ON
 wheel: $(VENV)/tools
 	$(PY) -m pip install --quiet --disable-pip-version-check --group wheel
 	rm -rf build/wheel && $(PY) -m pip wheel --no-deps --wheel-dir build/wheel \
-	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) .
+	  -Ccmake.define.LOOKM_CPU_VARIANTS=ON -Ccmake.define.LOOKM_WEB_UI=$(WEB_UI) $(WHEEL_ARGS) .
 	PATH=$(abspath $(VENV)/bin):$$PATH \
 	  $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
+# The same with Vulkan: a wheel of the build "1vulkan", which runs on the CPU where no GPU is
+wheel-vulkan:
+	options=$$(tests/backends/vulkan.sh | sed 's/^-D/ -D/; s/ -D/ -Ccmake.define./g') && \
+	  $(MAKE) wheel WHEEL_ARGS="-Cbuild-dir=build/vulkan/wheel -Cwheel.build-tag=1vulkan $$options"
 
 # Installs the newest wheel of dist/ in a fresh environment and tries it there
 WHEEL_TESTS = tests/package/test_cpu_variants.py tests/package/test_version.py \
