@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 from functools import cache
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from lookm_cpp import devices
 
-FEATURES = {
+X86 = {
     "x64": "",
     "sse42": "sse4_2",
     "ivybridge": "sse4_2 avx f16c",
@@ -25,7 +27,17 @@ FEATURES = {
     "zen4": "avx512f avx512cd avx512vl avx512dq avx512bw avx512_vnni avx512vbmi avx512_bf16",
     "sapphirerapids": "avx512_vnni avx512vbmi avx512_bf16 amx_tile amx_int8",
 }
+ARM = {
+    "armv8_0": "",
+    "armv8_2": "asimddp",
+    "armv8_2_fp16": "asimddp asimdhp",
+    "armv8_6": "asimddp asimdhp i8mm",
+}
+FEATURES = ARM if platform.machine() == "aarch64" else X86
 """What Linux calls the features that each variant needs."""
+HWCAP, HWCAP2 = 16, 26
+ARM_BITS = {"asimddp": (HWCAP, 20), "asimdhp": (HWCAP, 10), "i8mm": (HWCAP2, 13)}
+"""Where the kernel says that an ARM has them: a key of `getauxval`, and a bit."""
 COMPILED_FOR = "compiled for "
 ASK = """
 import json
@@ -47,8 +59,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def _flags() -> set[str]:
+    if FEATURES is X86:
+        line = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0]
+        return set(line.split())
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.restype, getauxval.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+    return {name for name, (key, bit) in ARM_BITS.items() if getauxval(key) >> bit & 1}
+
+
 def _supported() -> list[str]:
-    flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split())
+    flags = _flags()
     return [name for name, needs in FEATURES.items() if set(needs.split()) <= flags]
 
 
