@@ -87,11 +87,16 @@ def _commands() -> dict[Path, list[str]]:
 
 
 def _sources(file: Path) -> list[Path]:
-    """The files that are compiled with one call: those of a unity build, or just the one."""
+    """The files that are compiled with one call: those of a unity build, or just the one.
+
+    A unity build names them relative to its own file or to the project.
+    """
     if file.parent.name != "Unity":
         return [file]
     text = file.read_text(encoding="utf-8")
-    return [Path(name) for name in re.findall(r'^#include "(.*)"$', text, re.MULTILINE)]
+    names = re.findall(r'^#include "(.*)"$', text, re.MULTILINE)
+    found = [(folder / name).resolve() for name in names for folder in (file.parent, ROOT)]
+    return [source for source in found if source.exists()]
 
 
 # The sdist
