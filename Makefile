@@ -135,7 +135,7 @@ wheel: $(VENV)/tools
 
 # The same with Vulkan: a wheel of the build "1vulkan", which runs on the CPU where no GPU is
 wheel-vulkan:
-	options=$$(tests/backends/vulkan.sh | sed 's/^-D/ -D/; s/ -D/ -Ccmake.define./g') && \
+	options=$$(tests/backends/vulkan.sh | sed -E 's/(^| )-D/\1-Ccmake.define./g') && \
 	  $(MAKE) wheel WHEEL_ARGS="-Cbuild-dir=build/vulkan/wheel -Cwheel.build-tag=1vulkan $$options"
 
 # Installs the newest wheel of dist/ in a fresh environment and tries it there

@@ -59,8 +59,9 @@ function(lookm_check_private_headers dir)
         message(FATAL_ERROR
             "llama.cpp's private headers in ${dir} have changed (hash ${hash}; expected "
             "${LOOKM_PRIVATE_HEADERS_SHA256}).\n"
-            "lookm_cpp uses them in cpp/lookm/cache/kv_cache*.cpp only. Use the pinned llama.cpp "
-            "(leave LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in "
+            "lookm_cpp uses them in cpp/lookm/cache/kv_cache*.cpp and private_caches.*, and in "
+            "cpp/lookm/model/token_embeddings.cpp. Use the pinned llama.cpp (leave "
+            "LOOKM_LLAMA_CPP_DIR empty), or follow 'Moving to another llama.cpp' in "
             "CONTRIBUTING.md and configure with -DLOOKM_ACCEPT_HEADER_DRIFT=ON.")
     endif()
 endfunction()
